@@ -1,0 +1,80 @@
+package machine
+
+// Regs are the registers of a program, in the order in which the bare
+// machine's trap stubs store them: do not reorder.
+type Regs struct {
+	R15, R14, R13, R12, R11, R10, R9, R8    uint64
+	RBP, RDI, RSI, RDX, RCX, RBX, RAX       uint64
+	Vector, Error, RIP, CS, RFLAGS, RSP, SS uint64
+	FSBase, GSBase                          uint64
+}
+
+// Context is the processor state of one user thread. The kernel owns it while
+// no Enter runs on it, and may change registers freely: Enter makes the state
+// safe before it is used (selectors, RFLAGS, canonical addresses), so no value can harm
+// the kernel; an impossible RIP or RSP makes the program fault.
+type Context struct {
+	Regs
+	// FaultAddr is the address that a page fault was about (CR2).
+	FaultAddr uint64
+	// OrigRAX is the system call number of the last Syscall trap: RAX at entry.
+	OrigRAX uint64
+}
+
+// Trap says why Enter returned.
+type Trap int
+
+// The reasons.
+const (
+	// Syscall: the program executed SYSCALL. Number in RAX, arguments in RDI,
+	// RSI, RDX, R10, R8, R9; RIP is behind the instruction.
+	Syscall Trap = iota
+	// PageFault: Context.FaultAddr and Context.Error (Intel SDM vol. 3 §4.7).
+	PageFault
+	// Exception: any other processor exception, number in Context.Vector.
+	Exception
+	// Interrupted: an interrupt needs the kernel's goroutines, or Kick was called.
+	Interrupted
+)
+
+// Bits of Context.Error after a PageFault.
+const (
+	FaultPresent = 1 << 0
+	FaultWrite   = 1 << 1
+	FaultUser    = 1 << 2
+	FaultFetch   = 1 << 4
+)
+
+// CPU runs programs in ring 3.
+type CPU interface {
+	// NewContext returns a context with all registers zero, flags and
+	// selectors those of a fresh program and the floating-point state initial.
+	NewContext() (*Context, error)
+	// FreeContext gives it back; no Enter may be running on it.
+	FreeContext(*Context)
+	// Enter runs the program until something happens. At most one Enter per
+	// context at a time.
+	Enter(*Context, Space) Trap
+	// Kick makes a running Enter on c, or else the next one, return
+	// Interrupted soon. It may be called from any goroutine.
+	Kick(c *Context)
+
+	// FloatSize is the size in bytes of a floating-point state image in the
+	// XSAVE standard format (Intel SDM vol. 1 §13.4), as signal frames carry
+	// it, and FloatMask the state components (XCR0) that it holds.
+	FloatSize() int
+	FloatMask() uint64
+	// SaveFloat stores c's state into dst (FloatSize bytes); components in
+	// their initial state are written out.
+	SaveFloat(c *Context, dst []byte)
+	// LoadFloat takes c's state from an image that a program may have
+	// forged; false when it is not a valid image, and c is unchanged. 512 bytes
+	// (FXSAVE) are enough.
+	LoadFloat(c *Context, src []byte) bool
+	// ResetFloat gives c the initial floating-point state.
+	ResetFloat(c *Context)
+	// CopyFloat gives dst the state of src.
+	CopyFloat(dst, src *Context)
+	// HWCap returns AT_HWCAP (CPUID 1 EDX) and AT_HWCAP2.
+	HWCap() (hwcap, hwcap2 uint64)
+}
