@@ -1,0 +1,94 @@
+// Package wait lets tasks wait for things that become ready.
+//
+// Objects that can be waited for (pipes, terminals, sockets, timers, …) own a
+// Queue and call Notify when they become ready. No object ever blocks a
+// caller: operations return EAGAIN, and whoever wants to block adds an Entry,
+// tries again, and sleeps until its Waiter is told. poll(2), epoll(7) and
+// blocking system calls all stand on this one mechanism.
+//
+// Lock order: Queue.mu is a leaf; a Waiter runs under it, must not block and
+// must not call back into the queue.
+package wait
+
+import (
+	"sync"
+	"sync/atomic"
+)
+
+// Mask is a set of poll(2) events: POLLIN and so on, as golang.org/x/sys/unix
+// numbers them; the EPOLL constants have the same values.
+type Mask uint32
+
+// A Waiter is told that one of its entries became ready.
+type Waiter interface {
+	// Ready is called with the queue's lock held. It must not block.
+	Ready(e *Entry, events Mask)
+}
+
+// An Entry is one interest in one Queue. Its fields are set before Add and not
+// changed while it is on a queue.
+type Entry struct {
+	Waiter Waiter
+	Events Mask
+	// Exclusive entries are woken one for each Notify (EPOLLEXCLUSIVE, accept).
+	Exclusive bool
+	// Data is the waiter's own.
+	Data any
+
+	prev, next *Entry
+	queue      *Queue
+}
+
+// A Queue holds the entries that wait for one object. The zero value is ready.
+type Queue struct {
+	n    atomic.Int32
+	mu   sync.Mutex
+	head Entry // ring; guarded by mu
+}
+
+// Add puts e at the end of the queue.
+func (q *Queue) Add(e *Entry) {
+	q.mu.Lock()
+	if q.head.next == nil {
+		q.head.next, q.head.prev = &q.head, &q.head
+	}
+	last := q.head.prev
+	e.prev, e.next, e.queue = last, &q.head, q
+	last.next, q.head.prev = e, e
+	q.n.Add(1)
+	q.mu.Unlock()
+}
+
+// Remove takes e off the queue; it does nothing when e is not on it. When it
+// returns, no call of e's Waiter for this queue is running or will start.
+func (q *Queue) Remove(e *Entry) {
+	q.mu.Lock()
+	if e.queue == q {
+		e.prev.next, e.next.prev = e.next, e.prev
+		e.prev, e.next, e.queue = nil, nil, nil
+		q.n.Add(-1)
+	}
+	q.mu.Unlock()
+}
+
+// Notify tells the entries that asked for any of events, in the order in which
+// they were added; of the exclusive ones only the first.
+func (q *Queue) Notify(events Mask) {
+	if q.n.Load() == 0 {
+		return
+	}
+	q.mu.Lock()
+	exclusive := false
+	for e := q.head.next; e != nil && e != &q.head; {
+		next := e.next
+		if hit := e.Events & events; hit != 0 && !(e.Exclusive && exclusive) {
+			exclusive = exclusive || e.Exclusive
+			e.Waiter.Ready(e, hit)
+		}
+		e = next
+	}
+	q.mu.Unlock()
+}
+
+// Empty reports whether nobody waits.
+func (q *Queue) Empty() bool { return q.n.Load() == 0 }
