@@ -9,8 +9,6 @@ const (
 	SizeofItimerspec = 32
 	SizeofItimerval  = 32
 	SizeofTms        = 32
-	SizeofTimezone   = 8
-	SizeofTimex      = 208
 )
 
 // PutTimespec writes struct timespec.
@@ -103,7 +101,7 @@ const maxNsec = 1<<63 - 1
 // TimespecToNsec joins a valid timespec; what does not fit becomes the largest
 // int64, 292 years, as in Linux (KTIME_MAX).
 func TimespecToNsec(t unix.Timespec) int64 {
-	if t.Sec >= maxNsec/1e9 {
+	if t.Sec >= maxNsec/1_000_000_000 {
 		return maxNsec
 	}
 	return t.Sec*1e9 + t.Nsec
@@ -111,7 +109,7 @@ func TimespecToNsec(t unix.Timespec) int64 {
 
 // TimevalToNsec joins a valid timeval as TimespecToNsec does.
 func TimevalToNsec(t unix.Timeval) int64 {
-	if t.Sec >= maxNsec/1e9 {
+	if t.Sec >= maxNsec/1_000_000_000 {
 		return maxNsec
 	}
 	return t.Sec*1e9 + t.Usec*1000
