@@ -1,0 +1,597 @@
+package mem
+
+import (
+	"errors"
+	"math"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"gosv/kernel/uio"
+	"gosv/machine"
+)
+
+// ErrBeyondEOF says that a page lies wholly beyond the end of the file: a
+// program that touches it gets SIGBUS.
+var ErrBeyondEOF = errors.New("page beyond the end of the file")
+
+// ErrNotLoaded says that a page must be read from its backing first, which takes
+// time: see Cached and Page.
+var ErrNotLoaded = errors.New("page not in memory")
+
+// Backing is where the pages of a cache come from and go to. Its methods are
+// called without any lock of the cache, for different pages at the same time.
+type Backing interface {
+	// ReadPage fills page with the file's bytes from index*PageSize on; what
+	// lies beyond the end of the file is ignored.
+	ReadPage(index uint64, page []byte) error
+	// WritePage stores a page; bytes beyond the end of the file are zero.
+	WritePage(index uint64, page []byte) error
+}
+
+// Cache is the page cache of one file, or of one piece of shared anonymous
+// memory. Without a Backing it is all there is of the file: holes read as zeros and
+// pages live until they are truncated.
+//
+// The cache does not order calls that change the file (WriteAt, Truncate,
+// PunchHole) among each other: the inode's lock does. A program that writes
+// through a mapping meanwhile is on its own, as on Linux.
+type Cache struct {
+	pool    *Pool
+	backing Backing
+	kind    Kind
+	charge  func(pages int64) error
+
+	truncating sync.Mutex // serialises Truncate and PunchHole
+
+	mu       sync.Mutex // guards the fields below
+	size     int64
+	pages    tree
+	count    uint64 // pages in memory
+	dirty    uint64 // those of them that are dirty
+	epoch    uint64 // changes when pages are taken out on purpose
+	loading  map[uint64]*load
+	mappings Mapping // ring
+	added    uint64  // number of AddMapping calls
+	writers  int     // mappings that may be written through
+	sealed   bool    // no more of them
+}
+
+// load is a page on its way from the backing.
+type load struct {
+	done chan struct{}
+	err  error // valid when done is closed
+}
+
+// NewCache returns the empty cache of an empty file. backing may be nil.
+func NewCache(p *Pool, backing Backing) *Cache {
+	return newCache(p, backing, File)
+}
+
+// NewShmem returns the cache of shared memory without a backing: of tmpfs,
+// memfd_create(2), System V segments, shared anonymous mappings.
+func NewShmem(p *Pool) *Cache { return newCache(p, nil, Shmem) }
+
+func newCache(p *Pool, backing Backing, k Kind) *Cache {
+	c := &Cache{pool: p, backing: backing, kind: k}
+	c.mappings.prev, c.mappings.next = &c.mappings, &c.mappings
+	if backing != nil {
+		p.addCache(c)
+	}
+	return c
+}
+
+// SetCharge makes the cache ask charge before it takes pages (a positive
+// number; an error, as ENOSPC, refuses them) and tell it of pages that it gave up. charge is
+// called with the cache's lock held. Call it before the cache is used.
+func (c *Cache) SetCharge(charge func(pages int64) error) { c.charge = charge }
+
+// Pool returns the pool of the cache's pages.
+func (c *Cache) Pool() *Pool { return c.pool }
+
+// Backed reports whether the cache has a Backing.
+func (c *Cache) Backed() bool { return c.backing != nil }
+
+// Kind returns the kind of the cache's pages.
+func (c *Cache) Kind() Kind { return c.kind }
+
+// Size returns the length of the file in bytes.
+func (c *Cache) Size() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.size
+}
+
+// Pages returns the number of pages in memory.
+func (c *Cache) Pages() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.count
+}
+
+// Dirty returns the number of pages that Sync would write.
+func (c *Cache) Dirty() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.dirty
+}
+
+// pagesOf returns the number of pages that size bytes need.
+func pagesOf(size int64) uint64 { return (uint64(size) + machine.PageSize - 1) / machine.PageSize }
+
+// Page returns the page at index with a reference for the caller, reading it
+// from the backing when necessary; write makes it dirty. ErrBeyondEOF; ENOMEM;
+// the backing's error.
+func (c *Cache) Page(index uint64, write bool) (machine.Frame, error) {
+	for {
+		f, err := c.Cached(index, write)
+		if err != ErrNotLoaded {
+			return f, err
+		}
+		if err := c.load(index); err != nil {
+			return machine.NoFrame, err
+		}
+	}
+}
+
+// Cached is Page without waiting: ErrNotLoaded when the backing has the page.
+func (c *Cache) Cached(index uint64, write bool) (machine.Frame, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if index >= pagesOf(c.size) {
+		return machine.NoFrame, ErrBeyondEOF
+	}
+	f := c.pages.get(index)
+	if f == machine.NoFrame {
+		if c.backing != nil {
+			return f, ErrNotLoaded
+		}
+		var err error
+		if f, err = c.create(index); err != nil {
+			return machine.NoFrame, err
+		}
+	}
+	if write {
+		c.touch(index)
+	}
+	c.pool.Ref(f)
+	return f, nil
+}
+
+// CachedRun stores into dst the pages from index on, each with a reference, and NoFrame for
+// those that are not in memory or lie beyond the end.
+func (c *Cache) CachedRun(index uint64, dst []machine.Frame) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	end := pagesOf(c.size)
+	var n *node
+	for i := range dst {
+		dst[i] = machine.NoFrame
+		at := index + uint64(i)
+		if at >= end {
+			continue
+		}
+		slot := int(at % fan)
+		if i == 0 || slot == 0 {
+			n = c.pages.leaf(at)
+		}
+		if n != nil && slot < len(n.frames) {
+			if f := n.frames[slot]; f != machine.NoFrame {
+				c.pool.Ref(f)
+				dst[i] = f
+			}
+		}
+	}
+}
+
+// Resident reports whether the page at index is in memory.
+func (c *Cache) Resident(index uint64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.pages.get(index) != machine.NoFrame
+}
+
+// create puts a zeroed page at index, where none is. c.mu is held.
+func (c *Cache) create(index uint64) (machine.Frame, error) {
+	f, err := c.pool.Alloc()
+	if err != nil {
+		return machine.NoFrame, err
+	}
+	if err := c.insert(index, f); err != nil {
+		c.pool.Unref(f)
+		return machine.NoFrame, err
+	}
+	return f, nil
+}
+
+// insert puts f at index, where none is, taking over the caller's reference. c.mu is held.
+func (c *Cache) insert(index uint64, f machine.Frame) error {
+	if c.charge != nil {
+		if err := c.charge(1); err != nil {
+			return err
+		}
+	}
+	c.pool.setKind(f, c.kind)
+	c.pages.set(index, f)
+	c.count++
+	return nil
+}
+
+// touch makes the page at index dirty. c.mu is held.
+func (c *Cache) touch(index uint64) {
+	if c.backing != nil && c.pages.mark(index, true) {
+		c.dirty++
+	}
+}
+
+// drop takes the page f at index out. c.mu is held.
+func (c *Cache) drop(index uint64, f machine.Frame) {
+	if c.backing != nil && c.pages.mark(index, false) {
+		c.dirty--
+	}
+	c.pages.remove(index)
+	c.count--
+	if c.charge != nil {
+		_ = c.charge(-1) // giving up is never refused
+	}
+	c.pool.Unref(f)
+}
+
+// load brings the page at index from the backing, or waits for whoever does. A
+// nil error says only that trying again is worth while.
+func (c *Cache) load(index uint64) error {
+	c.mu.Lock()
+	if c.pages.get(index) != machine.NoFrame {
+		c.mu.Unlock()
+		return nil
+	}
+	if l := c.loading[index]; l != nil {
+		c.mu.Unlock()
+		<-l.done
+		return l.err
+	}
+	l := &load{done: make(chan struct{})}
+	if c.loading == nil {
+		c.loading = map[uint64]*load{}
+	}
+	c.loading[index] = l
+	epoch := c.epoch
+	c.mu.Unlock()
+
+	f, err := c.pool.Alloc()
+	if err == nil {
+		err = c.backing.ReadPage(index, c.pool.Bytes(f))
+	}
+
+	c.mu.Lock()
+	delete(c.loading, index)
+	if err == nil && epoch == c.epoch && index < pagesOf(c.size) && c.pages.get(index) == machine.NoFrame {
+		c.clearTail(index, f)
+		if err = c.insert(index, f); err == nil {
+			f = machine.NoFrame
+		}
+	}
+	c.mu.Unlock()
+	if f != machine.NoFrame {
+		c.pool.Unref(f)
+	}
+	l.err = err
+	close(l.done)
+	return err
+}
+
+// clearTail zeroes what of page index lies beyond the end of the file. c.mu is held.
+func (c *Cache) clearTail(index uint64, f machine.Frame) {
+	if start := int64(index) * machine.PageSize; c.size-start < machine.PageSize {
+		clear(c.pool.Bytes(f)[max(c.size-start, 0):])
+	}
+}
+
+// Adopt makes n frames, which the machine handed out in some other way and
+// nobody else uses, the pages from index on. EEXIST when one is there already, and
+// what SetCharge's function says; then no frame was taken. The bytes that will lie beyond the end of the
+// file must be zero. The frames are given back to the machine like any others.
+func (c *Cache) Adopt(index uint64, f machine.Frame, n int) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if at, _, ok := c.pages.next(index); ok && at-index < uint64(n) {
+		return unix.EEXIST
+	}
+	if c.charge != nil {
+		if err := c.charge(int64(n)); err != nil {
+			return err
+		}
+	}
+	for i := range n {
+		c.pool.adopt(f+machine.Frame(i), c.kind)
+		c.pages.set(index+uint64(i), f+machine.Frame(i))
+		c.count++
+	}
+	return nil
+}
+
+// ReadAt copies from the file at off to dst until dst is full or the file ends.
+// It returns the number of bytes copied, and an error only when that is 0: EFAULT from dst,
+// ENOMEM, the backing's.
+func (c *Cache) ReadAt(dst uio.Sink, off int64) (done int64, err error) {
+	for dst.Left() > 0 && off < math.MaxInt64 {
+		f, n, err := c.readable(off)
+		if n == 0 || err != nil {
+			return done, unlessDone(done, err)
+		}
+		start := int(off % machine.PageSize)
+		var got int
+		if f == machine.NoFrame {
+			got, err = dst.Put(zeros[:n])
+		} else {
+			got, err = dst.Put(c.pool.Bytes(f)[start : start+n])
+			c.pool.Unref(f)
+		}
+		done += int64(got)
+		off += int64(got)
+		if err != nil {
+			return done, unlessDone(done, err)
+		}
+		if got < n {
+			return done, nil
+		}
+	}
+	return done, nil
+}
+
+// zeros is what a hole reads as. Nobody writes to it.
+var zeros [machine.PageSize]byte
+
+func unlessDone(done int64, err error) error {
+	if done > 0 {
+		return nil
+	}
+	return err
+}
+
+// readable returns the page with the byte at off, referenced, and how many bytes of
+// it from off on are in the file; NoFrame for a hole.
+func (c *Cache) readable(off int64) (machine.Frame, int, error) {
+	index := uint64(off) / machine.PageSize
+	for {
+		c.mu.Lock()
+		n := int(min(machine.PageSize-off%machine.PageSize, max(c.size-off, 0)))
+		if n == 0 {
+			c.mu.Unlock()
+			return machine.NoFrame, 0, nil
+		}
+		f := c.pages.get(index)
+		if f != machine.NoFrame {
+			c.pool.Ref(f)
+		}
+		c.mu.Unlock()
+		if f != machine.NoFrame || c.backing == nil {
+			return f, n, nil
+		}
+		if err := c.load(index); err != nil {
+			return machine.NoFrame, 0, err
+		}
+	}
+}
+
+// WriteAt copies from src to the file at off until src is empty, making the
+// file longer when it must. It returns the number of bytes copied, and an error only
+// when that is 0: EFAULT from src, ENOMEM, EFBIG, the backing's, SetCharge's.
+func (c *Cache) WriteAt(src uio.Source, off int64) (done int64, err error) {
+	for src.Left() > 0 {
+		if off == math.MaxInt64 {
+			return done, unlessDone(done, unix.EFBIG)
+		}
+		f, err := c.writable(off)
+		if err != nil {
+			return done, unlessDone(done, err)
+		}
+		start := int(off % machine.PageSize)
+		n := int(min(machine.PageSize-int64(start), int64(src.Left()), math.MaxInt64-off))
+		got, err := src.Take(c.pool.Bytes(f)[start : start+n])
+		if got > 0 {
+			off += int64(got)
+			done += int64(got)
+			c.wrote(f, off)
+		}
+		c.pool.Unref(f)
+		if err != nil {
+			return done, unlessDone(done, err)
+		}
+		if got == 0 {
+			return done, nil
+		}
+	}
+	return done, nil
+}
+
+// writable returns the page for the byte at off, referenced, making it when it is not
+// there.
+func (c *Cache) writable(off int64) (machine.Frame, error) {
+	index := uint64(off) / machine.PageSize
+	for {
+		c.mu.Lock()
+		f := c.pages.get(index)
+		var err error
+		if f == machine.NoFrame && (c.backing == nil || index >= pagesOf(c.size)) {
+			f, err = c.create(index)
+		}
+		if f != machine.NoFrame {
+			c.pool.Ref(f)
+		}
+		c.mu.Unlock()
+		if f != machine.NoFrame || err != nil {
+			return f, err
+		}
+		if err := c.load(index); err != nil {
+			return machine.NoFrame, err
+		}
+	}
+}
+
+// wrote records that bytes up to end were written, the last of them in page f.
+func (c *Cache) wrote(f machine.Frame, end int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if index := uint64(end-1) / machine.PageSize; c.pages.get(index) == f {
+		c.touch(index)
+	}
+	c.size = max(c.size, end)
+}
+
+// Truncate sets the file's length in bytes: pages beyond it are unmapped
+// everywhere and given up. EINVAL for a negative size.
+func (c *Cache) Truncate(size int64) error {
+	if size < 0 {
+		return unix.EINVAL
+	}
+	c.truncating.Lock()
+	defer c.truncating.Unlock()
+	c.mu.Lock()
+	shrink := size < c.size
+	c.size = size
+	c.epoch++
+	stray := false // a page beyond the old end, left by a write that failed
+	if !shrink {
+		_, _, stray = c.pages.next(pagesOf(size))
+	}
+	c.mu.Unlock()
+	if !shrink && !stray {
+		return nil
+	}
+	first := pagesOf(size)
+	c.eachMapper(func(m Mapper) { m.Unmap(c, first, math.MaxUint64, true) })
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.dropRange(first, math.MaxUint64)
+	if size%machine.PageSize != 0 {
+		if f := c.pages.get(first - 1); f != machine.NoFrame {
+			c.clearTail(first-1, f)
+			c.touch(first - 1)
+		}
+	}
+	return nil
+}
+
+// dropRange takes the pages first to last out. c.mu is held.
+func (c *Cache) dropRange(first, last uint64) {
+	for {
+		at, f, ok := c.pages.next(first)
+		if !ok || at > last {
+			break
+		}
+		c.drop(at, f)
+		first = at
+	}
+	if c.count == 0 {
+		c.pages = tree{}
+	}
+}
+
+// PunchHole makes n bytes from off on read as zeros and gives up the pages wholly
+// inside (fallocate(2), FALLOC_FL_PUNCH_HOLE); the size stays, and so do the copies that private
+// mappings made. A Backing must have its own hole before. EINVAL for a bad range.
+func (c *Cache) PunchHole(off, n int64) error {
+	if off < 0 || n <= 0 || off > math.MaxInt64-n {
+		return unix.EINVAL
+	}
+	c.truncating.Lock()
+	defer c.truncating.Unlock()
+	first, end := pagesOf(off), uint64(off+n)/machine.PageSize
+	if first < end {
+		c.mu.Lock()
+		c.epoch++
+		c.mu.Unlock()
+		c.eachMapper(func(m Mapper) { m.Unmap(c, first, end-1, false) })
+		c.mu.Lock()
+		c.dropRange(first, end-1)
+		c.mu.Unlock()
+	}
+	// The pages at the ends, in part.
+	if head := int64(first) * machine.PageSize; off < head {
+		if err := c.zero(off, min(head, off+n)); err != nil {
+			return err
+		}
+	}
+	if tail := int64(end) * machine.PageSize; end >= first && tail < off+n {
+		return c.zero(tail, off+n)
+	}
+	return nil
+}
+
+// zero clears the bytes from..to, which lie in one page, if they are in the file.
+func (c *Cache) zero(from, to int64) error {
+	f, n, err := c.readable(from)
+	if f == machine.NoFrame {
+		return err
+	}
+	start := from % machine.PageSize
+	clear(c.pool.Bytes(f)[start : start+min(int64(n), to-from)])
+	c.wrote(f, from+min(int64(n), to-from))
+	c.pool.Unref(f)
+	return nil
+}
+
+// Allocate makes sure that the pages of the bytes off..off+n, as far as they are in
+// the file, are in memory (fallocate(2) of a file without backing, MADV_WILLNEED of one with). ENOMEM, ENOSPC.
+func (c *Cache) Allocate(off, n int64) error {
+	if off < 0 || n <= 0 || off > math.MaxInt64-n {
+		return unix.EINVAL
+	}
+	for index := uint64(off) / machine.PageSize; index < pagesOf(off+n); index++ {
+		f, err := c.Page(index, false)
+		if err == ErrBeyondEOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		c.pool.Unref(f)
+	}
+	return nil
+}
+
+// NextData returns the first offset at or after off where there is a page
+// (lseek(2), SEEK_DATA); ENXIO when there is none or off is beyond the end. Without a Backing only.
+func (c *Cache) NextData(off int64) (int64, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if off < 0 || off >= c.size {
+		return 0, unix.ENXIO
+	}
+	at, _, ok := c.pages.next(uint64(off) / machine.PageSize)
+	if !ok || at >= pagesOf(c.size) {
+		return 0, unix.ENXIO
+	}
+	return max(off, int64(at)*machine.PageSize), nil
+}
+
+// NextHole returns the first offset at or after off that is in a hole, the end of
+// the file at last (SEEK_HOLE); ENXIO when off is beyond the end. Without a Backing only.
+func (c *Cache) NextHole(off int64) (int64, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if off < 0 || off >= c.size {
+		return 0, unix.ENXIO
+	}
+	index := uint64(off) / machine.PageSize
+	for index < pagesOf(c.size) && c.pages.get(index) != machine.NoFrame {
+		index++
+	}
+	return min(max(off, int64(index)*machine.PageSize), c.size), nil
+}
+
+// Release gives all pages up: the file is gone. No mapping may be left.
+func (c *Cache) Release() {
+	if c.backing != nil {
+		c.pool.removeCache(c)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.mappings.next != &c.mappings {
+		panic("mem: Release of a cache that is mapped")
+	}
+	c.epoch++
+	c.dropRange(0, math.MaxUint64)
+	c.size = 0
+}

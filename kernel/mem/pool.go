@@ -1,0 +1,215 @@
+// Package mem holds the memory that programs use, page by page: frames with
+// reference counts (Pool), and the page cache of each file (Cache), which read(2),
+// write(2) and mmap(2) share. It lies below mm, which decides what a program
+// sees at which address, and knows nothing of address spaces but the Mapper that
+// an area is.
+//
+// A frame belongs to everyone who holds a reference: the cache that it is a page
+// of, each page table entry that points to it, and whoever reads or writes it
+// just now. The last Unref frees it. A page that a private mapping may write is
+// one with a single reference; all others are copied first.
+//
+// Lock order: Cache.truncating → an address space's lock (taken by a Mapper) →
+// Cache.mu. No lock is held while bytes are copied from or to a program, or
+// while a Backing reads or writes.
+package mem
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"gosv/machine"
+)
+
+// Kind says what a frame holds, as /proc/PID/status counts it.
+type Kind uint32
+
+// The kinds of frames.
+const (
+	Anonymous Kind = iota // private memory of programs
+	File                  // a page of a file
+	Shmem                 // a page of shared anonymous memory, a memfd or tmpfs
+)
+
+// A frame's reference word: its Kind in the two highest bits, the count below.
+const (
+	kindShift = 30
+	countMask = 1<<kindShift - 1
+)
+
+// Pool hands out the machine's frames and counts the references to them.
+type Pool struct {
+	frames machine.Frames
+	refs   []atomic.Uint32 // by frame number
+	zero   atomic.Uint64   // the frame of Zero, or 0
+	commit commit
+
+	mu     sync.Mutex
+	caches []*Cache // those with a Backing, for reclaim; guarded by mu
+	hand   int      // where the next reclaim starts; guarded by mu
+}
+
+// NewPool returns a pool of the machine's frames.
+func NewPool(frames machine.Frames) *Pool {
+	p := &Pool{frames: frames, refs: make([]atomic.Uint32, frames.Limit())}
+	p.commit.ratio.Store(50)
+	return p
+}
+
+// Alloc returns a zeroed frame with one reference. When none is left it
+// gives up clean pages of files first, then fails with ENOMEM.
+func (p *Pool) Alloc() (machine.Frame, error) {
+	f, err := p.frames.Alloc()
+	if err != nil {
+		if p.Reclaim(reclaimBatch) > 0 {
+			f, err = p.frames.Alloc()
+		}
+		if err != nil {
+			return machine.NoFrame, unix.ENOMEM
+		}
+	}
+	p.refs[f].Store(1)
+	return f, nil
+}
+
+// HugeFrames is the number of frames in a large page.
+const HugeFrames = machine.HugeSize / machine.PageSize
+
+// AllocHuge returns the first of 512 zeroed frames that make a large page, each
+// with one reference, or ENOMEM.
+func (p *Pool) AllocHuge() (machine.Frame, error) {
+	f, err := p.frames.AllocRun(HugeFrames)
+	if err != nil {
+		return machine.NoFrame, unix.ENOMEM
+	}
+	for i := range machine.Frame(HugeFrames) {
+		p.refs[f+i].Store(1)
+	}
+	return f, nil
+}
+
+// adopt takes a frame of the machine's that was not allocated here, as of
+// the initial RAM disk, with one reference.
+func (p *Pool) adopt(f machine.Frame, k Kind) {
+	if !p.refs[f].CompareAndSwap(0, uint32(k)<<kindShift|1) {
+		panic("mem: adoption of a frame in use")
+	}
+}
+
+// Ref adds a reference to a frame that has one.
+func (p *Pool) Ref(f machine.Frame) {
+	if p.refs[f].Add(1)&countMask <= 1 {
+		panic("mem: reference to a free frame")
+	}
+}
+
+// RefRun adds a reference to each of n frames.
+func (p *Pool) RefRun(f machine.Frame, n int) {
+	for i := range machine.Frame(n) {
+		p.Ref(f + i)
+	}
+}
+
+// drop takes a reference away and reports whether it was the last.
+func (p *Pool) drop(f machine.Frame) bool {
+	left := p.refs[f].Add(^uint32(0)) & countMask
+	if left == countMask {
+		panic("mem: a frame has fewer references than were given back")
+	}
+	return left == 0
+}
+
+// Unref gives a reference back; the last one frees the frame, which nothing may
+// map then.
+func (p *Pool) Unref(f machine.Frame) {
+	if p.drop(f) {
+		p.refs[f].Store(0)
+		p.frames.Free(f, 1)
+	}
+}
+
+// UnrefRun gives a reference to each of n frames back.
+func (p *Pool) UnrefRun(f machine.Frame, n int) {
+	if n == 1 {
+		p.Unref(f)
+		return
+	}
+	free := machine.Frame(0) // frames before f+i that are to be freed
+	for i := range machine.Frame(n) {
+		if p.drop(f + i) {
+			p.refs[f+i].Store(0)
+			free++
+			continue
+		}
+		if free > 0 {
+			p.frames.Free(f+i-free, int(free))
+			free = 0
+		}
+	}
+	if free > 0 {
+		p.frames.Free(f+machine.Frame(n)-free, int(free))
+	}
+}
+
+// Refs returns the number of references to f.
+func (p *Pool) Refs(f machine.Frame) int32 { return int32(p.refs[f].Load() & countMask) }
+
+// Kind returns what f holds.
+func (p *Pool) Kind(f machine.Frame) Kind { return Kind(p.refs[f].Load() >> kindShift) }
+
+// Exclusive reports whether f is private memory with a single reference: the
+// holder of that reference may write to it without a copy.
+func (p *Pool) Exclusive(f machine.Frame) bool { return p.refs[f].Load() == 1 }
+
+// setKind changes the kind of a frame that the caller alone uses.
+func (p *Pool) setKind(f machine.Frame, k Kind) {
+	for {
+		old := p.refs[f].Load()
+		if p.refs[f].CompareAndSwap(old, old&countMask|uint32(k)<<kindShift) {
+			return
+		}
+	}
+}
+
+// Bytes returns the memory of f.
+func (p *Pool) Bytes(f machine.Frame) []byte { return p.frames.Bytes(f, 1) }
+
+// maxZeroRefs keeps the count of the zero frame far from overflow.
+const maxZeroRefs = 1 << 29
+
+// Zero returns a reference to the frame that is all zeros and that nobody may
+// write, or a fresh one when too many hold that one; ENOMEM.
+func (p *Pool) Zero() (machine.Frame, error) {
+	z := machine.Frame(p.zero.Load())
+	if z == machine.NoFrame {
+		f, err := p.Alloc()
+		if err != nil {
+			return machine.NoFrame, err
+		}
+		if !p.zero.CompareAndSwap(0, uint64(f)) {
+			p.Unref(f)
+		}
+		z = machine.Frame(p.zero.Load())
+	}
+	if p.Refs(z) > maxZeroRefs {
+		return p.Alloc()
+	}
+	p.Ref(z)
+	return z, nil
+}
+
+// IsZero reports whether f is the frame of Zero.
+func (p *Pool) IsZero(f machine.Frame) bool { return uint64(f) == p.zero.Load() }
+
+// Close gives back the frames that the pool keeps for itself.
+func (p *Pool) Close() {
+	if z := p.zero.Swap(0); z != 0 {
+		p.Unref(machine.Frame(z))
+	}
+}
+
+// Usage returns the number of frames that the machine has, and how many of them
+// are free.
+func (p *Pool) Usage() (total, free uint64) { return p.frames.Usage() }
