@@ -1,0 +1,172 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"gosv/image/elfdeps"
+	"gosv/image/rootfs"
+)
+
+// guestPath is PATH in the guest.
+const guestPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// packImage packs the program and all it needs, and returns the archive as a
+// file in memory.
+func packImage(o *runOptions, args []string, warn io.Writer) (*os.File, error) {
+	program, err := findProgram(args[0])
+	if err != nil {
+		return nil, err
+	}
+	env := guestEnv(o.env)
+	spec := rootfs.Run{Exe: program, Args: args, Env: env, Dir: path.Clean(o.dir), Hostname: o.hostname, Strace: o.strace, Verbose: o.verbose}
+	if !path.IsAbs(spec.Dir) {
+		return nil, fmt.Errorf("--workdir %s: the working directory must be an absolute path", o.dir)
+	}
+	runFile, err := spec.File()
+	if err != nil {
+		return nil, imageError(err)
+	}
+	finder := &elfdeps.Finder{LibraryPath: splitList(lookupEnv(env, "LD_LIBRARY_PATH")), SearchPath: splitList(lookupEnv(env, "PATH"))}
+	tree := rootfs.New(rootfs.Options{})
+	closure, err := tree.Program(finder, program)
+	if err != nil {
+		return nil, imageError(err)
+	}
+	closures := []*elfdeps.Closure{closure}
+	for _, v := range o.volumes {
+		c, err := addVolume(tree, finder, v, warn)
+		if err != nil {
+			return nil, err
+		}
+		if c != nil {
+			closures = append(closures, c)
+		}
+	}
+	if err := errors.Join(tree.Base(o.hostname), tree.LoaderCache(closures)); err != nil {
+		return nil, err
+	}
+	if !tree.Has(spec.Dir) {
+		if err := tree.Dir(spec.Dir, 0o755); err != nil {
+			return nil, err
+		}
+	}
+	return packToMemory(tree, runFile)
+}
+
+func packToMemory(tree *rootfs.Tree, runFile []byte) (*os.File, error) {
+	f, err := memoryFile("root.cpio")
+	if err != nil {
+		return nil, err
+	}
+	out := bufio.NewWriterSize(f, 1<<20)
+	if err := errors.Join(tree.Pack(out, runFile), out.Flush()); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("packing the root file system: %w", err)
+	}
+	return f, nil
+}
+
+// memoryFile returns a file that lives in memory and is gone with its last
+// descriptor.
+func memoryFile(name string) (*os.File, error) {
+	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, os.NewSyscallError("memfd_create", err)
+	}
+	return os.NewFile(uintptr(fd), name), nil
+}
+
+// copyToFile writes all of f to a new file.
+func copyToFile(f *os.File, name string) (*os.File, error) {
+	out, err := os.Create(name)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := io.Copy(out, io.NewSectionReader(f, 0, 1<<62)); err != nil {
+		out.Close()
+		return nil, err
+	}
+	return out, nil
+}
+
+// addVolume copies what a --volume flag names into the tree. The libraries of a
+// program come along, and its closure is returned.
+func addVolume(tree *rootfs.Tree, finder *elfdeps.Finder, volume string, warn io.Writer) (*elfdeps.Closure, error) {
+	i := strings.LastIndexByte(volume, ':')
+	if i <= 0 || !path.IsAbs(volume[i+1:]) {
+		return nil, fmt.Errorf("--volume %s: say HOSTFILE:GUEST, with GUEST an absolute path", volume)
+	}
+	host, err := filepath.Abs(volume[:i])
+	if err != nil {
+		return nil, err
+	}
+	if err := tree.Copy(host, path.Clean(volume[i+1:])); err != nil {
+		return nil, fmt.Errorf("--volume %s: %w", volume, err)
+	}
+	c, err := finder.Closure(host)
+	switch {
+	case errors.Is(err, elfdeps.ErrMissing):
+		fmt.Fprintf(warn, "gosv: warning: %v\n", err)
+		return nil, nil
+	case err != nil:
+		return nil, nil // no program: data
+	}
+	for _, name := range slices.Concat(c.Programs[1:], []string{c.Interpreter}) {
+		if name == "" {
+			continue
+		}
+		if err := tree.Import(name); err != nil {
+			return nil, err
+		}
+	}
+	for _, lib := range c.Libraries {
+		if err := tree.Import(lib.Path); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+// guestEnv returns the program's environment: a few defaults, then the flags.
+func guestEnv(flags []string) []string {
+	env := []string{"PATH=" + guestPath, "HOME=/root"}
+	if dirs := os.Getenv("LD_LIBRARY_PATH"); dirs != "" {
+		env = append(env, "LD_LIBRARY_PATH="+dirs) // the libraries are found, and packed, by it
+	}
+	for _, f := range flags {
+		key, _, ok := strings.Cut(f, "=")
+		if !ok {
+			value, set := os.LookupEnv(key)
+			if !set {
+				continue
+			}
+			f = key + "=" + value
+		}
+		env = slices.DeleteFunc(env, func(e string) bool { return strings.HasPrefix(e, key+"=") })
+		env = append(env, f)
+	}
+	return env
+}
+
+func lookupEnv(env []string, key string) string {
+	for _, e := range env {
+		if value, ok := strings.CutPrefix(e, key+"="); ok {
+			return value
+		}
+	}
+	return ""
+}
+
+func splitList(s string) []string {
+	return strings.FieldsFunc(s, func(r rune) bool { return r == ':' })
+}

@@ -1,0 +1,88 @@
+// Command gosv runs an unmodified Linux program in a virtual machine of its
+// own, on a kernel that is part of this command.
+//
+//	gosv run [FLAGS] PROGRAM [ARGS…]
+//
+// It ends with the program's exit status, 128 plus the number of a signal that
+// ended it, or, as Docker does, 125 when gosv itself failed, 126 when the
+// program cannot be executed and 127 when there is none. 124 says that the time
+// limit was reached, as with timeout(1).
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"gosv/vmm"
+)
+
+func main() {
+	os.Exit(execute(os.Args[1:], streams{os.Stdin, os.Stdout, os.Stderr}))
+}
+
+// streams are the standard streams of the command.
+type streams struct {
+	in       io.Reader
+	out, err io.Writer
+}
+
+// statusError is an error with the exit status that goes with it. The error is
+// nil when everything was said already.
+type statusError struct {
+	status int
+	err    error
+}
+
+func (e *statusError) Error() string { return fmt.Sprint(e.err) }
+func (e *statusError) Unwrap() error { return e.err }
+
+// execute runs the command and returns its exit status.
+func execute(args []string, std streams) int {
+	root := newRoot(std)
+	root.SetArgs(args)
+	err := root.ExecuteContext(context.Background())
+	if err == nil {
+		return 0
+	}
+	status := vmm.StatusFailed
+	var s *statusError
+	if errors.As(err, &s) {
+		status, err = s.status, s.err
+	}
+	if err != nil {
+		fmt.Fprintf(std.err, "gosv: %v\n", err)
+	}
+	return status
+}
+
+func newRoot(std streams) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "gosv",
+		Short: "Run a Linux program in a virtual machine of its own",
+		Long: `gosv runs one unmodified Linux program in one virtual machine, on a kernel
+written in Go that is part of this command.
+
+  gosv run ls -l /              a program of this machine, with its libraries
+  gosv run --cpus 4 ./server    your own, on four processors`,
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+		Args:              cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return cmd.Help()
+		},
+	}
+	root.SetIn(std.in)
+	root.SetOut(std.out)
+	root.SetErr(std.err)
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return fmt.Errorf("%w\nSee `%s --help`", err, cmd.CommandPath())
+	})
+	root.AddCommand(newRun(std), newVersion(std))
+	return root
+}

@@ -1,0 +1,266 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"gosv/image/elfdeps"
+	"gosv/image/pvh"
+	"gosv/image/rootfs"
+	"gosv/vmm"
+	"gosv/vmm/qemu"
+)
+
+// runOptions are the flags of gosv run.
+type runOptions struct {
+	memory   string
+	cpus     int
+	env      []string
+	dir      string
+	volumes  []string
+	accel    string
+	machine  string
+	hostname string
+	strace   bool
+	verbose  bool
+	timeout  time.Duration
+	boot     time.Duration
+	kernel   string
+	dryRun   bool
+	qemuArgs []string
+}
+
+func newRun(std streams) *cobra.Command {
+	var o runOptions
+	cmd := &cobra.Command{
+		Use:                   "run [FLAGS] PROGRAM [ARGS…]",
+		Short:                 "Run a program of this machine in a new virtual machine",
+		DisableFlagsInUseLine: true,
+		Long: `Run a program of this machine in a new virtual machine.
+
+The machine's root file system holds the program, the shared libraries that its
+ELF headers name, a few files in /etc, and what --volume adds; all of it lives in
+memory and is gone afterwards. Standard input, output and error are connected,
+signals are passed on, and a second Ctrl-C within two seconds stops the machine.
+
+Exit status: the program's own, or 128 plus the number of the signal that ended
+it; 124 when --timeout was reached; 125 when gosv, the virtual machine or the
+kernel failed; 126 when PROGRAM cannot be executed; 127 when it was not found.`,
+		Example: `  gosv run ls -l /
+  gosv run -m 256M --cpus 2 -e LANG=C ./myprogram --its-own-flag
+  gosv run -v ./config.json:/etc/app/config.json ./app
+  gosv run --strace -- /bin/true`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return errors.New("which program? Say `gosv run PROGRAM [ARGS…]`, for example `gosv run ls -l /`")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runProgram(cmd.Context(), &o, args, std)
+		},
+	}
+	f := cmd.Flags()
+	f.SetInterspersed(false) // flags after PROGRAM are the program's
+	f.SortFlags = false
+	f.StringVarP(&o.memory, "memory", "m", "128M", "memory of the machine, with unit K, M or G")
+	f.IntVar(&o.cpus, "cpus", 1, "processors of the machine")
+	f.StringArrayVarP(&o.env, "env", "e", nil, "environment variable `KEY=VALUE`; KEY alone takes this environment's value")
+	f.StringVarP(&o.dir, "workdir", "w", "/", "working directory of the program, made when missing")
+	f.StringArrayVarP(&o.volumes, "volume", "v", nil, "copy a file or directory in: `HOSTFILE:GUEST`")
+	f.StringVar(&o.hostname, "hostname", "gosv", "host name of the machine")
+	f.DurationVar(&o.timeout, "timeout", 0, "stop the machine after this time, for example 10s; 0 for no limit")
+	f.StringVar(&o.accel, "accel", "auto", "`auto|kvm|tcg`: how QEMU runs it; auto takes KVM where it really works")
+	f.StringVar(&o.machine, "machine", vmm.MachineMicroVM, "`microvm|q35|pc`: QEMU's machine, options may follow a comma")
+	f.BoolVar(&o.strace, "strace", false, "show every system call on standard error")
+	f.BoolVar(&o.verbose, "verbose", false, "show the kernel's messages on standard error")
+	f.StringVar(&o.kernel, "kernel", "", "boot `FILE` instead of the kernel in this command")
+	f.DurationVar(&o.boot, "boot-timeout", 30*time.Second, "give up when the program has not started by then; 0 for no limit")
+	f.BoolVar(&o.dryRun, "dry-run", false, "print the command line of the virtual machine instead of running it")
+	f.StringArrayVar(&o.qemuArgs, "qemu-arg", nil, "further argument `ARG` for QEMU, repeatable")
+	return cmd
+}
+
+// runProgram makes the image, starts the machine and serves it.
+func runProgram(ctx context.Context, o *runOptions, args []string, std streams) error {
+	memory, err := parseSize(o.memory)
+	if err != nil {
+		return err
+	}
+	if o.cpus < 1 || o.cpus > maxCPUs {
+		return fmt.Errorf("--cpus %d: a machine has 1 to %d processors", o.cpus, maxCPUs)
+	}
+	kernel, info, err := openKernel(o.kernel)
+	if err != nil {
+		return err
+	}
+	defer kernel.Close()
+	initrd, err := packImage(o, args, std.err)
+	if err != nil {
+		return err
+	}
+	defer initrd.Close()
+	if err := checkMemory(memory, info, initrd); err != nil {
+		return err
+	}
+	monitor, err := qemu.Find()
+	if err != nil {
+		return err
+	}
+	config := vmm.Config{Kernel: kernel, Initrd: initrd, Memory: memory, CPUs: o.cpus, Machine: o.machine, Ports: vmm.Ports(), Extra: o.qemuArgs}
+	if config.Accel, err = chooseAccel(ctx, o.accel, monitor, std.err); err != nil {
+		return err
+	}
+	if o.dryRun {
+		return dryRun(monitor, config, std)
+	}
+	return serve(ctx, o, monitor, config, std)
+}
+
+// maxCPUs is a limit against slips of the finger, not one of the kernel.
+const maxCPUs = 255
+
+func serve(ctx context.Context, o *runOptions, monitor vmm.Monitor, config vmm.Config, std streams) error {
+	signals := make(chan os.Signal, 16)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2,
+		syscall.SIGWINCH, syscall.SIGPIPE)
+	defer signal.Stop(signals)
+	if o.timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, o.timeout)
+		defer cancel()
+	}
+	vm, err := monitor.Start(config)
+	if err != nil {
+		return err
+	}
+	session := vmm.Session{Stdin: std.in, Stdout: std.out, Stderr: std.err, Signals: signals, BootTime: o.boot, WindowSize: windowSize}
+	if o.verbose || o.strace {
+		session.Log = std.err
+	}
+	result := session.Run(ctx, vm)
+	if result.Status == vmm.StatusTimeout && result.Err != nil {
+		result.Err = fmt.Errorf("after %v %w", o.timeout, result.Err)
+	}
+	if result.Status == 0 && result.Err == nil {
+		return nil
+	}
+	return &statusError{result.Status, result.Err}
+}
+
+// windowSize returns the size of the terminal on standard output, if it is one.
+func windowSize() (rows, cols int, ok bool) {
+	ws, err := unix.IoctlGetWinsize(int(os.Stdout.Fd()), unix.TIOCGWINSZ)
+	if err != nil {
+		return 0, 0, false
+	}
+	return int(ws.Row), int(ws.Col), true
+}
+
+// dryRun writes kernel and root file system to files and prints the command.
+func dryRun(monitor vmm.Monitor, config vmm.Config, std streams) error {
+	dir, err := os.MkdirTemp("", "gosv-dry-run-")
+	if err != nil {
+		return err
+	}
+	for _, f := range []struct {
+		file **os.File
+		name string
+	}{{&config.Kernel, "kernel.elf"}, {&config.Initrd, "root.cpio"}} {
+		copied, err := copyToFile(*f.file, filepath.Join(dir, f.name))
+		if err != nil {
+			return err
+		}
+		defer copied.Close()
+		*f.file = copied
+	}
+	words, err := monitor.CommandLine(config, filepath.Join(dir, "serial.txt"))
+	if err != nil {
+		return err
+	}
+	for i, w := range words {
+		words[i] = shellQuote(w)
+	}
+	fmt.Fprintf(std.err, "gosv: the kernel and the root file system are in %s; remove it when you are done.\n"+
+		"gosv: QEMU's exit status will be 2 × the program's + 1 (modulo 256).\n", dir)
+	_, err = fmt.Fprintln(std.out, strings.Join(words, " "))
+	return err
+}
+
+// shellQuote quotes s for a POSIX shell where that is needed.
+func shellQuote(s string) string {
+	const safe = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_@%+=:,./-"
+	if s != "" && strings.Trim(s, safe) == "" {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+// parseSize reads a size like 128M, in bytes.
+func parseSize(s string) (int64, error) {
+	number, shift := s, 0
+	if s != "" {
+		if unit := strings.IndexByte("kmg", s[len(s)-1]|0x20); unit >= 0 {
+			number, shift = s[:len(s)-1], 10*(unit+1)
+		}
+	}
+	n, err := strconv.ParseInt(number, 10, 64)
+	if err != nil || shift == 0 || n <= 0 || n > 1<<50>>shift {
+		return 0, fmt.Errorf("--memory %q: say a number with unit, for example 64M or 2G", s)
+	}
+	return n << shift, nil
+}
+
+// pageTables and heap of the kernel need a little beyond what is loaded.
+const leastWorkingMemory = 1 << 20
+
+// checkMemory refuses a machine that could not even hold what it loads.
+func checkMemory(memory int64, kernel pvh.Info, initrd *os.File) error {
+	st, err := initrd.Stat()
+	if err != nil {
+		return err
+	}
+	if need := int64(kernel.Top) + st.Size() + leastWorkingMemory; memory < need {
+		return fmt.Errorf("%dK of memory is too little: the kernel and the program's files alone need %dM; raise --memory",
+			memory>>10, (need+1<<20-1)>>20)
+	}
+	return nil
+}
+
+// findProgram returns the absolute path of a program as a shell finds it.
+func findProgram(name string) (string, error) {
+	if !strings.Contains(name, "/") {
+		found, err := exec.LookPath(name)
+		if errors.Is(err, exec.ErrDot) {
+			err = nil
+		}
+		if err != nil {
+			return "", &statusError{vmm.StatusNoFile, fmt.Errorf("%s: no such program in PATH", name)}
+		}
+		name = found
+	}
+	return filepath.Abs(name)
+}
+
+// imageError gives an error in making the image the exit status of a shell.
+func imageError(err error) error {
+	switch {
+	case errors.Is(err, elfdeps.ErrNotFound), errors.Is(err, elfdeps.ErrMissing):
+		return &statusError{vmm.StatusNoFile, err}
+	case errors.Is(err, elfdeps.ErrNotExecutable), errors.Is(err, rootfs.ErrTooLong):
+		return &statusError{vmm.StatusNotExec, err}
+	}
+	return err
+}

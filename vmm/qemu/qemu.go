@@ -1,0 +1,135 @@
+// Package qemu runs virtual machines with QEMU's x86-64 system emulator,
+// version 7.2 or later, by KVM or by its own translator (TCG).
+//
+// The emulator gets everything by inherited file descriptors: kernel,
+// initramfs, and one socket for each port. Nothing is left on disk. It runs in
+// a session of its own, so that the terminal's signals do not reach it, confined
+// by its seccomp filter, and with PR_SET_PDEATHSIG, so that it cannot outlive
+// this process.
+package qemu
+
+import (
+	"errors"
+	"fmt"
+	"os/exec"
+	"slices"
+	"strings"
+
+	"gosv/vmm"
+)
+
+// Program is the emulator's usual name.
+const Program = "qemu-system-x86_64"
+
+// ErrNotInstalled is what Find returns when there is no emulator.
+var ErrNotInstalled = errors.New(Program + " is not installed: `apt-get install qemu-system-x86` brings it")
+
+// Monitor is a vmm.Monitor that runs the emulator at a path.
+type Monitor struct{ path string }
+
+// New returns a Monitor for the emulator at path.
+func New(path string) *Monitor { return &Monitor{path: path} }
+
+// Find returns a Monitor for the emulator in PATH.
+func Find() (*Monitor, error) {
+	path, err := exec.LookPath(Program)
+	if err != nil {
+		return nil, ErrNotInstalled
+	}
+	return New(path), nil
+}
+
+// Path returns the emulator's path.
+func (m *Monitor) Path() string { return m.path }
+
+// CommandLine implements vmm.Monitor.
+func (m *Monitor) CommandLine(c vmm.Config, serial string) ([]string, error) {
+	c.Ports = []string{vmm.PortConsole}
+	args, err := arguments(c, c.Kernel.Name(), c.Initrd.Name(), func(id string) string {
+		if id == serialID {
+			return "file,id=" + id + ",path=" + escape(serial)
+		}
+		return "stdio,id=" + id
+	})
+	if err != nil {
+		return nil, err
+	}
+	return slices.Concat([]string{m.path}, args, c.Extra), nil
+}
+
+const (
+	// sandbox keeps the emulator from starting programs or gaining privileges.
+	sandbox = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
+
+	// cpuTCG leaves out the string-move hints that make TCG copy byte by byte,
+	// and five-level paging, which the kernel does not use.
+	cpuTCG = "max,-erms,-fsrm,-la57"
+
+	// debugExit ends the emulator with status v<<1|1 when the guest writes v.
+	debugExit = "isa-debug-exit,iobase=0xf4,iosize=4"
+
+	serialID = "serial"
+)
+
+// arguments returns the arguments for a machine, Config.Extra left out. The
+// character device behind each port, and behind the serial port (serialID), is
+// what chardev says.
+func arguments(c vmm.Config, kernel, initrd string, chardev func(id string) string) ([]string, error) {
+	machine, bus, err := machineOption(c.Machine)
+	if err != nil {
+		return nil, err
+	}
+	cpu := cpuTCG
+	switch c.Accel {
+	case vmm.AccelKVM:
+		cpu = "max"
+	case vmm.AccelTCG:
+	default:
+		return nil, fmt.Errorf("%q is no accelerator: use %s or %s", c.Accel, vmm.AccelKVM, vmm.AccelTCG)
+	}
+	args := []string{
+		"-M", machine, "-accel", c.Accel, "-cpu", cpu, "-m", memoryOption(c.Memory), "-smp", fmt.Sprint(c.CPUs),
+		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-sandbox", sandbox,
+		"-device", debugExit, "-kernel", kernel,
+	}
+	if initrd != "" {
+		args = append(args, "-initrd", initrd)
+	}
+	if c.Cmdline != "" {
+		args = append(args, "-append", c.Cmdline)
+	}
+	args = append(args, "-chardev", chardev(serialID), "-serial", "chardev:"+serialID)
+	if len(c.Ports) > 0 {
+		// Port 0 is for a console in the old sense, so one more than is used.
+		args = append(args, "-device", fmt.Sprintf("%s,max_ports=%d", bus, len(c.Ports)+1))
+	}
+	for _, port := range c.Ports {
+		args = append(args, "-chardev", chardev(port), "-device", fmt.Sprintf("virtserialport,chardev=%s,name=%s", port, port))
+	}
+	return args, nil
+}
+
+// machineOption returns the value of -M and the virtio-serial device that fits.
+func machineOption(s string) (machine, bus string, err error) {
+	name, _, hasOptions := strings.Cut(s, ",")
+	switch name {
+	case vmm.MachineMicroVM:
+		if !hasOptions {
+			s += ",acpi=off"
+		}
+		return s, "virtio-serial-device", nil
+	case vmm.MachineQ35, vmm.MachinePC:
+		return s, "virtio-serial-pci,disable-legacy=on", nil
+	}
+	return "", "", fmt.Errorf("%q is no machine: use %s, %s or %s", s, vmm.MachineMicroVM, vmm.MachineQ35, vmm.MachinePC)
+}
+
+func memoryOption(bytes int64) string {
+	if bytes%(1<<20) == 0 {
+		return fmt.Sprintf("%dM", bytes>>20)
+	}
+	return fmt.Sprintf("%dK", bytes>>10)
+}
+
+// escape makes s a value in a comma-separated option.
+func escape(s string) string { return strings.ReplaceAll(s, ",", ",,") }

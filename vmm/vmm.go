@@ -1,0 +1,89 @@
+// Package vmm starts a virtual machine and connects it to the process that
+// started it: streams, signals and the exit status of the one program in it.
+//
+// What runs the machine stands behind the interface Monitor; package vmm/qemu
+// is one. Monitor and VM know nothing of programs; Session does, and speaks the
+// control protocol with the kernel in the machine.
+//
+// Everything that comes out of a machine is foreign: lines are bounded, text
+// for the user loses its control characters, and nothing a guest sends makes
+// the host wait without end.
+package vmm
+
+import (
+	"fmt"
+	"net"
+	"os"
+)
+
+// Names of the ports between host and guest.
+const (
+	PortStdin   = "gosv.stdin"   // host to guest; half-closed by the host at end of file
+	PortStdout  = "gosv.stdout"  // guest to host
+	PortStderr  = "gosv.stderr"  // guest to host
+	PortLog     = "gosv.log"     // guest to host: messages of the kernel
+	PortControl = "gosv.control" // both ways: lines of the control protocol
+	PortConsole = "gosv.console" // both ways: the three streams on one port
+)
+
+// Kinds of machine and ways to run one.
+const (
+	MachineMicroVM = "microvm"
+	MachineQ35     = "q35"
+	MachinePC      = "pc"
+
+	AccelKVM = "kvm"
+	AccelTCG = "tcg"
+)
+
+// Config describes a machine.
+type Config struct {
+	Kernel  *os.File // PVH image
+	Initrd  *os.File // initramfs
+	Cmdline string   // kernel command line
+	Memory  int64    // bytes
+	CPUs    int
+	Machine string   // a Machine constant, optionally followed by comma-separated options of the monitor
+	Accel   string   // an Accel constant
+	Ports   []string // connected by Start
+	Extra   []string // further arguments for the monitor, as they are
+}
+
+// Monitor runs machines.
+type Monitor interface {
+	// Start starts a machine. The machine ends when the calling process does,
+	// however that comes about.
+	Start(Config) (VM, error)
+	// CommandLine returns arguments that run the same machine by hand, with
+	// PortConsole on standard input and output, the kernel and the initramfs
+	// under the names of their files, and messages of the serial port in a file.
+	CommandLine(c Config, serial string) ([]string, error)
+}
+
+// VM is a machine that was started.
+type VM interface {
+	// Port returns the host's end of a port in Config.Ports.
+	Port(name string) *net.UnixConn
+	// Serial returns the host's end of the serial port.
+	Serial() *net.UnixConn
+	// Done is closed when the machine has ended; only then may Exit be called.
+	Done() <-chan struct{}
+	// Exit says how the machine ended.
+	Exit() Exit
+	// Kill ends the machine at once. It may be called at any time.
+	Kill()
+}
+
+// Exit is how a monitor ended.
+type Exit struct {
+	Status   int    // exit status of the monitor's process; −1 when a signal ended it
+	Signal   string // name of that signal
+	Messages string // what the monitor said on its standard error, cut to its end
+}
+
+func (e Exit) String() string {
+	if e.Signal != "" {
+		return "ended by signal: " + e.Signal
+	}
+	return fmt.Sprintf("ended with status %d", e.Status)
+}
