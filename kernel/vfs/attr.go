@@ -1,0 +1,158 @@
+package vfs
+
+import (
+	"golang.org/x/sys/unix"
+
+	"gosv/kernel/cred"
+)
+
+// maySetAttr checks what every change of attributes needs: EROFS, EPERM.
+func (p Path) maySetAttr() error {
+	if p.Mount.Flags()&unix.MS_RDONLY != 0 {
+		return unix.EROFS
+	}
+	return p.Inode().ops.MaySetAttr(p.Inode())
+}
+
+// Chmod is fchmodat(2) on the file that p leads to: EPERM, EROFS, and EOPNOTSUPP for a symbolic link.
+func Chmod(ctx *Context, p Path, mode uint32) error {
+	i := p.Inode()
+	if i.Type() == unix.S_IFLNK {
+		return unix.EOPNOTSUPP
+	}
+	if err := p.maySetAttr(); err != nil {
+		return err
+	}
+	if !i.owns(ctx.Cred) {
+		return unix.EPERM
+	}
+	mode &= 0o7777
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if !ctx.Cred.InGroup(i.gid.Load()) && !ctx.Cred.Capable(unix.CAP_FSETID) {
+		mode &^= unix.S_ISGID
+	}
+	i.mode.Store(i.mode.Load()&unix.S_IFMT | mode)
+	i.touchAttr()
+	return nil
+}
+
+// Chown is fchownat(2) on the file that p leads to; cred.Keep leaves an ID as it is: EPERM, EROFS.
+func Chown(ctx *Context, p Path, uid, gid uint32) error {
+	i, c := p.Inode(), ctx.Cred
+	if err := p.maySetAttr(); err != nil {
+		return err
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	owner := i.uid.Load()
+	if !c.Capable(unix.CAP_CHOWN) {
+		switch {
+		case uid != cred.Keep && (uid != owner || c.FSUID != owner),
+			gid != cred.Keep && (c.FSUID != owner || gid != i.gid.Load() && !c.InGroup(gid)):
+			return unix.EPERM
+		}
+	}
+	if uid != cred.Keep {
+		i.uid.Store(uid)
+	}
+	if gid != cred.Keep {
+		i.gid.Store(gid)
+	}
+	if !i.IsDir() && (uid != cred.Keep || gid != cred.Keep) {
+		mode := i.mode.Load()
+		mode &^= unix.S_ISUID
+		if mode&unix.S_IXGRP != 0 {
+			mode &^= unix.S_ISGID
+		}
+		i.mode.Store(mode)
+	}
+	i.touchAttr()
+	return nil
+}
+
+// Utimes is utimensat(2) on the file that p leads to. The Nsec of a time may be UTIME_NOW or
+// UTIME_OMIT; nil means now for both. EACCES, EPERM, EINVAL, EROFS.
+func Utimes(ctx *Context, p Path, times *[2]unix.Timespec) error {
+	i := p.Inode()
+	if times == nil {
+		times = &[2]unix.Timespec{{Nsec: unix.UTIME_NOW}, {Nsec: unix.UTIME_NOW}}
+	}
+	now := true
+	for _, t := range times {
+		if t.Nsec != unix.UTIME_NOW && t.Nsec != unix.UTIME_OMIT && (t.Nsec < 0 || t.Nsec >= 1e9) {
+			return unix.EINVAL
+		}
+		now = now && t.Nsec == unix.UTIME_NOW
+	}
+	if times[0].Nsec == unix.UTIME_OMIT && times[1].Nsec == unix.UTIME_OMIT {
+		return nil
+	}
+	if err := p.maySetAttr(); err != nil {
+		return err
+	}
+	if !i.owns(ctx.Cred) {
+		if !now {
+			return unix.EPERM
+		}
+		if err := i.Access(ctx.Cred, MayWrite); err != nil {
+			return err
+		}
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	clock := i.fs.now()
+	at := [2]int64{i.atime.Load(), i.mtime.Load()}
+	for n, t := range times {
+		switch t.Nsec {
+		case unix.UTIME_OMIT:
+		case unix.UTIME_NOW:
+			at[n] = clock
+		default:
+			at[n] = clampTime(t)
+		}
+	}
+	i.atime.Store(at[0])
+	i.mtime.Store(at[1])
+	i.ctime.Store(clock)
+	return nil
+}
+
+// clampTime turns a time into ns, within what 64 bits can say (the years 1678 to 2262).
+func clampTime(t unix.Timespec) int64 {
+	const most = 1<<63/1_000_000_000 - 1
+	return min(max(t.Sec, -most), most)*1e9 + t.Nsec
+}
+
+// Truncate is truncate(2): EISDIR, EINVAL, EACCES, EROFS, ETXTBSY, EPERM.
+func Truncate(ctx *Context, path string, size int64) error {
+	if size < 0 {
+		return unix.EINVAL
+	}
+	p, err := Lookup(ctx, Path{}, path, 0)
+	if err != nil {
+		return err
+	}
+	i := p.Inode()
+	switch i.Type() {
+	case unix.S_IFDIR:
+		return unix.EISDIR
+	case unix.S_IFREG:
+	default:
+		return unix.EINVAL
+	}
+	if err := i.Access(ctx.Cred, MayWrite); err != nil {
+		return err
+	}
+	if p.Mount.Flags()&unix.MS_RDONLY != 0 {
+		return unix.EROFS
+	}
+	if err := i.mayTruncate(); err != nil {
+		return err
+	}
+	if !i.hold() {
+		return unix.ENOENT
+	}
+	defer i.drop()
+	return i.truncate(ctx.Cred, size)
+}

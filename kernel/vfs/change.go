@@ -1,0 +1,366 @@
+package vfs
+
+import (
+	"golang.org/x/sys/unix"
+
+	"gosv/kernel/cred"
+)
+
+// mayChange checks that entries of dir may be made and removed: EACCES, EROFS.
+func mayChange(ctx *Context, dir Path) error {
+	if err := dir.Inode().Access(ctx.Cred, MayWrite|MayExec); err != nil {
+		return err
+	}
+	if dir.Mount.Flags()&unix.MS_RDONLY != 0 {
+		return unix.EROFS
+	}
+	return nil
+}
+
+// mayCreate is mayChange for a new entry.
+func mayCreate(ctx *Context, dir Path) error {
+	if dir.Dentry.gone.Load() {
+		return unix.ENOENT
+	}
+	return mayChange(ctx, dir)
+}
+
+// inherit fills in the owner of a new file, with what set-group-ID of the directory does (inode(7)).
+func inherit(c *cred.Cred, dir *Inode, n *NewNode) {
+	n.UID, n.GID = c.FSUID, c.FSGID
+	if dir.mode.Load()&unix.S_ISGID == 0 {
+		return
+	}
+	n.GID = dir.gid.Load()
+	switch {
+	case n.Mode&unix.S_IFMT == unix.S_IFDIR:
+		n.Mode |= unix.S_ISGID
+	case n.Mode&(unix.S_ISGID|unix.S_IXGRP) == unix.S_ISGID|unix.S_IXGRP && !c.InGroup(n.GID) && !c.Capable(unix.CAP_FSETID):
+		n.Mode &^= unix.S_ISGID
+	}
+}
+
+// create makes a new file with a name: EEXIST, EACCES, EROFS, ENOENT, ENOSPC.
+func create(ctx *Context, dir Path, name string, n *NewNode) (*Dentry, error) {
+	d := dir.Dentry
+	if d.dir == nil {
+		if _, err := d.lookup(ctx, name); err == nil {
+			return nil, unix.EEXIST
+		}
+		return nil, unix.EACCES // directories that ask for each name cannot be added to
+	}
+	if err := mayCreate(ctx, dir); err != nil {
+		if d.Child(name) != nil {
+			err = unix.EEXIST
+		}
+		return nil, err
+	}
+	inherit(ctx.Cred, d.inode, n)
+	d.dir.mu.Lock()
+	defer d.dir.mu.Unlock()
+	switch {
+	case d.dir.dead:
+		return nil, unix.ENOENT
+	case d.dir.children[name] != nil:
+		return nil, unix.EEXIST
+	}
+	i, err := d.inode.ops.Create(d.inode, name, n)
+	if err != nil {
+		return nil, err
+	}
+	c := newDentry(d, name, i)
+	d.dir.insert(c)
+	if i.IsDir() {
+		d.inode.nlink.Add(1)
+	}
+	d.inode.touch()
+	return c, nil
+}
+
+// lookupNew finds where a new file is to go: EEXIST, ENOENT.
+func lookupNew(ctx *Context, at Path, path string, isDir bool) (Path, string, error) {
+	w, dir, last, err := lookupParent(ctx, at, path)
+	switch {
+	case err != nil:
+		return dir, "", err
+	case last == "" || last == "." || last == "..":
+		return dir, "", unix.EEXIST
+	case w.slash && !isDir:
+		if _, err := dir.Dentry.lookup(ctx, last); err == nil {
+			return dir, "", unix.EEXIST
+		}
+		return dir, "", unix.ENOENT
+	}
+	return dir, last, nil
+}
+
+// Mkdir is mkdirat(2).
+func Mkdir(ctx *Context, at Path, path string, mode uint32) error {
+	dir, last, err := lookupNew(ctx, at, path, true)
+	if err == nil {
+		_, err = create(ctx, dir, last, &NewNode{Mode: unix.S_IFDIR | mode&0o1777&^ctx.Umask})
+	}
+	return err
+}
+
+// Mknod is mknodat(2); for a socket, private is what bind(2) puts into Inode.Private.
+func Mknod(ctx *Context, at Path, path string, mode uint32, rdev uint64, private any) error {
+	if mode&unix.S_IFMT == 0 {
+		mode |= unix.S_IFREG
+	}
+	switch mode & unix.S_IFMT {
+	case unix.S_IFREG, unix.S_IFIFO, unix.S_IFSOCK:
+		rdev = 0
+	case unix.S_IFCHR, unix.S_IFBLK:
+		if !ctx.Cred.Capable(unix.CAP_MKNOD) {
+			return unix.EPERM
+		}
+	case unix.S_IFDIR:
+		return unix.EPERM
+	default:
+		return unix.EINVAL
+	}
+	dir, last, err := lookupNew(ctx, at, path, false)
+	if err != nil {
+		return err
+	}
+	d, err := create(ctx, dir, last, &NewNode{Mode: mode & (unix.S_IFMT | 0o7777) &^ ctx.Umask, Rdev: rdev})
+	if err == nil && private != nil {
+		d.inode.mu.Lock()
+		d.inode.Private = private
+		d.inode.mu.Unlock()
+	}
+	return err
+}
+
+// Symlink is symlinkat(2): ENOENT for an empty target.
+func Symlink(ctx *Context, target string, at Path, path string) error {
+	switch {
+	case target == "":
+		return unix.ENOENT
+	case len(target) >= PathMax:
+		return unix.ENAMETOOLONG
+	}
+	dir, last, err := lookupNew(ctx, at, path, false)
+	if err == nil {
+		_, err = create(ctx, dir, last, &NewNode{Mode: unix.S_IFLNK | 0o777, Target: target})
+	}
+	return err
+}
+
+// Link is linkat(2). flags: AT_SYMLINK_FOLLOW, AT_EMPTY_PATH.
+func Link(ctx *Context, oldAt Path, oldPath string, newAt Path, newPath string, flags int) error {
+	how := unix.AT_SYMLINK_NOFOLLOW
+	if flags&unix.AT_SYMLINK_FOLLOW != 0 {
+		how = 0
+	}
+	if flags&unix.AT_EMPTY_PATH != 0 && oldPath == "" && !ctx.Cred.Capable(unix.CAP_DAC_READ_SEARCH) {
+		return unix.ENOENT
+	}
+	from, err := Lookup(ctx, oldAt, oldPath, how|flags&unix.AT_EMPTY_PATH)
+	if err != nil {
+		return err
+	}
+	dir, last, err := lookupNew(ctx, newAt, newPath, false)
+	switch {
+	case err != nil:
+		return err
+	case dir.Mount != from.Mount:
+		return unix.EXDEV
+	case from.Inode().IsDir():
+		return unix.EPERM
+	}
+	if err := mayLink(ctx.Cred, from.Inode()); err != nil {
+		return err
+	}
+	return link(ctx, dir, last, from.Inode(), from.Dentry.gone.Load())
+}
+
+// mayLink keeps users from making links to what others own (proc(5), protected_hardlinks): EPERM.
+func mayLink(c *cred.Cred, i *Inode) error {
+	if !ProtectHardlinks.Load() || i.owns(c) {
+		return nil
+	}
+	mode := i.mode.Load()
+	const setgid = unix.S_ISGID | unix.S_IXGRP
+	if mode&unix.S_IFMT != unix.S_IFREG || mode&unix.S_ISUID != 0 || mode&setgid == setgid || i.Access(c, MayRead|MayWrite) != nil {
+		return unix.EPERM
+	}
+	return nil
+}
+
+func link(ctx *Context, dir Path, name string, i *Inode, nameless bool) error {
+	d := dir.Dentry
+	if d.dir == nil {
+		return unix.EPERM
+	}
+	if err := mayCreate(ctx, dir); err != nil {
+		return err
+	}
+	if err := d.inode.ops.MayChange(d.inode); err != nil {
+		return err
+	}
+	if !i.hold() {
+		return unix.ENOENT
+	}
+	defer i.drop()
+	d.dir.mu.Lock()
+	defer d.dir.mu.Unlock()
+	switch {
+	case d.dir.dead:
+		return unix.ENOENT
+	case d.dir.children[name] != nil:
+		return unix.EEXIST
+	case i.nlink.Load() == 0 && !nameless:
+		return unix.ENOENT
+	case i.nlink.Load() >= maxLink:
+		return unix.EMLINK
+	}
+	i.nlink.Add(1)
+	d.dir.insert(newDentry(d, name, i))
+	i.touchAttr()
+	d.inode.touch()
+	return nil
+}
+
+const maxLink = 1 << 31
+
+// mayRemove checks that the entry of dir that stands for i may go: sticky
+// directories keep what others own (EPERM).
+func mayRemove(c *cred.Cred, dir, i *Inode) error {
+	if err := dir.ops.MayChange(dir); err != nil {
+		return err
+	}
+	if dir.mode.Load()&unix.S_ISVTX != 0 && c.FSUID != i.uid.Load() && c.FSUID != dir.uid.Load() && !c.Capable(unix.CAP_FOWNER) {
+		return unix.EPERM
+	}
+	return nil
+}
+
+// Unlink is unlinkat(2) without AT_REMOVEDIR.
+func Unlink(ctx *Context, at Path, path string) error {
+	w, dir, last, err := lookupParent(ctx, at, path)
+	switch {
+	case err != nil:
+		return err
+	case last == "" || last == "." || last == "..":
+		return unix.EISDIR
+	}
+	d := dir.Dentry
+	if w.slash {
+		return slashError(ctx, d, last)
+	}
+	if d.dir == nil {
+		return readonlyError(ctx, d, last)
+	}
+	if err := mayRemoveFrom(ctx, dir, last); err != nil {
+		return err
+	}
+	d.dir.mu.Lock()
+	defer d.dir.mu.Unlock()
+	c := d.dir.children[last]
+	if c == nil {
+		return unix.ENOENT
+	}
+	if err := mayRemove(ctx.Cred, d.inode, c.inode); err != nil {
+		return err
+	}
+	switch {
+	case c.inode.IsDir():
+		return unix.EISDIR
+	case c.mounts.Load() != 0:
+		return unix.EBUSY
+	}
+	d.dir.remove(c)
+	c.gone.Store(true)
+	d.inode.touch()
+	c.inode.unlinked(1)
+	return nil
+}
+
+// mayRemoveFrom is mayChange, but a name that does not exist is ENOENT whatever the rights.
+func mayRemoveFrom(ctx *Context, dir Path, name string) error {
+	err := mayChange(ctx, dir)
+	if err != nil && dir.Dentry.Child(name) == nil {
+		return unix.ENOENT
+	}
+	return err
+}
+
+// slashError is what unlink of a name with a slash behind it gives.
+func slashError(ctx *Context, d *Dentry, name string) error {
+	c, err := d.lookup(ctx, name)
+	switch {
+	case err != nil:
+		return err
+	case c.inode.IsDir():
+		return unix.EISDIR
+	}
+	return unix.ENOTDIR
+}
+
+// readonlyError is what removing from a directory that nobody changes gives.
+func readonlyError(ctx *Context, d *Dentry, name string) error {
+	if _, err := d.lookup(ctx, name); err != nil {
+		return err
+	}
+	return unix.EPERM
+}
+
+// Rmdir is unlinkat(2) with AT_REMOVEDIR.
+func Rmdir(ctx *Context, at Path, path string) error {
+	_, dir, last, err := lookupParent(ctx, at, path)
+	switch {
+	case err != nil:
+		return err
+	case last == "":
+		return unix.EBUSY
+	case last == ".":
+		return unix.EINVAL
+	case last == "..":
+		return unix.ENOTEMPTY
+	}
+	d := dir.Dentry
+	if d.dir == nil {
+		return readonlyError(ctx, d, last)
+	}
+	if err := mayRemoveFrom(ctx, dir, last); err != nil {
+		return err
+	}
+	d.dir.mu.Lock()
+	defer d.dir.mu.Unlock()
+	c := d.dir.children[last]
+	switch {
+	case c == nil:
+		return unix.ENOENT
+	case !c.inode.IsDir():
+		return unix.ENOTDIR
+	}
+	if err := mayRemove(ctx.Cred, d.inode, c.inode); err != nil {
+		return err
+	}
+	if err := c.kill(); err != nil {
+		return err
+	}
+	d.dir.remove(c)
+	d.inode.nlink.Add(^uint32(0))
+	d.inode.touch()
+	c.inode.unlinked(2)
+	return nil
+}
+
+// kill marks an empty directory as removed, so that it takes no more entries and mounts:
+// ENOTEMPTY, EBUSY. The parent's lock is held.
+func (d *Dentry) kill() error {
+	d.dir.mu.Lock()
+	defer d.dir.mu.Unlock()
+	switch {
+	case d.mounts.Load() != 0:
+		return unix.EBUSY
+	case len(d.dir.children) != 0:
+		return unix.ENOTEMPTY
+	}
+	d.dir.dead = true
+	d.gone.Store(true)
+	return nil
+}

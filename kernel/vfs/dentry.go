@@ -1,0 +1,122 @@
+package vfs
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+	"sync/atomic"
+)
+
+// A Dentry is a name in a directory. What it stands for never changes.
+type Dentry struct {
+	inode  *Inode
+	parent atomic.Pointer[Dentry] // nil: the root of its file system; changed under FS.rename
+	name   string                 // guarded by FS.rename
+	dir    *dirState              // of a directory
+	offset int64                  // in the parent's order; guarded by the parent's lock
+	mounts atomic.Int32           // mounts that lie on it
+	gone   atomic.Bool            // removed from its parent
+}
+
+// dirState holds the entries of a directory of a Resident file system.
+type dirState struct {
+	mu       sync.RWMutex
+	children map[string]*Dentry
+	// order lists the children by offset, with holes where some went, so that a
+	// listing that goes on while others change the directory misses and repeats nothing.
+	order []entry
+	holes int
+	last  int64 // offset given last
+	dead  bool  // removed: takes no more entries
+}
+
+// entry is a place in the order; without a dentry, a hole.
+type entry struct {
+	offset int64
+	dentry *Dentry
+}
+
+func newDentry(parent *Dentry, name string, i *Inode) *Dentry {
+	d := &Dentry{inode: i, name: name}
+	d.parent.Store(parent)
+	if i.IsDir() && i.fs.Resident {
+		d.dir = new(dirState)
+	}
+	return d
+}
+
+// Inode returns the file that d stands for.
+func (d *Dentry) Inode() *Inode { return d.inode }
+
+// Parent returns the directory that d is in, nil for a root.
+func (d *Dentry) Parent() *Dentry { return d.parent.Load() }
+
+// Name returns the name as it is now.
+func (d *Dentry) Name() string {
+	fs := d.inode.fs
+	fs.rename.RLock()
+	defer fs.rename.RUnlock()
+	return d.name
+}
+
+// Child returns the entry of that name, nil when there is none. Resident file systems only.
+func (d *Dentry) Child(name string) *Dentry {
+	d.dir.mu.RLock()
+	c := d.dir.children[name]
+	d.dir.mu.RUnlock()
+	return c
+}
+
+// Add enters i under a new name, for file systems that build their own tree;
+// nil when the name is taken or d removed. It changes no link counts but d's, for a subdirectory.
+func (d *Dentry) Add(name string, i *Inode) *Dentry {
+	d.dir.mu.Lock()
+	defer d.dir.mu.Unlock()
+	if d.dir.dead || d.dir.children[name] != nil {
+		return nil
+	}
+	c := newDentry(d, name, i)
+	d.dir.insert(c)
+	if i.IsDir() {
+		d.inode.nlink.Add(1)
+	}
+	return c
+}
+
+// insert enters c under its name; the lock is held for writing.
+func (s *dirState) insert(c *Dentry) {
+	if s.children == nil {
+		s.children = make(map[string]*Dentry)
+	}
+	s.last++
+	c.offset = s.last
+	s.children[c.name] = c
+	s.order = append(s.order, entry{c.offset, c})
+}
+
+// remove takes c out; the lock is held for writing.
+func (s *dirState) remove(c *Dentry) {
+	delete(s.children, c.name)
+	s.order[s.after(c.offset-1)].dentry = nil
+	s.holes++
+	if s.holes > 16 && s.holes > len(s.order)/2 {
+		s.order = slices.DeleteFunc(s.order, func(e entry) bool { return e.dentry == nil })
+		s.holes = 0
+	}
+}
+
+// after returns the index of the first entry behind offset; the lock is held.
+func (s *dirState) after(offset int64) int {
+	n, _ := slices.BinarySearchFunc(s.order, offset+1, func(e entry, o int64) int { return cmp.Compare(e.offset, o) })
+	return n
+}
+
+// within reports whether d is a or lies below it, in one file system; FS.rename is held.
+func (d *Dentry) within(a *Dentry) bool {
+	for ; d != nil; d = d.parent.Load() {
+		if d == a {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,467 @@
+package vfs
+
+import (
+	"math"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"gosv/kernel/cred"
+	"gosv/kernel/mem"
+	"gosv/kernel/uio"
+	"gosv/kernel/wait"
+)
+
+// UserMemory is the memory of the program that makes a call.
+type UserMemory interface {
+	// CopyIn and CopyOut return the number of bytes copied, and EFAULT when that is not all.
+	CopyIn(dst []byte, va uint64) (int, error)
+	CopyOut(va uint64, src []byte) (int, error)
+}
+
+// IoctlArgs are the arguments of ioctl(2), with the caller they come from.
+type IoctlArgs struct {
+	Cmd uint32
+	Arg uint64
+	Mem UserMemory
+	Ctx *Context
+	// Task is the caller as the task layer knows it, for terminals.
+	Task any
+}
+
+// FileOps is what one kind of open file does. FileDefaults is to be embedded.
+// None of them blocks; what would have to wait returns EAGAIN.
+type FileOps interface {
+	// Read and Write move bytes at an offset, which streams ignore. A Read at
+	// the end returns 0. They return an error only when nothing was moved.
+	Read(f *File, dst uio.Sink, off int64) (int64, error)
+	Write(f *File, src uio.Source, off int64) (int64, error)
+	// Seek returns the position that lseek(2) asks for, when whence is not SEEK_SET or SEEK_CUR.
+	Seek(f *File, off int64, whence int) (int64, error)
+	// Readdir is InodeOps.Readdir for an open directory, with . and .. included.
+	Readdir(ctx *Context, f *File, off int64, emit func(Dirent) bool) error
+	// Ioctl is ioctl(2): ENOTTY for an unknown request.
+	Ioctl(f *File, a *IoctlArgs) (uint64, error)
+	// Poll returns which of the events in mask are true now; POLLERR and POLLHUP always count.
+	Poll(f *File, mask wait.Mask) wait.Mask
+	// Register puts e on the queue that is notified when Poll may have changed.
+	Register(f *File, e *wait.Entry)
+	// Unregister takes e off.
+	Unregister(f *File, e *wait.Entry)
+	// Map returns the cache that a mapping of the file shows, nil when there is none.
+	Map(f *File) *mem.Cache
+	// Truncate is ftruncate(2): EINVAL.
+	Truncate(f *File, size int64) error
+	// Allocate is fallocate(2): ENODEV, EOPNOTSUPP.
+	Allocate(f *File, mode uint32, off, n int64) error
+	// Sync is fsync(2): EINVAL.
+	Sync(f *File) error
+	// SetFlags is told of F_SETFL before it happens.
+	SetFlags(f *File, flags uint32) error
+	// Release is called when the last reference is gone.
+	Release(f *File)
+}
+
+// FileDefaults is the FileOps of a file that can do nothing, and is always ready.
+type FileDefaults struct{}
+
+// Read is refused.
+func (FileDefaults) Read(*File, uio.Sink, int64) (int64, error) { return 0, unix.EINVAL }
+
+// Write is refused.
+func (FileDefaults) Write(*File, uio.Source, int64) (int64, error) { return 0, unix.EINVAL }
+
+// Seek is refused.
+func (FileDefaults) Seek(*File, int64, int) (int64, error) { return 0, unix.EINVAL }
+
+// Readdir is refused.
+func (FileDefaults) Readdir(*Context, *File, int64, func(Dirent) bool) error { return unix.ENOTDIR }
+
+// Ioctl knows no request.
+func (FileDefaults) Ioctl(*File, *IoctlArgs) (uint64, error) { return 0, unix.ENOTTY }
+
+// Poll is always ready to read and write (poll(2) on regular files).
+func (FileDefaults) Poll(_ *File, mask wait.Mask) wait.Mask {
+	return mask & (unix.POLLIN | unix.POLLOUT | unix.EPOLLRDNORM | unix.EPOLLWRNORM)
+}
+
+// Register has no queue to put e on, as nothing changes.
+func (FileDefaults) Register(*File, *wait.Entry) {}
+
+// Unregister undoes Register.
+func (FileDefaults) Unregister(*File, *wait.Entry) {}
+
+// Map is refused.
+func (FileDefaults) Map(*File) *mem.Cache { return nil }
+
+// Truncate is refused.
+func (FileDefaults) Truncate(*File, int64) error { return unix.EINVAL }
+
+// Allocate is refused.
+func (FileDefaults) Allocate(*File, uint32, int64, int64) error { return unix.ENODEV }
+
+// Sync is refused.
+func (FileDefaults) Sync(*File) error { return unix.EINVAL }
+
+// SetFlags takes all flags.
+func (FileDefaults) SetFlags(*File, uint32) error { return nil }
+
+// Release has nothing to do.
+func (FileDefaults) Release(*File) {}
+
+// Kinds of open file.
+const (
+	canRead   = 1 << iota
+	canWrite  // counted in Inode.writers
+	stream    // has no position: pread and lseek give ESPIPE
+	pathOnly  // O_PATH
+	denyWrite // holds off writers while it is executed
+)
+
+// Owner is who gets SIGIO and SIGURG (F_SETOWN_EX, F_SETSIG).
+type Owner struct {
+	Type   int32 // F_OWNER_TID, F_OWNER_PID, F_OWNER_PGRP
+	ID     int32
+	Signal int32
+}
+
+// A File is an open file description (open(2)).
+type File struct {
+	// Data belongs to the FileOps.
+	Data any
+
+	path  Path
+	inode *Inode
+	ops   FileOps
+	cred  *cred.Cred
+	refs  atomic.Int32
+	flags atomic.Uint32 // O_ flags, without those of creation
+	kind  uint32
+
+	mu    sync.Mutex // a read or write at the position
+	pos   int64      // guarded by mu
+	owner atomic.Pointer[Owner]
+	locks atomic.Bool // may hold flock or OFD locks
+}
+
+// creationFlags are forgotten after open.
+const creationFlags = unix.O_CREAT | unix.O_EXCL | unix.O_NOCTTY | unix.O_TRUNC | unix.O_CLOEXEC
+
+// settable are the flags that F_SETFL changes.
+const settable = unix.O_APPEND | unix.O_ASYNC | unix.O_DIRECT | unix.O_NOATIME | unix.O_NONBLOCK
+
+// newFile returns a File with one reference, which counts in path's mount; the
+// inode is held for it already.
+func newFile(path Path, c *cred.Cred, flags int) *File {
+	f := &File{path: path, inode: path.Dentry.inode, cred: c}
+	f.refs.Store(1)
+	f.flags.Store(uint32(flags &^ creationFlags))
+	switch {
+	case flags&unix.O_PATH != 0:
+		f.kind = pathOnly
+	case flags&unix.O_ACCMODE == unix.O_RDONLY:
+		f.kind = canRead
+	case flags&unix.O_ACCMODE == unix.O_WRONLY:
+		f.kind = canWrite
+	default:
+		f.kind = canRead | canWrite
+	}
+	path.Mount.users.Add(1)
+	return f
+}
+
+// IncRef takes a reference.
+func (f *File) IncRef() { f.refs.Add(1) }
+
+// tryRef takes a reference unless the last is gone.
+func (f *File) tryRef() bool {
+	for {
+		n := f.refs.Load()
+		if n <= 0 {
+			return false
+		}
+		if f.refs.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+}
+
+// DecRef gives a reference back; the last one closes the file.
+func (f *File) DecRef() {
+	if f.refs.Add(-1) == 0 {
+		f.release()
+	}
+}
+
+func (f *File) release() {
+	if f.locks.Load() {
+		f.inode.unlockFile(f)
+	}
+	f.ops.Release(f)
+	if f.kind&canWrite != 0 {
+		f.inode.writers.Add(-1)
+	}
+	if f.kind&denyWrite != 0 {
+		f.inode.writers.Add(1)
+	}
+	f.inode.drop()
+	f.path.Mount.drop()
+}
+
+// Path returns where the file was opened.
+func (f *File) Path() Path { return f.path }
+
+// Inode returns the file itself.
+func (f *File) Inode() *Inode { return f.inode }
+
+// Ops returns what the file does.
+func (f *File) Ops() FileOps { return f.ops }
+
+// Cred returns the credentials that the file was opened with.
+func (f *File) Cred() *cred.Cred { return f.cred }
+
+// Flags returns the O_ flags as F_GETFL shows them.
+func (f *File) Flags() int { return int(f.flags.Load()) | largeFile }
+
+// Nonblock reports O_NONBLOCK.
+func (f *File) Nonblock() bool { return f.flags.Load()&unix.O_NONBLOCK != 0 }
+
+// Readable reports whether the file is open for reading.
+func (f *File) Readable() bool { return f.kind&canRead != 0 }
+
+// Writable reports whether the file is open for writing.
+func (f *File) Writable() bool { return f.kind&canWrite != 0 }
+
+// PathOnly reports whether the file was opened with O_PATH; most calls give EBADF then.
+func (f *File) PathOnly() bool { return f.kind&pathOnly != 0 }
+
+// SetStream says, while the file is being opened, that it has no position.
+func (f *File) SetStream() { f.kind |= stream }
+
+// Stream reports whether the file has no position.
+func (f *File) Stream() bool { return f.kind&stream != 0 }
+
+// SetFlags is F_SETFL: EPERM for O_NOATIME on somebody else's file.
+func (f *File) SetFlags(c *cred.Cred, flags int) error {
+	old := f.flags.Load()
+	now := old&^settable | uint32(flags)&settable
+	if now&^old&unix.O_NOATIME != 0 && !f.inode.owns(c) {
+		return unix.EPERM
+	}
+	if err := f.ops.SetFlags(f, now); err != nil {
+		return err
+	}
+	f.flags.Store(now)
+	return nil
+}
+
+// SetNonblock is FIONBIO.
+func (f *File) SetNonblock(on bool) {
+	if on {
+		f.flags.Or(unix.O_NONBLOCK)
+	} else {
+		f.flags.And(^uint32(unix.O_NONBLOCK))
+	}
+}
+
+// Owner returns who gets SIGIO.
+func (f *File) Owner() Owner {
+	if o := f.owner.Load(); o != nil {
+		return *o
+	}
+	return Owner{}
+}
+
+// SetOwner changes who gets SIGIO.
+func (f *File) SetOwner(o Owner) { f.owner.Store(&o) }
+
+// Read reads at the position and moves it: EBADF, EISDIR, EAGAIN, EFAULT.
+func (f *File) Read(dst uio.Sink) (int64, error) {
+	if f.kind&canRead == 0 {
+		return 0, unix.EBADF
+	}
+	if f.kind&stream != 0 {
+		return f.ops.Read(f, dst, 0)
+	}
+	f.mu.Lock()
+	n, err := f.ops.Read(f, dst, f.pos)
+	f.pos += n
+	f.mu.Unlock()
+	return n, err
+}
+
+// Pread reads at off: also ESPIPE, EINVAL.
+func (f *File) Pread(dst uio.Sink, off int64) (int64, error) {
+	if err := f.at(off, canRead); err != nil {
+		return 0, err
+	}
+	return f.ops.Read(f, dst, off)
+}
+
+// Write writes at the position, or with O_APPEND at the end, and moves it: EBADF, EPIPE, EAGAIN, EFAULT, ENOSPC, EFBIG.
+func (f *File) Write(src uio.Source) (int64, error) {
+	if f.kind&canWrite == 0 {
+		return 0, unix.EBADF
+	}
+	if f.kind&stream != 0 {
+		return f.ops.Write(f, src, 0)
+	}
+	f.mu.Lock()
+	n, err := f.ops.Write(f, src, f.pos)
+	if n > 0 && f.flags.Load()&unix.O_APPEND != 0 {
+		f.pos = f.inode.Size()
+	} else {
+		f.pos += n
+	}
+	f.mu.Unlock()
+	return n, err
+}
+
+// Pwrite writes at off, or with O_APPEND at the end: also ESPIPE, EINVAL.
+func (f *File) Pwrite(src uio.Source, off int64) (int64, error) {
+	if err := f.at(off, canWrite); err != nil {
+		return 0, err
+	}
+	return f.ops.Write(f, src, off)
+}
+
+func (f *File) at(off int64, kind uint32) error {
+	switch {
+	case f.kind&kind == 0:
+		return unix.EBADF
+	case f.kind&stream != 0:
+		return unix.ESPIPE
+	case off < 0:
+		return unix.EINVAL
+	}
+	return nil
+}
+
+// Seek is lseek(2): ESPIPE, EINVAL, EOVERFLOW, ENXIO, EBADF.
+func (f *File) Seek(off int64, whence int) (int64, error) {
+	if f.kind&pathOnly != 0 {
+		return 0, unix.EBADF
+	}
+	if f.kind&stream != 0 {
+		return 0, unix.ESPIPE
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	pos := off
+	switch whence {
+	case unix.SEEK_SET:
+	case unix.SEEK_CUR:
+		if off > 0 && f.pos > math.MaxInt64-off {
+			return 0, unix.EOVERFLOW
+		}
+		pos = f.pos + off
+	default:
+		var err error
+		if pos, err = f.ops.Seek(f, off, whence); err != nil {
+			return 0, err
+		}
+	}
+	if pos < 0 {
+		return 0, unix.EINVAL
+	}
+	f.pos = pos
+	return pos, nil
+}
+
+// Ioctl is ioctl(2); what concerns the descriptor (FIOCLEX) is not its business.
+func (f *File) Ioctl(a *IoctlArgs) (uint64, error) {
+	if f.kind&pathOnly != 0 {
+		return 0, unix.EBADF
+	}
+	return f.ops.Ioctl(f, a)
+}
+
+// Readiness returns which of the events in mask are true now, and POLLERR and POLLHUP.
+func (f *File) Readiness(mask wait.Mask) wait.Mask {
+	return f.ops.Poll(f, mask|unix.POLLERR|unix.POLLHUP)
+}
+
+// Register has e told when Readiness may have changed.
+func (f *File) Register(e *wait.Entry) { f.ops.Register(f, e) }
+
+// Unregister ends Register.
+func (f *File) Unregister(e *wait.Entry) { f.ops.Unregister(f, e) }
+
+// OpenWaiter is a FileOps whose open(2) may have to wait (fifo(7)).
+type OpenWaiter interface {
+	// Opened reports whether the open is complete; Register tells when it may have become so.
+	Opened(f *File) bool
+}
+
+// Opened reports whether the open is complete. If not, the caller waits for POLLIN|POLLOUT on the file and
+// asks again, before the file gets a descriptor.
+func (f *File) Opened() bool {
+	w, ok := f.ops.(OpenWaiter)
+	return !ok || w.Opened(f)
+}
+
+// MapCache returns the cache that a mapping of the file shows, nil when it cannot be mapped (ENODEV).
+// Whether the file is open for what the mapping wants is the caller's business.
+func (f *File) MapCache() *mem.Cache { return f.ops.Map(f) }
+
+// MapName is the name of the file for /proc/PID/maps.
+func (f *File) MapName() string { return LinkName(f.path, f.path.Mount.ns.Root()) }
+
+// MapInode is the inode for /proc/PID/maps.
+func (f *File) MapInode() (major, minor uint32, ino uint64) {
+	dev := f.inode.fs.Dev
+	return unix.Major(dev), unix.Minor(dev), f.inode.Ino
+}
+
+// Truncate is ftruncate(2): EINVAL, EBADF.
+func (f *File) Truncate(size int64) error {
+	if f.kind&canWrite == 0 {
+		return unix.EINVAL
+	}
+	if size < 0 {
+		return unix.EINVAL
+	}
+	return f.ops.Truncate(f, size)
+}
+
+// Allocate is fallocate(2): EBADF, EINVAL, EFBIG, ESPIPE, ENODEV, EOPNOTSUPP.
+func (f *File) Allocate(mode uint32, off, n int64) error {
+	switch {
+	case f.kind&canWrite == 0:
+		return unix.EBADF
+	case off < 0 || n <= 0:
+		return unix.EINVAL
+	case off > math.MaxInt64-n:
+		return unix.EFBIG
+	case f.kind&stream != 0:
+		return unix.ESPIPE
+	}
+	return f.ops.Allocate(f, mode, off, n)
+}
+
+// Sync is fsync(2): EINVAL, EBADF.
+func (f *File) Sync() error {
+	if f.kind&pathOnly != 0 {
+		return unix.EBADF
+	}
+	return f.ops.Sync(f)
+}
+
+// Stat is fstat(2).
+func (f *File) Stat(st *unix.Stat_t) { f.inode.Stat(st) }
+
+// DenyWrite keeps the file from being opened for writing as long as f is open: ETXTBSY
+// when it is open for writing already. For the program loader.
+func (f *File) DenyWrite() error {
+	for {
+		n := f.inode.writers.Load()
+		if n > 0 {
+			return unix.ETXTBSY
+		}
+		if f.inode.writers.CompareAndSwap(n, n-1) {
+			f.kind |= denyWrite
+			return nil
+		}
+	}
+}

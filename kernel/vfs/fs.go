@@ -1,0 +1,61 @@
+package vfs
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+)
+
+// FSOps is what the driver of a file system does for a whole instance.
+type FSOps interface {
+	// Statfs fills in what statfs(2) tells; Fsid, Namelen and Flags are set already.
+	Statfs(s *unix.Statfs_t)
+	// Sync writes everything to where it is kept.
+	Sync() error
+	// Unmounted is called when the last mount is gone and no file is open.
+	Unmounted()
+}
+
+// An FS is one instance of a file system, Linux's super_block.
+type FS struct {
+	// Type is its name in /proc/filesystems.
+	Type string
+	// Dev is the device number that stat(2) reports.
+	Dev uint64
+	// Resident says that the dentries are the file system: a name that has
+	// none does not exist, and nothing needs to be asked.
+	Resident bool
+
+	ops    FSOps
+	now    func() int64
+	root   *Dentry
+	ino    atomic.Uint64
+	mounts atomic.Int32
+
+	// rename serialises renames, and keeps names and parents as they are for
+	// those who hold it for reading.
+	rename sync.RWMutex
+}
+
+var lastDev atomic.Uint32
+
+// NewFS returns an instance without a root. now tells the wall clock in ns.
+func NewFS(typ string, ops FSOps, now func() int64) *FS {
+	return &FS{Type: typ, Dev: unix.Mkdev(0, lastDev.Add(1)), ops: ops, now: now}
+}
+
+// SetRoot makes dir the root directory, once.
+func (fs *FS) SetRoot(dir *Inode) { fs.root = newDentry(nil, "", dir) }
+
+// Root returns the root directory.
+func (fs *FS) Root() *Dentry { return fs.root }
+
+// Ops returns the driver's part.
+func (fs *FS) Ops() FSOps { return fs.ops }
+
+// Now returns the time for time stamps, in ns since 1970.
+func (fs *FS) Now() int64 { return fs.now() }
+
+// Sync writes everything to where it is kept.
+func (fs *FS) Sync() error { return fs.ops.Sync() }

@@ -1,0 +1,338 @@
+package vfs
+
+import (
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Mount is a directory of an FS (usually its root) placed in a Namespace.
+type Mount struct {
+	FS     *FS
+	Root   *Dentry
+	Source string // as given to mount(2)
+	ID     uint64
+	ns     *Namespace
+	flags  atomic.Uint64 // MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_NOATIME, MS_STRICTATIME
+	users  atomic.Int32  // open files
+
+	// Guarded by ns.mu; parent is nil for the root of the tree and for detached mounts.
+	parent   *Mount
+	point    *Dentry
+	detached bool
+}
+
+// Flags returns the MS_ flags in force.
+func (m *Mount) Flags() uint64 { return m.flags.Load() }
+
+// mountFlags are the flags that belong to a mount.
+const mountFlags = unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_NOATIME | unix.MS_NODIRATIME |
+	unix.MS_RELATIME | unix.MS_STRICTATIME | unix.MS_NOSYMFOLLOW
+
+// NewFSFunc makes an instance of a type of file system for mount(2).
+type NewFSFunc func(source, data string) (*FS, error)
+
+// A Namespace is a tree of mounts, with the devices that its device files stand for.
+type Namespace struct {
+	// OpenFIFO returns the operations of a newly opened FIFO (fifo(7)). Set once, before use.
+	OpenFIFO func(f *File) (FileOps, error)
+
+	mu      sync.RWMutex
+	mounts  map[Path]*Mount // topmost mount at each place
+	all     []*Mount        // in the order of mounting
+	types   map[string]NewFSFunc
+	devices map[deviceKey]OpenDevice
+	root    *Mount
+	lastID  uint64
+}
+
+// NewNamespace returns a tree with one mount, fs at its root.
+func NewNamespace(fs *FS) *Namespace {
+	ns := &Namespace{
+		mounts: make(map[Path]*Mount), types: make(map[string]NewFSFunc), devices: make(map[deviceKey]OpenDevice),
+	}
+	ns.root = ns.newMount(fs, fs.root, "rootfs", unix.MS_RELATIME)
+	ns.all = append(ns.all, ns.root)
+	return ns
+}
+
+// Root returns the root directory of the tree, below whatever is mounted over it.
+func (ns *Namespace) Root() Path { return Path{ns.root, ns.root.Root} }
+
+// AddType makes a type of file system known to mount(2).
+func (ns *Namespace) AddType(name string, make NewFSFunc) {
+	ns.mu.Lock()
+	ns.types[name] = make
+	ns.mu.Unlock()
+}
+
+// Types returns the known types, sorted.
+func (ns *Namespace) Types() []string {
+	ns.mu.RLock()
+	defer ns.mu.RUnlock()
+	names := make([]string, 0, len(ns.types))
+	for n := range ns.types {
+		names = append(names, n)
+	}
+	slices.Sort(names)
+	return names
+}
+
+func (ns *Namespace) newMount(fs *FS, root *Dentry, source string, flags uint64) *Mount {
+	ns.lastID++
+	m := &Mount{FS: fs, Root: root, Source: source, ID: ns.lastID, ns: ns}
+	m.flags.Store(flags & mountFlags)
+	fs.mounts.Add(1)
+	return m
+}
+
+// MountFS places fs at a directory of the tree; for the kernel's own mounts.
+func (ns *Namespace) MountFS(at Path, fs *FS, source string, flags uint64) error {
+	_, err := ns.attach(at, fs, fs.root, source, flags)
+	return err
+}
+
+// attach mounts root of fs at a place: ENOTDIR, ENOENT, EBUSY.
+func (ns *Namespace) attach(at Path, fs *FS, root *Dentry, source string, flags uint64) (*Mount, error) {
+	if at.Inode().IsDir() != root.inode.IsDir() {
+		return nil, unix.ENOTDIR
+	}
+	ns.mu.Lock()
+	defer ns.mu.Unlock()
+	at = ns.topLocked(at)
+	if err := at.Dentry.pin(); err != nil {
+		return nil, err
+	}
+	m := ns.newMount(fs, root, source, flags)
+	m.parent, m.point = at.Mount, at.Dentry
+	ns.mounts[Path{at.Mount, at.Dentry}] = m
+	ns.all = append(ns.all, m)
+	return m, nil
+}
+
+// pin counts a mount on d: ENOENT when d was removed.
+func (d *Dentry) pin() error {
+	if d.dir != nil {
+		d.dir.mu.Lock()
+		defer d.dir.mu.Unlock()
+	}
+	if d.gone.Load() {
+		return unix.ENOENT
+	}
+	d.mounts.Add(1)
+	return nil
+}
+
+// top returns the root of what is mounted over p, or p.
+func (ns *Namespace) top(p Path) Path {
+	ns.mu.RLock()
+	p = ns.topLocked(p)
+	ns.mu.RUnlock()
+	return p
+}
+
+func (ns *Namespace) topLocked(p Path) Path {
+	for p.Dentry.mounts.Load() != 0 {
+		m := ns.mounts[p]
+		if m == nil {
+			break
+		}
+		p = Path{m, m.Root}
+	}
+	return p
+}
+
+// above returns the place that p, the root of a mount, is mounted on; ok is
+// false at the top of the tree.
+func (ns *Namespace) above(m *Mount) (p Path, ok bool) {
+	ns.mu.RLock()
+	defer ns.mu.RUnlock()
+	return Path{m.parent, m.point}, m.parent != nil
+}
+
+// DoMount is mount(2). The source of a bind mount is a path, else it only names the mount.
+func DoMount(ctx *Context, source string, at Path, typ string, flags uint64, data string) error {
+	if !ctx.Cred.Capable(unix.CAP_SYS_ADMIN) {
+		return unix.EPERM
+	}
+	ns := at.Mount.ns
+	const propagation = unix.MS_PRIVATE | unix.MS_SLAVE | unix.MS_SHARED | unix.MS_UNBINDABLE
+	switch {
+	case flags&unix.MS_REMOUNT != 0:
+		return at.remount(flags)
+	case flags&unix.MS_BIND != 0:
+		return ns.bind(ctx, source, at, flags)
+	case flags&propagation == unix.MS_PRIVATE || flags&propagation == unix.MS_SLAVE:
+		return nil // no mount has peers, so each is private already
+	case flags&(propagation|unix.MS_MOVE) != 0:
+		return unix.EINVAL
+	}
+	ns.mu.RLock()
+	makeFS := ns.types[typ]
+	ns.mu.RUnlock()
+	if makeFS == nil {
+		return unix.ENODEV
+	}
+	fs, err := makeFS(source, data)
+	if err != nil {
+		return err
+	}
+	if source == "" {
+		source = "none"
+	}
+	_, err = ns.attach(at, fs, fs.root, source, defaultAtime(flags))
+	return err
+}
+
+func defaultAtime(flags uint64) uint64 {
+	if flags&(unix.MS_NOATIME|unix.MS_STRICTATIME) == 0 {
+		flags |= unix.MS_RELATIME
+	}
+	return flags
+}
+
+func (p Path) remount(flags uint64) error {
+	if p.Dentry != p.Mount.Root {
+		return unix.EINVAL
+	}
+	p.Mount.flags.Store(defaultAtime(flags) & mountFlags)
+	return nil
+}
+
+func (ns *Namespace) bind(ctx *Context, source string, at Path, flags uint64) error {
+	from, err := Lookup(ctx, Path{}, source, 0)
+	if err != nil {
+		return err
+	}
+	m, err := ns.attach(at, from.Mount.FS, from.Dentry, from.Mount.Source, from.Mount.Flags())
+	if err != nil || flags&unix.MS_REC == 0 {
+		return err
+	}
+	return ns.bindBelow(from, Path{m, m.Root})
+}
+
+// bindBelow repeats the mounts below from at to.
+func (ns *Namespace) bindBelow(from, to Path) error {
+	ns.mu.RLock()
+	var below []*Mount
+	for _, m := range ns.all {
+		if m.parent == from.Mount && m != to.Mount && m.point.within(from.Dentry) {
+			below = append(below, m)
+		}
+	}
+	ns.mu.RUnlock()
+	for _, m := range below {
+		n, err := ns.attach(Path{to.Mount, m.point}, m.FS, m.Root, m.Source, m.Flags())
+		if err != nil {
+			return err
+		}
+		if err := ns.bindBelow(Path{m, m.Root}, Path{n, n.Root}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Unmount is umount2(2); at is what the path leads to: EINVAL when that is not the root of a
+// mount, EBUSY. MNT_DETACH and MNT_FORCE are honoured; UMOUNT_NOFOLLOW is for the lookup.
+func Unmount(ctx *Context, at Path, flags int) error {
+	if !ctx.Cred.Capable(unix.CAP_SYS_ADMIN) {
+		return unix.EPERM
+	}
+	m := at.Mount
+	if at.Dentry != m.Root || m.parent == nil {
+		return unix.EINVAL
+	}
+	gone, err := m.ns.detach(m, flags&unix.MNT_DETACH != 0)
+	for _, m := range gone {
+		m.unused()
+	}
+	return err
+}
+
+// detach takes m, and when lazy all below it, out of the tree.
+func (ns *Namespace) detach(m *Mount, lazy bool) (gone []*Mount, err error) {
+	ns.mu.Lock()
+	defer ns.mu.Unlock()
+	if m.detached {
+		return nil, unix.EINVAL
+	}
+	gone = []*Mount{m}
+	for i := 0; i < len(gone); i++ {
+		for _, c := range ns.all {
+			if c.parent == gone[i] {
+				gone = append(gone, c)
+			}
+		}
+	}
+	if !lazy && (len(gone) > 1 || m.users.Load() > 0) {
+		return nil, unix.EBUSY
+	}
+	for _, g := range gone {
+		delete(ns.mounts, Path{g.parent, g.point})
+		g.point.mounts.Add(-1)
+		g.parent, g.point, g.detached = nil, nil, true
+	}
+	ns.all = slices.DeleteFunc(ns.all, func(m *Mount) bool { return m.detached })
+	return gone, nil
+}
+
+// unused tells the file system when it lost its last mount and file. It is called
+// when m was detached, and when the last file of a detached mount is closed.
+func (m *Mount) unused() {
+	m.ns.mu.Lock()
+	last := m.detached && m.users.Load() == 0
+	if last {
+		m.detached = false // once
+	}
+	m.ns.mu.Unlock()
+	if last && m.FS.mounts.Add(-1) == 0 {
+		m.FS.ops.Unmounted()
+	}
+}
+
+// drop ends the use of m by an open file.
+func (m *Mount) drop() {
+	if m.users.Add(-1) == 0 && m != m.ns.root {
+		m.ns.mu.RLock()
+		detached := m.detached
+		m.ns.mu.RUnlock()
+		if detached {
+			m.unused()
+		}
+	}
+}
+
+// MountInfo describes a mount for /proc/self/mounts and mountinfo.
+type MountInfo struct {
+	ID, ParentID uint64
+	Dev          uint64
+	Root, Point  string // the part of its file system, and where it is seen from root
+	Source, Type string
+	Flags        uint64
+}
+
+// Mounts lists the mounts that can be reached from root, in the order of mounting.
+func (ns *Namespace) Mounts(root Path) []MountInfo {
+	ns.mu.RLock()
+	all := slices.Clone(ns.all)
+	ns.mu.RUnlock()
+	var list []MountInfo
+	for _, m := range all {
+		point, err := PathName(Path{m, m.Root}, root)
+		if err != nil {
+			continue
+		}
+		within, _ := PathName(Path{m, m.Root}, Path{m, m.FS.root})
+		info := MountInfo{
+			ID: m.ID, ParentID: m.ID, Dev: m.FS.Dev, Root: within, Point: point, Source: m.Source, Type: m.FS.Type, Flags: m.Flags(),
+		}
+		if p, ok := ns.above(m); ok {
+			info.ParentID = p.Mount.ID
+		}
+		list = append(list, info)
+	}
+	return list
+}

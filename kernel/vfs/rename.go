@@ -1,0 +1,200 @@
+package vfs
+
+import (
+	"golang.org/x/sys/unix"
+)
+
+// A renaming is one rename(2) under way, with FS.rename and the locks of both directories held.
+type renaming struct {
+	ctx              *Context
+	from, to         Path   // directories
+	oldName, newName string // in them
+	slash            bool   // a name ended in a slash: it must be a directory
+	flags            uint
+	old, victim      *Dentry
+}
+
+// Rename is renameat2(2). flags: RENAME_NOREPLACE, RENAME_EXCHANGE.
+func Rename(ctx *Context, oldAt Path, oldPath string, newAt Path, newPath string, flags uint) error {
+	const known = unix.RENAME_NOREPLACE | unix.RENAME_EXCHANGE
+	if flags&^known != 0 || flags == known {
+		return unix.EINVAL
+	}
+	w1, from, oldName, err := lookupParent(ctx, oldAt, oldPath)
+	if err != nil {
+		return err
+	}
+	w2, to, newName, err := lookupParent(ctx, newAt, newPath)
+	switch {
+	case err != nil:
+		return err
+	case from.Mount != to.Mount:
+		return unix.EXDEV
+	case special(oldName):
+		return unix.EBUSY
+	case special(newName) && flags&unix.RENAME_NOREPLACE != 0:
+		return unix.EEXIST
+	case special(newName):
+		return unix.EBUSY
+	}
+	if from.Dentry.dir == nil || to.Dentry.dir == nil {
+		return readonlyError(ctx, from.Dentry, oldName)
+	}
+	r := renaming{ctx: ctx, from: from, to: to, oldName: oldName, newName: newName, slash: w1.slash || w2.slash, flags: flags}
+	fs := from.Mount.FS
+	fs.rename.Lock()
+	defer fs.rename.Unlock()
+	unlock := lockBoth(from.Dentry, to.Dentry)
+	err = r.run()
+	unlock()
+	return err
+}
+
+func special(name string) bool { return name == "" || name == "." || name == ".." }
+
+// lockBoth locks two directories, the upper one first.
+func lockBoth(a, b *Dentry) (unlock func()) {
+	if a == b {
+		a.dir.mu.Lock()
+		return a.dir.mu.Unlock
+	}
+	if a.within(b) {
+		a, b = b, a
+	}
+	a.dir.mu.Lock()
+	b.dir.mu.Lock()
+	return func() {
+		b.dir.mu.Unlock()
+		a.dir.mu.Unlock()
+	}
+}
+
+func (r *renaming) run() error {
+	from, to := r.from.Dentry, r.to.Dentry
+	r.old, r.victim = from.dir.children[r.oldName], to.dir.children[r.newName]
+	exchange := r.flags&unix.RENAME_EXCHANGE != 0
+	switch {
+	case r.old == nil || to.dir.dead || exchange && r.victim == nil:
+		return unix.ENOENT
+	case r.victim != nil && r.flags&unix.RENAME_NOREPLACE != 0:
+		return unix.EEXIST
+	case r.slash && !r.old.inode.IsDir():
+		return unix.ENOTDIR
+	case to.within(r.old):
+		return unix.EINVAL // into itself
+	case r.victim != nil && from.within(r.victim) && exchange:
+		return unix.EINVAL
+	case r.victim != nil && from.within(r.victim):
+		return unix.ENOTEMPTY
+	}
+	if err := r.allowed(); err != nil {
+		return err
+	}
+	if r.victim != nil && r.victim.inode == r.old.inode {
+		return nil // two names of one file: nothing happens (rename(2))
+	}
+	if exchange {
+		r.exchange()
+		return nil
+	}
+	return r.move()
+}
+
+// allowed checks the rights: EACCES, EPERM, EROFS, EBUSY.
+func (r *renaming) allowed() error {
+	c := r.ctx.Cred
+	from, to := r.from.Inode(), r.to.Inode()
+	for _, d := range [...]Path{r.from, r.to} {
+		if err := mayChange(r.ctx, d); err != nil {
+			return err
+		}
+		if err := d.Inode().ops.MayChange(d.Inode()); err != nil {
+			return err
+		}
+	}
+	if err := mayRemove(c, from, r.old.inode); err != nil {
+		return err
+	}
+	if r.old.mounts.Load() != 0 {
+		return unix.EBUSY
+	}
+	if from != to && r.old.inode.IsDir() { // its .. changes
+		if err := r.old.inode.Access(c, MayWrite); err != nil {
+			return err
+		}
+	}
+	if r.victim == nil {
+		return nil
+	}
+	if r.victim.mounts.Load() != 0 {
+		return unix.EBUSY
+	}
+	return mayRemove(c, to, r.victim.inode)
+}
+
+// move gives old its new place, where victim goes if there is one: ENOTDIR, EISDIR, ENOTEMPTY.
+func (r *renaming) move() error {
+	isDir := r.old.inode.IsDir()
+	if v := r.victim; v != nil {
+		switch {
+		case isDir && !v.inode.IsDir():
+			return unix.ENOTDIR
+		case !isDir && v.inode.IsDir():
+			return unix.EISDIR
+		}
+		if isDir {
+			if err := v.kill(); err != nil {
+				return err
+			}
+			r.to.Inode().nlink.Add(^uint32(0))
+		}
+		r.to.Dentry.dir.remove(v)
+		v.gone.Store(true)
+	}
+	r.from.Dentry.dir.remove(r.old)
+	r.place(r.old, r.to.Dentry, r.newName)
+	if isDir {
+		r.from.Inode().nlink.Add(^uint32(0))
+		r.to.Inode().nlink.Add(1)
+	}
+	r.stamp()
+	if v := r.victim; v != nil {
+		links := uint32(1)
+		if isDir {
+			links = 2
+		}
+		v.inode.unlinked(links)
+	}
+	return nil
+}
+
+// place enters d, which is in no directory, into dir.
+func (r *renaming) place(d, dir *Dentry, name string) {
+	d.name = name
+	d.parent.Store(dir)
+	dir.dir.insert(d)
+}
+
+func (r *renaming) exchange() {
+	a, b := r.old, r.victim
+	r.from.Dentry.dir.remove(a)
+	r.to.Dentry.dir.remove(b)
+	r.place(a, r.to.Dentry, r.newName)
+	r.place(b, r.from.Dentry, r.oldName)
+	if a.inode.IsDir() != b.inode.IsDir() {
+		gains, loses := r.to.Inode(), r.from.Inode()
+		if b.inode.IsDir() {
+			gains, loses = loses, gains
+		}
+		gains.nlink.Add(1)
+		loses.nlink.Add(^uint32(0))
+	}
+	b.inode.touchAttr()
+	r.stamp()
+}
+
+func (r *renaming) stamp() {
+	r.old.inode.touchAttr()
+	r.from.Inode().touch()
+	r.to.Inode().touch()
+}

@@ -1,0 +1,144 @@
+package vfs
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"gosv/kernel/cred"
+)
+
+// Limits of extended attributes (xattr(7)).
+const (
+	XattrNameMax = 255
+	XattrSizeMax = 65536
+	xattrSpace   = 256 << 10 // most that one file may hold
+)
+
+// xattrAllowed checks the rights that the namespace of a name asks for: EOPNOTSUPP, EPERM, ENODATA, EACCES.
+func (p Path) xattrAllowed(c *cred.Cred, name string, write bool) error {
+	if len(name) == 0 || len(name) > XattrNameMax {
+		return unix.ERANGE
+	}
+	i := p.Inode()
+	space, _, _ := strings.Cut(name, ".")
+	switch space {
+	case "user":
+		if t := i.Type(); t != unix.S_IFREG && t != unix.S_IFDIR {
+			if write {
+				return unix.EPERM
+			}
+			return unix.ENODATA
+		}
+		if write && i.IsDir() && i.mode.Load()&unix.S_ISVTX != 0 && !i.owns(c) {
+			return unix.EPERM
+		}
+	case "trusted":
+		if !c.Capable(unix.CAP_SYS_ADMIN) {
+			if write {
+				return unix.EPERM
+			}
+			return unix.ENODATA
+		}
+		return nil
+	case "security":
+		if write && !c.Capable(unix.CAP_SYS_ADMIN) {
+			return unix.EPERM
+		}
+		return nil
+	default:
+		return unix.EOPNOTSUPP
+	}
+	if write {
+		return i.Access(c, MayWrite)
+	}
+	return i.Access(c, MayRead)
+}
+
+// Getxattr is getxattr(2); the caller must not change what it returns. ENODATA, EOPNOTSUPP, EACCES.
+func Getxattr(ctx *Context, p Path, name string) ([]byte, error) {
+	if err := p.xattrAllowed(ctx.Cred, name, false); err != nil {
+		return nil, err
+	}
+	if r := p.Inode().rare.Load(); r != nil {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if v, ok := r.xattrs[name]; ok {
+			return v, nil
+		}
+	}
+	return nil, unix.ENODATA
+}
+
+// Setxattr is setxattr(2), and keeps value. flags: XATTR_CREATE, XATTR_REPLACE. EEXIST, ENODATA, E2BIG, ENOSPC.
+func Setxattr(ctx *Context, p Path, name string, value []byte, flags int) error {
+	if err := p.mayChangeXattr(ctx, name); err != nil {
+		return err
+	}
+	if len(value) > XattrSizeMax {
+		return unix.E2BIG
+	}
+	r := p.Inode().getRare()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	old, exists := r.xattrs[name]
+	switch {
+	case exists && flags&unix.XATTR_CREATE != 0:
+		return unix.EEXIST
+	case !exists && flags&unix.XATTR_REPLACE != 0:
+		return unix.ENODATA
+	}
+	space := len(name) + len(value) - len(old)
+	for n, v := range r.xattrs {
+		space += len(n) + len(v)
+	}
+	if space > xattrSpace {
+		return unix.ENOSPC
+	}
+	if r.xattrs == nil {
+		r.xattrs = make(map[string][]byte)
+	}
+	r.xattrs[name] = value
+	p.Inode().touchAttr()
+	return nil
+}
+
+func (p Path) mayChangeXattr(ctx *Context, name string) error {
+	if err := p.xattrAllowed(ctx.Cred, name, true); err != nil {
+		return err
+	}
+	return p.maySetAttr()
+}
+
+// Removexattr is removexattr(2): ENODATA.
+func Removexattr(ctx *Context, p Path, name string) error {
+	if err := p.mayChangeXattr(ctx, name); err != nil {
+		return err
+	}
+	r := p.Inode().getRare()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, ok := r.xattrs[name]; !ok {
+		return unix.ENODATA
+	}
+	delete(r.xattrs, name)
+	p.Inode().touchAttr()
+	return nil
+}
+
+// Listxattr is listxattr(2): the names, each with a NUL behind it.
+func Listxattr(ctx *Context, p Path) []byte {
+	var list []byte
+	if r := p.Inode().rare.Load(); r != nil {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		for _, name := range slices.Sorted(maps.Keys(r.xattrs)) {
+			if !strings.HasPrefix(name, "trusted.") || ctx.Cred.Capable(unix.CAP_SYS_ADMIN) {
+				list = append(append(list, name...), 0)
+			}
+		}
+	}
+	return list
+}
