@@ -123,6 +123,8 @@ func (r *run) serve(ctx context.Context) (result Result, forced bool) {
 			case e.kind == eventReady:
 				r.ready, boot = true, nil
 				r.resize()
+			case e.kind == eventBad:
+				return Result{StatusFailed, fmt.Errorf("the kernel sent %q on its control port", e.text)}, true
 			default:
 				forced = r.settle(ctx)
 				return r.result(e), forced
@@ -216,16 +218,16 @@ func (r *run) drain(ctx context.Context, forced bool) {
 
 func isStop(sig os.Signal) bool { return sig == os.Interrupt || sig == syscall.SIGTERM }
 
+// result is the outcome that an event of the program's or the kernel's end means.
 func (r *run) result(e event) Result {
 	switch e.kind {
 	case eventExit:
 		return Result{Status: e.status}
 	case eventError:
 		return Result{e.status, fmt.Errorf("%s", e.text)}
-	case eventPanic:
+	default:
 		return Result{StatusFailed, r.explain("the kernel failed: " + e.text)}
 	}
-	return Result{StatusFailed, fmt.Errorf("the kernel sent %q on its control port", e.text)}
 }
 
 // forward sends a signal to the program. It reports stop when the machine is to

@@ -1,0 +1,254 @@
+package qemu
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"gosv/image/pvh"
+	"gosv/internal/fakeqemu"
+	"gosv/vmm"
+)
+
+const holder = "GOSV_TEST_HOLDER"
+
+func TestMain(m *testing.M) {
+	fakeqemu.Main()
+	if os.Getenv(holder) != "" {
+		holdMachine()
+	}
+	os.Exit(m.Run())
+}
+
+func file(t *testing.T, name string, data []byte) *os.File {
+	t.Helper()
+	full := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(full, data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(full)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return f
+}
+
+func config(t *testing.T) vmm.Config {
+	t.Helper()
+	return vmm.Config{Kernel: file(t, "kernel.elf", []byte("k")), Initrd: file(t, "root,1.cpio", []byte("i")), Memory: 64 << 20, CPUs: 2,
+		Machine: vmm.MachineMicroVM, Accel: vmm.AccelTCG, Ports: vmm.Ports()}
+}
+
+func TestCommandLine(t *testing.T) {
+	c := config(t)
+	c.Extra = []string{"-icount", "shift=0"}
+	words, err := New("/usr/bin/qemu").CommandLine(c, "/tmp/a,b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := strings.Join(words, " ")
+	for _, want := range []string{
+		"/usr/bin/qemu -M microvm,acpi=off -accel tcg -cpu max,-erms,-fsrm,-la57 -m 64M -smp 2 -nodefaults -no-user-config -display none -no-reboot ",
+		"-kernel " + c.Kernel.Name(), "-initrd " + c.Initrd.Name(), "path=/tmp/a,,b", "name=gosv.console", "isa-debug-exit,iobase=0xf4,iosize=4",
+	} {
+		if !strings.Contains(line, want) {
+			t.Errorf("no %q in %s", want, line)
+		}
+	}
+	if strings.Contains(line, "gosv.stdin") {
+		t.Errorf("ports of a session in %s", line)
+	}
+	if !slices.Equal(words[len(words)-2:], c.Extra) {
+		t.Errorf("extra arguments are not last: %q", words)
+	}
+}
+
+func TestMachines(t *testing.T) {
+	tests := []struct{ machine, accel, want string }{
+		{"microvm", "tcg", "-M microvm,acpi=off "}, {"microvm,acpi=on", "tcg", "-M microvm,acpi=on "},
+		{"microvm", "tcg", "virtio-serial-device,"}, {"q35", "tcg", "virtio-serial-pci,disable-legacy=on,"},
+		{"pc", "kvm", "-cpu max "}, {"pc,acpi=off", "kvm", "-M pc,acpi=off "},
+		{"", "tcg", ""}, {"virt", "tcg", ""}, {"pc", "hvf", ""}, {"pc", "", ""},
+	}
+	for _, test := range tests {
+		c := config(t)
+		c.Machine, c.Accel = test.machine, test.accel
+		words, err := New("q").CommandLine(c, "s")
+		if (err != nil) != (test.want == "") || !strings.Contains(strings.Join(words, " "), test.want) {
+			t.Errorf("%q by %q: %v, %q", test.machine, test.accel, err, words)
+		}
+	}
+	if got := memoryOption(3<<20 + 512<<10); got != "3584K" {
+		t.Errorf("3.5 MiB: %s", got)
+	}
+}
+
+func TestPortsAndExit(t *testing.T) {
+	vm, err := New(fakeqemu.Install(t, fakeqemu.Echo)).Start(config(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer vm.Kill()
+	text := bytes.Repeat([]byte("\x00\xff\r\n"), 1<<18) // larger than every buffer on the way
+	go func() {
+		_, _ = vm.Port(vmm.PortStdin).Write(text)
+		_ = vm.Port(vmm.PortStdin).CloseWrite()
+	}()
+	got, err := io.ReadAll(vm.Port(vmm.PortStdout))
+	if err != nil || !bytes.Equal(got, text) {
+		t.Errorf("%d bytes came back, %v", len(got), err)
+	}
+	if b, _ := io.ReadAll(vm.Port(vmm.PortControl)); string(b) != "ready\nexit 7\n" {
+		t.Errorf("control port: %q", b)
+	}
+	<-vm.Done()
+	if e := vm.Exit(); e.Status != 0 || e.Signal != "" {
+		t.Errorf("%+v", e)
+	}
+	vm.Kill() // after the end it does nothing
+}
+
+func TestFailures(t *testing.T) {
+	vm, err := New(fakeqemu.Install(t, fakeqemu.Die)).Start(config(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-vm.Done()
+	if e := vm.Exit(); e.Status != 1 || !strings.Contains(e.Messages, "could not do it") {
+		t.Errorf("%+v", e)
+	}
+	vm, err = New(fakeqemu.Install(t, fakeqemu.Crash)).Start(config(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-vm.Done()
+	if e := vm.Exit(); e.Signal != "killed" || !strings.Contains(e.String(), "signal") {
+		t.Errorf("%+v", e)
+	}
+	if _, err := New("/nonexistent/qemu").Start(config(t)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("missing emulator: %v", err)
+	}
+	t.Setenv("PATH", t.TempDir())
+	if _, err := Find(); !errors.Is(err, ErrNotInstalled) || !strings.Contains(err.Error(), "apt-get install qemu-system-x86") {
+		t.Errorf("Find: %v", err)
+	}
+}
+
+// holdMachine starts a machine, tells its process ID, and waits to be killed.
+func holdMachine() {
+	null, _ := os.Open(os.DevNull)
+	vm, err := New(os.Getenv(holder)).Start(vmm.Config{Kernel: null, Memory: 1 << 20, CPUs: 1, Machine: vmm.MachinePC, Accel: vmm.AccelTCG})
+	if err != nil {
+		panic(err)
+	}
+	println(vm.(*machine).cmd.Process.Pid)
+	select {}
+}
+
+// Even a SIGKILL of this side leaves no emulator behind.
+func TestEmulatorDiesWithItsParent(t *testing.T) {
+	path := fakeqemu.Install(t, fakeqemu.Hang)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(self)
+	cmd.Env = append(os.Environ(), holder+"="+path)
+	out, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var pid int
+	line := make([]byte, 32)
+	n, _ := out.Read(line)
+	for _, c := range strings.TrimSpace(string(line[:n])) {
+		pid = pid*10 + int(c-'0')
+	}
+	if pid <= 1 || syscall.Kill(pid, 0) != nil {
+		t.Fatalf("no emulator with process ID %q", line[:n])
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		if gone(pid) {
+			return
+		}
+		if time.Now().After(deadline) {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+			t.Fatal("the emulator lives on")
+		}
+	}
+}
+
+// gone says whether a process has ended; nobody may have waited for it yet.
+func gone(pid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return true
+	}
+	_, rest, _ := strings.Cut(string(b), ") ")
+	return strings.HasPrefix(rest, "Z")
+}
+
+func TestProbe(t *testing.T) {
+	probe := file(t, "probe", pvh.Probe(0x2a))
+	start := time.Now()
+	if err := New(fakeqemu.Install(t, fakeqemu.Hang)).Probe(context.Background(), vmm.AccelKVM, probe, 0x2a); err == nil {
+		t.Error("a machine that hangs passed")
+	}
+	if d := time.Since(start); d > ProbeTime+2*time.Second {
+		t.Errorf("it took %v", d)
+	}
+	if err := New(fakeqemu.Install(t, fakeqemu.Die)).Probe(context.Background(), vmm.AccelKVM, probe, 0x2a); err == nil ||
+		!strings.Contains(err.Error(), "could not do it") {
+		t.Errorf("a machine that dies: %v", err)
+	}
+}
+
+// The real emulator takes everything the way it is handed over here.
+func TestRealProbe(t *testing.T) {
+	m, err := Find()
+	if err != nil {
+		t.Skip(err)
+	}
+	probe := file(t, "probe", pvh.Probe(0x2a))
+	if err := m.Probe(context.Background(), vmm.AccelTCG, probe, 0x2a); err != nil {
+		t.Error(err)
+	}
+	if err := m.Probe(context.Background(), vmm.AccelTCG, probe, 0x2b); err == nil {
+		t.Error("a wrong answer passed")
+	}
+	for _, name := range []string{"microvm", "microvm,acpi=on", "q35", "pc"} {
+		c := config(t)
+		c.Kernel, c.Machine = probe, name
+		vm, err := m.Start(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-vm.Done():
+		case <-time.After(20 * time.Second):
+			vm.Kill()
+			<-vm.Done()
+		}
+		if e := vm.Exit(); e.Status != 0x2a<<1|1 {
+			t.Errorf("%s: %+v", name, e)
+		}
+	}
+}
