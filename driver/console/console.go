@@ -174,7 +174,6 @@ func (c *Console) makeQueues(n int, multiport bool) error {
 		c.outFree = append(c.outFree, uint8(ringSize+i))
 	}
 	c.in.Disarm()
-	c.in.Kick()
 	return nil
 }
 
@@ -197,6 +196,7 @@ func (c *Console) discover() error {
 	deadline := c.m.Monotonic() + discoverTime
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.in.Kick()
 	c.send(0, eventDeviceReady, 1)
 	for {
 		c.out.Kick()

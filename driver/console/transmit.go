@@ -140,7 +140,7 @@ func (p *Port) await() bool {
 		return true
 	}
 	p.arm(1)
-	return p.tx.Arm((p.tx.InFlight()+1)/2) || p.tx.Broken()
+	return p.tx.Arm(int(p.last-p.first)/2+1) || p.tx.Broken()
 }
 
 // WriteFrom moves bytes from src to the host, as many as there is room for. EAGAIN when there is none, or

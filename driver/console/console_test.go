@@ -1,0 +1,613 @@
+package console
+
+import (
+	"bytes"
+	"encoding/binary"
+	"gosv/driver/virtio"
+	"gosv/driver/virtio/virtiotest"
+	"gosv/kernel/uio"
+	"gosv/kernel/wait"
+	"gosv/machine/fake"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+var kinds = []struct {
+	name     string
+	features uint64
+	async    bool
+}{
+	{"tcg", virtiotest.FeatureRing, false},
+	{"kvm", virtiotest.FeatureRing, true},
+	{"plain", 0, false},
+	{"plain-kvm", 0, true},
+}
+
+// each runs a test with every kind of device.
+func each(t *testing.T, test func(t *testing.T, h *virtiotest.Console, c *Console), names ...string) {
+	for _, k := range kinds {
+		t.Run(k.name, func(t *testing.T) {
+			m := fake.New(fake.Config{RealClock: true})
+			t.Cleanup(m.Close)
+			h := virtiotest.NewConsole(m, t.Cleanup, k.features, k.async, names...)
+			test(t, h, start(t, h))
+			h.Lock()
+			defer h.Unlock()
+			if h.Complaints > 0 {
+				t.Errorf("the device complained %d times", h.Complaints)
+			}
+		})
+	}
+}
+
+func start(t testing.TB, h *virtiotest.Console) *Console {
+	t.Helper()
+	tr, err := virtio.NewMMIO(h, h.Machine, 0xfeb00000, h.GSI)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := New(tr, h.Machine)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func open(t testing.TB, c *Console, name string, dir Direction) *Port {
+	t.Helper()
+	p := c.Port(name)
+	if p == nil {
+		t.Fatalf("no port %q", name)
+	}
+	if err := p.Open(dir); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+type signal chan struct{}
+
+func (s signal) Ready(*wait.Entry, wait.Mask) {
+	select {
+	case s <- struct{}{}:
+	default:
+	}
+}
+
+// await waits until the port is ready for one of events.
+func await(t testing.TB, p *Port, events wait.Mask) {
+	t.Helper()
+	s := make(signal, 1)
+	e := &wait.Entry{Waiter: s, Events: events}
+	p.Register(e)
+	defer p.Unregister(e)
+	for p.Readiness(events)&events == 0 {
+		select {
+		case <-s:
+		case <-time.After(5 * time.Second):
+			t.Fatal("no notification")
+		}
+	}
+}
+
+func later() int64 { return 1 << 62 }
+
+func readAll(t testing.TB, p *Port) []byte {
+	t.Helper()
+	var all []byte
+	buf := make([]byte, 10000)
+	for {
+		n, err := p.Read(buf)
+		all = append(all, buf[:n]...)
+		switch {
+		case err == unix.EAGAIN:
+			await(t, p, unix.POLLIN)
+		case err != nil:
+			t.Fatal(err)
+		case n == 0:
+			return all
+		}
+	}
+}
+
+func noise(n int) []byte {
+	b := make([]byte, n)
+	rand.NewChaCha8([32]byte{byte(n)}).Read(b)
+	return b
+}
+
+func TestNames(t *testing.T) {
+	names := []string{"gosv.stdin", "gosv.stdout", "gosv.stderr", "gosv.log", "gosv.control", "a", "b", "c", "d", "e", "f", "g"}
+	each(t, func(t *testing.T, h *virtiotest.Console, c *Console) {
+		if n := len(c.Ports()); n != len(names) {
+			t.Fatalf("%d ports of %d", n, len(names))
+		}
+		for _, name := range names {
+			if c.Port(name) == nil {
+				t.Errorf("no port %s", name)
+			}
+		}
+		if c.Port("x") != nil {
+			t.Error("found a port that is not there")
+		}
+	}, names...)
+}
+
+func TestBootCost(t *testing.T) {
+	m := fake.New(fake.Config{})
+	t.Cleanup(m.Close)
+	h := virtiotest.NewConsole(m, t.Cleanup, virtiotest.FeatureRing, false, "1", "2", "3", "4", "5")
+	start(t, h)
+	h.Lock()
+	defer h.Unlock()
+	if h.Accesses > 190 || h.Notifications > 3 || h.Interrupts > 0 {
+		t.Errorf("%d register accesses, %d notifications, %d interrupts", h.Accesses, h.Notifications, h.Interrupts)
+	}
+	if n := m.InUse(); n > 6 {
+		t.Errorf("%d frames in use", n)
+	}
+}
+
+func TestWrite(t *testing.T) {
+	each(t, func(t *testing.T, h *virtiotest.Console, c *Console) {
+		p := open(t, c, "out", Output)
+		var want []byte
+		for _, n := range []int{1, 0, 6, 4096, 4097, 65536, 300000, 1 << 20, 3} {
+			b := noise(n)
+			want = append(want, b...)
+			for len(b) > 0 {
+				n, err := p.Write(b)
+				b = b[n:]
+				if err == unix.EAGAIN {
+					await(t, p, unix.POLLOUT)
+				} else if err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if err := p.Flush(later()); err != nil {
+			t.Fatal(err)
+		}
+		if got := h.Port("out").Sent(); !bytes.Equal(got, want) {
+			t.Fatalf("host got %d bytes of %d, or others", len(got), len(want))
+		}
+	}, "in", "out")
+}
+
+func TestWriteCost(t *testing.T) {
+	m := fake.New(fake.Config{})
+	t.Cleanup(m.Close)
+	h := virtiotest.NewConsole(m, t.Cleanup, virtiotest.FeatureRing, false, "out")
+	p := open(t, start(t, h), "out", Output)
+	if n, err := p.Write(noise(1)); n != 1 || err != nil {
+		t.Fatal(n, err)
+	}
+	h.Lock()
+	before := h.Accesses
+	h.Unlock()
+	b := noise(256 << 10)
+	if n, err := p.Write(b); n != len(b) || err != nil {
+		t.Fatalf("wrote %d of %d: %v", n, len(b), err)
+	}
+	h.Lock()
+	defer h.Unlock()
+	if n := h.Accesses - before; n > 2 {
+		t.Errorf("%d register accesses for 256 KiB", n)
+	}
+	if h.Interrupts > 0 {
+		t.Errorf("%d interrupts", h.Interrupts)
+	}
+}
+
+func TestBackpressureOut(t *testing.T) {
+	each(t, func(t *testing.T, h *virtiotest.Console, c *Console) {
+		p, host := open(t, c, "out", Output), h.Port("out")
+		host.Take(0)
+		var want []byte
+		for {
+			b := noise(5000)
+			n, err := p.Write(b)
+			want = append(want, b[:n]...)
+			if err == unix.EAGAIN {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if p.Readiness(unix.POLLOUT)&unix.POLLOUT != 0 {
+			t.Error("writable though full")
+		}
+		if err := p.Flush(h.Machine.Monotonic() + 1e6); err != unix.ETIMEDOUT {
+			t.Errorf("Flush: %v", err)
+		}
+		done := make(chan bool)
+		go func() {
+			await(t, p, unix.POLLOUT)
+			close(done)
+		}()
+		for range 10 {
+			host.Take(777)
+		}
+		host.Take(-1)
+		<-done
+		more := noise(1 << 20)
+		want = append(want, more...)
+		if err := p.WriteAll(more, later()); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Flush(later()); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(host.Sent(), want) {
+			t.Fatal("the host got something else")
+		}
+	}, "out")
+}
+
+func TestRead(t *testing.T) {
+	each(t, func(t *testing.T, h *virtiotest.Console, c *Console) {
+		host := h.Port("in")
+		var want []byte
+		early := noise(10)
+		host.Send(early) // before the guest opens the port
+		p := open(t, c, "in", Input)
+		want = append(want, early...)
+		done := make(chan []byte)
+		go func() { done <- readAll(t, p) }()
+		for _, n := range []int{1, 4096, 100000, 5, 1 << 20} {
+			b := noise(n)
+			want = append(want, b...)
+			host.Send(b)
+			time.Sleep(time.Millisecond)
+		}
+		host.Close()
+		if got := <-done; !bytes.Equal(got, want) {
+			t.Fatalf("got %d bytes of %d, or others", len(got), len(want))
+		}
+		if r := p.Readiness(unix.POLLIN); r != unix.POLLIN|unix.POLLHUP {
+			t.Errorf("readiness at end of file: %#x", r)
+		}
+	}, "x", "in")
+}
+
+func TestBackpressureIn(t *testing.T) {
+	each(t, func(t *testing.T, h *virtiotest.Console, c *Console) {
+		host := h.Port("in")
+		p := open(t, c, "in", Input)
+		want := noise(1 << 20)
+		host.Send(want)
+		host.Close()
+		before := h.Machine.InUse()
+		time.Sleep(5 * time.Millisecond)
+		if h.Machine.InUse() != before {
+			t.Error("memory grows though nobody reads")
+		}
+		if got := readAll(t, p); !bytes.Equal(got, want) {
+			t.Fatal("got something else")
+		}
+		if n := h.Machine.InUse() - before; n > maxBuffers {
+			t.Errorf("%d frames for input", n)
+		}
+	}, "in")
+}
+
+func TestNotOpenedByHost(t *testing.T) {
+	m := fake.New(fake.Config{RealClock: true})
+	t.Cleanup(m.Close)
+	h := virtiotest.NewConsole(m, t.Cleanup, virtiotest.FeatureRing, false, "both")
+	host := h.Port("both")
+	host.SetOpen(false)
+	p := open(t, start(t, h), "both", Input|Output)
+	if n, err := p.Write([]byte("early")); n != 0 || err != unix.EAGAIN {
+		t.Errorf("Write: %d, %v", n, err)
+	}
+	if n, err := p.Read(make([]byte, 1)); n != 0 || err != unix.EAGAIN {
+		t.Errorf("Read: %d, %v", n, err)
+	}
+	if r := p.Readiness(unix.POLLIN | unix.POLLOUT); r != 0 {
+		t.Errorf("readiness %#x", r)
+	}
+	go host.SetOpen(true)
+	await(t, p, unix.POLLOUT)
+	if err := p.WriteAll([]byte("hello"), later()); err != nil {
+		t.Fatal(err)
+	}
+	if got := string(host.Sent()); got != "hello" {
+		t.Errorf("host got %q", got)
+	}
+	host.Take(2)
+	if err := p.WriteAll([]byte("lost to the host's close"), later()); err != nil {
+		t.Fatal(err)
+	}
+	host.SetOpen(false)
+	await(t, p, unix.POLLHUP)
+	if _, err := p.Write([]byte("x")); err != unix.EPIPE {
+		t.Errorf("Write after the host closed: %v", err)
+	}
+	if n, err := p.Read(make([]byte, 1)); n != 0 || err != nil {
+		t.Errorf("Read after the host closed: %d, %v", n, err)
+	}
+	if err := p.Flush(later()); err != unix.EPIPE {
+		t.Errorf("Flush after the host closed: %v", err)
+	}
+	host.Take(-1)
+	before := len(host.Sent())
+	host.SetOpen(true)
+	await(t, p, unix.POLLOUT)
+	want := noise(1 << 20)
+	if err := p.WriteAll(want, later()); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Flush(later()); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(host.Sent()[before:], want) {
+		t.Error("the host got something else after it came back")
+	}
+}
+
+func TestPartialSink(t *testing.T) {
+	each(t, func(t *testing.T, h *virtiotest.Console, c *Console) {
+		p := open(t, c, "in", Input)
+		h.Port("in").Send([]byte("abcdef"))
+		await(t, p, unix.POLLIN)
+		if n, err := p.ReadTo(&faulty{left: 10, room: 0}); n != 0 || err != unix.EFAULT {
+			t.Errorf("%d, %v", n, err)
+		}
+		f := &faulty{left: 10, room: 2}
+		if n, err := p.ReadTo(f); n != 2 || err != nil {
+			t.Errorf("%d, %v", n, err)
+		}
+		b := make([]byte, 10)
+		if n, err := p.Read(b); string(b[:n]) != "cdef" || err != nil {
+			t.Errorf("%q, %v", b[:n], err)
+		}
+	}, "in")
+}
+
+// faulty is program memory that ends early.
+type faulty struct{ left, room int }
+
+func (f *faulty) Left() int { return f.left }
+func (f *faulty) Put(p []byte) (int, error) {
+	n := min(len(p), f.room)
+	f.left, f.room = f.left-n, f.room-n
+	if n < len(p) {
+		return n, unix.EFAULT
+	}
+	return n, nil
+}
+
+func (f *faulty) Take(p []byte) (int, error) { return f.Put(p) }
+
+func TestPartialSource(t *testing.T) {
+	each(t, func(t *testing.T, h *virtiotest.Console, c *Console) {
+		p := open(t, c, "out", Output)
+		if n, err := p.WriteFrom(&faulty{left: 10000, room: 0}); n != 0 || err != unix.EFAULT {
+			t.Errorf("%d, %v", n, err)
+		}
+		if n, err := p.WriteFrom(&faulty{left: 10000, room: 5000}); n != 5000 || err != nil {
+			t.Errorf("%d, %v", n, err)
+		}
+		if err := p.Flush(later()); err != nil {
+			t.Fatal(err)
+		}
+		if n := len(h.Port("out").Sent()); n != 5000 {
+			t.Errorf("the host got %d bytes", n)
+		}
+	}, "out")
+}
+
+func TestNoMemory(t *testing.T) {
+	m := fake.New(fake.Config{RealClock: true})
+	t.Cleanup(m.Close)
+	h := virtiotest.NewConsole(m, t.Cleanup, virtiotest.FeatureRing, false, "both")
+	c := start(t, h)
+	p := c.Port("both")
+	m.FailAfter(0)
+	if err := p.Open(Input); err != unix.ENOMEM {
+		t.Errorf("Open: %v", err)
+	}
+	if err := p.Open(Output); err != nil {
+		t.Errorf("Open: %v", err)
+	}
+	if _, err := p.Write([]byte("x")); err != unix.ENOMEM {
+		t.Errorf("Write: %v", err)
+	}
+	m.FailAfter(1) // the small ring, not the large one
+	b := noise(20000)
+	if err := p.WriteAll(b, later()); err != nil {
+		t.Errorf("Write: %v", err)
+	}
+	if !bytes.Equal(h.Port("both").Sent(), b) {
+		t.Error("the host got something else")
+	}
+}
+
+func TestNewNoMemory(t *testing.T) {
+	for n := range 8 {
+		m := fake.New(fake.Config{})
+		t.Cleanup(m.Close)
+		h := virtiotest.NewConsole(m, t.Cleanup, virtiotest.FeatureRing, false, "a", "b", "c")
+		tr, err := virtio.NewMMIO(h, m, 0, 5)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.FailAfter(n)
+		if _, err := New(tr, m); err == nil {
+			return
+		}
+		if m.InUse() != 0 {
+			t.Errorf("%d frames leaked after %d", m.InUse(), n)
+		}
+	}
+	t.Error("New always fails")
+}
+
+func TestEmergency(t *testing.T) {
+	each(t, func(t *testing.T, h *virtiotest.Console, c *Console) {
+		p, host := open(t, c, "log", Output), h.Port("log")
+		if err := p.WriteAll([]byte("before\n"), later()); err != nil {
+			t.Fatal(err)
+		}
+		p.mu.Lock() // somebody died with it
+		p.writer.Lock()
+		text := noise(10000)
+		p.EmergencyWrite(text)
+		if got := host.Sent(); !bytes.Equal(got, append([]byte("before\n"), text...)) {
+			t.Errorf("the host got %d bytes", len(got))
+		}
+		host.Take(0)
+		begin := time.Now()
+		p.EmergencyWrite(text)
+		if d := time.Since(begin); d > 5*time.Second {
+			t.Errorf("took %v though nobody listens", d)
+		}
+	}, "log")
+}
+
+func TestHotplug(t *testing.T) {
+	m := fake.New(fake.Config{RealClock: true})
+	t.Cleanup(m.Close)
+	h := virtiotest.NewConsole(m, t.Cleanup, virtiotest.FeatureRing, true, "a")
+	c := start(t, h)
+	p := open(t, c, "a", Input|Output)
+	h.Lock()
+	h.Control(1, eventPortRemove, 1, nil)
+	h.Unlock()
+	await(t, p, unix.POLLHUP)
+	if _, err := p.Write([]byte("x")); err != unix.EPIPE {
+		t.Errorf("Write: %v", err)
+	}
+	if n, err := p.Read(make([]byte, 1)); n != 0 || err != nil {
+		t.Errorf("Read: %d, %v", n, err)
+	}
+	if err := p.Open(Input); err != unix.ENODEV {
+		t.Errorf("Open: %v", err)
+	}
+}
+
+func TestSinglePort(t *testing.T) {
+	m := fake.New(fake.Config{RealClock: true})
+	t.Cleanup(m.Close)
+	h := virtiotest.NewConsole(m, t.Cleanup, virtiotest.FeatureRing, false)
+	h.Features &^= featureMultiport
+	h.Space = nil
+	var got []byte
+	h.Notified = func(q *virtiotest.Queue) {
+		for e := q.Pop(); q.Index == 1 && e != nil; e = q.Pop() {
+			got = append(got, e.Bytes()...)
+			q.Push(e, 0)
+		}
+	}
+	c := start(t, h)
+	p := open(t, c, "", Input|Output)
+	if err := p.WriteAll([]byte("hello"), later()); err != nil || string(got) != "hello" {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
+func TestMute(t *testing.T) {
+	m := fake.New(fake.Config{RealClock: true})
+	t.Cleanup(m.Close)
+	h := virtiotest.NewConsole(m, t.Cleanup, virtiotest.FeatureRing, false, "a")
+	h.Mute = true
+	tr, _ := virtio.NewMMIO(h, m, 0, 5)
+	if _, err := New(tr, m); err != errSilent {
+		t.Errorf("New: %v", err)
+	}
+}
+
+func TestBadConfig(t *testing.T) {
+	for _, n := range []uint32{0, 1, 16, 17, 31, 1 << 31, 1<<32 - 1} {
+		m := fake.New(fake.Config{RealClock: true})
+		t.Cleanup(m.Close)
+		h := virtiotest.NewConsole(m, t.Cleanup, virtiotest.FeatureRing, false, "a")
+		h.Space = binary.LittleEndian.AppendUint32([]byte{0, 0, 0, 0}, n)
+		tr, _ := virtio.NewMMIO(h, m, 0, 5)
+		_, err := New(tr, m)
+		if (err == nil) != (n == 1) { // it has queues for two ports
+			t.Errorf("%d ports: %v", n, err)
+		}
+	}
+}
+
+// FuzzControl lets the device send any control messages.
+func FuzzControl(f *testing.F) {
+	f.Add([]byte{1, 0, 0, 0, 1, 0, 1, 0})
+	f.Add([]byte{1, 0, 0, 0, 7, 0, 1, 0, 'n', 'a', 0})
+	f.Add([]byte{1, 0, 0, 0, 6, 0, 0, 0})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		m := fake.New(fake.Config{RealClock: true, Frames: 64})
+		defer m.Close()
+		var ends []func()
+		defer func() {
+			for _, end := range ends {
+				end()
+			}
+		}()
+		h := virtiotest.NewConsole(m, func(end func()) { ends = append(ends, end) }, virtiotest.FeatureRing, false, "a", "b")
+		c := start(t, h)
+		h.Lock()
+		for len(b) >= 8 {
+			n := min(len(b), 8+int(b[3]&63))
+			h.Control(binary.LittleEndian.Uint32(b)&0xff0000ff, binary.LittleEndian.Uint16(b[4:]), binary.LittleEndian.Uint16(b[6:]), b[8:n])
+			b = b[n:]
+		}
+		h.Unlock()
+		c.interrupt()
+		for _, p := range c.Ports() {
+			_ = p.Open(Input | Output)
+			_, _ = p.Write([]byte("x"))
+			_, _ = p.Read(make([]byte, 10))
+			_ = p.Readiness(unix.POLLIN | unix.POLLOUT)
+		}
+	})
+}
+
+// FuzzUsed lets the device put anything into the used rings of a port.
+func FuzzUsed(f *testing.F) {
+	f.Add([]byte{0, 0, 0, 0, 1, 0, 5, 0, 0, 0})
+	f.Add([]byte{4, 0xff, 0xff, 0xff, 0xff, 0, 1, 1, 1, 1, 1, 1, 1, 1})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		m := fake.New(fake.Config{RealClock: true, Frames: 256})
+		defer m.Close()
+		var ends []func()
+		defer func() {
+			for _, end := range ends {
+				end()
+			}
+		}()
+		h := virtiotest.NewConsole(m, func(end func()) { ends = append(ends, end) }, virtiotest.FeatureRing, false, "a")
+		c := start(t, h)
+		p := open(t, c, "a", Input|Output)
+		h.Port("a").Take(0)
+		dst := uio.Buffer(make([]byte, 1<<20))
+		for len(b) >= 4 {
+			q := h.Queue(2 + int(b[0]&3)) // a control queue or one of the port's
+			id, n := uint32(b[1]), uint32(b[2])<<8
+			if b[3]&1 != 0 {
+				id |= uint32(b[3]) << 24
+			}
+			if b[0]&0x80 == 0 {
+				_, _ = p.Write(make([]byte, int(b[2])))
+			}
+			h.Lock()
+			if b[0]&0x70 == 0x70 {
+				q.SetUsed(uint16(b[1])<<8 | uint16(b[2]))
+			} else {
+				q.PushRaw(id, n)
+			}
+			h.Unlock()
+			c.interrupt()
+			_, _ = p.ReadTo(&dst)
+			_ = p.Readiness(unix.POLLIN | unix.POLLOUT)
+			b = b[4:]
+		}
+		_ = p.Flush(0)
+	})
+}
