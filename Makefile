@@ -6,28 +6,75 @@ TOOLS    := $(CURDIR)/$(BIN)/tools
 FUZZTIME ?= 30s
 SOAKTIME ?= 10m
 
-# The kernel: an ordinary Go executable, linked at the top of the address space.
+# The kernel is an ordinary Go executable, linked at the top of the address
+# space and entered at a symbol of its own. 0xffffffff80201000 is −2145382400 as
+# the linker wants it.
 BOOT     := gosv/machine/bare.boot64
-LINKADDR := -2145382400# 0xffffffff80201000 as the linker's signed number
+LINK     := -T -2145382400 -E $(BOOT) -buildid=
 KMAX     := 4000000
-KENV     := GOOS=linux GOARCH=amd64 CGO_ENABLED=0 GOFLAGS=
-KFLAGS   := -trimpath -buildvcs=false
+KBUILD    = GOOS=linux GOARCH=amd64 CGO_ENABLED=0 GOFLAGS= $(GO) build -trimpath -buildvcs=false
 
 # Packages whose tests run on the host, without a virtual machine.
-HOSTPKGS = $(shell $(GO) list ./... | grep -v -e '^gosv/test' -e '^gosv/cmd/kernel$$')
+HOSTPKGS  = $(shell $(GO) list ./... | grep -v '^gosv/test/')
 
-.PHONY: all run build test test-host test-vm bench lint lint-lite fuzz soak clean help setup kernel tools
+.PHONY: all build kernel run test test-host test-vm soak bench lint lint-lite fuzz clean setup help
+.DEFAULT_GOAL := build
 
-all: build
+run: setup build ## run two programs, each in its own virtual machine
+	@scripts/demo
+
+build: kernel ## build bin/gosv and the bootable bin/kernel.elf
+	@mkdir -p cmd/gosv/kernel
+	@cmp -s $(BIN)/kernel.elf cmd/gosv/kernel/kernel.elf || cp $(BIN)/kernel.elf cmd/gosv/kernel/kernel.elf
+	$(GO) build -trimpath -o $(BIN)/gosv ./cmd/gosv
+	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/sysinfo ./examples/sysinfo
+
+kernel:
+	@mkdir -p $(BIN)
+	$(KBUILD) -ldflags '$(LINK) -s -w' -o $(BIN)/kernel.go.elf ./cmd/kernel
+	$(GO) build -o $(BIN)/mkkernel ./cmd/mkkernel
+	$(BIN)/mkkernel -max $(KMAX) $(BIN)/kernel.go.elf $(BIN)/kernel.elf
+
+# The same kernel with its symbols, for debuggers and for internal/archtest.
+$(BIN)/kernel.sym.elf: kernel
+	$(KBUILD) -ldflags '$(LINK)' -o $@ ./cmd/kernel
+
+test: setup build lint-lite test-host test-vm ## everything that must pass: checks, host tests, virtual machine tests
+
+test-host: $(BIN)/kernel.sym.elf ## test what runs without a virtual machine, with the race detector
+	GOSV_KERNEL_SYM=$(CURDIR)/$(BIN)/kernel.sym.elf $(GO) test -race -timeout 10m $(HOSTPKGS)
+
+test-vm: build ## run real programs in virtual machines
+	GOSV=$(CURDIR)/$(BIN)/gosv $(GO) test -count=1 -v -timeout 20m ./test/...
+
+soak: build ## run garbage collection, faults, threads and signals for SOAKTIME (10m)
+	GOSV=$(CURDIR)/$(BIN)/gosv GOSV_SOAK=$(SOAKTIME) $(GO) test -count=1 -v -timeout 0 -run Soak ./test/...
+
+bench: setup build ## measure, beside Linux, and write docs/benchmarks.md
+	GOSV=$(CURDIR)/$(BIN)/gosv $(GO) run ./bench -o docs/benchmarks.md
+
+lint-lite: $(TOOLS)/staticcheck
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$unformatted" || { echo "gofmt: run gofmt -w on:"; echo "$$unformatted"; exit 1; }
+	$(GO) vet ./...
+	$(TOOLS)/staticcheck ./...
+
+lint: lint-lite $(TOOLS)/checklocks $(TOOLS)/govulncheck ## gofmt, vet, staticcheck, checklocks, govulncheck
+	$(GO) vet -vettool=$(TOOLS)/checklocks ./...
+	@scripts/vulncheck $(TOOLS)/govulncheck
+
+fuzz: ## run every fuzz target for FUZZTIME (30s)
+	@scripts/fuzz $(FUZZTIME)
+
+# The tools' versions are pinned in a module of their own.
+$(TOOLS)/%: tools/go.mod tools/go.sum
+	GOBIN=$(TOOLS) $(GO) -C tools install tool
+	@touch $(TOOLS)/*
+
+setup:
+	@scripts/setup
+
+clean: ## remove what was built
+	rm -rf $(BIN) build cmd/gosv/kernel/kernel.elf
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-
-setup: ## install the Debian packages that are missing
-	@scripts/setup
-
-kernel: ## build bin/kernel.elf, the bootable kernel
-	@mkdir -p $(BIN) cmd/gosv/kernel
-	$(KENV) $(GO) build $(KFLAGS) -ldflags '-T $(LINKADDR) -E $(BOOT) -s -w -buildid=' -o $(BIN)/kernel.go.elf ./cmd/kernel
-	$(GO) build -o $(BIN)/mkkernel ./cmd/mkkernel
-	$(BIN)/mkkernel -max $(KMAX) $(BIN)/kernel.go.elf $(BIN)/kernel.elf

@@ -1,0 +1,72 @@
+// Package bare implements the interfaces of package machine on a bare x86-64
+// machine, over package floor. Everything here is ordinary Go on goroutines.
+//
+// Locks: each of frames' shards, Space has none (entries are changed with
+// atomics, the caller keeps changes to one page apart), interrupts.mu guards the
+// handlers. None is held while calling into the kernel.
+package bare
+
+import (
+	"runtime/debug"
+	"sync/atomic"
+
+	"gosv/machine"
+	"gosv/machine/floor"
+)
+
+// Machine is the bare machine; there is one.
+type Machine struct {
+	frames
+	interrupts
+	off atomic.Pointer[func()]
+}
+
+var _ machine.Machine = (*Machine)(nil)
+
+// New takes the machine over. It is called once, first thing in main.
+func New() *Machine {
+	m := new(Machine)
+	total, _ := m.Usage()
+	// The collector works harder as the heap comes near to half of the memory;
+	// the rest is for programs, and the floor's reserve for what comes beyond.
+	debug.SetMemoryLimit(int64(max(total*machine.PageSize/2, 4<<20)))
+	if total < 8192 {
+		debug.SetGCPercent(40)
+	}
+	debug.SetPanicOnFault(true)
+	m.interrupts.start()
+	return m
+}
+
+// CommandLine implements machine.Firmware.
+func (*Machine) CommandLine() string { return floor.CommandLine() }
+
+// Initrd implements machine.Firmware.
+func (*Machine) Initrd() (machine.Frame, uint64) {
+	addr, size := floor.Initrd()
+	return machine.Frame(addr / machine.PageSize), size
+}
+
+// RSDP implements machine.Firmware.
+func (*Machine) RSDP() uint64 { return floor.RSDP() }
+
+// CPUs implements machine.Firmware.
+func (*Machine) CPUs() int { return floor.CPUs() }
+
+// Emergency implements machine.Console.
+func (*Machine) Emergency(b []byte) { floor.Emergency(b) }
+
+// Off implements machine.Power.
+func (m *Machine) Off(status int) {
+	if f := m.off.Load(); f != nil {
+		(*f)()
+	}
+	floor.Stop(uint64(status))
+	select {}
+}
+
+// OnOff implements machine.Power.
+func (m *Machine) OnOff(f func()) { m.off.Store(&f) }
+
+// EntryTSC is the time stamp counter at the kernel's first instruction.
+func (*Machine) EntryTSC() uint64 { return floor.EntryTSC() }

@@ -1,0 +1,121 @@
+package bare
+
+import (
+	"sync"
+	"unsafe"
+
+	"gosv/machine"
+	"gosv/machine/floor"
+)
+
+// frames keeps some frames at hand, so that most allocations do not enter the
+// floor. Several shards keep CPUs apart.
+type frames struct {
+	shards [8]shard
+}
+
+type shard struct {
+	mu   sync.Mutex
+	n    int         // guarded by mu
+	list [128]uint64 // guarded by mu
+	_    [40]byte
+}
+
+func (fs *frames) shard() *shard { return &fs.shards[floor.ThisCPU()&7] }
+
+// Alloc implements machine.Frames.
+func (fs *frames) Alloc() (machine.Frame, error) {
+	s := fs.shard()
+	s.mu.Lock()
+	if s.n == 0 {
+		s.n = floor.Refill(s.list[:64])
+		if s.n == 0 {
+			s.mu.Unlock()
+			return fs.scrape()
+		}
+	}
+	s.n--
+	f := s.list[s.n]
+	s.mu.Unlock()
+	floor.ClearPages(floor.DirectMap+f*machine.PageSize, 1)
+	return machine.Frame(f), nil
+}
+
+// scrape looks for a frame in the other shards when the floor has no more.
+func (fs *frames) scrape() (machine.Frame, error) {
+	for i := range fs.shards {
+		s := &fs.shards[i]
+		s.mu.Lock()
+		if s.n > 0 {
+			s.n--
+			f := s.list[s.n]
+			s.mu.Unlock()
+			floor.ClearPages(floor.DirectMap+f*machine.PageSize, 1)
+			return machine.Frame(f), nil
+		}
+		s.mu.Unlock()
+	}
+	return machine.NoFrame, machine.ErrNoMemory
+}
+
+// AllocRun implements machine.Frames.
+func (fs *frames) AllocRun(n int) (machine.Frame, error) {
+	if n <= 0 || n > 1024 {
+		return machine.NoFrame, machine.ErrNoMemory
+	}
+	order := 0
+	for 1<<order < n {
+		order++
+	}
+	f := floor.TakeRun(order)
+	if f == 0 {
+		return machine.NoFrame, machine.ErrNoMemory
+	}
+	if extra := 1<<order - n; extra > 0 {
+		floor.FreeRun(f+uint64(n), uint64(extra))
+	}
+	floor.ClearPages(floor.DirectMap+f*machine.PageSize, uint64(n))
+	return machine.Frame(f), nil
+}
+
+// Free implements machine.Frames.
+func (fs *frames) Free(f machine.Frame, n int) {
+	if n != 1 {
+		floor.FreeRun(uint64(f), uint64(n))
+		return
+	}
+	s := fs.shard()
+	s.mu.Lock()
+	if s.n == len(s.list) {
+		s.n -= 64
+		floor.Drain(s.list[s.n:])
+	}
+	s.list[s.n] = uint64(f)
+	s.n++
+	s.mu.Unlock()
+}
+
+// Bytes implements machine.Frames.
+func (*frames) Bytes(f machine.Frame, n int) []byte {
+	return unsafe.Slice((*byte)(direct(uint64(f)*machine.PageSize)), n*machine.PageSize)
+}
+
+// Limit implements machine.Frames.
+func (*frames) Limit() machine.Frame { return machine.Frame(floor.FrameLimit()) }
+
+// Usage implements machine.Frames.
+func (fs *frames) Usage() (total, free uint64) {
+	total, free, _ = floor.FrameUsage()
+	for i := range fs.shards {
+		s := &fs.shards[i]
+		s.mu.Lock()
+		free += uint64(s.n)
+		s.mu.Unlock()
+	}
+	return total, free
+}
+
+// direct is the address of physical memory in the direct map.
+func direct(pa uint64) unsafe.Pointer {
+	return unsafe.Add(nil, uintptr(floor.DirectMap+pa))
+}

@@ -1,0 +1,178 @@
+package floor
+
+import (
+	"sync/atomic"
+	"unsafe"
+
+	"gosv/machine"
+)
+
+// What follows runs as ordinary Go, on goroutines.
+
+// Context is a program's context with the floor's own part; one page.
+type Context = context
+
+// Space is the part of an address space that CPUs look at.
+type Space = space
+
+// SpaceRoot returns the physical address of s's PML4.
+func (s *Space) Root() uint64 { return s.root }
+
+// Init gives s its root; no CPU may have it loaded.
+func (s *Space) Init(root uint64) {
+	s.root = root
+	s.cpus = 0
+	atomic.StoreUint64(&s.dead, 0)
+}
+
+// Float is the context's vector state, in the XSAVE standard format.
+func (x *context) Float() []byte { return x.float[:] }
+
+// InRing3 reports whether some CPU runs x.
+func (x *context) InRing3() bool { return atomic.LoadUint64(&x.cpu) != 0 }
+
+func at[T any](p *T) uint64 { return uint64(uintptr(unsafe.Pointer(p))) }
+
+// Enter runs x in ring 3 in the space s until something happens.
+func Enter(x *machine.Context, s *Space) machine.Trap { return enter(x, at(s)) }
+
+// CopyUser copies n bytes between kernel and program memory of s, and returns how many it could not.
+func CopyUser(dst, src, n uint64, s *Space) uint64 { return copyUser(dst, src, n, at(s)) }
+
+// ZeroUser clears n bytes of program memory, and returns how many it could not.
+func ZeroUser(dst, n uint64, s *Space) uint64 { return zeroUser(dst, n, at(s)) }
+
+// The operations of WordUser.
+const (
+	Load32 = iota
+	Load64
+	Store32
+	Store64
+	Swap32
+)
+
+// WordUser does one access to a word of program memory.
+func WordUser(va, v, old, op uint64, s *Space) (found uint64, ok bool) {
+	return wordUser(va, v, old, op, at(s))
+}
+
+// Refill takes up to len(list) frames for programs and returns how many it got.
+func Refill(list []uint64) int { return int(call(serviceRefill, at(&list[0]), uint64(len(list)), 0)) }
+
+// Drain gives frames back.
+func Drain(list []uint64) { call(serviceDrain, at(&list[0]), uint64(len(list)), 0) }
+
+// TakeRun returns the first of 1<<order contiguous frames, not zeroed, or 0.
+func TakeRun(order int) uint64 { return call(serviceTakeRun, uint64(order), 0, 0) }
+
+// FreeRun gives n contiguous frames back.
+func FreeRun(f, n uint64) { call(serviceFreeRun, f, n, 0) }
+
+// Kick makes the Enter that runs x, or the next one, return Interrupted.
+func Kick(x *machine.Context) { call(serviceKick, at(x), 0, 0) }
+
+// Flush makes every CPU forget [va, va+n) of s.
+func Flush(s *Space, va, n uint64) {
+	if n == machine.PageSize && invlpgIf(va, at(s)) {
+		return
+	}
+	if atomic.LoadUint64(&s.cpus) == 0 {
+		return
+	}
+	call(serviceFlush, at(s), va, n)
+}
+
+// Forget makes sure that no CPU has s loaded or will load it again.
+func Forget(s *Space) { call(serviceForget, at(s), 0, 0) }
+
+// SetAlarm asks for the alarm at a monotonic time in ns; 0 for none.
+func SetAlarm(ns uint64) { call(serviceAlarm, ns, 0, 0) }
+
+// MapRegisters maps n bytes of device registers at physical address pa.
+func MapRegisters(pa, n uint64) uint64 { return call(serviceWindow, pa, n, 0) }
+
+// Stop ends the machine with the debug-exit device or a reset.
+func Stop(status uint64) { call(serviceStop, status, 0, 0) }
+
+// Null does nothing: it measures the way into the floor and back.
+func Null() { call(serviceNull, 0, 0, 0) }
+
+// Now returns ns since power-on.
+func Now() uint64 {
+	for {
+		s := atomic.LoadUint32(&timeSeq)
+		v := now()
+		if s&1 == 0 && s == atomic.LoadUint32(&timeSeq) {
+			return v
+		}
+	}
+}
+
+// Timebase returns what now computes with.
+func Timebase() (tsc, mult, base uint64) { return timeTSC, timeMult, timeBase }
+
+// WallOffset and SetWallOffset are the difference between wall clock and Now.
+func WallOffset() uint64      { return atomic.LoadUint64(&wallOffset) }
+func SetWallOffset(ns uint64) { atomic.StoreUint64(&wallOffset, ns) }
+
+// EntryTSC is the time stamp counter at the kernel's first instruction.
+func EntryTSC() uint64 { return tscEntry }
+
+// DevicePending reports whether a device interrupt waits to be taken.
+func DevicePending() bool { return atomic.LoadUint64(&devicePending) != 0 }
+
+// TakeDevices returns and clears the device interrupts that came in: bit v for
+// vector v, bit 0 for the alarm.
+func TakeDevices() (bits [2]uint64) {
+	atomic.StoreUint64(&devicePending, 0)
+	bits[0] = atomic.SwapUint64(&deviceBits[0], 0)
+	bits[1] = atomic.SwapUint64(&deviceBits[1], 0)
+	return bits
+}
+
+// Facts about the machine.
+
+func CommandLine() string {
+	n := 0
+	for n < len(commandLine) && commandLine[n] != 0 {
+		n++
+	}
+	return string(commandLine[:n])
+}
+
+func Initrd() (addr, size uint64)              { return initrdAddr, initrdSize }
+func RSDP() uint64                             { return rsdpAddr }
+func CPUs() int                                { return int(ncpu) }
+func FrameLimit() uint64                       { return frameLimit }
+func FrameUsage() (total, free, kernel uint64) { return frameTotal, frameFree, heapPages }
+func KernelRoot() uint64                       { return kernelRoot }
+func FloatMask() uint64                        { return uint64(floatMask) }
+func HasXSAVE() bool                           { return floatMode != 0 }
+func Physical(pa, n uint64) bool               { return physical(pa, n) }
+func Random() uint64                           { return random() }
+func BootAPIC() uint32                         { return uint32(apicIDs[0]) }
+
+// CPUID executes the instruction.
+func CPUID(leaf, sub uint32) (a, b, c, d uint32) { return cpuid(leaf, sub) }
+
+// Vectors that devices may have: [FirstVector, LastVector].
+const (
+	DeviceFile  = fdDevice
+	FirstVector = vectorDevice
+	LastVector  = vectorSpurious - 1
+)
+
+// HasBase reports whether programs may use WRFSBASE and WRGSBASE.
+func HasBase() bool { return hasBase }
+
+// ThisCPU is the CPU that runs the caller, which may be another one already.
+func ThisCPU() uint64 { return thisCPU() }
+
+// TakeReserve returns a zeroed frame for the kernel's own needs, from the reserve too; 0 when there is none.
+func TakeReserve() uint64 {
+	f := call(serviceReserve, 0, 0, 0)
+	if f != 0 {
+		ClearPages(DirectMap+f<<12, 1)
+	}
+	return f
+}

@@ -1,0 +1,168 @@
+package floor
+
+// Physical memory: a buddy allocator of 4 KiB frames in blocks of 2^0 to 2^10.
+// Free blocks are linked through their own first 16 bytes; one byte per frame
+// says whether a free block begins there, and of what order.
+
+const (
+	maxOrder  = 10
+	freeBlock = 0x80
+)
+
+var (
+	frameLock  uint32
+	freeLists  [maxOrder + 1]uint64 // physical address of the first free block
+	frameInfo  uint64               // direct-map address of the bytes
+	frameLimit uint64
+	frameTotal uint64
+	frameFree  uint64
+	// frameReserve frames are kept from programs.
+	frameReserve uint64
+)
+
+func blockPush(f uint64, order uint) {
+	p := DirectMap + f<<12
+	head := freeLists[order]
+	st64(p, head)
+	st64(p+8, 0)
+	if head != 0 {
+		st64(DirectMap+head+8, f<<12)
+	}
+	freeLists[order] = f << 12
+	st8(frameInfo+f, freeBlock|uint8(order))
+}
+
+func blockRemove(f uint64, order uint) {
+	p := DirectMap + f<<12
+	next, prev := ld64(p), ld64(p+8)
+	if prev != 0 {
+		st64(DirectMap+prev, next)
+	} else {
+		freeLists[order] = next
+	}
+	if next != 0 {
+		st64(DirectMap+next+8, prev)
+	}
+	st8(frameInfo+f, 0)
+}
+
+// takeBlock returns a block of 2^order frames, not zeroed; 0 when there is none.
+func takeBlock(order uint) uint64 {
+	o := order
+	for o <= maxOrder && freeLists[o] == 0 {
+		o++
+	}
+	if o > maxOrder {
+		return 0
+	}
+	f := freeLists[o] >> 12
+	blockRemove(f, o)
+	for o > order {
+		o--
+		blockPush(f+1<<o, o)
+	}
+	frameFree -= 1 << order
+	return f
+}
+
+func giveBlock(f uint64, order uint) {
+	frameFree += 1 << order
+	for order < maxOrder {
+		buddy := f ^ 1<<order
+		if buddy >= frameLimit || ld8(frameInfo+buddy) != freeBlock|uint8(order) {
+			break
+		}
+		blockRemove(buddy, order)
+		f &^= 1 << order
+		order++
+	}
+	blockPush(f, order)
+}
+
+// giveRun frees n frames from f on.
+func giveRun(f, n uint64) {
+	for n > 0 {
+		order := uint(0)
+		for order < maxOrder && f&(1<<order) == 0 && 2<<order <= n {
+			order++
+		}
+		giveBlock(f, order)
+		f += 1 << order
+		n -= 1 << order
+	}
+}
+
+// kernelFrame returns one zeroed frame's physical address, out of the reserve
+// if need be; the end of the reserve is the end of the machine.
+func kernelFrame(c *cpu) uint64 {
+	if earlyNext != 0 {
+		return earlyFrame()
+	}
+	lock(c, &frameLock)
+	f := takeBlock(0)
+	unlock(&frameLock)
+	if f == 0 {
+		puts("\ngosv: kernel memory exhausted\n")
+		stop(statusMemory)
+	}
+	ClearPages(DirectMap+f<<12, 1)
+	return f << 12
+}
+
+// kernelBlock returns a zeroed 2 MiB block, or 0 when memory is not plentiful.
+func kernelBlock(c *cpu) uint64 {
+	if frameFree < frameTotal/2 || frameTotal < 256<<8 {
+		return 0
+	}
+	lock(c, &frameLock)
+	f := takeBlock(9)
+	unlock(&frameLock)
+	if f != 0 {
+		ClearPages(DirectMap+f<<12, 512)
+	}
+	return f << 12
+}
+
+func freeFrames(c *cpu, f, n uint64) {
+	lock(c, &frameLock)
+	giveRun(f, n)
+	unlock(&frameLock)
+}
+
+// refill fills list with up to n frames for programs and returns how many.
+func refill(c *cpu, list, n uint64) uint64 {
+	lock(c, &frameLock)
+	got := uint64(0)
+	for got < n && frameFree > frameReserve {
+		f := takeBlock(0)
+		if f == 0 {
+			break
+		}
+		st64(list+got*8, f)
+		got++
+	}
+	unlock(&frameLock)
+	return got
+}
+
+func drain(c *cpu, list, n uint64) {
+	lock(c, &frameLock)
+	for i := uint64(0); i < n; i++ {
+		giveBlock(ld64(list+i*8), 0)
+	}
+	unlock(&frameLock)
+}
+
+// takeRun returns 2^order contiguous frames for the kernel's users, or 0.
+func takeRun(c *cpu, order uint64) uint64 {
+	if order > maxOrder {
+		return 0
+	}
+	lock(c, &frameLock)
+	f := uint64(0)
+	if frameFree >= frameReserve+1<<order {
+		f = takeBlock(uint(order))
+	}
+	unlock(&frameLock)
+	return f
+}

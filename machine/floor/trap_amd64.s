@@ -1,0 +1,351 @@
+// The doors of the floor: SYSCALL, interrupts and exceptions come in here, and
+// contexts are resumed here. Interrupts are off throughout.
+//
+// Registers are saved straight into the context of whatever ran: P_CTXTOP(GS),
+// and IST 1 of the TSS, always point at the top of its register file. Nothing
+// is ever pushed on a goroutine's stack.
+
+#include "textflag.h"
+#include "layout_amd64.h"
+
+// The frame pointer is switched together with the stack.
+#define LOADBP MOVQ C_KBP(DI), BP
+#define ZEROBP XORL BP, BP
+
+// SYSCALL from ring 0 (the Go runtime, or Call) and ring 3. RCX, the return
+// address, tells which: a program's is positive.
+TEXT ·sysEntry(SB),NOSPLIT|NOFRAME,$0
+	TESTQ	CX, CX
+	JNS	user
+	MOVQ	SP, P_SCRATCH(GS)
+	MOVQ	P_CTXTOP(GS), SP
+	PUSHQ	SEL_KDATA
+	PUSHQ	P_SCRATCH(GS)
+	PUSHQ	R11
+	PUSHQ	SEL_KCODE
+	PUSHQ	CX
+	PUSHQ	$0
+	PUSHQ	VEC_SYSCALL
+	PUSHREGS
+	MOVQ	$0, C_FLAG(SP)	// the caller keeps no vector registers
+	JMP	floorEnter<>(SB)
+user:
+	SWAPGS
+	MOVQ	SP, P_SCRATCH(GS)
+	MOVQ	P_CTXTOP(GS), SP
+	PUSHQ	SEL_UDATA
+	PUSHQ	P_SCRATCH(GS)
+	PUSHQ	R11
+	PUSHQ	SEL_UCODE
+	PUSHQ	CX
+	PUSHQ	$0
+	PUSHQ	VEC_SYSCALL
+	PUSHREGS
+	MOVQ	AX, C_ORIG(SP)
+	JMP	saveUser<>(SB)
+
+// All stubs come here with vector and error code pushed: SP is inside the
+// context of whatever ran.
+TEXT ·trapCommon(SB),NOSPLIT|NOFRAME,$0
+	PUSHREGS
+	CLD
+	TESTB	$3, C_CS(SP)
+	JNZ	user
+	CMPB	·hasSMAP(SB), $0
+	JEQ	2(PC)
+	CLAC
+	SAVEFLOAT(SP)
+	MOVQ	$1, C_FLAG(SP)
+	CMPQ	P_INFLOOR(GS), $0
+	JEQ	floor
+	JMP	·trapNested(SB)
+floor:
+	JMP	floorEnter<>(SB)
+user:
+	SWAPGS
+	MOVQ	CR2, AX
+	MOVQ	AX, C_CR2(SP)
+	JMP	saveUser<>(SB)
+
+// A program's registers are in its context at SP: save the rest, and go to the
+// kernel, or to the floor first if it was an interrupt.
+TEXT saveUser<>(SB),NOSPLIT|NOFRAME,$0
+	CMPB	·hasBase(SB), $0
+	JEQ	nobase
+	RDFSBASEQ AX
+	MOVQ	AX, C_FS(SP)
+	SWAPGS
+	RDGSBASEQ AX
+	SWAPGS
+	MOVQ	AX, C_GS(SP)
+nobase:
+	SAVEFLOAT(SP)
+	MOVQ	C_VEC(SP), AX
+	CMPL	AX, $32
+	JCS	exception
+	CMPL	AX, VEC_SYSCALL
+	JNE	floor
+	XORL	AX, AX	// machine.Syscall
+	JMP	leaveUser<>(SB)
+exception:
+	CMPL	AX, $14
+	MOVL	$1, AX	// machine.PageFault
+	JEQ	2(PC)
+	MOVL	$2, AX	// machine.Exception
+	JMP	leaveUser<>(SB)
+floor:
+	JMP	floorEnter<>(SB)
+
+// leaveUser makes Enter return AX to the goroutine that called it; SP is the
+// program's context.
+TEXT leaveUser<>(SB),NOSPLIT|NOFRAME,$0
+	MOVQ	AX, R8
+	MOVQ	SP, DI
+	MOVQ	P_THRTOP(GS), CX
+	MOVQ	CX, P_CTXTOP(GS)
+	MOVQ	P_IST(GS), DX
+	MOVQ	CX, (DX)
+	MOVQ	$0, P_USER(GS)
+	MOVQ	$0, C_CPU(DI)
+	MOVQ	P_THRFS(GS), AX
+	SETFS
+	LDMXCSR	·mxcsr(SB)
+	CLD
+	LOADBP
+	MOVQ	C_KSP(DI), SP
+	MOVQ	R8, 24(SP)
+	STI
+	RET
+
+// floorEnter runs trap on this CPU's floor stack, as a goroutine that never
+// was: R14 and the TLS word name a g with nothing but stack bounds.
+TEXT floorEnter<>(SB),NOSPLIT|NOFRAME,$0
+	CLD
+	MOVQ	SP, BX
+	MOVQ	P_FLOORSP(GS), SP
+	MOVQ	P_FLOORFS(GS), AX
+	SETFS
+	LDMXCSR	·mxcsr(SB)
+	MOVQ	P_G(GS), R14
+	PXOR	X15, X15
+	ZEROBP
+	MOVQ	$1, P_INFLOOR(GS)
+	MOVQ	P_SELF(GS), AX
+	SUBQ	$64, SP
+	MOVQ	·trapFn(SB), DX
+	MOVQ	(DX), CX
+	CALL	CX
+	JMP	floorExit<>(SB)
+
+// floorExitTo resumes the kernel context AX.
+TEXT ·floorExitTo(SB),NOSPLIT|NOFRAME,$0
+	XORL	BX, BX
+	JMP	floorExit<>(SB)
+
+// floorExit resumes the context AX: in ring 0 (BX 0), in ring 3 (1), or by
+// making the Enter that runs it return (2).
+TEXT floorExit<>(SB),NOSPLIT|NOFRAME,$0
+	MOVQ	AX, SP
+	MOVQ	$0, P_INFLOOR(GS)
+	CMPL	BX, $1
+	JEQ	user
+	JHI	leave
+	LEAQ	C_TOP(SP), CX
+	MOVQ	CX, P_CTXTOP(GS)
+	MOVQ	P_IST(GS), DX
+	MOVQ	CX, (DX)
+	MOVQ	P_THRFS(GS), AX
+	SETFS
+	CMPQ	C_FLAG(SP), $0
+	JEQ	nofloat
+	LOADFLOAT(SP)
+	JMP	pop
+nofloat:
+	PXOR	X15, X15
+	LDMXCSR	·mxcsr(SB)
+pop:
+	POPREGS
+	ADDQ	$16, SP
+	IRETQ
+user:
+	MOVQ	SP, DI
+	JMP	toUser<>(SB)
+leave:
+	MOVL	$3, AX	// machine.Interrupted
+	JMP	leaveUser<>(SB)
+
+// func enter(c *Context, s uint64) machine.Trap
+//
+// The goroutine's side is SP and BP only: assembly functions keep nothing else.
+TEXT ·enter(SB),NOSPLIT|NOFRAME,$0-24
+	MOVQ	c+0(FP), DI
+	MOVQ	s+8(FP), SI
+	CLI
+	MOVQ	P_INDEX(GS), CX
+	INCQ	CX
+	XCHGQ	CX, C_CPU(DI)	// before the look at C_FLAG: see kick
+	CMPQ	C_FLAG(DI), $0
+	JNE	kicked
+	CMPQ	·devicePending(SB), $0
+	JNE	kicked
+	MOVQ	C_RIP(DI), CX
+	SHRQ	$47, CX
+	JNZ	wild
+	MOVQ	SP, C_KSP(DI)
+	MOVQ	BP, C_KBP(DI)
+	CMPQ	SI, P_SPACE(GS)
+	JNE	space
+	JMP	toUser<>(SB)
+space:
+	CALL	·setSpaceSI(SB)
+	JMP	toUser<>(SB)
+kicked:
+	MOVQ	$0, C_FLAG(DI)
+	MOVQ	$0, C_CPU(DI)
+	STI
+	MOVQ	$3, ret+16(FP)	// machine.Interrupted
+	RET
+wild:
+	MOVQ	$0, C_CPU(DI)
+	STI
+	MOVQ	$13, C_VEC(DI)
+	MOVQ	$0, C_ERR(DI)
+	MOVQ	$2, ret+16(FP)	// machine.Exception
+	RET
+
+// toUser goes to ring 3 with the context DI, whose space is loaded.
+TEXT toUser<>(SB),NOSPLIT|NOFRAME,$0
+	MOVQ	DI, P_USER(GS)
+	LEAQ	C_TOP(DI), CX
+	MOVQ	CX, P_CTXTOP(GS)
+	MOVQ	P_IST(GS), DX
+	MOVQ	CX, (DX)
+	LOADFLOAT(DI)
+	MOVQ	C_FS(DI), AX
+	SETFS
+	CMPB	·hasBase(SB), $0
+	JEQ	nobase
+	MOVQ	C_GS(DI), AX
+	SWAPGS
+	WRGSBASEQ AX
+	JMP	regs
+nobase:
+	MOVL	C_GS(DI), AX
+	MOVL	(C_GS+4)(DI), DX
+	MOVL	$0xC0000102, CX
+	WRMSR
+	SWAPGS
+regs:
+	MOVQ	C_R15(DI), R15
+	MOVQ	C_R14(DI), R14
+	MOVQ	C_R13(DI), R13
+	MOVQ	C_R12(DI), R12
+	MOVQ	C_R10(DI), R10
+	MOVQ	C_R9(DI), R9
+	MOVQ	C_R8(DI), R8
+	MOVQ	C_RBP(DI), BP
+	MOVQ	C_RSI(DI), SI
+	MOVQ	C_RDX(DI), DX
+	MOVQ	C_RBX(DI), BX
+	MOVQ	C_RAX(DI), AX
+	MOVQ	C_RIP(DI), CX
+	MOVQ	C_RFL(DI), R11
+	CMPQ	CX, C_RCX(DI)
+	JNE	slow
+	CMPQ	R11, C_R11(DI)
+	JNE	slow
+	TESTL	$0x10100, R11	// RF and TF: SYSRET treats them as IRET does not
+	JNZ	slow
+	ANDL	USER_FLAGS, R11
+	ORL	USER_FIXED, R11
+	MOVQ	C_RSP(DI), SP
+	MOVQ	C_RDI(DI), DI
+	BYTE	$0x48
+	SYSRET
+slow:
+	ANDL	USER_FLAGS, R11
+	ORL	USER_FIXED, R11
+	LEAQ	C_TOP(DI), SP
+	PUSHQ	SEL_UDATA
+	PUSHQ	C_RSP(DI)
+	PUSHQ	R11
+	PUSHQ	SEL_UCODE
+	PUSHQ	CX
+	MOVQ	C_R11(DI), R11
+	MOVQ	C_RCX(DI), CX
+	MOVQ	C_RDI(DI), DI
+	IRETQ
+
+// setSpaceSI loads the page tables of the space SI (0: the kernel's own); AX, CX,
+// DX are lost. Interrupts are off. The order of the two masks and CR3 is what a shootdown relies on:
+// a CPU that may hold translations of a space is in its mask.
+TEXT ·setSpaceSI(SB),NOSPLIT|NOFRAME,$0
+	MOVQ	P_BIT(GS), CX
+	MOVQ	·kernelRoot(SB), AX
+	TESTQ	SI, SI
+	JEQ	load
+	LOCK
+	ORQ	CX, S_CPUS(SI)
+	MOVQ	S_ROOT(SI), AX
+load:
+	MOVQ	P_SPACE(GS), DX
+	MOVQ	SI, P_SPACE(GS)
+	MOVQ	AX, P_ROOT(GS)
+	MOVQ	AX, CR3
+	TESTQ	DX, DX
+	JEQ	done
+	NOTQ	CX
+	LOCK
+	ANDQ	CX, S_CPUS(DX)
+done:
+	RET
+
+// func setSpace(s uint64)
+TEXT ·setSpace(SB),NOSPLIT,$0-8
+	MOVQ	s+0(FP), SI
+	CALL	·setSpaceSI(SB)
+	RET
+
+// An exception while this CPU was in the floor: a bug of ours. Report and end.
+TEXT ·trapNested(SB),NOSPLIT|NOFRAME,$0
+	MOVQ	SP, BX
+	MOVQ	P_FLOORSP(GS), SP
+	SUBQ	$12288, SP
+	JMP	die<>(SB)
+
+// NMI, double fault and machine check have a stack of their own (IST 2), whose
+// top word is this CPU's block: GS may be anything.
+TEXT ·trapFatal(SB),NOSPLIT|NOFRAME,$0
+	PUSHREGS
+	MOVQ	SP, BX
+	LEAQ	4095(SP), CX
+	ANDQ	$~4095, CX
+	MOVQ	-8(CX), AX
+	MOVQ	AX, DX
+	SHRQ	$32, DX
+	MOVL	$0xC0000101, CX
+	WRMSR
+	JMP	die<>(SB)
+
+TEXT die<>(SB),NOSPLIT|NOFRAME,$0
+	CLD
+	MOVQ	P_FLOORFS(GS), AX
+	SETFS
+	MOVQ	P_G(GS), R14
+	PXOR	X15, X15
+	SUBQ	$64, SP
+	MOVQ	P_SELF(GS), AX
+	MOVQ	·dieFn(SB), DX
+	MOVQ	(DX), CX
+	CALL	CX
+	JMP	·halt(SB)
+
+// idleLoop is the program of a CPU with nothing to run.
+TEXT ·idleLoop(SB),NOSPLIT|NOFRAME,$0
+loop:
+	STI
+	HLT
+	JMP	loop
+
+DATA ·mxcsr(SB)/4, $0x1f80
+GLOBL ·mxcsr(SB),RODATA,$4
