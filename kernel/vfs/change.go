@@ -56,25 +56,7 @@ func create(ctx *Context, dir Path, name string, n *NewNode) (*Dentry, error) {
 		return nil, err
 	}
 	inherit(ctx.Cred, d.inode, n)
-	d.dir.mu.Lock()
-	defer d.dir.mu.Unlock()
-	switch {
-	case d.dir.dead:
-		return nil, unix.ENOENT
-	case d.dir.children[name] != nil:
-		return nil, unix.EEXIST
-	}
-	i, err := d.inode.ops.Create(d.inode, name, n)
-	if err != nil {
-		return nil, err
-	}
-	c := newDentry(d, name, i)
-	d.dir.insert(c)
-	if i.IsDir() {
-		d.inode.nlink.Add(1)
-	}
-	d.inode.touch()
-	return c, nil
+	return d.Make(name, n)
 }
 
 // lookupNew finds where a new file is to go: EEXIST, ENOENT.
@@ -265,17 +247,10 @@ func Unlink(ctx *Context, at Path, path string) error {
 	if err := mayRemove(ctx.Cred, d.inode, c.inode); err != nil {
 		return err
 	}
-	switch {
-	case c.inode.IsDir():
+	if c.inode.IsDir() {
 		return unix.EISDIR
-	case c.mounts.Load() != 0:
-		return unix.EBUSY
 	}
-	d.dir.remove(c)
-	c.gone.Store(true)
-	d.inode.touch()
-	c.inode.unlinked(1)
-	return nil
+	return d.dropFileLocked(c)
 }
 
 // mayRemoveFrom is mayChange, but a name that does not exist is ENOENT whatever the rights.
@@ -339,14 +314,7 @@ func Rmdir(ctx *Context, at Path, path string) error {
 	if err := mayRemove(ctx.Cred, d.inode, c.inode); err != nil {
 		return err
 	}
-	if err := c.kill(); err != nil {
-		return err
-	}
-	d.dir.remove(c)
-	d.inode.nlink.Add(^uint32(0))
-	d.inode.touch()
-	c.inode.unlinked(2)
-	return nil
+	return d.dropDirLocked(c)
 }
 
 // kill marks an empty directory as removed, so that it takes no more entries and mounts:

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+
+	"golang.org/x/sys/unix"
 )
 
 // A Dentry is a name in a directory. What it stands for never changes.
@@ -67,20 +69,95 @@ func (d *Dentry) Child(name string) *Dentry {
 	return c
 }
 
-// Add enters i under a new name, for file systems that build their own tree;
-// nil when the name is taken or d removed. It changes no link counts but d's, for a subdirectory.
-func (d *Dentry) Add(name string, i *Inode) *Dentry {
+// Make creates a file as n says, nothing inherited and no rights checked; for those that
+// build trees. EEXIST, ENOTDIR, and what InodeOps.Create says.
+func (d *Dentry) Make(name string, n *NewNode) (*Dentry, error) {
+	if d.dir == nil {
+		return nil, unix.ENOTDIR
+	}
 	d.dir.mu.Lock()
 	defer d.dir.mu.Unlock()
-	if d.dir.dead || d.dir.children[name] != nil {
-		return nil
+	return d.makeLocked(name, n)
+}
+
+// makeLocked creates a file; d's lock is held for writing.
+func (d *Dentry) makeLocked(name string, n *NewNode) (*Dentry, error) {
+	switch {
+	case d.dir.dead:
+		return nil, unix.ENOENT
+	case d.dir.children[name] != nil:
+		return nil, unix.EEXIST
+	}
+	i, err := d.inode.ops.Create(d.inode, name, n)
+	if err != nil {
+		return nil, err
 	}
 	c := newDentry(d, name, i)
 	d.dir.insert(c)
 	if i.IsDir() {
 		d.inode.nlink.Add(1)
 	}
-	return c
+	d.inode.touch()
+	return c, nil
+}
+
+// LinkTo enters another name for a file that has one: ENOTDIR, EEXIST, EPERM for a directory. No rights are checked.
+func (d *Dentry) LinkTo(name string, i *Inode) error {
+	switch {
+	case d.dir == nil:
+		return unix.ENOTDIR
+	case i.IsDir():
+		return unix.EPERM
+	}
+	d.dir.mu.Lock()
+	defer d.dir.mu.Unlock()
+	if d.dir.dead {
+		return unix.ENOENT
+	}
+	if d.dir.children[name] != nil {
+		return unix.EEXIST
+	}
+	i.nlink.Add(1)
+	d.dir.insert(newDentry(d, name, i))
+	return nil
+}
+
+// Drop removes a name, of a file or an empty directory: ENOENT, ENOTEMPTY, EBUSY. No rights are checked.
+func (d *Dentry) Drop(name string) error {
+	d.dir.mu.Lock()
+	defer d.dir.mu.Unlock()
+	c := d.dir.children[name]
+	switch {
+	case c == nil:
+		return unix.ENOENT
+	case c.dir != nil:
+		return d.dropDirLocked(c)
+	}
+	return d.dropFileLocked(c)
+}
+
+// dropFileLocked removes an entry that is no directory; d's lock is held for writing.
+func (d *Dentry) dropFileLocked(c *Dentry) error {
+	if c.mounts.Load() != 0 {
+		return unix.EBUSY
+	}
+	d.dir.remove(c)
+	c.gone.Store(true)
+	d.inode.touch()
+	c.inode.unlinked(1)
+	return nil
+}
+
+// dropDirLocked removes a subdirectory; d's lock is held for writing.
+func (d *Dentry) dropDirLocked(c *Dentry) error {
+	if err := c.kill(); err != nil {
+		return err
+	}
+	d.dir.remove(c)
+	d.inode.nlink.Add(^uint32(0))
+	d.inode.touch()
+	c.inode.unlinked(2)
+	return nil
 }
 
 // insert enters c under its name; the lock is held for writing.

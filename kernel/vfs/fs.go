@@ -59,3 +59,23 @@ func (fs *FS) Now() int64 { return fs.now() }
 
 // Sync writes everything to where it is kept.
 func (fs *FS) Sync() error { return fs.ops.Sync() }
+
+// EvictAll gives up every inode below the root; for Resident file systems that were unmounted.
+func (fs *FS) EvictAll() { fs.root.evictAll() }
+
+func (d *Dentry) evictAll() {
+	if d.dir != nil {
+		d.dir.mu.Lock()
+		list := d.dir.order
+		d.dir.children, d.dir.order, d.dir.dead = nil, nil, true
+		d.dir.mu.Unlock()
+		for _, e := range list {
+			if e.dentry != nil {
+				e.dentry.evictAll()
+			}
+		}
+	}
+	if d.inode.nlink.Swap(0) != 0 {
+		d.inode.evict()
+	}
+}

@@ -202,6 +202,16 @@ func (i *Inode) SetTimes(atime, mtime, ctime int64) {
 	}
 }
 
+// SetAttr sets permission bits and owner, no rights checked; for file systems and those that build trees.
+func (i *Inode) SetAttr(mode, uid, gid uint32) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.mode.Store(i.mode.Load()&unix.S_IFMT | mode&0o7777)
+	i.uid.Store(uid)
+	i.gid.Store(gid)
+	i.touchAttr()
+}
+
 // SetNlink sets the number of links; for file systems.
 func (i *Inode) SetNlink(n uint32) { i.nlink.Store(n) }
 

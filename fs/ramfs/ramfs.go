@@ -1,0 +1,191 @@
+// Package ramfs keeps files in memory (tmpfs(5)): directories and names in the
+// dentries of package vfs, contents in the page cache.
+//
+// An instance may be limited in size, number of inodes and rights of its root by mount
+// options; without them the machine's memory is the limit.
+package ramfs
+
+import (
+	"strconv"
+	"strings"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"gosv/kernel/mem"
+	"gosv/kernel/vfs"
+)
+
+// Options are the mount options of tmpfs(5).
+type Options struct {
+	// Type is the name of the file system, by default "tmpfs".
+	Type string
+	// Pages and Inodes are the most that the instance may hold; 0: no limit.
+	Pages  int64
+	Inodes int64
+	// Mode, UID and GID are the root directory's.
+	Mode     uint32
+	UID, GID uint32
+}
+
+// ParseOptions reads the data argument of mount(2): EINVAL. total is the memory of the machine in
+// pages, for sizes in percent.
+func ParseOptions(data string, total uint64) (o Options, err error) {
+	o.Mode = 0o1777
+	o.Pages = int64(total / 2)
+	for word := range strings.SplitSeq(data, ",") {
+		key, value, _ := strings.Cut(word, "=")
+		switch key {
+		case "":
+		case "size":
+			o.Pages, err = parseSize(value, total)
+		case "nr_blocks":
+			o.Pages, err = parseCount(value)
+		case "nr_inodes":
+			o.Inodes, err = parseCount(value)
+		case "mode":
+			o.Mode, err = parseID(value, 8)
+			o.Mode &= 0o7777
+		case "uid":
+			o.UID, err = parseID(value, 10)
+		case "gid":
+			o.GID, err = parseID(value, 10)
+		case "huge", "mpol", "inode32", "inode64", "noswap":
+			// hints about memory, which change nothing that a program sees
+		default:
+			err = unix.EINVAL
+		}
+		if err != nil {
+			return o, unix.EINVAL
+		}
+	}
+	return o, nil
+}
+
+func parseID(s string, base int) (uint32, error) {
+	n, err := strconv.ParseUint(s, base, 32)
+	return uint32(n), err
+}
+
+// parseCount reads a number with an optional suffix k, m or g.
+func parseCount(s string) (int64, error) {
+	shift := 0
+	if s != "" {
+		if i := strings.IndexByte("kmg", s[len(s)-1]|0x20); i >= 0 {
+			s, shift = s[:len(s)-1], 10*(i+1)
+		}
+	}
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err == nil && (n < 0 || n > 1<<62>>shift) {
+		err = unix.EINVAL
+	}
+	return n << shift, err
+}
+
+// parseSize reads a number of bytes or, with %, a part of the memory; in pages.
+func parseSize(s string, total uint64) (int64, error) {
+	if percent, ok := strings.CutSuffix(s, "%"); ok {
+		n, err := strconv.ParseUint(percent, 10, 16)
+		return int64(total / 100 * n), err
+	}
+	n, err := parseCount(s)
+	return (n + vfs.BlockSize - 1) / vfs.BlockSize, err
+}
+
+// instance is one ramfs; it serves all its inodes.
+type instance struct {
+	vfs.InodeDefaults
+	fs     *vfs.FS
+	pool   *mem.Pool
+	limit  Options
+	charge func(pages int64) error // nil: no limit
+	pages  atomic.Int64
+	inodes atomic.Int64
+}
+
+// New returns an empty file system. now tells the wall clock in ns.
+func New(pool *mem.Pool, now func() int64, o Options) *vfs.FS {
+	if o.Type == "" {
+		o.Type = "tmpfs"
+	}
+	r := &instance{pool: pool, limit: o}
+	if o.Pages != 0 {
+		r.charge = r.chargePages
+	}
+	r.fs = vfs.NewFS(o.Type, r, now)
+	r.fs.Resident = true
+	r.inodes.Store(1)
+	r.fs.SetRoot(r.fs.NewInode(r, &vfs.NewNode{Mode: unix.S_IFDIR | o.Mode, UID: o.UID, GID: o.GID}, nil))
+	return r.fs
+}
+
+// Mounter returns what makes instances for mount(2).
+func Mounter(pool *mem.Pool, now func() int64) vfs.NewFSFunc {
+	return func(_, data string) (*vfs.FS, error) {
+		total, _ := pool.Usage()
+		o, err := ParseOptions(data, total)
+		if err != nil {
+			return nil, err
+		}
+		return New(pool, now, o), nil
+	}
+}
+
+// chargePages counts pages of files: ENOSPC.
+func (r *instance) chargePages(n int64) error {
+	if r.pages.Add(n) > r.limit.Pages && n > 0 {
+		r.pages.Add(-n)
+		return unix.ENOSPC
+	}
+	return nil
+}
+
+// Create implements vfs.InodeOps: ENOSPC.
+func (r *instance) Create(_ *vfs.Inode, _ string, n *vfs.NewNode) (*vfs.Inode, error) {
+	if r.inodes.Add(1) > r.limit.Inodes && r.limit.Inodes != 0 {
+		r.inodes.Add(-1)
+		return nil, unix.ENOSPC
+	}
+	var cache *mem.Cache
+	if n.Mode&unix.S_IFMT == unix.S_IFREG {
+		cache = mem.NewShmem(r.pool)
+		if r.charge != nil {
+			cache.SetCharge(r.charge)
+		}
+	}
+	return r.fs.NewInode(r, n, cache), nil
+}
+
+// MayChange implements vfs.InodeOps.
+func (r *instance) MayChange(*vfs.Inode) error { return nil }
+
+// MaySetAttr implements vfs.InodeOps.
+func (r *instance) MaySetAttr(*vfs.Inode) error { return nil }
+
+// Evict implements vfs.InodeOps.
+func (r *instance) Evict(i *vfs.Inode) {
+	r.InodeDefaults.Evict(i)
+	r.inodes.Add(-1)
+}
+
+// Statfs implements vfs.FSOps.
+func (r *instance) Statfs(s *unix.Statfs_t) {
+	s.Type = unix.TMPFS_MAGIC
+	total, free := r.pool.Usage()
+	s.Blocks, s.Bfree = total, free
+	if r.limit.Pages != 0 {
+		s.Blocks = uint64(r.limit.Pages)
+		s.Bfree = uint64(max(r.limit.Pages-r.pages.Load(), 0))
+	}
+	s.Bavail = s.Bfree
+	if r.limit.Inodes != 0 {
+		s.Files = uint64(r.limit.Inodes)
+		s.Ffree = uint64(max(r.limit.Inodes-r.inodes.Load(), 0))
+	}
+}
+
+// Sync implements vfs.FSOps: memory is where the files are kept.
+func (r *instance) Sync() error { return nil }
+
+// Unmounted implements vfs.FSOps.
+func (r *instance) Unmounted() { r.fs.EvictAll() }
