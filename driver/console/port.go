@@ -18,6 +18,12 @@ const (
 	hostGone          // the port was unplugged
 )
 
+// Events of each direction.
+const (
+	inEvents  = unix.POLLIN | unix.POLLRDNORM
+	outEvents = unix.POLLOUT | unix.POLLWRNORM
+)
+
 // Direction says which ways a port is used.
 type Direction uint8
 
@@ -77,9 +83,9 @@ func (p *Port) setHost(state int32) {
 		p.mu.Unlock()
 	}
 	if state == hostOpen {
-		p.queue.Notify(unix.POLLOUT)
+		p.queue.Notify(outEvents)
 	} else {
-		p.queue.Notify(unix.POLLIN | unix.POLLOUT | unix.POLLHUP | unix.POLLERR)
+		p.queue.Notify(inEvents | outEvents | unix.POLLHUP | unix.POLLERR)
 	}
 }
 
@@ -119,12 +125,12 @@ func (p *Port) interrupt(in, out bool) {
 	if in && (p.rx.Pending() > 0 || p.rx.Broken()) {
 		p.disarm(0)
 		p.rx.Disarm()
-		ready |= unix.POLLIN
+		ready |= inEvents
 	}
 	if out && (p.tx.Pending() > 0 || p.tx.Broken()) {
 		p.disarm(1)
 		p.tx.Disarm()
-		ready |= unix.POLLOUT
+		ready |= outEvents
 	}
 	p.mu.Unlock()
 	p.queue.Notify(ready)
@@ -154,11 +160,11 @@ func (p *Port) Readiness(mask wait.Mask) wait.Mask {
 	var ready wait.Mask
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if mask&unix.POLLIN != 0 && p.readable() {
-		ready |= unix.POLLIN
+	if mask&inEvents != 0 && p.readable() {
+		ready |= mask & inEvents
 	}
-	if mask&unix.POLLOUT != 0 && p.writable() {
-		ready |= unix.POLLOUT
+	if mask&outEvents != 0 && p.writable() {
+		ready |= mask & outEvents
 	}
 	if p.rx.Broken() || p.tx.Broken() {
 		ready |= unix.POLLERR

@@ -61,6 +61,12 @@ const (
 	bufferSize  = 4096
 )
 
+// Events of each direction.
+const (
+	inEvents  = unix.POLLIN | unix.POLLRDNORM
+	outEvents = unix.POLLOUT | unix.POLLWRNORM
+)
+
 // ErrNone says that there is no serial port.
 var ErrNone = errors.New("no serial port there")
 
@@ -137,11 +143,11 @@ func (p *Port) interrupt() {
 	var ready wait.Mask
 	p.mu.Lock()
 	if p.receive() {
-		ready |= unix.POLLIN
+		ready |= inEvents
 	}
 	if p.enabled&enableOutput != 0 && p.in(regLineStatus)&statusEmpty != 0 {
 		p.enable(p.enabled &^ enableOutput)
-		ready |= unix.POLLOUT
+		ready |= outEvents
 	}
 	p.mu.Unlock()
 	p.queue.Notify(ready)
@@ -267,17 +273,17 @@ func (p *Port) ready() bool {
 	return false
 }
 
-// Readiness returns which of the events POLLIN and POLLOUT in mask are true now. After one was missing, its
+// Readiness returns which of the poll(2) events in mask are true now. After one was missing, its
 // notification will come.
 func (p *Port) Readiness(mask wait.Mask) wait.Mask {
 	var ready wait.Mask
 	p.mu.Lock()
 	if p.head != p.tail {
-		ready |= mask & unix.POLLIN
+		ready |= mask & inEvents
 	}
 	p.mu.Unlock()
-	if mask&unix.POLLOUT != 0 && p.ready() {
-		ready |= unix.POLLOUT
+	if mask&outEvents != 0 && p.ready() {
+		ready |= mask & outEvents
 	}
 	return ready
 }

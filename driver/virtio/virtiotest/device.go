@@ -313,7 +313,7 @@ func (q *Queue) Pop() *Element {
 	id := q.word(q.avail + 4 + 2*uint64(q.seen%q.size)).Load16(0)
 	q.seen++
 	if q.dev.Has(featureEventIdx) {
-		q.word(q.used + 4 + 8*uint64(q.size)).Store16(0, q.seen)
+		q.word(q.used+4+8*uint64(q.size)).Store16(0, q.seen)
 	}
 	e := &Element{ID: uint32(id)}
 	q.walk(e, q.desc, q.size, id, false)

@@ -1,0 +1,56 @@
+// Package chardev makes open files of the byte streams that drivers offer: the
+// program's standard input, output and error. They are no terminals: isatty(3)
+// is false, as in a container without one.
+package chardev
+
+import (
+	"gosv/kernel/uio"
+	"gosv/kernel/vfs"
+	"gosv/kernel/wait"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Stream is a byte stream to the host, as console.Port and uart.Port are.
+type Stream interface {
+	ReadTo(dst uio.Sink) (int64, error)
+	WriteFrom(src uio.Source) (int64, error)
+	Readiness(mask wait.Mask) wait.Mask
+	Register(e *wait.Entry)
+	Unregister(e *wait.Entry)
+}
+
+// Open makes the files of a device that is s.
+func Open(s Stream) vfs.OpenDevice {
+	return func(f *vfs.File) (vfs.FileOps, error) {
+		f.SetStream()
+		return Ops(s), nil
+	}
+}
+
+// Ops returns the operations of an open file that is s. Its File must be a stream.
+func Ops(s Stream) vfs.FileOps { return &file{s: s} }
+
+type file struct {
+	vfs.FileDefaults
+	s Stream
+}
+
+func (c *file) Read(_ *vfs.File, dst uio.Sink, _ int64) (int64, error) { return c.s.ReadTo(dst) }
+
+func (c *file) Write(_ *vfs.File, src uio.Source, _ int64) (int64, error) {
+	return c.s.WriteFrom(src)
+}
+
+func (c *file) Poll(f *vfs.File, mask wait.Mask) wait.Mask {
+	if !f.Readable() {
+		mask &^= unix.POLLIN | unix.POLLRDNORM
+	}
+	if !f.Writable() {
+		mask &^= unix.POLLOUT | unix.POLLWRNORM
+	}
+	return c.s.Readiness(mask)
+}
+
+func (c *file) Register(_ *vfs.File, e *wait.Entry)   { c.s.Register(e) }
+func (c *file) Unregister(_ *vfs.File, e *wait.Entry) { c.s.Unregister(e) }
