@@ -53,7 +53,7 @@ func (p *pumps) start(port *net.UnixConn, out io.Writer, broken func()) {
 // record keeps the end of what is written.
 type record struct {
 	mu sync.Mutex
-	b  []byte // guarded by mu
+	b  []byte // +checklocks:mu
 }
 
 const recordSize = 16 << 10

@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 // output is a buffer that says when something was written.
 type output struct {
 	mu    sync.Mutex
-	b     bytes.Buffer // guarded by mu
+	b     bytes.Buffer // +checklocks:mu
 	wrote chan struct{}
 }
 

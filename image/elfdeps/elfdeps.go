@@ -97,7 +97,7 @@ func (f *Finder) program(c *Closure, name string, scripts int) error {
 		}
 		return f.script(c, name, head, scripts)
 	}
-	return fmt.Errorf("%s %w: neither an ELF program nor a script that begins with #!", name, ErrNotExecutable)
+	return fmt.Errorf("%s %w: it is neither an ELF program nor a script with a #! line", name, ErrNotExecutable)
 }
 
 // openProgram opens a file that must be a regular, executable one.

@@ -137,7 +137,7 @@ type tail struct {
 	limit int
 
 	mu sync.Mutex
-	b  []byte // guarded by mu
+	b  []byte // +checklocks:mu
 }
 
 func (t *tail) Write(p []byte) (int, error) {
