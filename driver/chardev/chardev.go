@@ -44,10 +44,10 @@ func (c *file) Write(_ *vfs.File, src uio.Source, _ int64) (int64, error) {
 
 func (c *file) Poll(f *vfs.File, mask wait.Mask) wait.Mask {
 	if !f.Readable() {
-		mask &^= unix.POLLIN | unix.POLLRDNORM
+		mask &^= unix.POLLIN | unix.EPOLLRDNORM
 	}
 	if !f.Writable() {
-		mask &^= unix.POLLOUT | unix.POLLWRNORM
+		mask &^= unix.POLLOUT | unix.EPOLLWRNORM
 	}
 	return c.s.Readiness(mask)
 }

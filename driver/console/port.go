@@ -20,8 +20,8 @@ const (
 
 // Events of each direction.
 const (
-	inEvents  = unix.POLLIN | unix.POLLRDNORM
-	outEvents = unix.POLLOUT | unix.POLLWRNORM
+	inEvents  = unix.POLLIN | unix.EPOLLRDNORM
+	outEvents = unix.POLLOUT | unix.EPOLLWRNORM
 )
 
 // Direction says which ways a port is used.

@@ -63,8 +63,8 @@ const (
 
 // Events of each direction.
 const (
-	inEvents  = unix.POLLIN | unix.POLLRDNORM
-	outEvents = unix.POLLOUT | unix.POLLWRNORM
+	inEvents  = unix.POLLIN | unix.EPOLLRDNORM
+	outEvents = unix.POLLOUT | unix.EPOLLWRNORM
 )
 
 // ErrNone says that there is no serial port.
