@@ -26,17 +26,30 @@ type Mapping struct {
 func (c *Cache) AddMapping(m *Mapping) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if m.Writable && c.sealed {
+		return unix.EPERM
+	}
+	c.enter(m)
+	return nil
+}
+
+// CopyMapping enters m, which stands for a part of a mapping that there is, or for a
+// child's copy of it.
+func (c *Cache) CopyMapping(m *Mapping) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.enter(m)
+}
+
+// enter puts m into the list. c.mu is held.
+func (c *Cache) enter(m *Mapping) {
 	if m.Writable {
-		if c.sealed {
-			return unix.EPERM
-		}
 		c.writers++
 	}
 	last := c.mappings.prev
 	m.prev, m.next = last, &c.mappings
 	last.next, c.mappings.prev = m, m
 	c.added++
-	return nil
 }
 
 // RemoveMapping takes m out again.

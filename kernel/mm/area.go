@@ -1,0 +1,424 @@
+package mm
+
+import (
+	"slices"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"gosv/kernel/mem"
+	"gosv/machine"
+)
+
+// flags are what an area is beyond its rights (Linux: vm_flags).
+type flags uint32
+
+const (
+	flagShared     flags = 1 << iota // MAP_SHARED: writes go to the cache
+	flagGrowsDown                    // MAP_GROWSDOWN
+	flagLocked                       // mlock(2)
+	flagOnFault                      // … MLOCK_ONFAULT
+	flagDontFork                     // madvise(2): not in children
+	flagWipeOnFork                   // … empty in children
+	flagHuge                         // … large pages wanted
+	flagNoHuge                       // … or not
+	flagDontDump                     // … not in core dumps
+	flagNoReserve                    // MAP_NORESERVE
+	flagCharged                      // its pages are in mem.Pool.Commit
+)
+
+// An area is a range of addresses that maps one thing with one set of rights
+// (Linux: vm_area_struct). Its fields are guarded by as.mu.
+type area struct {
+	as         *AddressSpace
+	start, end uint64 // whole pages
+	flags      flags
+	prot       int            // PROT_*
+	maxProt    int            // the most that mprotect(2) may give
+	access     machine.Access // what prot means to the page tables
+	object     Mappable       // nil: private anonymous memory
+	cache      *mem.Cache     // object's; nil once the area is gone
+	page       uint64         // the cache's page at start
+	mapping    mem.Mapping    // in the cache's list
+	split      bool           // may hold large pages, which Protect splits but Map does not
+
+	// copied: there may be private copies of the cache's pages. Faults set it with mu
+	// held shared.
+	copied atomic.Bool
+}
+
+// accessOf returns what the page tables must allow for prot. On x86 whatever may
+// be written or executed can be read.
+func accessOf(prot int) machine.Access {
+	var a machine.Access
+	if prot&(unix.PROT_READ|unix.PROT_WRITE|unix.PROT_EXEC) != 0 {
+		a = machine.Read
+	}
+	if prot&unix.PROT_WRITE != 0 {
+		a |= machine.Write
+	}
+	if prot&unix.PROT_EXEC != 0 {
+		a |= machine.Exec
+	}
+	return a
+}
+
+func (a *area) pages() uint64 { return (a.end - a.start) / pageSize }
+
+func (a *area) shared() bool { return a.flags&flagShared != 0 }
+
+// index returns the cache's page at va.
+func (a *area) index(va uint64) uint64 { return a.page + (va-a.start)/pageSize }
+
+// cached returns the rights with which a page of the cache itself may be mapped
+// by a read: no right to write if the write must be noticed.
+func (a *area) cached() machine.Access {
+	if a.shared() && !a.cache.Backed() {
+		return a.access
+	}
+	return a.access &^ machine.Write
+}
+
+// isData reports whether the area counts for RLIMIT_DATA.
+func (a *area) isData() bool {
+	return a.prot&unix.PROT_WRITE != 0 && a.flags&(flagShared|flagGrowsDown) == 0
+}
+
+// chargeable reports whether pages of the area are memory promised to the program.
+func chargeable(prot int, f flags) bool {
+	return prot&unix.PROT_WRITE != 0 && f&flagShared == 0
+}
+
+// writableMapping reports whether the cache's own pages may ever be written through the area.
+func (a *area) writableMapping() bool {
+	return a.shared() && a.maxProt&unix.PROT_WRITE != 0
+}
+
+// search returns the index of the first area that ends above addr. as.mu is held.
+func (as *AddressSpace) search(addr uint64) int {
+	low, high := 0, len(as.areas)
+	for low < high {
+		mid := int(uint(low+high) / 2)
+		if as.areas[mid].end > addr {
+			high = mid
+		} else {
+			low = mid + 1
+		}
+	}
+	return low
+}
+
+// find returns the area with addr in it, or nil. as.mu is held, maybe shared.
+func (as *AddressSpace) find(addr uint64) *area {
+	if i := int(as.recent.Load()); i < len(as.areas) {
+		if a := as.areas[i]; addr-a.start < a.end-a.start {
+			return a
+		}
+	}
+	i := as.search(addr)
+	if i == len(as.areas) || as.areas[i].start > addr {
+		return nil
+	}
+	as.recent.Store(uint32(i))
+	return as.areas[i]
+}
+
+// newArea returns an empty area.
+func (as *AddressSpace) newArea() *area {
+	if n := len(as.spare); n > 0 {
+		a := as.spare[n-1]
+		as.spare = as.spare[:n-1]
+		return a
+	}
+	return &area{as: as}
+}
+
+// maxSpare is how many areas are kept for reuse.
+const maxSpare = 4
+
+// attach makes a, whose fields are set, hold its object and appear in the cache's list; EPERM
+// when the object is sealed against writing.
+func (a *area) attach() error {
+	if a.cache == nil {
+		return nil
+	}
+	a.mapping = mem.Mapping{Mapper: a, Writable: a.writableMapping()}
+	if err := a.cache.AddMapping(&a.mapping); err != nil {
+		return err
+	}
+	a.object.IncRef()
+	return nil
+}
+
+// detach undoes attach; the object is released by unlock. The area is not used again,
+// or as something new.
+func (a *area) detach() {
+	as := a.as
+	if a.cache != nil {
+		a.cache.RemoveMapping(&a.mapping)
+		as.released = append(as.released, a.object)
+		a.cache, a.object = nil, nil
+	} else if len(as.spare) < maxSpare {
+		// Nobody else knows an anonymous area. One that mapped a cache may still
+		// be called as a Mapper, and is left to the garbage collector.
+		a.flags, a.prot, a.maxProt, a.access, a.page, a.split = 0, 0, 0, 0, 0, false
+		a.copied.Store(false)
+		as.spare = append(as.spare, a)
+	}
+}
+
+// count adds pages of a to the counters; they are subtracted when negative.
+func (as *AddressSpace) count(a *area, pages int64) {
+	as.size += uint64(pages)
+	if as.size > as.peak {
+		as.peak = as.size
+	}
+	if a.isData() {
+		as.data += uint64(pages)
+	}
+	if a.flags&flagLocked != 0 {
+		as.locked += uint64(pages)
+	}
+}
+
+// splitAt cuts areas[i] at addr, which is inside, in two. The limit on areas was
+// checked.
+func (as *AddressSpace) splitAt(i int, addr uint64) {
+	low, high := as.areas[i], as.newArea()
+	high.start, high.end = addr, low.end
+	high.flags, high.prot, high.maxProt, high.access = low.flags, low.prot, low.maxProt, low.access
+	high.object, high.cache, high.split = low.object, low.cache, low.split
+	high.copied.Store(low.copied.Load())
+	if low.cache != nil {
+		high.page = low.index(addr)
+		high.mapping = mem.Mapping{Mapper: high, Writable: low.mapping.Writable}
+		high.cache.CopyMapping(&high.mapping)
+		high.object.IncRef()
+	}
+	low.end = addr
+	as.areas = slices.Insert(as.areas, i+1, high)
+}
+
+// cut makes addr a border between areas, if one covers it; ENOMEM when there would be too many.
+func (as *AddressSpace) cut(addr uint64) error {
+	i := as.search(addr)
+	if i == len(as.areas) || as.areas[i].start >= addr {
+		return nil
+	}
+	if len(as.areas) >= maxAreas {
+		return unix.ENOMEM
+	}
+	as.splitAt(i, addr)
+	return nil
+}
+
+// mergeable reports whether b continues a.
+func mergeable(a, b *area) bool {
+	return a.end == b.start && a.flags == b.flags && a.prot == b.prot && a.maxProt == b.maxProt &&
+		a.cache == b.cache && (a.cache == nil || a.object == b.object && a.index(b.start) == b.page)
+}
+
+// merge joins the areas from..to with their neighbours and each other where they
+// continue each other.
+func (as *AddressSpace) merge(from, to uint64) {
+	i := as.search(from)
+	if i > 0 {
+		i--
+	}
+	for i+1 < len(as.areas) && as.areas[i].start < to {
+		a, b := as.areas[i], as.areas[i+1]
+		if !mergeable(a, b) {
+			i++
+			continue
+		}
+		a.end = b.end
+		a.split = a.split || b.split
+		if b.copied.Load() {
+			a.copied.Store(true)
+		}
+		as.areas = slices.Delete(as.areas, i+1, i+2)
+		b.detach()
+	}
+}
+
+// insert puts a, whose fields are set and which is attached, in its place, merging it
+// with its neighbours. as.mu is held.
+func (as *AddressSpace) insert(a *area) {
+	as.count(a, int64(a.pages()))
+	i := as.search(a.start)
+	as.areas = slices.Insert(as.areas, i, a)
+	as.merge(a.start, a.end)
+}
+
+// removeAreas takes areas[i:j] away with their pages. as.mu is held.
+func (as *AddressSpace) removeAreas(i, j int) {
+	start, end := as.areas[i].start, as.areas[j-1].end
+	as.zap(start, end)
+	as.forget(i, j)
+}
+
+// forget takes areas[i:j], of which nothing is mapped any more, out of the list.
+func (as *AddressSpace) forget(i, j int) {
+	as.gaps.freed(as, j)
+	for _, a := range as.areas[i:j] {
+		as.count(a, -int64(a.pages()))
+		a.uncharge(a.pages())
+		a.detach()
+	}
+	as.areas = slices.Delete(as.areas, i, j)
+}
+
+func (a *area) uncharge(pages uint64) {
+	if a.flags&flagCharged != 0 {
+		a.as.pool.Uncommit(pages)
+	}
+}
+
+// zap takes the pages start..end out of the page tables. as.mu is held.
+func (as *AddressSpace) zap(start, end uint64) {
+	as.noteRSS()
+	as.space.Unmap(start, end-start, as.freed)
+}
+
+// giveBack drops the references of n page table entries.
+func (as *AddressSpace) giveBack(_ uint64, f machine.Frame, n int) {
+	as.countFrames(f, n, -1)
+	as.pool.UnrefRun(f, n)
+}
+
+// countFrames adds sign for each of n frames to the resident pages of its kind.
+func (as *AddressSpace) countFrames(f machine.Frame, n int, sign int64) {
+	var kinds [3]int64
+	for i := range machine.Frame(n) {
+		if !as.pool.IsZero(f + i) {
+			kinds[as.pool.Kind(f+i)] += sign
+		}
+	}
+	for k, d := range kinds {
+		if d != 0 {
+			as.rss[k].Add(d)
+		}
+	}
+}
+
+// resident returns the number of resident pages.
+func (as *AddressSpace) resident() uint64 {
+	n := int64(0)
+	for k := range as.rss {
+		n += as.rss[k].Load()
+	}
+	return uint64(max(n, 0))
+}
+
+// noteRSS remembers the highest number of resident pages, before some go.
+func (as *AddressSpace) noteRSS() { as.maxRSS = max(as.maxRSS, as.resident()) }
+
+// removeRange unmaps start..end, which need not be mapped; ENOMEM when an area
+// would be cut in two and there are too many. as.mu is held.
+func (as *AddressSpace) removeRange(start, end uint64) error {
+	i := as.search(start)
+	if i == len(as.areas) || as.areas[i].start >= end {
+		return nil
+	}
+	if a := as.areas[i]; a.start < start {
+		if a.end > end {
+			if len(as.areas) >= maxAreas {
+				return unix.ENOMEM
+			}
+			as.splitAt(i, end)
+		}
+		gone := (a.end - start) / pageSize
+		as.zap(start, a.end)
+		as.count(a, -int64(gone))
+		a.uncharge(gone)
+		a.end = start
+		i++
+		as.gaps.freed(as, i)
+	}
+	j := i
+	for j < len(as.areas) && as.areas[j].end <= end {
+		j++
+	}
+	if j > i {
+		as.removeAreas(i, j)
+	}
+	if i < len(as.areas) && as.areas[i].start < end {
+		a := as.areas[i]
+		gone := (end - a.start) / pageSize
+		as.zap(a.start, end)
+		as.count(a, -int64(gone))
+		a.uncharge(gone)
+		if a.cache != nil {
+			a.page += gone
+		}
+		a.start = end
+		as.gaps.freed(as, i)
+	}
+	return nil
+}
+
+// covered reports whether start..end is mapped without a gap. as.mu is held, maybe
+// shared.
+func (as *AddressSpace) covered(start, end uint64) bool {
+	for i := as.search(start); start < end; i++ {
+		if i == len(as.areas) || as.areas[i].start > start {
+			return false
+		}
+		start = as.areas[i].end
+	}
+	return true
+}
+
+// Unmap implements mem.Mapper.
+func (a *area) Unmap(c *mem.Cache, first, last uint64, private bool) {
+	as := a.as
+	as.mu.Lock()
+	defer as.unlock()
+	start, end, ok := a.range_(c, first, last)
+	switch {
+	case !ok:
+	case private || a.shared():
+		as.zap(start, end)
+	default:
+		as.noteRSS()
+		for va, ok := as.nextMapped(start, end); ok; va, ok = as.nextMapped(va+pageSize, end) {
+			if f, _, _ := as.space.Lookup(va); as.pool.Kind(f) != mem.Anonymous {
+				as.space.Unmap(va, pageSize, as.freed)
+			}
+		}
+	}
+}
+
+// WriteProtect implements mem.Mapper.
+func (a *area) WriteProtect(c *mem.Cache, first, last uint64) {
+	as := a.as
+	as.mu.Lock()
+	defer as.unlock()
+	if start, end, ok := a.range_(c, first, last); ok && a.shared() && a.access&machine.Write != 0 {
+		as.space.Protect(start, end-start, a.access&^machine.Write)
+	}
+}
+
+// range_ returns the addresses at which a maps the pages first to last of c.
+func (a *area) range_(c *mem.Cache, first, last uint64) (start, end uint64, ok bool) {
+	if a.cache != c || last < a.page || first >= a.page+a.pages() {
+		return 0, 0, false
+	}
+	first = max(first, a.page)
+	last = min(last, a.page+a.pages()-1)
+	return a.start + (first-a.page)*pageSize, a.start + (last+1-a.page)*pageSize, true
+}
+
+// nextMapped returns the first page at or above va, below end, that is in the
+// page tables.
+func (as *AddressSpace) nextMapped(va, end uint64) (uint64, bool) {
+	if as.walker != nil {
+		return as.walker.Next(va, end)
+	}
+	for ; va < end; va += pageSize {
+		if _, _, ok := as.space.Lookup(va); ok {
+			return va, true
+		}
+	}
+	return end, false
+}

@@ -1,0 +1,51 @@
+package mm
+
+import "golang.org/x/sys/unix"
+
+// SetBrk says where the heap starts, in bytes: behind the program's data.
+func (as *AddressSpace) SetBrk(start uint64) {
+	as.mu.Lock()
+	defer as.unlock()
+	as.layout.BrkStart, as.brk = start, start
+}
+
+// Brk is the system call brk(2): it makes the heap end at addr if that is possible,
+// and returns where it ends.
+func (as *AddressSpace) Brk(addr uint64) uint64 {
+	as.mu.Lock()
+	populate, start, end := as.setBrk(addr)
+	brk := as.brk
+	as.unlock()
+	if populate {
+		as.populate(start, end)
+	}
+	return brk
+}
+
+// setBrk moves the break. populate says that the pages start..end are to be filled. as.mu is held.
+func (as *AddressSpace) setBrk(addr uint64) (populate bool, start, end uint64) {
+	heap := as.layout.BrkStart
+	if addr < heap || addr > userTop {
+		return false, 0, 0
+	}
+	start, end = pageUp(as.brk), pageUp(addr)
+	switch {
+	case end < start:
+		if as.removeRange(end, start) != nil {
+			return false, 0, 0
+		}
+	case end > start:
+		if as.limits.Data != unix.RLIM_INFINITY && addr-heap > as.limits.Data || !as.free(start, end) {
+			return false, 0, 0
+		}
+		p := plan{end: end - start, prot: unix.PROT_READ | unix.PROT_WRITE, maxProt: protAll, flags: as.future}
+		pages := p.end / pageSize
+		if p.flags&flagLocked != 0 && as.mayLock(pages) != nil ||
+			as.mayGrow(pages, true) != nil || len(as.areas) >= maxAreas || as.add(&p, start) != nil {
+			return false, 0, 0
+		}
+		populate = p.flags&(flagLocked|flagOnFault) == flagLocked
+	}
+	as.brk = addr
+	return populate, start, end
+}

@@ -1,0 +1,321 @@
+package mm
+
+import (
+	"golang.org/x/sys/unix"
+
+	"gosv/kernel/mem"
+	"gosv/machine"
+)
+
+// FaultError says which signal a page fault deserves.
+type FaultError struct {
+	Signal unix.Signal // SIGSEGV or SIGBUS
+	Code   int32       // si_code
+}
+
+func (e *FaultError) Error() string { return e.Signal.String() }
+
+// The codes of sigaction(2).
+const (
+	SEGV_MAPERR = 1 // nothing is mapped there
+	SEGV_ACCERR = 2 // what is mapped does not allow it
+	BUS_ADRERR  = 2 // beyond the end of the file, or it could not be read
+)
+
+var (
+	errUnmapped = &FaultError{unix.SIGSEGV, SEGV_MAPERR}
+	errAccess   = &FaultError{unix.SIGSEGV, SEGV_ACCERR}
+	errBus      = &FaultError{unix.SIGBUS, BUS_ADRERR}
+)
+
+// AccessOf translates machine.Context.Error of a page fault.
+func AccessOf(code uint64) machine.Access {
+	switch {
+	case code&machine.FaultFetch != 0:
+		return machine.Exec
+	case code&machine.FaultWrite != 0:
+		return machine.Write
+	}
+	return machine.Read
+}
+
+// Faults on pages of one 64 KiB block are served one after the other.
+const (
+	blockShift  = 16
+	blockPages  = 1 << blockShift / pageSize
+	stripeCount = 64
+)
+
+// Fault serves a page fault: the program did what access says at addr. Nil
+// means that the instruction may be tried again. Otherwise it is a *FaultError, or ENOMEM when there
+// is no memory for the page.
+func (as *AddressSpace) Fault(addr uint64, access machine.Access) error {
+	if addr >= userTop {
+		return errUnmapped
+	}
+	va := pageDown(addr)
+	small := false // a large page was tried in vain
+	for {
+		as.mu.RLock()
+		a := as.find(va)
+		if a == nil {
+			as.mu.RUnlock()
+			if err := as.growStack(va); err != nil {
+				return err
+			}
+			continue
+		}
+		if a.access&access != access {
+			as.mu.RUnlock()
+			return errAccess
+		}
+		if a.cache == nil {
+			if access&machine.Write != 0 && !small && a.end-a.start >= machine.HugeSize && as.wantsHuge(a, va) {
+				as.mu.RUnlock()
+				small = !as.faultHuge(va)
+				continue
+			}
+			err := as.faultAnonymous(a, va, access)
+			as.mu.RUnlock()
+			return err
+		}
+		err := as.faultCached(a, va, access)
+		if err != mem.ErrNotLoaded {
+			as.mu.RUnlock()
+			return faultError(err)
+		}
+		cache, object, index := a.cache, a.object, a.index(va)
+		object.IncRef()
+		as.mu.RUnlock()
+		f, err := cache.Page(index, false)
+		if err == nil {
+			as.pool.Unref(f)
+		}
+		object.DecRef()
+		if err != nil {
+			return faultError(err)
+		}
+	}
+}
+
+// faultError turns an error of a cache into what Fault returns.
+func faultError(err error) error {
+	if err == nil || err == unix.ENOMEM {
+		return err
+	}
+	return errBus
+}
+
+// faultAnonymous serves a fault on private anonymous memory. as.mu is held shared.
+func (as *AddressSpace) faultAnonymous(a *area, va uint64, access machine.Access) error {
+	stripe := &as.stripes[va>>blockShift%stripeCount]
+	stripe.Lock()
+	defer stripe.Unlock()
+	if f, acc, ok := as.space.Lookup(va); ok {
+		return as.faultPresent(a, va, f, acc, access)
+	}
+	if access&machine.Write == 0 {
+		f, err := as.pool.Zero()
+		if err != nil {
+			return err
+		}
+		return as.enter(va, f, a.access&^machine.Write)
+	}
+	f, err := as.pool.Alloc()
+	if err != nil {
+		return err
+	}
+	return as.enter(va, f, a.access)
+}
+
+// enter maps f, whose reference it takes over, at va where nothing is; ENOMEM.
+func (as *AddressSpace) enter(va uint64, f machine.Frame, acc machine.Access) error {
+	if as.space.Map(va, f, acc) != nil {
+		as.pool.Unref(f)
+		return unix.ENOMEM
+	}
+	if !as.pool.IsZero(f) {
+		as.rss[as.pool.Kind(f)].Add(1)
+	}
+	return nil
+}
+
+// faultPresent serves a fault on f, which is mapped at va with the rights acc. The
+// stripe is held.
+func (as *AddressSpace) faultPresent(a *area, va uint64, f machine.Frame, acc, access machine.Access) error {
+	if acc&access == access {
+		return nil // another thread was faster
+	}
+	if access&machine.Write == 0 {
+		return as.grant(a, va, f, a.access&(acc|^machine.Write))
+	}
+	if a.shared() {
+		// A page of a file becomes dirty.
+		g, err := a.cache.Cached(a.index(va), true)
+		if err != nil {
+			return err
+		}
+		as.pool.Unref(g)
+		return as.grant(a, va, f, a.access)
+	}
+	if as.pool.Exclusive(f) {
+		return as.grant(a, va, f, a.access)
+	}
+	return as.unshare(a, va, f)
+}
+
+// grant gives the page f at va more rights.
+func (as *AddressSpace) grant(a *area, va uint64, f machine.Frame, acc machine.Access) error {
+	if a.split {
+		as.space.Protect(va, pageSize, acc)
+		return nil
+	}
+	if as.space.Map(va, f, acc) != nil {
+		return unix.ENOMEM
+	}
+	return nil
+}
+
+// unshare replaces f at va, which others hold too, by a copy that may be written
+// (copy on write). The stripe is held.
+func (as *AddressSpace) unshare(a *area, va uint64, f machine.Frame) error {
+	g, err := as.copyOf(f)
+	if err != nil {
+		return err
+	}
+	// Other CPUs must not go on reading f, so it is unmapped first.
+	as.space.Unmap(va, pageSize, nil)
+	if as.space.Map(va, g, a.access) != nil {
+		// The page table was there a moment ago: only a machine without any
+		// memory left gets here, and the program is about to be killed.
+		as.pool.Unref(g)
+		as.giveBack(va, f, 1)
+		return unix.ENOMEM
+	}
+	as.countFrames(f, 1, -1)
+	as.rss[mem.Anonymous].Add(1)
+	as.pool.Unref(f)
+	if a.cache != nil && !a.copied.Load() {
+		a.copied.Store(true)
+	}
+	return nil
+}
+
+// copyOf returns a private copy of f; ENOMEM.
+func (as *AddressSpace) copyOf(f machine.Frame) (machine.Frame, error) {
+	g, err := as.pool.Alloc()
+	if err == nil && !as.pool.IsZero(f) {
+		copy(as.pool.Bytes(g), as.pool.Bytes(f))
+	}
+	return g, err
+}
+
+// faultCached serves a fault on a page of a cache. ErrNotLoaded: the page must be loaded
+// first, without locks. as.mu is held shared.
+func (as *AddressSpace) faultCached(a *area, va uint64, access machine.Access) error {
+	stripe := &as.stripes[va>>blockShift%stripeCount]
+	stripe.Lock()
+	defer stripe.Unlock()
+	if f, acc, ok := as.space.Lookup(va); ok {
+		return as.faultPresent(a, va, f, acc, access)
+	}
+	if access&machine.Write == 0 {
+		return as.faultAround(a, va)
+	}
+	f, err := a.cache.Cached(a.index(va), a.shared())
+	if err != nil {
+		return err
+	}
+	if a.shared() {
+		return as.enter(va, f, a.access)
+	}
+	g, err := as.copyOf(f)
+	as.pool.Unref(f)
+	if err != nil {
+		return err
+	}
+	if !a.copied.Load() {
+		a.copied.Store(true)
+	}
+	return as.enter(va, g, a.access)
+}
+
+// faultAround maps the page at va for reading, and those of its block that are in memory
+// too. The stripe is held.
+func (as *AddressSpace) faultAround(a *area, va uint64) error {
+	f, err := a.cache.Cached(a.index(va), false)
+	if err != nil {
+		return err
+	}
+	if err := as.enter(va, f, a.cached()); err != nil {
+		return err
+	}
+	start := max(va>>blockShift<<blockShift, a.start)
+	end := min((va>>blockShift+1)<<blockShift, a.end)
+	var frames [blockPages]machine.Frame
+	n := (end - start) / pageSize
+	a.cache.CachedRun(a.index(start), frames[:n])
+	for i, f := range frames[:n] {
+		at := start + uint64(i)*pageSize
+		if f == machine.NoFrame {
+			continue
+		}
+		if _, _, ok := as.space.Lookup(at); ok {
+			as.pool.Unref(f)
+			continue
+		}
+		_ = as.enter(at, f, a.cached()) // the page asked for is there; these are extra
+	}
+	return nil
+}
+
+const (
+	// hugeAreaMin is the size in bytes from which areas get large pages unasked.
+	hugeAreaMin = 8 << 20
+	// hugeFreeMin is how many frames must be free for that.
+	hugeFreeMin = 16 * mem.HugeFrames
+)
+
+// hugeBlock returns the aligned 2 MiB that va is in; ok is false when they are not all in a.
+func (a *area) hugeBlock(va uint64) (start uint64, ok bool) {
+	start = va &^ (machine.HugeSize - 1)
+	return start, start >= a.start && start+machine.HugeSize <= a.end
+}
+
+// wantsHuge reports whether a large page should be tried for a write at va: the area is large
+// or madvise(2) asked for it, nothing is mapped around va, and memory is plentiful. as.mu is held
+// shared.
+func (as *AddressSpace) wantsHuge(a *area, va uint64) bool {
+	block, ok := a.hugeBlock(va)
+	if !ok || a.access&machine.Write == 0 || a.flags&(flagNoHuge|flagGrowsDown) != 0 || as.walker == nil ||
+		a.flags&flagHuge == 0 && a.end-a.start < hugeAreaMin {
+		return false
+	}
+	if _, some := as.walker.Next(block, block+machine.HugeSize); some {
+		return false
+	}
+	total, free := as.pool.Usage()
+	return free >= hugeFreeMin && free >= total/4
+}
+
+// faultHuge maps a large page around va, and reports whether it did. The caller saw that
+// wantsHuge, but holds no lock any more.
+func (as *AddressSpace) faultHuge(va uint64) bool {
+	f, err := as.pool.AllocHuge()
+	if err != nil {
+		return false
+	}
+	as.mu.Lock()
+	defer as.unlock()
+	a := as.find(va)
+	if a != nil && a.cache == nil && as.wantsHuge(a, va) {
+		block, _ := a.hugeBlock(va)
+		if as.space.MapHuge(block, f, a.access) == nil {
+			a.split = true
+			as.rss[mem.Anonymous].Add(mem.HugeFrames)
+			return true
+		}
+	}
+	as.pool.UnrefRun(f, mem.HugeFrames)
+	return false
+}

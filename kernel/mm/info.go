@@ -1,0 +1,126 @@
+package mm
+
+import (
+	"golang.org/x/sys/unix"
+
+	"gosv/kernel/mem"
+)
+
+// FutexKey identifies the memory word that a futex is: two addresses that mean the same
+// word have the same key. It is comparable.
+type FutexKey struct {
+	Space  *AddressSpace // of a word that only this address space sees, else nil
+	Cache  *mem.Cache    // that a shared word is in, else nil
+	Offset uint64        // its address, or its offset in Cache
+}
+
+// FutexKey returns the key of the futex at addr; private is FUTEX_PRIVATE_FLAG.
+// EFAULT when a word that may be shared is not mapped.
+func (as *AddressSpace) FutexKey(addr uint64, private bool) (FutexKey, error) {
+	if private {
+		return FutexKey{Space: as, Offset: addr}, nil
+	}
+	as.mu.RLock()
+	defer as.mu.RUnlock()
+	a := as.find(addr)
+	switch {
+	case a == nil:
+		return FutexKey{}, unix.EFAULT
+	case a.shared():
+		return FutexKey{Cache: a.cache, Offset: a.index(addr)*pageSize + addr&pageMask}, nil
+	}
+	return FutexKey{Space: as, Offset: addr}, nil
+}
+
+// AreaInfo describes an area, as /proc/PID/maps and smaps do.
+type AreaInfo struct {
+	Start, End   uint64
+	Prot         int // PROT_*
+	Shared       bool
+	Offset       uint64 // in the file, in bytes
+	Major, Minor uint32
+	Inode        uint64
+	Name         string // path, "[heap]", "[stack]", "[vdso]", or empty
+	Locked       bool
+	GrowsDown    bool
+}
+
+// Areas returns the areas in order of address.
+func (as *AddressSpace) Areas() []AreaInfo {
+	as.mu.RLock()
+	defer as.mu.RUnlock()
+	infos := make([]AreaInfo, len(as.areas))
+	for i, a := range as.areas {
+		info := AreaInfo{Start: a.start, End: a.end, Prot: a.prot, Shared: a.shared(),
+			Locked: a.flags&flagLocked != 0, GrowsDown: a.flags&flagGrowsDown != 0}
+		if a.object != nil {
+			info.Offset = a.page * pageSize
+			info.Major, info.Minor, info.Inode = a.object.MapInode()
+			info.Name = a.object.MapName()
+		} else {
+			info.Name = as.anonymousName(a)
+		}
+		infos[i] = info
+	}
+	return infos
+}
+
+func (as *AddressSpace) anonymousName(a *area) string {
+	switch {
+	case a.start < as.brk && a.end > as.layout.BrkStart:
+		return "[heap]"
+	case a.start < as.layout.StackTop && a.end >= as.layout.StackTop:
+		return "[stack]"
+	}
+	return ""
+}
+
+// Resident counts the pages of start..end that are in the page tables: all of them, and
+// those that are private to programs, for smaps.
+func (as *AddressSpace) Resident(start, end uint64) (all, private uint64) {
+	as.mu.RLock()
+	defer as.mu.RUnlock()
+	start, end = pageDown(start), min(pageUp(end), userTop)
+	for va, ok := as.nextMapped(start, end); ok; va, ok = as.nextMapped(va+pageSize, end) {
+		f, _, ok := as.space.Lookup(va)
+		if !ok || as.pool.IsZero(f) {
+			continue
+		}
+		all++
+		if as.pool.Kind(f) == mem.Anonymous {
+			private++
+		}
+	}
+	return all, private
+}
+
+// Stats are the numbers of /proc/PID/status and statm, in pages.
+type Stats struct {
+	Size, Peak, Locked         uint64
+	RSS, MaxRSS                uint64
+	RSSAnon, RSSFile, RSSShmem uint64
+	Data, Stack, Exec          uint64
+	Areas                      int
+}
+
+// Stats returns them.
+func (as *AddressSpace) Stats() Stats {
+	as.mu.RLock()
+	defer as.mu.RUnlock()
+	count := func(k mem.Kind) uint64 { return uint64(max(as.rss[k].Load(), 0)) }
+	s := Stats{
+		Size: as.size, Peak: as.peak, Locked: as.locked, Data: as.data, Areas: len(as.areas),
+		RSSAnon: count(mem.Anonymous), RSSFile: count(mem.File), RSSShmem: count(mem.Shmem),
+	}
+	s.RSS = s.RSSAnon + s.RSSFile + s.RSSShmem
+	s.MaxRSS = max(as.maxRSS, s.RSS)
+	for _, a := range as.areas {
+		switch {
+		case a.flags&flagGrowsDown != 0:
+			s.Stack += a.pages()
+		case a.prot&(unix.PROT_EXEC|unix.PROT_WRITE) == unix.PROT_EXEC:
+			s.Exec += a.pages()
+		}
+	}
+	return s
+}

@@ -1,0 +1,165 @@
+package mm
+
+import (
+	"golang.org/x/sys/unix"
+
+	"gosv/machine"
+)
+
+// Nothing is ever swapped out, so a locked page is one that was made present
+// and is counted.
+
+// mayLock checks RLIMIT_MEMLOCK for so many more pages: EPERM when nothing may be locked at all,
+// EAGAIN beyond the limit. as.mu is held.
+func (as *AddressSpace) mayLock(pages uint64) error {
+	switch {
+	case as.limits.IPCLock:
+		return nil
+	case as.limits.Memlock == 0:
+		return unix.EPERM
+	case as.locked+pages > as.limits.Memlock/pageSize:
+		return unix.EAGAIN
+	}
+	return nil
+}
+
+// Lock is mlock2(2); flags is MLOCK_ONFAULT or 0. EINVAL; EPERM; ENOMEM: beyond the limit, or not all is mapped.
+func (as *AddressSpace) Lock(addr, length uint64, mlockFlags int) error {
+	if mlockFlags&^unix.MLOCK_ONFAULT != 0 {
+		return unix.EINVAL
+	}
+	f := flagLocked
+	if mlockFlags != 0 {
+		f |= flagOnFault
+	}
+	return as.lockRange(addr, length, f)
+}
+
+// Unlock is munlock(2). EINVAL; ENOMEM: not all is mapped.
+func (as *AddressSpace) Unlock(addr, length uint64) error {
+	return as.lockRange(addr, length, 0)
+}
+
+// lockRange gives the areas of a range the flags f in place of flagLocked and flagOnFault.
+func (as *AddressSpace) lockRange(addr, length uint64, f flags) error {
+	if addr+length < addr {
+		return unix.EINVAL
+	}
+	start, end, ok := span(pageDown(addr), length+addr&pageMask)
+	if !ok {
+		return unix.ENOMEM
+	}
+	as.mu.Lock()
+	err := as.setLocked(start, end, f)
+	as.unlock()
+	if err == nil && f == flagLocked {
+		err = as.populate(start, end)
+	}
+	return err
+}
+
+// setLocked sets the lock flags of start..end. as.mu is held.
+func (as *AddressSpace) setLocked(start, end uint64, f flags) error {
+	const mask = flagLocked | flagOnFault
+	if f&flagLocked != 0 {
+		more := uint64(0)
+		for i := as.search(start); i < len(as.areas) && as.areas[i].start < end; i++ {
+			if a := as.areas[i]; a.flags&flagLocked == 0 {
+				more += (min(a.end, end) - max(a.start, start)) / pageSize
+			}
+		}
+		if err := as.mayLock(more); err == unix.EAGAIN {
+			return unix.ENOMEM
+		} else if err != nil {
+			return err
+		}
+	}
+	err := as.eachPart(start, end, func(a *area) bool { return a.flags&mask != f }, func(a *area) error {
+		if a.flags&flagLocked != 0 {
+			as.locked -= a.pages()
+		}
+		a.flags = a.flags&^mask | f
+		if f&flagLocked != 0 {
+			as.locked += a.pages()
+		}
+		return nil
+	})
+	as.merge(start, end)
+	return err
+}
+
+// LockAll is mlockall(2) with MCL_*, and munlockall(2) with 0. EINVAL; EPERM; ENOMEM: beyond the limit.
+func (as *AddressSpace) LockAll(mcl int) error {
+	const known = unix.MCL_CURRENT | unix.MCL_FUTURE | unix.MCL_ONFAULT
+	if mcl&^known != 0 || mcl == unix.MCL_ONFAULT {
+		return unix.EINVAL
+	}
+	f := flags(0)
+	if mcl != 0 {
+		f = flagLocked
+		if mcl&unix.MCL_ONFAULT != 0 {
+			f |= flagOnFault
+		}
+	}
+	as.mu.Lock()
+	if mcl != 0 && as.limits.Memlock == 0 && !as.limits.IPCLock {
+		as.unlock()
+		return unix.EPERM
+	}
+	type piece struct{ start, end uint64 }
+	var all []piece
+	if mcl == 0 || mcl&unix.MCL_CURRENT != 0 {
+		if mcl != 0 && !as.limits.IPCLock && as.size > as.limits.Memlock/pageSize {
+			as.unlock()
+			return unix.ENOMEM
+		}
+		for _, a := range as.areas {
+			if n := len(all); n > 0 && all[n-1].end == a.start {
+				all[n-1].end = a.end
+			} else {
+				all = append(all, piece{a.start, a.end})
+			}
+		}
+		for _, p := range all {
+			_ = as.setLocked(p.start, p.end, f) // the limit was checked and nothing is cut
+		}
+	}
+	as.future = 0
+	if mcl&unix.MCL_FUTURE != 0 {
+		as.future = f
+	}
+	as.unlock()
+	if f == flagLocked {
+		for _, p := range all {
+			_ = as.populate(p.start, p.end) // like Linux, which does not report it
+		}
+	}
+	return nil
+}
+
+// populate makes the pages of start..end present, so that the program need not fault. ENOMEM when
+// a page is not mapped or there is no memory; pages that allow no access are left out.
+func (as *AddressSpace) populate(start, end uint64) error {
+	for at := start; at < end; {
+		as.mu.RLock()
+		a := as.find(at)
+		if a == nil {
+			as.mu.RUnlock()
+			return unix.ENOMEM
+		}
+		stop, access := min(a.end, end), a.access&machine.Read
+		if a.access&machine.Write != 0 && !a.shared() {
+			access = machine.Write
+		}
+		as.mu.RUnlock()
+		if access != 0 {
+			for ; at < stop; at += pageSize {
+				if as.Fault(at, access) != nil {
+					return unix.ENOMEM
+				}
+			}
+		}
+		at = stop
+	}
+	return nil
+}
