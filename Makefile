@@ -9,7 +9,7 @@ SOAKTIME ?= 10m
 # The kernel is an ordinary Go executable, linked at the top of the address
 # space and entered at a symbol of its own. 0xffffffff80201000 is −2145382400 as
 # the linker wants it.
-BOOT     := gosv/machine/bare.boot64
+BOOT     := gosv/machine/floor.boot64
 LINK     := -T -2145382400 -E $(BOOT) -buildid=
 KMAX     := 4000000
 KBUILD    = GOOS=linux GOARCH=amd64 CGO_ENABLED=0 GOFLAGS= $(GO) build -trimpath -buildvcs=false

@@ -1,0 +1,110 @@
+// Package archtest is the project's building inspection: tests that fail when a
+// boundary of the design is crossed.
+//
+//   - unsafe, assembly and go:linkname stay below machine/.
+//   - Imports point downward: rooms says which package may use which.
+//   - What runs in the guest does without the large packages of the standard
+//     library.
+//   - Every package says what it is.
+//   - The floor, on which the Go runtime itself stands, calls nothing that
+//     allocates or stores through a write barrier (see CheckFloor).
+package archtest
+
+import "strings"
+
+// room is a part of the tree and what it may import of the module. A pattern
+// ends in "/..." to take in what lies below; "." stands for the importing
+// package's own folder and below.
+type room struct {
+	pattern string
+	uses    []string
+	guest   bool // runs in the virtual machine
+}
+
+// rooms is the table of the house. The first pattern that matches a package
+// applies.
+var rooms = []room{
+	// Tools and fakes that lie beside what they are for, and run on the host.
+	{"gosv/machine/fake", []string{"gosv/machine"}, false},
+	{"gosv/driver/virtio/virtiotest", []string{"gosv/machine", "gosv/machine/fake", "gosv/driver/virtio"}, false},
+	{"gosv/kernel/vdso/gen", nil, false},
+
+	{"gosv/machine", nil, true},
+	{"gosv/machine/...", []string{"gosv/machine/..."}, true},
+	{"gosv/kernel/...", []string{"gosv/machine", "gosv/kernel/..."}, true},
+	{"gosv/fs/...", []string{"gosv/machine", "gosv/kernel/...", "."}, true},
+	// Drivers know two mechanisms of the kernel, how bytes move and how one
+	// waits; chardev alone makes files of them.
+	{"gosv/driver/chardev", []string{"gosv/kernel/uio", "gosv/kernel/wait", "gosv/kernel/vfs"}, true},
+	{"gosv/driver/...", []string{"gosv/machine", "gosv/driver/...", "gosv/kernel/uio", "gosv/kernel/wait"}, true},
+	{"gosv/cmd/kernel/...", guestRooms, true},
+	{"gosv/cmd/machinetest", guestRooms, false}, // a kernel for tests: its size does not matter
+
+	{"gosv/cmd/mkkernel", []string{"gosv/image/..."}, false},
+	{"gosv/cmd/gosv/...", []string{"gosv/image/...", "gosv/vmm/..."}, false},
+	{"gosv/image/...", []string{"gosv/image/..."}, false},
+	{"gosv/vmm/...", []string{"gosv/vmm/..."}, false},
+	{"gosv/internal/...", []string{"gosv/internal/..."}, false},
+	{"gosv/examples/...", nil, false},
+	{"gosv/bench/...", []string{"gosv/bench/...", "gosv/image/...", "gosv/vmm/..."}, false},
+	{"gosv/test/...", []string{"gosv/test/..."}, false},
+}
+
+var guestRooms = []string{"gosv/machine/...", "gosv/kernel/...", "gosv/fs/...", "gosv/driver/..."}
+
+// unsafeTests are packages outside machine/ whose tests, not the code, use
+// unsafe: to compare the layout of structures with the host's.
+var unsafeTests = []string{"gosv/kernel/abi"}
+
+// testUses is what test files may import beyond their package's room: fakes, and
+// what a test of one room needs of another to check them together.
+var testUses = []string{
+	"gosv/machine/fake", "gosv/driver/virtio/virtiotest", "gosv/internal/...", "gosv/image/...", "gosv/vmm/...",
+}
+
+// guestBans are packages too large, or too fond of reflection, for the guest.
+var guestBans = []string{
+	"fmt", "log", "log/...", "encoding/json", "encoding/xml", "encoding/gob", "debug/...", "net", "net/...", "crypto", "crypto/...",
+	"regexp", "regexp/...", "text/...", "html/...", "go/...", "os/exec", "os/signal", "testing", "flag", "math/big", "database/...", "image/...",
+}
+
+// matches says whether a package path fits a pattern.
+func matches(path, pattern string) bool {
+	if dir, ok := strings.CutSuffix(pattern, "/..."); ok {
+		return path == dir || strings.HasPrefix(path, dir+"/")
+	}
+	return path == pattern
+}
+
+func matchesAny(path string, patterns []string) bool {
+	for _, p := range patterns {
+		if matches(path, p) {
+			return true
+		}
+	}
+	return false
+}
+
+// roomOf returns the room of a package, nil when the house has none for it.
+func roomOf(path string) *room {
+	for i := range rooms {
+		if matches(path, rooms[i].pattern) {
+			return &rooms[i]
+		}
+	}
+	return nil
+}
+
+// mayImport says whether the package at path, in r, may import a package of
+// the module.
+func (r *room) mayImport(path, imported string, test bool) bool {
+	for _, p := range r.uses {
+		if p == "." {
+			p = path + "/..."
+		}
+		if matches(imported, p) {
+			return true
+		}
+	}
+	return imported == path || test && matchesAny(imported, testUses)
+}
