@@ -252,9 +252,23 @@ func (as *AddressSpace) insert(a *area) {
 
 // removeAreas takes areas[i:j] away with their pages. as.mu is held.
 func (as *AddressSpace) removeAreas(i, j int) {
-	start, end := as.areas[i].start, as.areas[j-1].end
-	as.zap(start, end)
+	for rest := as.areas[i:j]; len(rest) > 0; {
+		n := cluster(rest)
+		as.zap(rest[0].start, rest[n-1].end)
+		rest = rest[n:]
+	}
 	as.forget(i, j)
+}
+
+// cluster returns how many of areas, from the first on, are near enough to each other that
+// one walk through the page tables is cheaper than two.
+func cluster(areas []*area) int {
+	const near = 1 << 30
+	n := 1
+	for n < len(areas) && areas[n].start-areas[n-1].end < near {
+		n++
+	}
+	return n
 }
 
 // forget takes areas[i:j], of which nothing is mapped any more, out of the list.
@@ -412,7 +426,7 @@ func (a *area) range_(c *mem.Cache, first, last uint64) (start, end uint64, ok b
 // nextMapped returns the first page at or above va, below end, that is in the
 // page tables.
 func (as *AddressSpace) nextMapped(va, end uint64) (uint64, bool) {
-	if as.walker != nil {
+	if as.walker != nil && va < end {
 		return as.walker.Next(va, end)
 	}
 	for ; va < end; va += pageSize {

@@ -67,7 +67,7 @@ func (child *AddressSpace) inherit(b, a *area) {
 }
 
 // sharePages maps the pages that only page tables know of into child too. Areas next
-// to each other, but for gaps, are done in one call.
+// near each other are done in one call.
 func (as *AddressSpace) sharePages(child *AddressSpace) error {
 	shared := func(f machine.Frame, n int) {
 		as.pool.RefRun(f, n)
@@ -86,6 +86,7 @@ func (as *AddressSpace) sharePages(child *AddressSpace) error {
 		if n < 0 {
 			n = len(rest)
 		}
+		n = cluster(rest[:n])
 		start, end := rest[0].start, rest[n-1].end
 		if as.space.Share(child.space, start, end-start, shared) != nil {
 			return unix.ENOMEM

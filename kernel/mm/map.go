@@ -13,7 +13,7 @@ import (
 // A Mappable is what mmap(2) maps: an open file with a page cache.
 type Mappable interface {
 	// MapCache returns the page cache, or nil when the file cannot be mapped
-	// (ENODEV). It must be the same at each call.
+	// (ENODEV). It is called once for each mapping.
 	MapCache() *mem.Cache
 	// IncRef and DecRef hold the file while it is mapped. IncRef may be called
 	// with locks of this package held and must not block; DecRef is called without.
