@@ -12,6 +12,7 @@ type Layout struct {
 const (
 	stackRandomPages = 1 << 22
 	mmapRandomPages  = 1 << 28
+	brkRandom        = 32 << 20
 	minStackRoom     = 128 << 20
 	pieBase          = userTop / 3 * 2 &^ pageMask
 )
@@ -28,6 +29,15 @@ func NewLayout(random func() uint64, stackLimit uint64) Layout {
 	l.MmapBase = userTop - room - random()%mmapRandomPages*pageSize
 	l.PIEBase = pieBase + random()%mmapRandomPages*pageSize
 	return l
+}
+
+// RandomBrk returns where the heap may start when the program's data end at end.
+// random is as for NewLayout.
+func RandomBrk(end uint64, random func() uint64) uint64 {
+	if random == nil {
+		return pageUp(end)
+	}
+	return pageUp(end) + random()%(brkRandom/pageSize)*pageSize
 }
 
 // SetLayout sets where stack and mappings go. Call it before anything is mapped.
