@@ -45,8 +45,12 @@ func (as *AddressSpace) growStack(va uint64) error {
 }
 
 // MapStack maps the main thread's stack: size bytes that end at Layout.StackTop and grow
-// down as far as RLIMIT_STACK allows. ENOMEM.
-func (as *AddressSpace) MapStack(size uint64, prot int) error {
+// down as far as RLIMIT_STACK allows. exec is PT_GNU_STACK's PF_X. ENOMEM.
+func (as *AddressSpace) MapStack(size uint64, exec bool) error {
+	prot := unix.PROT_READ | unix.PROT_WRITE
+	if exec {
+		prot |= unix.PROT_EXEC
+	}
 	_, err := as.Map(MapArgs{
 		Addr:   as.Layout().StackTop - pageUp(size),
 		Length: size,
