@@ -275,6 +275,22 @@ func dispatch(c *cpu, cur *thread, mine, keep bool) (*context, uint64) {
 	return resume(c, t)
 }
 
+// adopt loads the space that a thread had loaded when it last ran, unless it is
+// being destroyed: the mask first, then the look at the mark, so that forget
+// either sees this CPU in the mask or is seen here.
+func adopt(c *cpu, sa uint64) {
+	if sa == 0 || sa == c.space {
+		return
+	}
+	s := spaceAt(sa)
+	atomic.OrUint64(&s.cpus, c.bit)
+	if atomic.LoadUint64(&s.dead) != 0 {
+		atomic.AndUint64(&s.cpus, ^c.bit)
+		return
+	}
+	setSpace(sa)
+}
+
 // switchTo makes t this CPU's thread.
 func switchTo(c *cpu, t *thread) {
 	c.slice = 0
@@ -282,9 +298,7 @@ func switchTo(c *cpu, t *thread) {
 		atomic.StoreUint32(&t.state, threadRunning)
 		t.cpu = uint32(c.index)
 		claimIdle(c)
-		if t.space != c.space && t.space != 0 && spaceAt(t.space).dead == 0 {
-			setSpace(t.space)
-		}
+		adopt(c, t.space)
 	}
 	c.current = t.addr()
 	c.thrTop = addr(ptr(&t.ctx)) + contextTop
