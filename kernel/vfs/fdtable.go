@@ -161,7 +161,7 @@ func (t *FDTable) closed(f *File) {
 }
 
 // InstallAt gives f, whose reference it takes over, the descriptor fd and closes what that
-// was before (dup3(2)): EBADF when fd is not below limit.
+// was before (dup3(2)): EBADF when fd is not below limit; then the reference stays the caller's.
 func (t *FDTable) InstallAt(f *File, fd, flags, limit int) error {
 	if fd < 0 || fd >= clampLimit(limit) {
 		return unix.EBADF
