@@ -1,0 +1,126 @@
+// Package bootargs reads what the host asks of the kernel: the command line,
+// and the run file that gosv puts in front of the initial RAM disk. Both come
+// from outside and are checked.
+package bootargs
+
+import (
+	"errors"
+	"strconv"
+	"strings"
+)
+
+// Args is what to run, and how.
+type Args struct {
+	Path     string   // the program
+	Argv     []string // argv[0] included
+	Envp     []string
+	Dir      string // working directory
+	Hostname string
+	Strace   bool // log every system call
+	Verbose  bool // log the kernel's own messages
+	// Devices are the arguments of virtio_mmio.device= words, in order.
+	Devices []string
+}
+
+// Defaults are what Linux gives its first program, but for PATH, which is
+// that of a Debian shell.
+var defaultEnv = []string{
+	"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+	"HOME=/root",
+	"TERM=linux",
+}
+
+// Parse reads the command line and, when there is one, the run file, which says
+// all of the program.
+func Parse(line string, run []byte) (*Args, error) {
+	a := &Args{Dir: "/", Hostname: "gosv"}
+	a.parseLine(line)
+	if run != nil {
+		if err := a.parseRun(run); err != nil {
+			return nil, err
+		}
+		return a, nil
+	}
+	a.Envp = append(append([]string{}, defaultEnv...), a.Envp...)
+	if a.Path == "" {
+		a.Path = "/init"
+	}
+	a.Argv = append([]string{a.Path}, a.Argv...)
+	return a, nil
+}
+
+// words of the command line that are for others: QEMU, Linux.
+var ignored = map[string]bool{
+	"console": true, "root": true, "rootfstype": true, "ro": true, "rw": true, "quiet": true, "panic": true,
+	"reboot": true, "earlyprintk": true, "pci": true, "acpi": true, "nokaslr": true, "tsc_early_khz": true,
+	"i8042.nokbd": true, "i8042.noaux": true, "noapic": true, "nomodule": true, "mitigations": true,
+}
+
+func (a *Args) parseLine(line string) {
+	for _, w := range strings.Fields(line) {
+		key, value, hasValue := strings.Cut(w, "=")
+		switch {
+		case w == "gosv.verbose":
+			a.Verbose = true
+		case w == "gosv.strace":
+			a.Strace = true
+		case strings.HasPrefix(key, "gosv."), w == "--":
+		case key == "virtio_mmio.device":
+			a.Devices = append(a.Devices, value)
+		case ignored[key]:
+		case key == "init" && a.Path == "":
+			a.Path = value
+		case a.Path == "" && strings.HasPrefix(w, "/"):
+			a.Path = w
+		case hasValue:
+			a.Envp = append(a.Envp, w)
+		case a.Path != "":
+			a.Argv = append(a.Argv, w)
+		}
+	}
+}
+
+// parseRun reads NUL-terminated records key=value.
+func (a *Args) parseRun(run []byte) error {
+	text := string(run)
+	a.Path, a.Argv, a.Envp = "", nil, nil
+	for len(text) > 0 {
+		record, rest, ok := strings.Cut(text, "\x00")
+		if !ok {
+			return errors.New("run file: last record is not terminated")
+		}
+		text = rest
+		key, value, ok := strings.Cut(record, "=")
+		if !ok {
+			return errors.New("run file: record without =: " + strconv.Quote(record))
+		}
+		switch key {
+		case "exe":
+			a.Path = value
+		case "arg":
+			a.Argv = append(a.Argv, value)
+		case "env":
+			a.Envp = append(a.Envp, value)
+		case "cwd":
+			a.Dir = value
+		case "hostname":
+			a.Hostname = value
+		case "strace":
+			a.Strace = value == "1"
+		case "verbose":
+			a.Verbose = value == "1"
+		default:
+			return errors.New("run file: unknown record " + strconv.Quote(key))
+		}
+	}
+	if a.Path == "" && len(a.Argv) > 0 {
+		a.Path = a.Argv[0]
+	}
+	if a.Path == "" {
+		return errors.New("run file: no program")
+	}
+	if len(a.Argv) == 0 {
+		a.Argv = []string{a.Path}
+	}
+	return nil
+}

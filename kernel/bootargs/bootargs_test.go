@@ -1,0 +1,61 @@
+package bootargs
+
+import (
+	"reflect"
+	"testing"
+)
+
+func TestLine(t *testing.T) {
+	for _, c := range []struct {
+		line string
+		path string
+		argv []string
+		env  []string
+	}{
+		{"", "/init", []string{"/init"}, nil},
+		{"/bin/ls -l /", "/bin/ls", []string{"/bin/ls", "-l", "/"}, nil},
+		{"console=ttyS0 quiet init=/a b", "/a", []string{"/a", "b"}, nil},
+		{"X=1 /init LATMS=10 arg virtio_mmio.device=512@0xfeb00e00:12", "/init", []string{"/init", "arg"}, []string{"X=1", "LATMS=10"}},
+	} {
+		a, err := Parse(c.line, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a.Path != c.path || !reflect.DeepEqual(a.Argv, c.argv) || !reflect.DeepEqual(a.Envp[len(defaultEnv):], append([]string{}, c.env...)) {
+			t.Errorf("%q: %+v", c.line, a)
+		}
+	}
+	if a, _ := Parse("virtio_mmio.device=512@0xfeb00e00:12 gosv.verbose gosv.strace", nil); len(a.Devices) != 1 || !a.Verbose || !a.Strace {
+		t.Errorf("%+v", a)
+	}
+}
+
+func TestRun(t *testing.T) {
+	a, err := Parse("/ignored", []byte("exe=/bin/sh\x00arg=sh\x00arg=-c\x00arg=echo a=b\x00env=A=B=C\x00cwd=/tmp\x00strace=1\x00"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &Args{Path: "/bin/sh", Argv: []string{"sh", "-c", "echo a=b"}, Envp: []string{"A=B=C"}, Dir: "/tmp", Hostname: "gosv", Strace: true}
+	if !reflect.DeepEqual(a, want) {
+		t.Errorf("%+v", a)
+	}
+	for _, bad := range []string{"", "exe=/a", "exe\x00", "what=1\x00", "env=A=B\x00"} {
+		if _, err := Parse("", []byte(bad)); err == nil && bad != "" {
+			t.Errorf("%q: no error", bad)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add("/init A=B x", []byte("exe=/a\x00"))
+	f.Add("virtio_mmio.device=1", []byte("env=\x00arg=\x00"))
+	f.Fuzz(func(t *testing.T, line string, run []byte) {
+		if len(run) == 0 {
+			run = nil
+		}
+		a, err := Parse(line, run)
+		if err == nil && (a.Path == "" || len(a.Argv) == 0) {
+			t.Errorf("nothing to run: %+v", a)
+		}
+	})
+}
