@@ -614,7 +614,9 @@ TEST(ids)
 	pthread_create(&t, 0, tid_thread, &tid);
 	pthread_join(t, 0);
 	CHECK(tid > 0 && tid != getpid());
-	/* The thread is gone: signals to it fail. */
+	/* Soon after the join the thread is gone: signals to it fail. */
+	for (int i = 0; i < 5000 && syscall(SYS_tgkill, getpid(), tid, 0) == 0; i++)
+		sleep_ms(1);
 	EXPECT(syscall(SYS_tgkill, getpid(), tid, 0), ESRCH);
 	EXPECT(syscall(SYS_tgkill, getpid(), getpid(), 0), 0);
 	EXPECT(syscall(SYS_tgkill, getpid(), -1, 0), EINVAL);
