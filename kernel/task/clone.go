@@ -1,0 +1,276 @@
+package task
+
+import (
+	"gosv/kernel/abi"
+	"gosv/kernel/signal"
+
+	"golang.org/x/sys/unix"
+)
+
+// CloneArgs are the arguments of clone3(2); clone(2), fork(2) and vfork(2) are cases of it.
+type CloneArgs struct {
+	Flags      uint64
+	ExitSignal unix.Signal
+	ParentTID  uint64 // user address, for CLONE_PARENT_SETTID
+	ChildTID   uint64 // user address, for CLONE_CHILD_SETTID and CLONE_CHILD_CLEARTID
+	Stack      uint64 // the new thread's stack pointer, 0: the same
+	TLS        uint64 // FS base, for CLONE_SETTLS
+	// Pidfd, for CLONE_PIDFD, is called with the new process before it runs; its error fails the call.
+	Pidfd func(*Process) error
+}
+
+const namespaces = unix.CLONE_NEWNS | unix.CLONE_NEWCGROUP | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC |
+	unix.CLONE_NEWUSER | unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWTIME
+
+// check are the rules of Linux's copy_process about flags.
+func (a *CloneArgs) check(t *Task) error {
+	f := a.Flags
+	has := func(bits uint64) bool { return f&bits == bits }
+	switch {
+	case f&namespaces != 0:
+		if f&unix.CLONE_NEWUSER == 0 && !t.Cred().Capable(unix.CAP_SYS_ADMIN) {
+			return unix.EPERM
+		}
+		return unix.EINVAL // as a Linux that is built without namespaces
+	case has(unix.CLONE_THREAD) && !has(unix.CLONE_SIGHAND),
+		has(unix.CLONE_SIGHAND) && !has(unix.CLONE_VM),
+		has(unix.CLONE_PARENT) && t.proc == t.k.init,
+		has(unix.CLONE_PIDFD | unix.CLONE_THREAD),
+		has(unix.CLONE_SIGHAND | unix.CLONE_CLEAR_SIGHAND),
+		a.ExitSignal < 0 || a.ExitSignal > signal.Max:
+		return unix.EINVAL
+	}
+	return nil
+}
+
+// Clone makes a thread or a process and returns its ID. EINVAL, EAGAIN,
+// ENOMEM, EPERM; ERESTARTNOINTR when t is being killed. With CLONE_VFORK it returns when the
+// child has ended or called execve(2).
+func (t *Task) Clone(a *CloneArgs) (int32, error) {
+	if err := a.check(t); err != nil {
+		return 0, err
+	}
+	if err := t.checkNproc(); err != nil {
+		return 0, err
+	}
+	if t.Interrupted() {
+		return 0, abi.ERESTARTNOINTR
+	}
+	n, err := t.copy(a)
+	if err != nil {
+		return 0, err
+	}
+	if err := n.join(t, a); err != nil {
+		n.discard(a.Flags)
+		return 0, err
+	}
+	tid := n.TID()
+	if a.Flags&unix.CLONE_PARENT_SETTID != 0 {
+		t.mem.Store32(a.ParentTID, uint32(tid)) // Linux does not care either when that fails
+	}
+	if a.Flags&unix.CLONE_CHILD_SETTID != 0 {
+		n.mem.Store32(a.ChildTID, uint32(tid))
+	}
+	if a.Pidfd != nil && a.Flags&unix.CLONE_PIDFD != 0 {
+		if err := a.Pidfd(n.proc); err != nil {
+			n.abandon()
+			return 0, err
+		}
+	}
+	done := n.vfork
+	t.k.run(n)
+	if done != nil {
+		for !done.done.Load() && t.BlockKillable() == nil {
+		}
+	}
+	return tid, nil
+}
+
+// copy makes the new task with all it shares and copies, known to nobody yet.
+func (t *Task) copy(a *CloneArgs) (*Task, error) {
+	f := a.Flags
+	ctx, err := t.cpu.NewContext()
+	if err != nil {
+		return nil, unix.ENOMEM
+	}
+	n := &Task{k: t.k, cpu: t.cpu, Ctx: ctx, blocked: t.blocked, alt: t.alt, sched: t.sched.clone()}
+	n.mem, err = t.copyMemory(f)
+	if err != nil {
+		t.cpu.FreeContext(ctx)
+		return nil, err
+	}
+	n.space = n.mem.Space()
+	ctx.Regs = t.Ctx.Regs
+	ctx.RAX = 0
+	if a.Stack != 0 {
+		ctx.RSP = a.Stack
+	}
+	if f&unix.CLONE_SETTLS != 0 {
+		ctx.FSBase = a.TLS
+	}
+	t.cpu.CopyFloat(ctx, t.Ctx)
+
+	if n.Files = t.Files; f&unix.CLONE_FILES != 0 {
+		n.Files.IncRef()
+	} else {
+		n.Files = t.Files.Fork()
+	}
+	if n.FS = t.FS; f&unix.CLONE_FS != 0 {
+		n.FS.users.Add(1)
+	} else {
+		n.FS = t.FS.clone()
+	}
+	n.cred.Store(t.cred.Load())
+	n.comm.Store(t.comm.Load())
+	n.attr = t.attr.clone()
+	if f&(unix.CLONE_VM|unix.CLONE_VFORK) == unix.CLONE_VM {
+		n.alt = abi.StackT{}
+	}
+	if f&unix.CLONE_CHILD_CLEARTID != 0 {
+		n.clearTID = a.ChildTID
+	}
+	if f&unix.CLONE_VFORK != 0 {
+		n.vfork = &completion{waiter: t}
+	}
+	return n, nil
+}
+
+func (t *Task) copyMemory(flags uint64) (*Memory, error) {
+	if flags&unix.CLONE_VM != 0 {
+		t.mem.users.Add(1)
+		return t.mem, nil
+	}
+	as, err := t.mem.Fork()
+	if err != nil {
+		return nil, err
+	}
+	return newMemory(as), nil
+}
+
+// discard undoes copy, and what join did before it failed.
+func (t *Task) discard(flags uint64) {
+	t.mem.Release()
+	t.Files.DecRef()
+	t.FS.users.Add(-1)
+	t.cpu.FreeContext(t.Ctx)
+	if exe := t.proc.exe; flags&unix.CLONE_THREAD == 0 && exe != nil {
+		exe.DecRef()
+	}
+}
+
+// join makes n known: as a thread of t's process or as the first thread of a new one.
+func (n *Task) join(t *Task, a *CloneArgs) error {
+	k, p := t.k, t.proc
+	thread := a.Flags&unix.CLONE_THREAD != 0
+	if !thread {
+		p = t.proc.fork(t, a)
+	}
+	n.belong(p)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	t.proc.mu.Lock()
+	defer t.proc.mu.Unlock()
+	if k.dying {
+		return unix.ENOMEM
+	}
+	if t.recalc(); t.Interrupted() {
+		return abi.ERESTARTNOINTR // fork(2) and kill(2) of a group must not miss each other
+	}
+	tid := k.newID(n)
+	if tid == 0 {
+		return unix.EAGAIN
+	}
+	k.started++
+	n.tid.Store(tid)
+	if !thread {
+		p.PID, p.leader, p.threads = tid, n, []*Task{n}
+		k.ids[tid].proc = p
+		k.procs++
+		t.proc.adoptChild(p, t, a)
+		return nil
+	}
+	p.threads = append(p.threads, n)
+	if p.stop.active {
+		p.stop.left++
+	}
+	n.recalc()
+	return nil
+}
+
+// belong makes t a thread of p as far as t is concerned.
+func (t *Task) belong(p *Process) {
+	t.proc = p
+	t.waiter.Owner = t
+	t.timer.Init(t.k.Clock, t.Wake)
+}
+
+// fork returns a new process that inherits from p what fork(2) says.
+func (p *Process) fork(t *Task, a *CloneArgs) *Process {
+	n := newProcess(p.k)
+	h := p.Handlers()
+	switch {
+	case a.Flags&unix.CLONE_SIGHAND != 0:
+	case a.Flags&unix.CLONE_CLEAR_SIGHAND != 0:
+		h = h.Exec()
+	default:
+		h = h.Clone()
+	}
+	n.handlers.Store(h)
+	n.exitSignal = a.ExitSignal
+	p.mu.Lock()
+	n.limits, n.args, n.dumpable, n.oomScore = p.limits, p.args, p.dumpable, p.oomScore
+	if n.exe = p.exe; n.exe != nil {
+		n.exe.IncRef()
+	}
+	p.mu.Unlock()
+	return n
+}
+
+// adoptChild makes n a child of p, made by t, or of p's parent with CLONE_PARENT. Kernel.mu is held.
+func (p *Process) adoptChild(n *Process, t *Task, a *CloneArgs) {
+	p.group.add(n)
+	parent := p
+	n.parentTask = t
+	if a.Flags&unix.CLONE_PARENT != 0 {
+		parent, n.parentTask, n.exitSignal = p.parent, p.parentTask, p.exitSignal
+	}
+	n.parent = parent
+	parent.children = append(parent.children, n)
+}
+
+// abandon ends a task that was made known but never ran.
+func (n *Task) abandon() {
+	k, p := n.k, n.proc
+	k.mu.Lock()
+	p.adopted = true // reaped by the kernel
+	k.mu.Unlock()
+	p.mu.Lock()
+	p.exit(0)
+	p.mu.Unlock()
+	k.run(n)
+}
+
+// checkNproc applies RLIMIT_NPROC (getrlimit(2)): EAGAIN.
+func (t *Task) checkNproc() error {
+	limit := t.proc.Limit(unix.RLIMIT_NPROC).Cur
+	c := t.Cred()
+	if limit == unix.RLIM_INFINITY || c.UID == 0 || c.Capable(unix.CAP_SYS_RESOURCE) || c.Capable(unix.CAP_SYS_ADMIN) {
+		return nil
+	}
+	if uint64(t.k.tasksOf(c.UID)) >= limit {
+		return unix.EAGAIN
+	}
+	return nil
+}
+
+// tasksOf counts the threads of a user.
+func (k *Kernel) tasksOf(uid uint32) (n int) {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	for _, e := range k.ids {
+		if e.task != nil && e.task.Cred().UID == uid {
+			n++
+		}
+	}
+	return n
+}

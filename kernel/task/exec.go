@@ -1,0 +1,198 @@
+package task
+
+import (
+	"strings"
+
+	"gosv/kernel/abi"
+	"gosv/kernel/cred"
+	"gosv/kernel/mm"
+	"gosv/kernel/vfs"
+	"gosv/machine"
+
+	"golang.org/x/sys/unix"
+)
+
+// ExecArgs say which program to run.
+type ExecArgs struct {
+	// File is the program, opened for execution. The caller keeps its reference.
+	File *vfs.File
+	// Path is the name that execve(2) was given: AT_EXECFN, and what the
+	// interpreter of a script gets.
+	Path       string
+	Argv, Envp []string
+}
+
+// Image is a program that Load has made ready: what Exec needs to run it.
+type Image struct {
+	Mem          *mm.AddressSpace
+	Entry, Stack uint64 // RIP and RSP
+	// Exe is the file that /proc/PID/exe shows, with a reference for the process.
+	Exe *vfs.File
+	// Comm is the thread's name; empty: the last part of ExecArgs.Path.
+	Comm string
+	// Cred are the new credentials, nil: the same. Secure says that they are more than the old ones
+	// (set-user-ID, AT_SECURE).
+	Cred   *cred.Cred
+	Secure bool
+	// Where arguments and environment lie on the new stack, user addresses for /proc/PID/cmdline.
+	ArgStart, ArgEnd, EnvStart, EnvEnd uint64
+}
+
+// procArgs is what a process was started with.
+type procArgs struct {
+	argv, envp                         []string
+	argStart, argEnd, envStart, envEnd uint64
+}
+
+// Exec is the end of execve(2): it replaces the program of t's process. After success t.Ctx is that of the
+// new program; nothing of the old one is left to return to. The errors are
+// those of Load; EAGAIN when another thread of the process is at the same. The caller has closed nothing.
+func (t *Task) Exec(args *ExecArgs) error {
+	img, err := t.k.Load(t, args)
+	if err != nil {
+		return err
+	}
+	if err := t.alone(); err != nil {
+		img.Mem.Release()
+		if img.Exe != nil {
+			img.Exe.DecRef()
+		}
+		return err
+	}
+	t.becomeLeader()
+	t.leaveMemory()
+	t.install(img, args)
+	return nil
+}
+
+// alone ends all other threads of the process and waits until they are gone.
+func (t *Task) alone() error {
+	p := t.proc
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.exiting || p.execer != nil || t.flags.Load()&workKill != 0 {
+		return abi.ERESTARTNOINTR
+	}
+	p.execer = t
+	p.stop = stop{}
+	for _, o := range p.threads {
+		if o != t {
+			o.ask(workKill)
+		}
+	}
+	for len(p.threads) > 1 {
+		p.mu.Unlock()
+		err := t.BlockKillable()
+		p.mu.Lock()
+		if err != nil {
+			p.execer = nil
+			return abi.ERESTARTNOINTR // never seen: t ends
+		}
+	}
+	p.execer = nil
+	return nil
+}
+
+// becomeLeader gives t, the only thread, the process's ID (execve(2), "Effect on process attributes").
+func (t *Task) becomeLeader() {
+	k, p := t.k, t.proc
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	p.execed = true
+	p.exitSignal = unix.SIGCHLD
+	if p.leader == t {
+		return
+	}
+	p.mu.Lock()
+	old := t.tid.Swap(p.PID)
+	p.leader = t
+	p.mu.Unlock()
+	k.ids[old].task = nil
+	k.dropID(old)
+	k.ids[p.PID].task = t
+}
+
+// install makes t run img: everything that execve(2) changes.
+func (t *Task) install(img *Image, args *ExecArgs) {
+	p := t.proc
+	if t.Files.Shared() {
+		shared := t.Files
+		t.setFiles(shared.Fork())
+		shared.DecRef()
+	}
+	t.Files.CloseOnExec()
+
+	p.mu.Lock()
+	t.mem = newMemory(img.Mem)
+	t.space = img.Mem.Space()
+	oldExe := p.exe
+	p.exe = img.Exe
+	p.args = procArgs{args.Argv, args.Envp, img.ArgStart, img.ArgEnd, img.EnvStart, img.EnvEnd}
+	p.dumpable = !img.Secure
+	p.handlers.Store(p.Handlers().Exec())
+	p.deletePosix()
+	p.mu.Unlock()
+	if oldExe != nil {
+		oldExe.DecRef()
+	}
+
+	if img.Cred != nil {
+		t.cred.Store(img.Cred)
+	}
+	if img.Secure {
+		t.SetPDeathSignal(0)
+	}
+	t.applyLimits()
+	t.alt, t.robust, t.clearTID, t.restart = abi.StackT{}, 0, 0, nil
+	if img.Comm != "" {
+		t.SetComm(img.Comm)
+	} else {
+		t.SetComm(args.Path[strings.LastIndexByte(args.Path, '/')+1:])
+	}
+	t.Ctx.Regs = machine.Regs{RIP: img.Entry, RSP: img.Stack, RFLAGS: 0x202}
+	t.Ctx.OrigRAX = unix.SYS_EXECVE
+	t.cpu.ResetFloat(t.Ctx)
+}
+
+func (t *Task) setFiles(f *vfs.FDTable) {
+	t.proc.mu.Lock()
+	t.Files = f
+	t.proc.mu.Unlock()
+}
+
+// Unshare is unshare(2) for CLONE_FILES and CLONE_FS.
+func (t *Task) Unshare(files, fs bool) {
+	if old := t.Files; files && old.Shared() {
+		t.setFiles(old.Fork())
+		old.DecRef()
+	}
+	if old := t.FS; fs && old.users.Load() > 1 {
+		n := old.clone()
+		t.proc.mu.Lock()
+		t.FS = n
+		t.proc.mu.Unlock()
+		old.users.Add(-1)
+	}
+}
+
+// leaveMemory ends t's use of its address space: robust futexes, the thread ID word, the vfork
+// parent (Linux's mm_release).
+func (t *Task) leaveMemory() {
+	t.releaseRobust()
+	if t.clearTID != 0 {
+		if t.mem.users.Load() > 1 {
+			t.mem.Store32(t.clearTID, 0)
+			t.FutexWake(t.clearTID, 1, futexAny, false)
+		}
+		t.clearTID = 0
+	}
+	m := t.mem
+	t.proc.mu.Lock()
+	t.mem, t.space = nil, nil
+	t.proc.mu.Unlock()
+	m.Release()
+	if v := t.vfork; v != nil {
+		t.vfork = nil
+		v.complete()
+	}
+}

@@ -1,0 +1,222 @@
+package task
+
+import (
+	"slices"
+
+	"gosv/kernel/signal"
+
+	"golang.org/x/sys/unix"
+)
+
+// Exit is exit(2): the thread ends when it is about to go back to its program. status is 0 to 255.
+func (t *Task) Exit(status int32) {
+	t.exitCode = status & 0xff << 8
+	t.flags.Or(workKill)
+}
+
+// ExitGroup is exit_group(2).
+func (t *Task) ExitGroup(status int32) {
+	p := t.proc
+	p.mu.Lock()
+	p.exit(status & 0xff << 8)
+	p.mu.Unlock()
+	t.flags.Or(workKill)
+}
+
+// end is the end of a task, on its own goroutine.
+func (t *Task) end() {
+	k, p := t.k, t.proc
+	t.stopTaking()
+	t.leaveMemory()
+	t.Files.DecRef()
+	t.FS.users.Add(-1)
+	t.setFiles(nil)
+	last := t.leave()
+	t.cpu.FreeContext(t.Ctx)
+	t.Ctx = nil
+	if !last {
+		return
+	}
+	p.stopTimers()
+	if p == k.init {
+		t.killAll()
+	}
+	p.mu.Lock()
+	exe := p.exe
+	p.exe = nil
+	p.mu.Unlock()
+	if exe != nil {
+		exe.DecRef()
+	}
+	k.mu.Lock()
+	k.ended(p)
+	k.mu.Unlock()
+	if p == k.init {
+		status, sig := p.status>>8, unix.Signal(p.status&0x7f)
+		k.OnExit(int(status), sig)
+	}
+}
+
+// stopTaking gives the signals that t would take to other threads.
+func (t *Task) stopTaking() {
+	p := t.proc
+	p.mu.Lock()
+	t.exiting = true
+	p.queued -= t.pending.Flush(^signal.Set(0))
+	if lost := p.pending.Set() &^ t.blocked; lost != 0 {
+		t.retarget(lost)
+	}
+	if p.stop.active && !p.exiting {
+		p.stopOne() // unlocks
+		return
+	}
+	p.mu.Unlock()
+}
+
+// leave takes t out of its process; last: no thread is left.
+func (t *Task) leave() (last bool) {
+	k, p := t.k, t.proc
+	t.usage.off(k.Clock)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	p.mu.Lock()
+	p.threads = slices.DeleteFunc(p.threads, func(o *Task) bool { return o == t })
+	p.dead.addTask(t)
+	last = len(p.threads) == 0
+	if p.execer != nil {
+		p.execer.Wake()
+	}
+	p.mu.Unlock()
+	id := t.TID()
+	k.ids[id].task = nil
+	k.dropID(id)
+	k.orphanOf(t)
+	return last
+}
+
+// orphanOf sends the parent-death signals of processes that t made (prctl(2), PR_SET_PDEATHSIG). k.mu is held.
+func (k *Kernel) orphanOf(t *Task) {
+	for _, c := range t.proc.children {
+		if c.parentTask != t {
+			continue
+		}
+		c.parentTask = nil
+		if sig := unix.Signal(c.leader.attr.deathSignal); sig != 0 && !c.zombie {
+			info := kernelInfo(sig)
+			info.SetHead(sig, 0, signal.User)
+			info.SetSender(t.proc.PID, 0)
+			c.send(&info)
+		}
+	}
+}
+
+// killAll kills all processes but the first and waits until they are gone.
+func (t *Task) killAll() {
+	k := t.k
+	k.mu.Lock()
+	k.dying, k.initTask = true, t
+	var ps []*Process
+	for _, e := range k.ids {
+		if e.proc != nil && e.proc != k.init {
+			ps = append(ps, e.proc)
+		}
+	}
+	k.mu.Unlock()
+	for _, p := range ps {
+		p.kill(unix.SIGKILL)
+	}
+	deadline := k.Clock.After(killTime)
+	for {
+		k.mu.RLock()
+		n := k.procs
+		k.mu.RUnlock()
+		if n == 1 {
+			return
+		}
+		if !t.sleepUntil(deadline) {
+			k.Log("processes that do not end: " + itoa(int32(n-1)))
+			return
+		}
+	}
+}
+
+// killTime is how long process 1 waits for the others' end, in nanoseconds.
+const killTime = 5_000_000_000
+
+// ended makes p, whose last thread has ended, a zombie: children get a new parent, the parent is told, and the zombie is
+// reaped when nobody is going to wait for it (exit(3), wait(2)). k.mu is held.
+func (k *Kernel) ended(p *Process) {
+	p.mu.Lock()
+	p.status = p.leader.exitCode
+	if p.exiting {
+		p.status = p.exitCode
+	}
+	p.mu.Unlock()
+	p.zombie = true
+	g := p.group
+	if s := g.session; s.leader == p {
+		k.hangup(s)
+		s.leader = nil
+	}
+	k.forsake(p)
+	k.groupOrphaned(g, p)
+	p.exited.Notify(unix.POLLIN)
+	k.procs--
+	if k.procs == 1 && k.initTask != nil {
+		k.initTask.Wake()
+	}
+	if p != k.init {
+		k.tellEnd(p)
+	}
+}
+
+// forsake gives p's children to the next subreaper above, or to process 1. k.mu is held.
+func (k *Kernel) forsake(p *Process) {
+	heir := k.init
+	for a := p.parent; a != nil; a = a.parent {
+		if a.subreaper && !a.zombie {
+			heir = a
+			break
+		}
+	}
+	children := p.children
+	p.children = nil
+	if p == k.init {
+		return // nothing is left of them but zombies, which nobody sees any more
+	}
+	for _, c := range children {
+		g := c.group
+		before := g.orphaned(nil)
+		c.parent, c.parentTask = heir, nil
+		c.exitSignal = unix.SIGCHLD
+		c.adopted = heir == k.init && !heir.subreaper
+		heir.children = append(heir.children, c)
+		if c.zombie {
+			k.tellEnd(c)
+		} else if !before {
+			k.groupOrphaned(g, nil)
+		}
+	}
+}
+
+// tellEnd tells p's parent of its end, or reaps p when the parent does not care. k.mu is held.
+func (k *Kernel) tellEnd(p *Process) {
+	parent := p.parent
+	ignored := p.adopted
+	if sig := p.exitSignal; sig != 0 && !p.adopted {
+		if sig == unix.SIGCHLD {
+			a := parent.Handlers().Get(sig)
+			ignored = a.Handler == signal.IGN || a.Flags&signal.NoCldWait != 0
+		}
+		code, status := int32(cldExited), p.status>>8
+		if s := p.status & 0x7f; s != 0 {
+			code, status = cldKilled, s
+		}
+		info := p.childInfo(sig, code, status)
+		parent.send(&info)
+	}
+	if ignored {
+		k.reap(p)
+	}
+	parent.childEvents.Notify(unix.POLLIN)
+}

@@ -1,0 +1,248 @@
+package task
+
+import (
+	"gosv/kernel/futex"
+
+	"golang.org/x/sys/unix"
+)
+
+const futexAny = futex.MatchAny
+
+// word finds the futex at a user address; private says that only this address space uses it. EINVAL when it is not
+// aligned, EFAULT.
+func (t *Task) word(addr uint64, private bool) (futex.Word, error) {
+	if addr&3 != 0 {
+		return futex.Word{}, unix.EINVAL
+	}
+	key, err := t.mem.FutexKey(addr, private)
+	return futex.Word{Space: t.space, Addr: addr, Key: key}, err
+}
+
+// present makes the page of a word that the futex table could not access present; EFAULT.
+func (t *Task) present(addr uint64, write bool) error {
+	v, err := t.mem.Load32(addr)
+	if err == nil && write {
+		_, err = t.mem.CompareAndSwap32(addr, v, v)
+	}
+	return err
+}
+
+// FutexWait is FUTEX_WAIT_BITSET (futex(2)): it sleeps while the word at addr
+// is val, until it is woken, or the deadline, a monotonic time (0: none), or with wall a wall time. EAGAIN, EINVAL, EFAULT,
+// ETIMEDOUT, ERESTARTSYS.
+func (t *Task) FutexWait(addr uint64, val, bitset uint32, private bool, deadline int64, wall bool) error {
+	if bitset == 0 {
+		return unix.EINVAL
+	}
+	w, err := t.word(addr, private)
+	if err != nil {
+		return err
+	}
+	for {
+		err = t.k.Futex.Enqueue(&t.waiter, w, val, bitset)
+		if err != futex.ErrFault {
+			break
+		}
+		if err = t.present(addr, false); err != nil {
+			return err
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return t.futexSleep(deadline, wall)
+}
+
+// futexSleep sleeps until t.waiter is woken.
+func (t *Task) futexSleep(deadline int64, wall bool) error {
+	for !t.waiter.Woken() {
+		err := t.blockUntil(deadline, wall)
+		if err != nil {
+			if t.k.Futex.Cancel(&t.waiter) {
+				return err
+			}
+			return nil
+		}
+	}
+	return nil
+}
+
+// blockUntil is Block with a deadline in monotonic or wall time.
+func (t *Task) blockUntil(deadline int64, wall bool) error {
+	if !wall {
+		return t.Block(deadline)
+	}
+	switch {
+	case t.Interrupted():
+		return t.Block(0)
+	case t.k.Clock.Wall() >= deadline:
+		return unix.ETIMEDOUT
+	}
+	t.timer.SetWall(deadline)
+	t.sleep()
+	t.timer.Stop()
+	return nil
+}
+
+// FutexWake is FUTEX_WAKE_BITSET: it returns how many were woken. EINVAL, EFAULT.
+func (t *Task) FutexWake(addr uint64, n int, bitset uint32, private bool) (int, error) {
+	if bitset == 0 {
+		return 0, unix.EINVAL
+	}
+	w, err := t.word(addr, private)
+	if err != nil {
+		return 0, err
+	}
+	return t.k.Futex.Wake(w.Key, max(n, 1), bitset)
+}
+
+// FutexRequeue is FUTEX_REQUEUE or, with cmp, FUTEX_CMP_REQUEUE. It returns
+// the number woken, for the latter with the number moved. EINVAL, EFAULT, EAGAIN.
+func (t *Task) FutexRequeue(addr, addr2 uint64, wake, move int, cmp *uint32, private bool) (int, error) {
+	if wake < 0 || move < 0 {
+		return 0, unix.EINVAL
+	}
+	w, err := t.word(addr, private)
+	if err != nil {
+		return 0, err
+	}
+	w2, err := t.word(addr2, private)
+	if err != nil {
+		return 0, err
+	}
+	for {
+		woken, moved, err := t.k.Futex.Requeue(w, w2, wake, move, cmp)
+		if err != futex.ErrFault {
+			if cmp != nil {
+				woken += moved
+			}
+			return woken, err
+		}
+		if err := t.present(addr, false); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// FutexWakeOp is FUTEX_WAKE_OP. EINVAL, EFAULT, ENOSYS.
+func (t *Task) FutexWakeOp(addr, addr2 uint64, n, n2 int, op uint32, private bool) (int, error) {
+	w, err := t.word(addr, private)
+	if err != nil {
+		return 0, err
+	}
+	w2, err := t.word(addr2, private)
+	if err != nil {
+		return 0, err
+	}
+	for {
+		woken, err := t.k.Futex.WakeOp(w, w2, max(n, 1), max(n2, 1), futex.Op(op))
+		if err != futex.ErrFault {
+			return woken, err
+		}
+		if err := t.present(addr2, true); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// FutexLockPI is FUTEX_LOCK_PI and FUTEX_LOCK_PI2 or, with try, FUTEX_TRYLOCK_PI. EDEADLK, ESRCH, EAGAIN, EINVAL,
+// EFAULT, ETIMEDOUT, ERESTARTNOINTR.
+func (t *Task) FutexLockPI(addr uint64, private bool, deadline int64, wall, try bool) error {
+	w, err := t.word(addr, private)
+	if err != nil {
+		return err
+	}
+	for {
+		locked, err := t.k.Futex.LockPI(&t.waiter, w, uint32(t.TID()), try, t.k.threadLives)
+		if err == futex.ErrFault {
+			if err = t.present(addr, true); err == nil {
+				continue
+			}
+		}
+		if err != nil || locked {
+			return err
+		}
+		return t.futexSleep(deadline, wall)
+	}
+}
+
+func (k *Kernel) threadLives(tid uint32) bool { return k.Task(int32(tid)) != nil }
+
+// FutexUnlockPI is FUTEX_UNLOCK_PI: EPERM, EINVAL, EFAULT.
+func (t *Task) FutexUnlockPI(addr uint64, private bool) error {
+	w, err := t.word(addr, private)
+	if err != nil {
+		return err
+	}
+	for {
+		err := t.k.Futex.UnlockPI(w, uint32(t.TID()))
+		if err != futex.ErrFault {
+			return err
+		}
+		if err := t.present(addr, true); err != nil {
+			return err
+		}
+	}
+}
+
+// FutexVector is one element of futex_waitv(2).
+type FutexVector struct {
+	Addr    uint64
+	Val     uint32
+	Private bool
+}
+
+// FutexWaitv is futex_waitv(2): it returns the index of a word that was woken. The errors are those of FutexWait.
+func (t *Task) FutexWaitv(v []FutexVector, deadline int64, wall bool) (int, error) {
+	ws := make([]futex.Waiter, len(v))
+	for i := range v {
+		ws[i].Owner = t
+		if err := t.enqueueOne(&ws[i], &v[i]); err != nil {
+			if woken := t.cancelAll(ws[:i]); woken >= 0 {
+				return woken, nil
+			}
+			return 0, err
+		}
+	}
+	for {
+		for i := range ws {
+			if ws[i].Woken() {
+				t.cancelAll(ws)
+				return i, nil
+			}
+		}
+		if err := t.blockUntil(deadline, wall); err != nil {
+			if woken := t.cancelAll(ws); woken >= 0 {
+				return woken, nil
+			}
+			return 0, err
+		}
+	}
+}
+
+func (t *Task) enqueueOne(wt *futex.Waiter, v *FutexVector) error {
+	w, err := t.word(v.Addr, v.Private)
+	if err != nil {
+		return err
+	}
+	for {
+		err := t.k.Futex.Enqueue(wt, w, v.Val, futexAny)
+		if err != futex.ErrFault {
+			return err
+		}
+		if err := t.present(v.Addr, false); err != nil {
+			return err
+		}
+	}
+}
+
+// cancelAll takes all off their queues and returns the index of the last that had been woken, or -1.
+func (t *Task) cancelAll(ws []futex.Waiter) int {
+	woken := -1
+	for i := range ws {
+		if !t.k.Futex.Cancel(&ws[i]) {
+			woken = i
+		}
+	}
+	return woken
+}

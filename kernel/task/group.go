@@ -1,0 +1,299 @@
+package task
+
+import (
+	"slices"
+
+	"gosv/kernel/abi"
+	"gosv/kernel/signal"
+
+	"golang.org/x/sys/unix"
+)
+
+// Group is a process group (setpgid(2)). Guarded by Kernel.mu.
+type Group struct {
+	ID      int32
+	session *Session
+	members []*Process
+}
+
+// Session is a session (setsid(2)), a set of process groups. Guarded by Kernel.mu but for its ID.
+type Session struct {
+	ID     int32
+	leader *Process // nil after its end
+	groups int
+	tty    Terminal
+	fg     *Group // the foreground group of tty
+}
+
+// Terminal is the controlling terminal of a session.
+type Terminal interface {
+	// Hangup is called when the session loses the terminal because its leader ended.
+	Hangup()
+}
+
+func (k *Kernel) newGroup(n int32, s *Session) *Group {
+	g := &Group{ID: n, session: s}
+	s.groups++
+	k.ids[n].group = g
+	return g
+}
+
+func (g *Group) add(p *Process) {
+	p.group = g
+	g.members = append(g.members, p)
+}
+
+// leave takes p out of its group; empty groups and sessions end. k.mu is held.
+func (k *Kernel) leave(p *Process) {
+	g := p.group
+	p.group = nil
+	if i := slices.Index(g.members, p); i >= 0 {
+		g.members = slices.Delete(g.members, i, i+1)
+	}
+	if len(g.members) > 0 {
+		return
+	}
+	s := g.session
+	if s.fg == g {
+		s.fg = nil
+	}
+	k.ids[g.ID].group = nil
+	k.dropID(g.ID)
+	if s.groups--; s.groups == 0 {
+		k.ids[s.ID].session = nil
+		k.dropID(s.ID)
+	}
+}
+
+// PGID returns the process group's ID, and SID that of the session. Zombies keep theirs until reaped.
+func (p *Process) PGID() int32 {
+	p.k.mu.RLock()
+	defer p.k.mu.RUnlock()
+	if p.group == nil {
+		return 0
+	}
+	return p.group.ID
+}
+
+// SID returns the session's ID.
+func (p *Process) SID() int32 {
+	p.k.mu.RLock()
+	defer p.k.mu.RUnlock()
+	if p.group == nil {
+		return 0
+	}
+	return p.group.session.ID
+}
+
+// Setpgid is setpgid(2): ESRCH, EPERM, EACCES, EINVAL.
+func (t *Task) Setpgid(pid, pgid int32) error {
+	k, me := t.k, t.proc
+	if pgid < 0 {
+		return unix.EINVAL
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	p := me
+	if pid != 0 && pid != me.PID {
+		if p = k.process(pid); p == nil || p.parent != me || p.group == nil {
+			return unix.ESRCH
+		}
+		if p.group.session != me.group.session {
+			return unix.EPERM
+		}
+		if p.execed {
+			return unix.EACCES
+		}
+	}
+	if p.group.session.leader == p {
+		return unix.EPERM
+	}
+	if pgid == 0 {
+		pgid = p.PID
+	}
+	if pgid == p.group.ID {
+		return nil
+	}
+	var g *Group
+	if e := k.ids[pgid]; e != nil {
+		g = e.group
+	}
+	if g == nil && pgid != p.PID || g != nil && g.session != me.group.session {
+		return unix.EPERM
+	}
+	if g == nil {
+		g = k.newGroup(pgid, p.group.session)
+	}
+	k.leave(p)
+	g.add(p)
+	return nil
+}
+
+// Setsid is setsid(2): it returns the new session's ID; EPERM.
+func (t *Task) Setsid() (int32, error) {
+	k, p := t.k, t.proc
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	e := k.ids[p.PID]
+	if e.group != nil || e.session != nil {
+		return 0, unix.EPERM
+	}
+	s := &Session{ID: p.PID, leader: p}
+	e.session = s
+	g := k.newGroup(p.PID, s)
+	k.leave(p)
+	g.add(p)
+	return p.PID, nil
+}
+
+// orphaned reports whether no member of g has a parent in another group of the session, p not counted
+// (setpgid(2), "Notes"). k.mu is held.
+func (g *Group) orphaned(without *Process) bool {
+	for _, p := range g.members {
+		if p == without || p.zombie || p.parent == nil {
+			continue
+		}
+		if pg := p.parent.group; pg != nil && pg != g && pg.session == g.session {
+			return false
+		}
+	}
+	return true
+}
+
+// orphanedGroup reports whether p's group is orphaned: job-control stops from the terminal do not work there.
+func (p *Process) orphanedGroup() bool {
+	p.k.mu.RLock()
+	defer p.k.mu.RUnlock()
+	return p.group == nil || p.group.orphaned(nil)
+}
+
+// groupOrphaned is told that p ends, or leaves its parent: if that makes g orphaned, and a member is
+// stopped, all get SIGHUP and SIGCONT (exit(3)). k.mu is held.
+func (k *Kernel) groupOrphaned(g *Group, without *Process) {
+	if !g.orphaned(without) || !slices.ContainsFunc(g.members, (*Process).isStopped) {
+		return
+	}
+	hup, cont := kernelInfo(unix.SIGHUP), kernelInfo(unix.SIGCONT)
+	for _, p := range g.members {
+		p.send(&hup)
+		p.send(&cont)
+	}
+}
+
+// Terminal returns the session's controlling terminal and the ID of its
+// foreground group, nil and 0 without.
+func (p *Process) Terminal() (tty Terminal, fg int32) {
+	p.k.mu.RLock()
+	defer p.k.mu.RUnlock()
+	s := p.group.session
+	if s.fg != nil {
+		fg = s.fg.ID
+	}
+	return s.tty, fg
+}
+
+// SetTerminal is TIOCSCTTY: tty becomes the controlling terminal of p's session,
+// p's group its foreground group. EPERM unless p leads a session that has no other terminal. The caller
+// makes sure that no other session has tty.
+func (p *Process) SetTerminal(tty Terminal) error {
+	p.k.mu.Lock()
+	defer p.k.mu.Unlock()
+	s := p.group.session
+	if s.leader != p || s.tty != nil && s.tty != tty {
+		return unix.EPERM
+	}
+	s.tty, s.fg = tty, p.group
+	return nil
+}
+
+// DropTerminal is TIOCNOTTY: the session loses its terminal when p leads it.
+func (p *Process) DropTerminal() {
+	p.k.mu.Lock()
+	s := p.group.session
+	if s.leader == p {
+		p.k.hangup(s)
+	}
+	p.k.mu.Unlock()
+}
+
+// hangup takes the terminal away from s: its foreground group gets SIGHUP and SIGCONT. k.mu is held.
+func (k *Kernel) hangup(s *Session) {
+	if s.tty == nil {
+		return
+	}
+	fg, tty := s.fg, s.tty
+	s.tty, s.fg = nil, nil
+	if fg != nil {
+		hup, cont := kernelInfo(unix.SIGHUP), kernelInfo(unix.SIGCONT)
+		for _, p := range fg.members {
+			p.send(&hup)
+			p.send(&cont)
+		}
+	}
+	go tty.Hangup()
+}
+
+// SetForeground is TIOCSPGRP: ENOTTY when tty is not the session's, EPERM when the group is not
+// in the session. Stopping a background caller (SIGTTOU) is the terminal's business, by TTYStop.
+func (p *Process) SetForeground(tty Terminal, pgid int32) error {
+	k := p.k
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	s := p.group.session
+	if s.tty == nil || s.tty != tty {
+		return unix.ENOTTY
+	}
+	e := k.ids[pgid]
+	if e == nil || e.group == nil {
+		return unix.ESRCH
+	}
+	if e.group.session != s {
+		return unix.EPERM
+	}
+	s.fg = e.group
+	return nil
+}
+
+// InForeground reports whether p may use tty now: it is not its controlling terminal, or its group is the
+// foreground group.
+func (p *Process) InForeground(tty Terminal) bool {
+	p.k.mu.RLock()
+	defer p.k.mu.RUnlock()
+	g := p.group
+	return g == nil || g.session.tty != tty || g.session.fg == g
+}
+
+// TTYStop is called for a background task that reads from (SIGTTIN) or changes (SIGTTOU) its terminal.
+// It returns nil when the task ignores or blocks the signal and may go on, EIO when its group is
+// orphaned or it cannot be stopped, else it sends the signal to the group
+// and returns ERESTARTSYS (tty_ioctl(4), the function __tty_check_change of Linux).
+func (t *Task) TTYStop(sig unix.Signal) error {
+	p := t.proc
+	if t.blocked.Has(sig) || p.Handlers().Handler(sig) == signal.IGN {
+		if sig == unix.SIGTTIN {
+			return unix.EIO
+		}
+		return nil
+	}
+	if p.orphanedGroup() {
+		return unix.EIO
+	}
+	info := kernelInfo(sig)
+	p.k.SignalGroup(p.PGID(), &info)
+	t.flags.Or(workSignal)
+	return abi.ERESTARTSYS
+}
+
+// SignalForeground sends sig from the terminal tty to the foreground group of the session that it controls (^C, window size).
+func (k *Kernel) SignalForeground(tty Terminal, sig unix.Signal) {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	info := kernelInfo(sig)
+	for _, e := range k.ids {
+		if s := e.session; s != nil && s.tty == tty && s.fg != nil {
+			for _, p := range s.fg.members {
+				p.send(&info)
+			}
+		}
+	}
+}

@@ -1,0 +1,232 @@
+// Package task is processes and threads: what clone(2), execve(2), exit(2),
+// wait(2), kill(2), setpgid(2) and the man pages around them promise.
+//
+// # Who runs
+//
+// A Task is a thread of a program and one goroutine of the kernel: its run
+// loop enters ring 3, comes back with a trap, serves it, and goes on. Go's
+// scheduler is the kernel's scheduler; a task that waits is a parked goroutine.
+// A Process is a thread group. Tasks share what clone(2) lets them share by
+// pointing to the same object: Memory, Files, FS, signal handlers.
+//
+// Each Task has one word of flags. Bit inUser says that the task is in ring 3;
+// the others ask it for something before it goes there again. Whoever sets
+// one of them kicks the task out of ring 3 if it is there, else wakes it; so
+// nothing that is asked for is ever missed, and a system call with nothing to
+// do costs one compare-and-swap.
+//
+// # Waiting
+//
+// An object never blocks a task. A task that must wait makes itself known to
+// the object (a wait.Entry, a futex.Waiter), looks again, and calls Block. Wake
+// may come at any time and is remembered; Block may return without a reason,
+// so callers loop.
+//
+// # The first process
+//
+// The program that the user started is process 1, as under `docker run`:
+//   - Signals from inside the machine that process 1 has no handler for are
+//     ignored, SIGKILL and SIGSTOP too, as Linux does for init
+//     (pid_namespaces(7)). Faults of its own kill it.
+//   - Signals from the host (SignalInit) do what they do to an ordinary
+//     program: without a handler the default action applies, so that `stop` and ^C
+//     end the program.
+//   - Orphans become its children, so that getppid(2) tells 1; but unless it
+//     asks for them by PR_SET_CHILD_SUBREAPER, the kernel reaps them when they end,
+//     because ordinary programs do not expect strangers' children: they give no
+//     SIGCHLD and no status, while wait(2) does wait for them.
+//   - When it ends, every other process is killed; when they are gone,
+//     Config.OnExit is called, once.
+//
+// # Locks, outermost first
+//
+//	Kernel.mu     the tree of processes, groups, sessions, the table of IDs
+//	Process.mu    threads, signals, stops, limits, timers of one process; two are never held at once
+//	Handlers, FS, Files, wait.Queue, futex buckets, clock: leaves
+//
+// User memory is never touched with one of them held.
+package task
+
+import (
+	"sync"
+
+	"gosv/kernel/clock"
+	"gosv/kernel/cred"
+	"gosv/kernel/futex"
+	"gosv/kernel/mem"
+	"gosv/kernel/signal"
+	"gosv/kernel/vfs"
+	"gosv/machine"
+
+	"golang.org/x/sys/unix"
+)
+
+// Config is what a Kernel is made of.
+type Config struct {
+	Machine   machine.Machine
+	Pool      *mem.Pool
+	Clock     *clock.Clock
+	Namespace *vfs.Namespace
+
+	// Dispatch serves the system call that t.Ctx describes and stores its
+	// result in RAX: a negative errno for a failure, also one of abi's ERESTART errors.
+	Dispatch func(t *Task)
+	// Load makes a program ready in a new address space; it changes nothing of t.
+	Load func(t *Task, args *ExecArgs) (*Image, error)
+	// Log takes a line for the kernel's log, without a newline; nil drops it.
+	Log func(line string)
+	// OnExit is called once, when the first process has ended and all others are gone:
+	// its exit status, or else the signal that killed it.
+	OnExit func(status int, sig unix.Signal)
+}
+
+// Kernel is all processes of one machine.
+type Kernel struct {
+	Config
+	Futex *futex.Table
+
+	mu       sync.RWMutex
+	ids      map[int32]*id // guarded by mu
+	lastID   int32         // guarded by mu
+	procs    int           // processes that have tasks; guarded by mu
+	init     *Process      // set once
+	initTask *Task         // waits for procs to become 1; guarded by mu
+	started  uint64        // forks since the start; guarded by mu
+
+	pool  workers
+	dying bool // process 1 has ended; guarded by mu
+}
+
+// id is what one number stands for: a thread, a process that has not been
+// reaped, a process group, a session.
+type id struct {
+	task    *Task
+	proc    *Process
+	group   *Group
+	session *Session
+}
+
+// PIDMax is the first number that is not a process ID (/proc/sys/kernel/pid_max).
+const PIDMax = 32768
+
+// New returns a kernel without processes.
+func New(c Config) *Kernel {
+	if c.Log == nil {
+		c.Log = func(string) {}
+	}
+	return &Kernel{Config: c, Futex: futex.New(), ids: make(map[int32]*id)}
+}
+
+// Start makes process 1 and lets it run the program. files and fs become its own.
+// The error is that of Load: the program could not be started.
+func (k *Kernel) Start(args *ExecArgs, files *vfs.FDTable, fs *FS) (*Task, error) {
+	ctx, err := k.Machine.NewContext()
+	if err != nil {
+		return nil, unix.ENOMEM
+	}
+	t := &Task{k: k, cpu: k.Machine, Ctx: ctx, Files: files, FS: fs}
+	t.cred.Store(cred.Root())
+	p := newProcess(k)
+	p.tame = true
+	p.handlers.Store(new(signal.Handlers))
+	p.limits = defaultLimits()
+	p.threads = []*Task{t}
+	t.belong(p)
+	t.attr.slack = defaultSlack
+	t.sched.init(k)
+	k.mu.Lock()
+	n := k.newID(t)
+	p.PID, p.leader = n, t
+	t.tid.Store(n)
+	k.ids[n].proc = p
+	s := &Session{ID: n, leader: p}
+	k.ids[n].session = s
+	k.newGroup(n, s).add(p)
+	k.init, k.procs = p, 1
+	k.mu.Unlock()
+
+	img, err := k.Load(t, args)
+	if err != nil {
+		k.Machine.FreeContext(ctx)
+		return nil, err
+	}
+	t.install(img, args)
+	k.run(t)
+	return t, nil
+}
+
+// Init returns the first process, nil before Start.
+func (k *Kernel) Init() *Process { return k.init }
+
+// newID reserves a free number for t; 0 when there is none. k.mu is held.
+func (k *Kernel) newID(t *Task) int32 {
+	if len(k.ids) >= PIDMax-300 {
+		return 0
+	}
+	for {
+		k.lastID++
+		if k.lastID >= PIDMax {
+			k.lastID = 300 // RESERVED_PIDS
+		}
+		if k.ids[k.lastID] == nil {
+			k.ids[k.lastID] = &id{task: t}
+			return k.lastID
+		}
+	}
+}
+
+// dropID frees the number when nothing uses it any more. k.mu is held.
+func (k *Kernel) dropID(n int32) {
+	if e := k.ids[n]; e != nil && *e == (id{}) {
+		delete(k.ids, n)
+	}
+}
+
+// Task returns the live thread with that ID, nil when there is none.
+func (k *Kernel) Task(tid int32) *Task {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	if e := k.ids[tid]; e != nil {
+		return e.task
+	}
+	return nil
+}
+
+// Process returns the process with that ID, a zombie too, nil when there is none.
+func (k *Kernel) Process(pid int32) *Process {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	return k.process(pid)
+}
+
+func (k *Kernel) process(pid int32) *Process {
+	if e := k.ids[pid]; e != nil {
+		return e.proc
+	}
+	return nil
+}
+
+// Processes returns all processes, zombies too, in no order.
+func (k *Kernel) Processes() []*Process {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	var all []*Process
+	for _, e := range k.ids {
+		if e.proc != nil {
+			all = append(all, e.proc)
+		}
+	}
+	return all
+}
+
+// Counts returns the number of live threads, and of forks since the start (/proc/loadavg, /proc/stat, sysinfo(2)).
+func (k *Kernel) Counts() (threads int, forks uint64, lastPID int32) {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	for _, e := range k.ids {
+		if e.task != nil {
+			threads++
+		}
+	}
+	return threads, k.started, k.lastID
+}

@@ -1,0 +1,220 @@
+package task
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"gosv/kernel/clock"
+	"gosv/kernel/signal"
+	"gosv/kernel/vfs"
+	"gosv/kernel/wait"
+
+	"golang.org/x/sys/unix"
+)
+
+// Process is a thread group.
+type Process struct {
+	k   *Kernel
+	PID int32 // changes never
+
+	// The tree; guarded by Kernel.mu.
+	parent     *Process // nil for process 1 and for the dead
+	parentTask *Task    // the thread that made it, for PR_SET_PDEATHSIG and __WNOTHREAD; nil when adopted
+	children   []*Process
+	adopted    bool // reaped by the kernel, see the package comment
+	subreaper  bool
+	group      *Group
+	zombie     bool
+	reaped     bool
+	status     int32       // wait(2)'s encoding, of a zombie
+	exitSignal unix.Signal // what the parent is sent, 0 for nothing
+	execed     bool        // has called execve(2) since fork: setpgid(2) on it fails
+
+	// Children's ends and stops; the tasks in wait4(2) are on it. And the
+	// process's own end, for pidfds.
+	childEvents wait.Queue
+	exited      wait.Queue
+	sigfd       wait.Queue // told of each signal queued
+
+	mu       sync.Mutex
+	leader   *Task   // guarded by mu and Kernel.mu: either suffices to read
+	threads  []*Task // those that run; guarded by mu
+	exiting  bool    // all threads end; guarded by mu
+	exitCode int32   // what they end with, as wait(2) encodes it; guarded by mu
+	execer   *Task   // the thread in execve(2) that waits to be alone; guarded by mu
+
+	handlers atomic.Pointer[signal.Handlers]
+	pending  signal.Pending // guarded by mu
+	next     int            // where to look first for a thread that takes a signal; guarded by mu
+	stop     stop           // guarded by mu
+	tame     bool           // signals without a handler are ignored: process 1; guarded by mu
+	queued   int            // entries on the queues of all its threads; guarded by mu
+
+	limits     limits       // guarded by mu
+	timers     timers       // guarded by mu
+	exe        *vfs.File    // guarded by mu
+	args       procArgs     // guarded by mu
+	dumpable   bool         // guarded by mu
+	dead       usageSum     // of threads that ended; guarded by mu
+	kids       usageSum     // of children that were waited for; guarded by mu
+	started    int64        // monotonic ns
+	oomScore   int32        // guarded by mu
+	cpuChecker *clock.Timer // see cputimer.go
+}
+
+func newProcess(k *Kernel) *Process {
+	return &Process{k: k, started: k.Clock.Now(), dumpable: true}
+}
+
+// Kernel returns the kernel that p belongs to.
+func (p *Process) Kernel() *Kernel { return p.k }
+
+// Leader returns the thread whose ID is the process's; it may have ended before the others.
+func (p *Process) Leader() *Task {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.leader
+}
+
+// Threads returns the running threads.
+func (p *Process) Threads() []*Task {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return append([]*Task(nil), p.threads...)
+}
+
+// Handlers returns the signal handlers.
+func (p *Process) Handlers() *signal.Handlers { return p.handlers.Load() }
+
+// Started returns the monotonic time at which p was made, in nanoseconds.
+func (p *Process) Started() int64 { return p.started }
+
+// PPID returns the parent's process ID, 0 for process 1.
+func (p *Process) PPID() int32 {
+	p.k.mu.RLock()
+	defer p.k.mu.RUnlock()
+	if p.parent == nil {
+		return 0
+	}
+	return p.parent.PID
+}
+
+// Children returns the child processes, zombies too.
+func (p *Process) Children() []*Process {
+	p.k.mu.RLock()
+	defer p.k.mu.RUnlock()
+	return append([]*Process(nil), p.children...)
+}
+
+// Zombie reports whether all threads have ended.
+func (p *Process) Zombie() bool {
+	p.k.mu.RLock()
+	defer p.k.mu.RUnlock()
+	return p.zombie
+}
+
+// Memory returns the address space with a user added, whom the caller takes
+// away by Release; nil when the process has ended.
+func (p *Process) Memory() *Memory {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, t := range p.threads {
+		if t.mem != nil && t.mem.hold() {
+			return t.mem
+		}
+	}
+	return nil
+}
+
+// Files returns the descriptor table of the first thread, nil after its end.
+func (p *Process) Files() *vfs.FDTable {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, t := range p.threads {
+		if t.Files != nil {
+			return t.Files
+		}
+	}
+	return nil
+}
+
+// Exe returns the program's file, nil after the end; the caller must not DecRef it.
+func (p *Process) Exe() *vfs.File {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.exe
+}
+
+// Args returns argv and envp as execve(2) got them, and the user addresses where they lie.
+func (p *Process) Args() (argv, envp []string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.args.argv, p.args.envp
+}
+
+// SetSubreaper is PR_SET_CHILD_SUBREAPER; for process 1 it ends the kernel's own reaping of orphans.
+func (p *Process) SetSubreaper(on bool) {
+	p.k.mu.Lock()
+	p.subreaper = on
+	p.k.mu.Unlock()
+}
+
+// Subreaper returns what SetSubreaper set.
+func (p *Process) Subreaper() bool {
+	p.k.mu.RLock()
+	defer p.k.mu.RUnlock()
+	return p.subreaper
+}
+
+// Dumpable is PR_GET_DUMPABLE.
+func (p *Process) Dumpable() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.dumpable
+}
+
+// SetDumpable is PR_SET_DUMPABLE.
+func (p *Process) SetDumpable(on bool) { p.setDumpable(on) }
+
+func (p *Process) setDumpable(on bool) {
+	p.mu.Lock()
+	p.dumpable = on
+	p.mu.Unlock()
+}
+
+// State returns the letter of /proc/PID/stat: R, S, T, Z or X.
+func (p *Process) State() byte {
+	p.k.mu.RLock()
+	zombie, reaped := p.zombie, p.reaped
+	p.k.mu.RUnlock()
+	switch {
+	case reaped:
+		return 'X'
+	case zombie:
+		return 'Z'
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.leader.exiting && len(p.threads) > 0 && p.threads[0] != p.leader {
+		return 'Z'
+	}
+	return p.leader.state()
+}
+
+// state is State of one thread. proc.mu is held.
+func (t *Task) state() byte {
+	switch {
+	case t.stopped:
+		return 'T'
+	case t.parked.Load() == asleep:
+		return 'S'
+	}
+	return 'R'
+}
+
+// State returns the letter of /proc/PID/task/TID/stat.
+func (t *Task) State() byte {
+	t.proc.mu.Lock()
+	defer t.proc.mu.Unlock()
+	return t.state()
+}

@@ -1,0 +1,315 @@
+package task
+
+import (
+	"runtime"
+	"sync"
+
+	"gosv/kernel/abi"
+	"gosv/kernel/mm"
+	"gosv/kernel/signal"
+	"gosv/machine"
+
+	"golang.org/x/sys/unix"
+)
+
+// Bits of Task.flags.
+const (
+	inUser     = 1 << iota // in ring 3, or on the way there
+	workSignal             // look at signals, stops
+	workKill               // end
+	work       = workSignal | workKill
+)
+
+// ask sets a work bit and makes t see it. proc.mu is held, so that t has not freed its context.
+func (t *Task) ask(bits uint32) {
+	if t.flags.Or(bits)&inUser != 0 {
+		t.cpu.Kick(t.Ctx)
+		return
+	}
+	t.Wake()
+}
+
+// loop runs the program until the task ends.
+func (t *Task) loop() {
+	for {
+		if !t.flags.CompareAndSwap(0, inUser) {
+			if !t.work() {
+				return
+			}
+			continue
+		}
+		trap := t.cpu.Enter(t.Ctx, t.space)
+		t.flags.And(^uint32(inUser))
+		if trap == machine.Syscall {
+			t.syscall = true
+			if t.calls++; t.calls%sampling == 0 {
+				t.sampled()
+				continue
+			}
+			t.k.Dispatch(t)
+			continue
+		}
+		t.syscall = false
+		switch trap {
+		case machine.PageFault:
+			t.pageFault()
+		case machine.Exception:
+			t.exception()
+		case machine.Interrupted:
+			t.yield()
+		}
+	}
+}
+
+// yield lets the goroutines run that an interrupt has woken, and other tasks. Sched_yield(2) is the same.
+func (t *Task) yield() {
+	if t.flags.Load()&work != 0 {
+		return // kicked: to be handled first
+	}
+	t.usage.off(t.k.Clock)
+	runtime.Gosched()
+	t.usage.on(t.k.Clock)
+	t.usage.switches[1]++
+}
+
+// Yield is sched_yield(2).
+func (t *Task) Yield() { t.yield() }
+
+// work does what others asked for; false when the task has ended.
+func (t *Task) work() bool {
+	f := t.flags.Load()
+	if f&workKill == 0 && f&workSignal != 0 {
+		t.deliver()
+		f = t.flags.Load()
+	}
+	if f&workKill != 0 {
+		t.end()
+		return false
+	}
+	return true
+}
+
+// pageFault serves a page fault of the program.
+func (t *Task) pageFault() {
+	t.usage.faults[0]++
+	addr, code := t.Ctx.FaultAddr, t.Ctx.Error
+	err := t.mem.Fault(addr, mm.AccessOf(code))
+	if err == nil {
+		return
+	}
+	t.trap = trapInfo{vector: 14, code: code, addr: addr}
+	fault, ok := err.(*mm.FaultError)
+	if !ok { // no memory: Linux's OOM killer
+		t.k.Log("out of memory: killed process " + itoa(t.PID()) + " (" + t.Comm() + ")")
+		t.proc.kill(unix.SIGKILL)
+		return
+	}
+	var info signal.Info
+	info.SetHead(fault.Signal, 0, fault.Code)
+	info.SetAddr(addr)
+	t.Force(&info)
+}
+
+// trapInfo is the last exception, for sigcontext.
+type trapInfo struct{ vector, code, addr uint64 }
+
+// Vectors of exceptions (Intel SDM vol. 3 §6.15).
+const (
+	vectorDE = 0
+	vectorDB = 1
+	vectorBP = 3
+	vectorUD = 6
+	vectorNP = 11
+	vectorSS = 12
+	vectorMF = 16
+	vectorAC = 17
+	vectorXM = 19
+)
+
+// exception turns a processor exception into its signal, as Linux's arch/x86/kernel/traps.c.
+func (t *Task) exception() {
+	c := t.Ctx
+	t.trap.vector, t.trap.code = c.Vector, c.Error
+	sig, code, addr := unix.SIGSEGV, int32(signal.Kernel), uint64(0)
+	switch c.Vector {
+	case vectorDE:
+		sig, code, addr = unix.SIGFPE, fpeIntDiv, c.RIP
+	case vectorDB:
+		sig, code, addr = unix.SIGTRAP, trapTrace, c.RIP
+	case vectorBP:
+		sig = unix.SIGTRAP
+	case vectorUD:
+		sig, code, addr = unix.SIGILL, illIllOpn, c.RIP
+	case vectorNP, vectorSS:
+		sig = unix.SIGBUS
+	case vectorMF, vectorXM:
+		sig, code, addr = unix.SIGFPE, t.floatCode(c.Vector == vectorXM), c.RIP
+		if code == 0 { // spurious
+			return
+		}
+	case vectorAC:
+		sig, code = unix.SIGBUS, busAdrAln
+	}
+	var info signal.Info
+	info.SetHead(sig, 0, code)
+	info.SetAddr(addr)
+	t.Force(&info)
+}
+
+// Values of si_code (include/uapi/asm-generic/siginfo.h).
+const (
+	illIllOpn = 2
+	fpeIntDiv = 1
+	fpeFltDiv = 3
+	fpeFltOvf = 4
+	fpeFltUnd = 5
+	fpeFltRes = 6
+	fpeFltInv = 7
+	busAdrAln = 1
+	trapTrace = 2
+)
+
+// floatCode finds out which unmasked floating-point exception happened: 0 for none.
+func (t *Task) floatCode(sse bool) int32 {
+	b := t.floatImage()
+	var status, masked uint32
+	if sse {
+		mxcsr := le.Uint32(b[24:])
+		status, masked = mxcsr, mxcsr>>7
+	} else {
+		status, masked = uint32(le.Uint16(b[2:])), uint32(le.Uint16(b))
+	}
+	switch e := status &^ masked; {
+	case e&0x01 != 0:
+		return fpeFltInv
+	case e&0x04 != 0:
+		return fpeFltDiv
+	case e&0x08 != 0:
+		return fpeFltOvf
+	case e&0x12 != 0: // denormal operand, underflow
+		return fpeFltUnd
+	case e&0x20 != 0:
+		return fpeFltRes
+	}
+	return 0
+}
+
+// floatImage stores the floating-point state into the task's buffer and returns that.
+func (t *Task) floatImage() []byte {
+	n := t.cpu.FloatSize()
+	b := t.buffer(n)[:n]
+	t.cpu.SaveFloat(t.Ctx, b)
+	return b
+}
+
+// buffer returns n bytes that are free until the next call.
+func (t *Task) buffer(n int) []byte {
+	if cap(t.frame) < n {
+		t.frame = make([]byte, n)
+	}
+	return t.frame[:n]
+}
+
+// A worker is a goroutine that runs tasks one after the other: its stack has
+// grown to what tasks need, which is the larger part of the cost of a new one.
+type worker struct {
+	next *worker
+	work chan *Task
+	wake chan struct{} // Task.wake of the task that it runs
+}
+
+// workers are the idle ones.
+type workers struct {
+	mu   sync.Mutex
+	idle *worker // guarded by mu
+	n    int     // guarded by mu
+}
+
+// maxIdle is how many idle workers are kept.
+const maxIdle = 16
+
+// run starts a task that is ready.
+func (k *Kernel) run(t *Task) {
+	p := &k.pool
+	p.mu.Lock()
+	w := p.idle
+	if w != nil {
+		p.idle = w.next
+		p.n--
+	}
+	p.mu.Unlock()
+	if w == nil {
+		w = &worker{work: make(chan *Task, 1), wake: make(chan struct{}, 1)}
+		go k.serve(w)
+	}
+	t.wake = w.wake
+	w.work <- t
+}
+
+func (k *Kernel) serve(w *worker) {
+	p := &k.pool
+	for {
+		t := <-w.work
+		t.usage.on(k.Clock)
+		for !t.guarded() {
+		}
+		p.mu.Lock()
+		if p.n >= maxIdle {
+			p.mu.Unlock()
+			return
+		}
+		w.next, p.idle = p.idle, w
+		p.n++
+		p.mu.Unlock()
+	}
+}
+
+// guarded runs the loop; a panic of the kernel in it kills the process, not the machine.
+func (t *Task) guarded() (ended bool) {
+	defer func() {
+		if r := recover(); r != nil {
+			ended = t.panicked(r)
+		}
+	}()
+	t.loop()
+	return true
+}
+
+// panicked logs a panic with the stack it came from and has the process killed. It
+// reports true when the task fails again and again and must be abandoned.
+func (t *Task) panicked(r any) bool {
+	b := make([]byte, 8192)
+	b = b[:runtime.Stack(b, false)]
+	t.k.Log("kernel panic in process " + itoa(t.PID()) + " (" + t.Comm() + "), system call " +
+		itoa(int32(t.Ctx.OrigRAX)) + ": " + panicText(r) + "\n" + string(b))
+	t.attr.panics++
+	t.proc.kill(unix.SIGKILL)
+	return t.attr.panics > 3
+}
+
+func panicText(r any) string {
+	switch r := r.(type) {
+	case error:
+		return r.Error()
+	case string:
+		return r
+	}
+	return "?"
+}
+
+// RestartSyscall is restart_syscall(2): it goes on with a call that SetRestart was used for.
+func (t *Task) RestartSyscall() (uint64, error) {
+	f := t.restart
+	t.restart = nil
+	if f == nil {
+		return 0, unix.EINTR
+	}
+	return f(t)
+}
+
+// SetRestart says how an interrupted call goes on, and returns the error that the
+// call is to return: ERESTART_RESTARTBLOCK.
+func (t *Task) SetRestart(f func(*Task) (uint64, error)) error {
+	t.restart = f
+	return abi.ERESTART_RESTARTBLOCK
+}

@@ -1,0 +1,102 @@
+package task
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"gosv/kernel/mm"
+	"gosv/kernel/vfs"
+)
+
+// Memory is an address space with the number of its users: tasks, and
+// whoever looks into another process's memory.
+type Memory struct {
+	*mm.AddressSpace
+	users atomic.Int32
+}
+
+func newMemory(as *mm.AddressSpace) *Memory {
+	m := &Memory{AddressSpace: as}
+	m.users.Store(1)
+	return m
+}
+
+// hold adds a user; false when the last one has gone already.
+func (m *Memory) hold() bool {
+	for {
+		n := m.users.Load()
+		if n == 0 {
+			return false
+		}
+		if m.users.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+}
+
+// Release takes a user away; with the last one the memory is freed.
+func (m *Memory) Release() {
+	if m.users.Add(-1) == 0 {
+		m.AddressSpace.Release()
+	}
+}
+
+// FS is the root directory, the current directory and the umask (CLONE_FS).
+type FS struct {
+	users atomic.Int32
+	mu    sync.Mutex
+	root  vfs.Path // guarded by mu, as is all below
+	cwd   vfs.Path
+	umask uint32
+}
+
+// NewFS returns one with a single user.
+func NewFS(root, cwd vfs.Path, umask uint32) *FS {
+	f := &FS{root: root, cwd: cwd, umask: umask}
+	f.users.Store(1)
+	return f
+}
+
+func (f *FS) context() vfs.Context {
+	f.mu.Lock()
+	c := vfs.Context{Root: f.root, Cwd: f.cwd, Umask: f.umask}
+	f.mu.Unlock()
+	return c
+}
+
+func (f *FS) clone() *FS {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return NewFS(f.root, f.cwd, f.umask)
+}
+
+// Root returns the root directory.
+func (f *FS) Root() vfs.Path { return f.context().Root }
+
+// Cwd returns the current directory.
+func (f *FS) Cwd() vfs.Path { return f.context().Cwd }
+
+// SetCwd is the end of chdir(2).
+func (f *FS) SetCwd(p vfs.Path) {
+	f.mu.Lock()
+	f.cwd = p
+	f.mu.Unlock()
+}
+
+// SetRoot is the end of chroot(2).
+func (f *FS) SetRoot(p vfs.Path) {
+	f.mu.Lock()
+	f.root = p
+	f.mu.Unlock()
+}
+
+// Umask returns the umask.
+func (f *FS) Umask() uint32 { return f.context().Umask }
+
+// SetUmask is umask(2): it returns the one before.
+func (f *FS) SetUmask(mask uint32) (old uint32) {
+	f.mu.Lock()
+	old, f.umask = f.umask, mask&0o777
+	f.mu.Unlock()
+	return old
+}

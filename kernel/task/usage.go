@@ -1,0 +1,262 @@
+package task
+
+import (
+	"sync/atomic"
+
+	"gosv/kernel/abi"
+	"gosv/kernel/clock"
+
+	"golang.org/x/sys/unix"
+)
+
+// usage is what a thread has used. The task itself writes; others read the atomic ones, and the rest
+// only when it has ended or as a rough number.
+//
+// Time counts while the goroutine is not parked: from the end of one wait to
+// the begin of the next, without the times in which it let others run. How much of it went by
+// in the kernel is estimated: every sampling-th system call is measured and
+// counted for all of them.
+type usage struct {
+	total    atomic.Int64 // ns until the last begin of a wait
+	since    atomic.Int64 // monotonic ns when it began to run, 0 while it waits
+	system   atomic.Int64 // ns in the kernel, estimated
+	faults   [2]int64     // minor, major
+	switches [2]int64     // voluntary, involuntary
+	signals  int64
+}
+
+// sampling is how many system calls one measured call stands for.
+const sampling = 64
+
+func (u *usage) on(c *clock.Clock) { u.since.Store(max(c.Now(), 1)) }
+
+func (u *usage) off(c *clock.Clock) {
+	if s := u.since.Load(); s != 0 {
+		u.since.Store(0)
+		u.total.Add(c.Now() - s)
+		u.switches[0]++
+	}
+}
+
+// cpuTime returns the ns used until now.
+func (u *usage) cpuTime(now int64) int64 {
+	n := u.total.Load()
+	if s := u.since.Load(); s != 0 && now > s {
+		n += now - s
+	}
+	return n
+}
+
+// sampled serves a system call and counts its time for all since the last sample.
+func (t *Task) sampled() {
+	c := t.k.Clock
+	before := t.usage.cpuTime(c.Now())
+	t.k.Dispatch(t)
+	t.usage.system.Add((t.usage.cpuTime(c.Now()) - before) * sampling)
+}
+
+// usageSum is the usage of several threads or processes.
+type usageSum struct {
+	total, system     int64 // ns
+	minflt, majflt    int64
+	nvcsw, nivcsw     int64
+	nsignals          int64
+	maxRSS            uint64 // pages
+	utime, stime      int64  // total, split; set by split
+	lastUser, lastSys int64  // what split returned last: the times never go back
+}
+
+func (s *usageSum) addTask(t *Task) {
+	u := &t.usage
+	s.total += u.cpuTime(t.k.Clock.Now())
+	s.system += u.system.Load()
+	s.minflt += u.faults[0]
+	s.majflt += u.faults[1]
+	s.nvcsw += u.switches[0]
+	s.nivcsw += u.switches[1]
+	s.nsignals += u.signals
+}
+
+func (s *usageSum) add(o *usageSum) {
+	s.total += o.total
+	s.system += o.system
+	s.minflt += o.minflt
+	s.majflt += o.majflt
+	s.nvcsw += o.nvcsw
+	s.nivcsw += o.nivcsw
+	s.nsignals += o.nsignals
+	s.maxRSS = max(s.maxRSS, o.maxRSS)
+}
+
+// split divides the total into user and system time.
+func (s *usageSum) split() {
+	s.stime = min(max(s.system, 0), s.total)
+	s.utime = s.total - s.stime
+}
+
+// sum returns what p itself has used so far, ended threads included.
+func (p *Process) sum() usageSum {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.sumLocked()
+}
+
+func (p *Process) sumLocked() usageSum {
+	s := p.dead
+	for _, t := range p.threads {
+		s.addTask(t)
+		if t.mem != nil {
+			s.maxRSS = max(s.maxRSS, t.mem.Stats().MaxRSS)
+		}
+	}
+	s.split()
+	p.steady(&s)
+	return s
+}
+
+// steady keeps the times from going back, as Linux's cputime_adjust. p.mu is held.
+func (p *Process) steady(s *usageSum) {
+	last := &p.dead
+	s.stime = max(s.stime, last.lastSys)
+	s.utime = max(s.total-s.stime, last.lastUser)
+	last.lastSys, last.lastUser = s.stime, s.utime
+}
+
+func (s *usageSum) rusage() unix.Rusage {
+	return unix.Rusage{
+		Utime: abi.NsecToTimeval(s.utime), Stime: abi.NsecToTimeval(s.stime),
+		Maxrss: int64(s.maxRSS * 4), Minflt: s.minflt, Majflt: s.majflt,
+		Nvcsw: s.nvcsw, Nivcsw: s.nivcsw,
+	}
+}
+
+func (p *Process) kidsSum() usageSum {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := p.kids
+	s.split()
+	return s
+}
+
+func (p *Process) usageOf(who int) unix.Rusage {
+	if who == unix.RUSAGE_CHILDREN {
+		s := p.kidsSum()
+		return s.rusage()
+	}
+	s := p.sum()
+	return s.rusage()
+}
+
+// Rusage is getrusage(2): EINVAL.
+func (t *Task) Rusage(who int) (unix.Rusage, error) {
+	switch who {
+	case unix.RUSAGE_SELF, unix.RUSAGE_CHILDREN:
+		return t.proc.usageOf(who), nil
+	case unix.RUSAGE_THREAD:
+		var s usageSum
+		s.addTask(t)
+		s.maxRSS = t.mem.Stats().MaxRSS
+		s.split()
+		return s.rusage(), nil
+	}
+	return unix.Rusage{}, unix.EINVAL
+}
+
+// Times is times(2): in clock ticks, with the ticks since power-on.
+func (t *Task) Times() (unix.Tms, int64) {
+	u, c := t.proc.sum(), t.proc.kidsSum()
+	return unix.Tms{Utime: u.utime / tick, Stime: u.stime / tick, Cutime: c.utime / tick, Cstime: c.stime / tick},
+		t.k.Clock.Now() / tick
+}
+
+// Usage returns user and system time of the process and of its waited-for children, in ns, for /proc/PID/stat.
+func (p *Process) Usage() (utime, stime, cutime, cstime int64) {
+	u, c := p.sum(), p.kidsSum()
+	return u.utime, u.stime, c.utime, c.stime
+}
+
+// Faults returns the minor and major page faults of the process.
+func (p *Process) Faults() (minor, major int64) {
+	s := p.sum()
+	return s.minflt, s.majflt
+}
+
+// cpuTime is the CPU time that p has used, in ns.
+func (p *Process) cpuTime() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.cpuTimeLocked()
+}
+
+func (p *Process) cpuTimeLocked() int64 {
+	now, n := p.k.Clock.Now(), p.dead.total
+	for _, t := range p.threads {
+		n += t.usage.cpuTime(now)
+	}
+	return n
+}
+
+// Parts of a clock ID that names the CPU clock of a process or thread (clock_getcpuclockid(3)):
+// the complement of its ID from bit 3 on, bit 2 for a thread, the kind of clock below.
+const (
+	clockPerThread = 4
+	clockKind      = 3
+	clockProf      = 0
+	clockVirt      = 1
+	clockSched     = 2
+)
+
+// cpuClock finds whose CPU time a clock tells: of the process p, or of the thread if that is not nil. EINVAL.
+func (t *Task) cpuClock(id int32) (p *Process, thread *Task, err error) {
+	switch id {
+	case unix.CLOCK_PROCESS_CPUTIME_ID:
+		return t.proc, nil, nil
+	case unix.CLOCK_THREAD_CPUTIME_ID:
+		return t.proc, t, nil
+	}
+	if id >= 0 || id&clockKind > clockSched {
+		return nil, nil, unix.EINVAL
+	}
+	n := ^(id >> 3)
+	if id&clockPerThread != 0 {
+		o := t
+		if n != 0 {
+			o = t.k.Task(n)
+		}
+		if o == nil || o.proc != t.proc {
+			return nil, nil, unix.EINVAL
+		}
+		return o.proc, o, nil
+	}
+	if n == 0 {
+		return t.proc, nil, nil
+	}
+	if p = t.k.Process(n); p == nil {
+		return nil, nil, unix.EINVAL
+	}
+	return p, nil, nil
+}
+
+// ClockRead is clock_gettime(2) for any clock, in ns: EINVAL.
+func (t *Task) ClockRead(id int32) (int64, error) {
+	if id >= 0 && id != unix.CLOCK_PROCESS_CPUTIME_ID && id != unix.CLOCK_THREAD_CPUTIME_ID {
+		return t.k.Clock.Read(id)
+	}
+	p, thread, err := t.cpuClock(id)
+	switch {
+	case err != nil:
+		return 0, err
+	case thread != nil:
+		return thread.usage.cpuTime(t.k.Clock.Now()), nil
+	}
+	return p.cpuTime(), nil
+}
+
+// ClockResolution is clock_getres(2) for any clock, in ns: EINVAL.
+func (t *Task) ClockResolution(id int32) (int64, error) {
+	if id >= 0 && id != unix.CLOCK_PROCESS_CPUTIME_ID && id != unix.CLOCK_THREAD_CPUTIME_ID {
+		return clock.Resolution(id)
+	}
+	_, _, err := t.cpuClock(id)
+	return 1, err
+}
