@@ -52,3 +52,13 @@ func put32(b []byte, off int, v uint32) { le.PutUint32(b[off:], v) }
 func put64(b []byte, off int, v uint64) { le.PutUint64(b[off:], v) }
 func get32(b []byte, off int) uint32    { return le.Uint32(b[off:]) }
 func get64(b []byte, off int) uint64    { return le.Uint64(b[off:]) }
+
+// Requests of ioctl(2) for every file (asm-generic/ioctls.h).
+const (
+	FIONREAD = 0x541b
+	FIONBIO  = 0x5421
+	FIONCLEX = 0x5450
+	FIOCLEX  = 0x5451
+	FIOASYNC = 0x5452
+	FIOQSIZE = 0x5460
+)
