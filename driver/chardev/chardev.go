@@ -1,9 +1,13 @@
 // Package chardev makes open files of the byte streams that drivers offer: the
 // program's standard input, output and error. They are no terminals: isatty(3)
 // is false, as in a container without one.
+//
+// Pipe makes a file that looks like the end of a pipe(7) to the program, which is what a container's
+// standard streams are; Open serves a character device.
 package chardev
 
 import (
+	"gosv/kernel/cred"
 	"gosv/kernel/uio"
 	"gosv/kernel/vfs"
 	"gosv/kernel/wait"
@@ -26,6 +30,21 @@ func Open(s Stream) vfs.OpenDevice {
 		f.SetStream()
 		return Ops(s), nil
 	}
+}
+
+// Pipe returns an open file that is s, with an inode of its own of type S_IFIFO; it can be opened
+// again through /proc/self/fd. now is the inode's time in nanoseconds since 1970, flags as in open(2).
+func Pipe(s Stream, now int64, c *cred.Cred, flags int) *vfs.File {
+	d := vfs.NewNameless("pipe", unix.S_IFIFO|0o600, now, c, reopener{s})
+	return vfs.OpenNameless(d, Ops(s), c, flags)
+}
+
+// reopener serves open(2) of /proc/self/fd/1 and the like.
+type reopener struct{ s Stream }
+
+func (r reopener) Reopen(f *vfs.File) (vfs.FileOps, error) {
+	f.SetStream()
+	return Ops(r.s), nil
 }
 
 // Ops returns the operations of an open file that is s. Its File must be a stream.
