@@ -218,7 +218,7 @@ func (p *Process) fork(t *Task, a *CloneArgs) *Process {
 	n.handlers.Store(h)
 	n.exitSignal = a.ExitSignal
 	p.mu.Lock()
-	n.limits, n.args, n.dumpable, n.oomScore = p.limits, p.args, p.dumpable, p.oomScore
+	n.limits, n.layout, n.dumpable = p.limits, p.layout, p.dumpable
 	if n.exe = p.exe; n.exe != nil {
 		n.exe.IncRef()
 	}

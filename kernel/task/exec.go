@@ -34,14 +34,14 @@ type Image struct {
 	// (set-user-ID, AT_SECURE).
 	Cred   *cred.Cred
 	Secure bool
-	// Where arguments and environment lie on the new stack, user addresses for /proc/PID/cmdline.
-	ArgStart, ArgEnd, EnvStart, EnvEnd uint64
+	Layout
 }
 
-// procArgs is what a process was started with.
-type procArgs struct {
-	argv, envp                         []string
-	argStart, argEnd, envStart, envEnd uint64
+// Layout is where things lie in a program's memory, for /proc/PID/stat, cmdline, environ and auxv: user addresses.
+type Layout struct {
+	StartCode, EndCode, StartStack     uint64
+	ArgStart, ArgEnd, EnvStart, EnvEnd uint64
+	Auxv                               []byte
 }
 
 // Exec is the end of execve(2): it replaces the program of t's process. After success t.Ctx is that of the
@@ -115,11 +115,7 @@ func (t *Task) becomeLeader() {
 // install makes t run img: everything that execve(2) changes.
 func (t *Task) install(img *Image, args *ExecArgs) {
 	p := t.proc
-	if t.Files.Shared() {
-		shared := t.Files
-		t.setFiles(shared.Fork())
-		shared.DecRef()
-	}
+	t.UnshareFiles()
 	t.Files.CloseOnExec()
 
 	p.mu.Lock()
@@ -127,7 +123,7 @@ func (t *Task) install(img *Image, args *ExecArgs) {
 	t.space = img.Mem.Space()
 	oldExe := p.exe
 	p.exe = img.Exe
-	p.args = procArgs{args.Argv, args.Envp, img.ArgStart, img.ArgEnd, img.EnvStart, img.EnvEnd}
+	p.layout = img.Layout
 	p.dumpable = !img.Secure
 	p.handlers.Store(p.Handlers().Exec())
 	p.deletePosix()
@@ -160,19 +156,26 @@ func (t *Task) setFiles(f *vfs.FDTable) {
 	t.proc.mu.Unlock()
 }
 
-// Unshare is unshare(2) for CLONE_FILES and CLONE_FS.
-func (t *Task) Unshare(files, fs bool) {
-	if old := t.Files; files && old.Shared() {
+// UnshareFiles is unshare(2) with CLONE_FILES, UnshareFS with CLONE_FS.
+func (t *Task) UnshareFiles() error {
+	if old := t.Files; old.Shared() {
 		t.setFiles(old.Fork())
 		old.DecRef()
 	}
-	if old := t.FS; fs && old.users.Load() > 1 {
-		n := old.clone()
-		t.proc.mu.Lock()
-		t.FS = n
-		t.proc.mu.Unlock()
-		old.users.Add(-1)
+	return nil
+}
+
+// UnshareFS gives t a root, current directory and umask of its own.
+func (t *Task) UnshareFS() {
+	old := t.FS
+	if old.users.Load() == 1 {
+		return
 	}
+	n := old.clone()
+	t.proc.mu.Lock()
+	t.FS = n
+	t.proc.mu.Unlock()
+	old.users.Add(-1)
 }
 
 // leaveMemory ends t's use of its address space: robust futexes, the thread ID word, the vfork

@@ -4,7 +4,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"gosv/kernel/clock"
 	"gosv/kernel/signal"
 	"gosv/kernel/vfs"
 	"gosv/kernel/wait"
@@ -50,16 +49,14 @@ type Process struct {
 	tame     bool           // signals without a handler are ignored: process 1; guarded by mu
 	queued   int            // entries on the queues of all its threads; guarded by mu
 
-	limits     limits       // guarded by mu
-	timers     timers       // guarded by mu
-	exe        *vfs.File    // guarded by mu
-	args       procArgs     // guarded by mu
-	dumpable   bool         // guarded by mu
-	dead       usageSum     // of threads that ended; guarded by mu
-	kids       usageSum     // of children that were waited for; guarded by mu
-	started    int64        // monotonic ns
-	oomScore   int32        // guarded by mu
-	cpuChecker *clock.Timer // see cputimer.go
+	limits   limits    // guarded by mu
+	timers   timers    // guarded by mu
+	exe      *vfs.File // guarded by mu
+	layout   Layout    // guarded by mu
+	dumpable bool      // guarded by mu
+	dead     usageSum  // of threads that ended; guarded by mu
+	kids     usageSum  // of children that were waited for; guarded by mu
+	started  int64     // monotonic ns
 }
 
 func newProcess(k *Kernel) *Process {
@@ -145,11 +142,28 @@ func (p *Process) Exe() *vfs.File {
 	return p.exe
 }
 
-// Args returns argv and envp as execve(2) got them, and the user addresses where they lie.
-func (p *Process) Args() (argv, envp []string) {
+// Layout returns where the program's parts lie.
+func (p *Process) Layout() Layout {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.args.argv, p.args.envp
+	return p.layout
+}
+
+// MayAccess is ptrace_may_access of ptrace(2) in the mode that attaching, reading and writing another's
+// memory need: EPERM.
+func (t *Task) MayAccess(p *Process) error {
+	if p == t.proc {
+		return nil
+	}
+	c, d := t.Cred(), p.Cred()
+	if c.Capable(unix.CAP_SYS_PTRACE) {
+		return nil
+	}
+	same := c.UID == d.EUID && c.UID == d.SUID && c.UID == d.UID && c.GID == d.EGID && c.GID == d.SGID && c.GID == d.GID
+	if !same || !p.Dumpable() || d.Permitted&^c.Permitted != 0 {
+		return unix.EPERM
+	}
+	return nil
 }
 
 // SetSubreaper is PR_SET_CHILD_SUBREAPER; for process 1 it ends the kernel's own reaping of orphans.
