@@ -28,6 +28,9 @@ const (
 	// flushTime is how long a machine may do nothing after it told the exit
 	// status and before it powers off.
 	flushTime = 5 * time.Second
+	// drainTime is how long a reader of the output may take after the machine
+	// was stopped.
+	drainTime = time.Second
 )
 
 // Session connects one machine with the process that started it.
@@ -188,31 +191,27 @@ func (r *run) settle(ctx context.Context) (forced bool) {
 }
 
 // drain waits until what the machine put out is written: as long as it takes,
-// or just for a moment when the machine was stopped by force.
+// or drainTime when the machine was stopped by force.
 func (r *run) drain(ctx context.Context, forced bool) {
-	var limit <-chan time.Time
-	if forced {
-		limit = time.After(time.Second)
-	}
 	written := make(chan struct{})
 	go func() {
 		r.outputs.wait()
 		r.messages.wait()
 		close(written)
 	}()
-	for {
+	for !forced {
 		select {
 		case <-written:
 			return
-		case <-limit:
-			return
 		case <-ctx.Done():
-			return
+			forced = true
 		case sig := <-r.Signals:
-			if isStop(sig) {
-				return
-			}
+			forced = isStop(sig)
 		}
+	}
+	select {
+	case <-written:
+	case <-time.After(drainTime):
 	}
 }
 
