@@ -50,7 +50,7 @@ func anonMount() *Mount {
 	anon.once.Do(func() {
 		fs := NewFS("anon_inodefs", anonOps{}, func() int64 { return 0 })
 		fs.SetRoot(fs.NewInode(anonInode{}, &NewNode{Mode: unix.S_IFDIR | 0o500}, nil))
-		anon.mount = NewNamespace(fs).root
+		anon.mount = NewNamespace(fs, nil).root
 	})
 	return anon.mount
 }

@@ -142,6 +142,7 @@ type File struct {
 	mu    sync.Mutex // a read or write at the position
 	pos   int64      // guarded by mu
 	owner atomic.Pointer[Owner]
+	watch atomic.Pointer[watchers]
 	locks atomic.Bool // may hold flock or OFD locks
 }
 
@@ -195,6 +196,9 @@ func (f *File) DecRef() {
 }
 
 func (f *File) release() {
+	if w := f.watch.Load(); w != nil {
+		w.closed(f)
+	}
 	if f.locks.Load() {
 		f.inode.unlockFile(f)
 	}
@@ -211,6 +215,9 @@ func (f *File) release() {
 
 // Path returns where the file was opened.
 func (f *File) Path() Path { return f.path }
+
+// Namespace returns the tree that the file was opened in; that of a file without a name has no pool.
+func (f *File) Namespace() *Namespace { return f.path.Mount.ns }
 
 // Inode returns the file itself.
 func (f *File) Inode() *Inode { return f.inode }

@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+
+	"gosv/kernel/mem"
 )
 
 // A Mount is a directory of an FS (usually its root) placed in a Namespace.
@@ -39,6 +41,9 @@ type Namespace struct {
 	// OpenFIFO returns the operations of a newly opened FIFO (fifo(7)). Set once, before use.
 	OpenFIFO func(f *File) (FileOps, error)
 
+	// Pool is where things that are in no file system (pipes) get their pages.
+	Pool *mem.Pool
+
 	mu      sync.RWMutex
 	mounts  map[Path]*Mount // topmost mount at each place
 	all     []*Mount        // in the order of mounting
@@ -49,9 +54,9 @@ type Namespace struct {
 }
 
 // NewNamespace returns a tree with one mount, fs at its root.
-func NewNamespace(fs *FS) *Namespace {
+func NewNamespace(fs *FS, pool *mem.Pool) *Namespace {
 	ns := &Namespace{
-		mounts: make(map[Path]*Mount), types: make(map[string]NewFSFunc), devices: make(map[deviceKey]OpenDevice),
+		Pool: pool, mounts: make(map[Path]*Mount), types: make(map[string]NewFSFunc), devices: make(map[deviceKey]OpenDevice),
 	}
 	ns.root = ns.newMount(fs, fs.root, "rootfs", unix.MS_RELATIME)
 	ns.all = append(ns.all, ns.root)
@@ -60,6 +65,9 @@ func NewNamespace(fs *FS) *Namespace {
 
 // Root returns the root directory of the tree, below whatever is mounted over it.
 func (ns *Namespace) Root() Path { return Path{ns.root, ns.root.Root} }
+
+// Now returns the wall clock in ns.
+func (ns *Namespace) Now() int64 { return ns.root.FS.now() }
 
 // AddType makes a type of file system known to mount(2).
 func (ns *Namespace) AddType(name string, make NewFSFunc) {

@@ -75,7 +75,7 @@ func (t *Tree) init() {
 	t.Now.Store(1_700_000_000_000_000_000)
 	t.Pool = mem.NewPool(t.Machine)
 	t.FS = t.NewFS()
-	t.NS = vfs.NewNamespace(t.FS)
+	t.NS = vfs.NewNamespace(t.FS, t.Pool)
 	root := t.NS.Root()
 	t.Ctx = &vfs.Context{Root: root, Cwd: root, Cred: cred.Root(), Umask: 0o022}
 }

@@ -1,0 +1,351 @@
+// Package epoll makes epoll instances (epoll(7)).
+//
+// An instance is a set of interests in open files. Each interest has an entry on its
+// file's wait queue; when that is told, the interest goes onto the ready list, and
+// Collect looks at the files on that list only. An interest ends with its open file,
+// on which it holds no reference (vfs.Watcher).
+//
+// Lock order: nesting (package variable) → instance.mu of the outer instance → of
+// the inner ones → locks of files and their wait queues → instance.list.mu →
+// the next outer instance's wait queue. Nested instances form no loop, which Ctl sees to,
+// so neither do the locks.
+package epoll
+
+import (
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"gosv/kernel/abi"
+	"gosv/kernel/cred"
+	"gosv/kernel/vfs"
+	"gosv/kernel/wait"
+)
+
+const (
+	always  = unix.EPOLLERR | unix.EPOLLHUP
+	private = unix.EPOLLET | unix.EPOLLONESHOT | unix.EPOLLWAKEUP | unix.EPOLLEXCLUSIVE
+	// exclusiveOK are the events that may stand with EPOLLEXCLUSIVE.
+	exclusiveOK = unix.EPOLLIN | unix.EPOLLOUT | always | unix.EPOLLWAKEUP | unix.EPOLLET | unix.EPOLLEXCLUSIVE
+	maxNests    = 4
+)
+
+// nesting serialises the making of nested instances.
+var nesting sync.Mutex
+
+// key is what an interest is known by: the open file and the descriptor it was added under.
+type key struct {
+	file *vfs.File
+	fd   int
+}
+
+// interest is one entry of an instance.
+type interest struct {
+	key
+	of    *instance
+	entry wait.Entry
+	// events and data are guarded by of.mu; events is 0 once a one-shot interest fired.
+	events wait.Mask
+	data   uint64
+	gone   bool // guarded by of.mu
+	queued bool // on the ready list; guarded by of.list.mu
+}
+
+// instance is an open epoll file.
+type instance struct {
+	vfs.FileDefaults
+	queue wait.Queue // of those who wait for the instance
+
+	mu        sync.Mutex
+	interests map[key]*interest // guarded by mu
+	old       []*interest       // room for the next ready list; guarded by mu
+
+	list struct {
+		mu    sync.Mutex
+		ready []*interest // guarded by mu
+	}
+}
+
+// New is epoll_create1(2) without the descriptor.
+func New(_ *vfs.Namespace, c *cred.Cred) *vfs.File {
+	return vfs.NewAnon("eventpoll", &instance{interests: make(map[key]*interest)}, c, unix.O_RDWR)
+}
+
+func of(f *vfs.File) (*instance, error) {
+	if e, ok := f.Ops().(*instance); ok {
+		return e, nil
+	}
+	return nil, unix.EINVAL
+}
+
+// Ready implements wait.Waiter.
+func (i *interest) Ready(*wait.Entry, wait.Mask) {
+	if i.of.enqueue(i) {
+		i.of.queue.Notify(unix.EPOLLIN | unix.EPOLLRDNORM)
+	}
+}
+
+// enqueue puts i onto the ready list; false when it is there.
+func (e *instance) enqueue(i *interest) bool {
+	e.list.mu.Lock()
+	defer e.list.mu.Unlock()
+	if i.queued {
+		return false
+	}
+	i.queued = true
+	e.list.ready = append(e.list.ready, i)
+	return true
+}
+
+// dequeued says that i was taken off the list, so that it may be put there again.
+func (e *instance) dequeued(i *interest) {
+	e.list.mu.Lock()
+	i.queued = false
+	e.list.mu.Unlock()
+}
+
+// Ctl is epoll_ctl(2) for the file f, whose descriptor is fd: EINVAL, EEXIST, ENOENT, EPERM when f is always ready, ELOOP.
+func Ctl(ep *vfs.File, op int, fd int, f *vfs.File, ev abi.EpollEvent) error {
+	e, err := of(ep)
+	if err != nil {
+		return err
+	}
+	if t := f.Inode().Type(); t == unix.S_IFREG || t == unix.S_IFDIR {
+		return unix.EPERM
+	}
+	if f == ep {
+		return unix.EINVAL
+	}
+	inner, _ := f.Ops().(*instance)
+	if ev.Events&unix.EPOLLEXCLUSIVE != 0 && op != unix.EPOLL_CTL_DEL &&
+		(op == unix.EPOLL_CTL_MOD || inner != nil || ev.Events&^exclusiveOK != 0) {
+		return unix.EINVAL
+	}
+	if op == unix.EPOLL_CTL_ADD && inner != nil {
+		nesting.Lock()
+		defer nesting.Unlock()
+		if inner.depth(e, 0) > maxNests {
+			return unix.ELOOP
+		}
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	i := e.interests[key{f, fd}]
+	switch {
+	case op == unix.EPOLL_CTL_ADD && i != nil:
+		return unix.EEXIST
+	case op == unix.EPOLL_CTL_ADD:
+		return e.add(fd, f, ev)
+	case op != unix.EPOLL_CTL_DEL && op != unix.EPOLL_CTL_MOD:
+		return unix.EINVAL
+	case i == nil:
+		return unix.ENOENT
+	case op == unix.EPOLL_CTL_DEL:
+		e.remove(i)
+		f.RemoveWatcher(e)
+		return nil
+	case i.entry.Exclusive:
+		return unix.EINVAL
+	}
+	e.change(i, ev)
+	return nil
+}
+
+// depth returns how deep instances lie in e, and something large when outer is among them.
+// nesting is held.
+func (e *instance) depth(outer *instance, level int) int {
+	if e == outer || level > maxNests {
+		return maxNests + 1
+	}
+	deepest := 0
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for k := range e.interests {
+		if inner, ok := k.file.Ops().(*instance); ok {
+			deepest = max(deepest, 1+inner.depth(outer, level+1))
+		}
+	}
+	return deepest
+}
+
+// set takes over what the program asks for.
+func (i *interest) set(ev abi.EpollEvent) {
+	i.events = wait.Mask(ev.Events)
+	i.data = ev.Data
+}
+
+// mask is what the interest is told of.
+func (i *interest) mask() wait.Mask { return i.events&^private | always }
+
+// add makes an interest; e.mu is held.
+func (e *instance) add(fd int, f *vfs.File, ev abi.EpollEvent) error {
+	i := &interest{key: key{f, fd}, of: e}
+	i.set(ev)
+	i.entry = wait.Entry{Waiter: i, Events: i.mask(), Exclusive: ev.Events&unix.EPOLLEXCLUSIVE != 0}
+	e.interests[i.key] = i
+	f.AddWatcher(e)
+	f.Register(&i.entry)
+	e.look(i)
+	return nil
+}
+
+// change gives an interest other events; e.mu is held.
+func (e *instance) change(i *interest, ev abi.EpollEvent) {
+	i.file.Unregister(&i.entry)
+	i.set(ev)
+	i.entry.Events = i.mask()
+	i.file.Register(&i.entry)
+	e.look(i)
+}
+
+// look puts an interest onto the ready list if its file is ready now.
+func (e *instance) look(i *interest) {
+	if i.file.Readiness(i.mask()) != 0 && e.enqueue(i) {
+		e.queue.Notify(unix.EPOLLIN | unix.EPOLLRDNORM)
+	}
+}
+
+// remove ends an interest; e.mu is held.
+func (e *instance) remove(i *interest) {
+	i.gone = true
+	delete(e.interests, i.key)
+	i.file.Unregister(&i.entry)
+}
+
+// FileClosed implements vfs.Watcher.
+func (e *instance) FileClosed(f *vfs.File) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for k, i := range e.interests {
+		if k.file == f {
+			e.remove(i)
+		}
+	}
+}
+
+// Release implements vfs.FileOps.
+func (e *instance) Release(*vfs.File) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, i := range e.interests {
+		e.remove(i)
+		i.file.RemoveWatcher(e)
+	}
+}
+
+// revents returns the events of an interest that are true now; e.mu is held.
+func (i *interest) revents() wait.Mask {
+	if i.gone || i.events&^private == 0 {
+		return 0
+	}
+	return i.file.Readiness(i.mask()) & i.mask()
+}
+
+// Collect calls emit for up to most events that are true now, until it returns false: the part
+// of epoll_wait(2) that does not wait. It returns the number of events taken; EINVAL, EAGAIN when there is none,
+// EFAULT when emit refused the first.
+//
+// Whoever waits for more registers with the file for EPOLLIN, exclusively.
+func Collect(ep *vfs.File, most int, emit func(abi.EpollEvent) bool) (n int, err error) {
+	e, err := of(ep)
+	if err != nil {
+		return 0, err
+	}
+	if most <= 0 {
+		return 0, unix.EINVAL
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	list := e.takeReady()
+	err = unix.EAGAIN
+	done := 0
+	for done < len(list) && n < most {
+		i := list[done]
+		e.dequeued(i) // first, so that what happens after the look is not lost
+		done++
+		ev := i.revents()
+		if ev == 0 {
+			continue
+		}
+		if !emit(abi.EpollEvent{Events: uint32(ev), Data: i.data}) {
+			e.enqueue(i)
+			err = unix.EFAULT
+			break
+		}
+		n++
+		switch {
+		case i.events&unix.EPOLLONESHOT != 0:
+			i.events &= private
+		case i.events&unix.EPOLLET == 0:
+			e.enqueue(i)
+		}
+	}
+	e.putBack(list, done)
+	if n > 0 {
+		err = nil
+	}
+	return n, err
+}
+
+// takeReady empties the ready list; e.mu is held.
+func (e *instance) takeReady() []*interest {
+	e.list.mu.Lock()
+	defer e.list.mu.Unlock()
+	list := e.list.ready
+	e.list.ready = e.old[:0]
+	return list
+}
+
+// putBack puts what was not looked at before what came since; e.mu is held.
+func (e *instance) putBack(list []*interest, done int) {
+	e.list.mu.Lock()
+	if done < len(list) {
+		rest := append([]*interest(nil), list[done:]...)
+		e.list.ready = append(rest, e.list.ready...)
+	}
+	more := len(e.list.ready) > 0
+	e.list.mu.Unlock()
+	clear(list)
+	e.old = list
+	if more {
+		e.queue.Notify(unix.EPOLLIN | unix.EPOLLRDNORM)
+	}
+}
+
+// Poll implements vfs.FileOps: an instance is readable when an event waits.
+func (e *instance) Poll(_ *vfs.File, mask wait.Mask) wait.Mask {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	list := e.takeReady()
+	first := 0
+	for ; first < len(list); first++ {
+		i := list[first]
+		if i.revents() != 0 {
+			break
+		}
+		// Not ready after all: it leaves the list, unless told again meanwhile.
+		e.dequeued(i)
+		e.look(i)
+	}
+	found := first < len(list)
+	e.restore(list, first)
+	if !found {
+		return 0
+	}
+	return mask & (unix.EPOLLIN | unix.EPOLLRDNORM)
+}
+
+// restore is putBack without telling anybody.
+func (e *instance) restore(list []*interest, done int) {
+	e.list.mu.Lock()
+	defer e.list.mu.Unlock()
+	if done < len(list) {
+		e.list.ready = append(append([]*interest(nil), list[done:]...), e.list.ready...)
+	}
+}
+
+// Register implements vfs.FileOps.
+func (e *instance) Register(_ *vfs.File, w *wait.Entry) { e.queue.Add(w) }
+
+// Unregister implements vfs.FileOps.
+func (e *instance) Unregister(_ *vfs.File, w *wait.Entry) { e.queue.Remove(w) }

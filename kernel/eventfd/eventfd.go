@@ -1,0 +1,121 @@
+// Package eventfd makes the counters of eventfd(2).
+package eventfd
+
+import (
+	"encoding/binary"
+	"math"
+	"strconv"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"gosv/kernel/cred"
+	"gosv/kernel/uio"
+	"gosv/kernel/vfs"
+	"gosv/kernel/wait"
+)
+
+// most is the largest value that a write may reach.
+const most = math.MaxUint64 - 1
+
+type counter struct {
+	vfs.FileDefaults
+	semaphore bool
+	queue     wait.Queue
+
+	mu sync.Mutex
+	n  uint64 // guarded by mu
+}
+
+// New is eventfd2(2) without the descriptor. flags: EFD_SEMAPHORE, EFD_NONBLOCK; EFD_CLOEXEC is for the
+// descriptor. The caller has checked them.
+func New(_ *vfs.Namespace, c *cred.Cred, n uint64, flags int) *vfs.File {
+	e := &counter{semaphore: flags&unix.EFD_SEMAPHORE != 0, n: n}
+	return vfs.NewAnon("eventfd", e, c, unix.O_RDWR|flags&unix.O_NONBLOCK)
+}
+
+// Read implements vfs.FileOps: EINVAL for less than 8 bytes.
+func (e *counter) Read(_ *vfs.File, dst uio.Sink, _ int64) (int64, error) {
+	if dst.Left() < 8 {
+		return 0, unix.EINVAL
+	}
+	e.mu.Lock()
+	n := e.n
+	if n == 0 {
+		e.mu.Unlock()
+		return 0, unix.EAGAIN
+	}
+	if e.semaphore {
+		n = 1
+	}
+	e.n -= n
+	e.mu.Unlock()
+	e.queue.Notify(unix.EPOLLOUT)
+	var b [8]byte
+	binary.LittleEndian.PutUint64(b[:], n)
+	if m, err := dst.Put(b[:]); err != nil || m < len(b) {
+		return 0, unix.EFAULT
+	}
+	return 8, nil
+}
+
+// Write implements vfs.FileOps: EINVAL for less than 8 bytes and for all ones.
+func (e *counter) Write(_ *vfs.File, src uio.Source, _ int64) (int64, error) {
+	if src.Left() < 8 {
+		return 0, unix.EINVAL
+	}
+	if err := e.room(src); err != nil {
+		return 0, err
+	}
+	e.queue.Notify(unix.EPOLLIN)
+	return 8, nil
+}
+
+// room adds what src holds. It takes from src only what can be added, so that
+// a caller that waits can try again with the same source.
+func (e *counter) room(src uio.Source) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.n == most { // nothing but 0 could be added
+		return unix.EAGAIN
+	}
+	var b [8]byte
+	if m, err := src.Take(b[:]); err != nil || m < len(b) {
+		return unix.EFAULT
+	}
+	v := binary.LittleEndian.Uint64(b[:])
+	switch {
+	case v == math.MaxUint64:
+		return unix.EINVAL
+	case v > most-e.n:
+		return unix.EAGAIN
+	}
+	e.n += v
+	return nil
+}
+
+// Poll implements vfs.FileOps.
+func (e *counter) Poll(_ *vfs.File, mask wait.Mask) (ready wait.Mask) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.n > 0 {
+		ready |= unix.EPOLLIN
+	}
+	if e.n < most {
+		ready |= unix.EPOLLOUT
+	}
+	return ready & mask
+}
+
+// Register implements vfs.FileOps.
+func (e *counter) Register(_ *vfs.File, w *wait.Entry) { e.queue.Add(w) }
+
+// Unregister implements vfs.FileOps.
+func (e *counter) Unregister(_ *vfs.File, w *wait.Entry) { e.queue.Remove(w) }
+
+// FDInfo is what /proc/PID/fdinfo shows.
+func (e *counter) FDInfo() string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return "eventfd-count: " + strconv.FormatUint(e.n, 16) + "\n"
+}
