@@ -18,7 +18,6 @@ var (
 	errChecksum = errors.New("acpi: bad checksum")
 	errLength   = errors.New("acpi: bad table length")
 	errNoTable  = errors.New("acpi: no such table")
-	errNoS5     = errors.New("acpi: no power-off state")
 )
 
 const (

@@ -230,12 +230,12 @@ func (f *Function) Capabilities(found func(Capability) bool) {
 // BAR returns the memory that base address register i (0 to 5) decodes: its physical address and
 // its size in bytes. It is an error when there is none, or the firmware gave it no address.
 func (f *Function) BAR(i int) (pa, size uint64, err error) {
-	if i < 0 || i > 5 || f.read8(regHeader)&^headerMulti != 0 {
+	if i < 0 || i > 5 || f.read8(regHeader)&^headerMulti != 0 || f.upperHalf(i) {
 		return 0, 0, errNoBAR
 	}
 	at := uint16(regBAR0 + 4*i)
 	low := f.c.Read(f.Address, at)
-	wide := low&barTypeMask == bar64
+	wide := isWide(low)
 	if low&barIO != 0 || wide && i == 5 {
 		return 0, 0, errNoBAR
 	}
@@ -253,6 +253,20 @@ func (f *Function) BAR(i int) (pa, size uint64, err error) {
 		return 0, 0, errNoBAR
 	}
 	return pa, size, nil
+}
+
+func isWide(bar uint32) bool { return bar&(barIO|barTypeMask) == bar64 }
+
+// upperHalf reports whether base address register i holds the upper half of the address in the one before.
+func (f *Function) upperHalf(i int) bool {
+	for j := 0; j < i; j++ {
+		if isWide(f.c.Read(f.Address, uint16(regBAR0+4*j))) {
+			if j++; j == i {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // probe returns the bits of a base address register that can be set.
