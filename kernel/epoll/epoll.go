@@ -44,10 +44,11 @@ type interest struct {
 	key
 	of    *instance
 	entry wait.Entry
-	// events and data are guarded by of.mu; events is 0 once a one-shot interest fired.
+	// All below but queued is guarded by of.mu.
 	events wait.Mask
 	data   uint64
-	gone   bool // guarded by of.mu
+	fired  bool // one-shot, until changed
+	gone   bool
 	queued bool // on the ready list; guarded by of.list.mu
 }
 
@@ -55,6 +56,9 @@ type interest struct {
 type instance struct {
 	vfs.FileDefaults
 	queue wait.Queue // of those who wait for the instance
+
+	// level is how many instances lay around this one at most; guarded by nesting.
+	level int
 
 	mu        sync.Mutex
 	interests map[key]*interest // guarded by mu
@@ -124,9 +128,10 @@ func Ctl(ep *vfs.File, op int, fd int, f *vfs.File, ev abi.EpollEvent) error {
 	if op == unix.EPOLL_CTL_ADD && inner != nil {
 		nesting.Lock()
 		defer nesting.Unlock()
-		if inner.depth(e, 0) > maxNests {
+		if e.level+1+inner.depth(e, 0) > maxNests {
 			return unix.ELOOP
 		}
+		inner.sink(e.level + 1)
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -168,10 +173,26 @@ func (e *instance) depth(outer *instance, level int) int {
 	return deepest
 }
 
+// sink notes that level instances lie around e, if that is more than before. nesting is held.
+func (e *instance) sink(level int) {
+	if e.level >= level {
+		return
+	}
+	e.level = level
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for k := range e.interests {
+		if inner, ok := k.file.Ops().(*instance); ok {
+			inner.sink(level + 1)
+		}
+	}
+}
+
 // set takes over what the program asks for.
 func (i *interest) set(ev abi.EpollEvent) {
 	i.events = wait.Mask(ev.Events)
 	i.data = ev.Data
+	i.fired = false
 }
 
 // mask is what the interest is told of.
@@ -235,7 +256,7 @@ func (e *instance) Release(*vfs.File) {
 
 // revents returns the events of an interest that are true now; e.mu is held.
 func (i *interest) revents() wait.Mask {
-	if i.gone || i.events&^private == 0 {
+	if i.gone || i.fired {
 		return 0
 	}
 	return i.file.Readiness(i.mask()) & i.mask()
@@ -275,12 +296,14 @@ func Collect(ep *vfs.File, most int, emit func(abi.EpollEvent) bool) (n int, err
 		n++
 		switch {
 		case i.events&unix.EPOLLONESHOT != 0:
-			i.events &= private
+			i.fired = true
 		case i.events&unix.EPOLLET == 0:
 			e.enqueue(i)
 		}
 	}
-	e.putBack(list, done)
+	if e.putBack(list, done) {
+		e.queue.Notify(unix.EPOLLIN | unix.EPOLLRDNORM)
+	}
 	if n > 0 {
 		err = nil
 	}
@@ -296,20 +319,18 @@ func (e *instance) takeReady() []*interest {
 	return list
 }
 
-// putBack puts what was not looked at before what came since; e.mu is held.
-func (e *instance) putBack(list []*interest, done int) {
+// putBack puts what was not looked at before what came since, and reports
+// whether anything is on the list; e.mu is held.
+func (e *instance) putBack(list []*interest, done int) bool {
 	e.list.mu.Lock()
+	defer e.list.mu.Unlock()
 	if done < len(list) {
 		rest := append([]*interest(nil), list[done:]...)
 		e.list.ready = append(rest, e.list.ready...)
 	}
-	more := len(e.list.ready) > 0
-	e.list.mu.Unlock()
 	clear(list)
 	e.old = list
-	if more {
-		e.queue.Notify(unix.EPOLLIN | unix.EPOLLRDNORM)
-	}
+	return len(e.list.ready) > 0
 }
 
 // Poll implements vfs.FileOps: an instance is readable when an event waits.
@@ -328,20 +349,11 @@ func (e *instance) Poll(_ *vfs.File, mask wait.Mask) wait.Mask {
 		e.look(i)
 	}
 	found := first < len(list)
-	e.restore(list, first)
+	e.putBack(list, first)
 	if !found {
 		return 0
 	}
 	return mask & (unix.EPOLLIN | unix.EPOLLRDNORM)
-}
-
-// restore is putBack without telling anybody.
-func (e *instance) restore(list []*interest, done int) {
-	e.list.mu.Lock()
-	defer e.list.mu.Unlock()
-	if done < len(list) {
-		e.list.ready = append(append([]*interest(nil), list[done:]...), e.list.ready...)
-	}
 }
 
 // Register implements vfs.FileOps.

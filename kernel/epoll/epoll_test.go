@@ -1,0 +1,279 @@
+package epoll_test
+
+import (
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"gosv/kernel/abi"
+	"gosv/kernel/epoll"
+	"gosv/kernel/pipe"
+	"gosv/kernel/uio"
+	"gosv/kernel/vfs"
+	"gosv/kernel/vfs/vfstest"
+	"gosv/kernel/wait"
+)
+
+type bench struct {
+	*vfstest.Tree
+	t *testing.T
+}
+
+func (b bench) pipe() (r, w *vfs.File) {
+	r, w, err := pipe.New(b.NS, b.Ctx.Cred, 0)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return r, w
+}
+
+func (b bench) epoll() *vfs.File { return epoll.New(b.NS, b.Ctx.Cred) }
+
+func (b bench) ctl(ep *vfs.File, op, fd int, f *vfs.File, events uint32, want error) {
+	b.t.Helper()
+	if err := epoll.Ctl(ep, op, fd, f, abi.EpollEvent{Events: events, Data: uint64(fd)}); err != want {
+		b.t.Errorf("ctl: %v, want %v", err, want)
+	}
+}
+
+// expect checks what Collect finds: the data of the events, in order.
+func (b bench) expect(ep *vfs.File, want ...uint64) {
+	b.t.Helper()
+	var got []uint64
+	n, err := epoll.Collect(ep, 10, func(e abi.EpollEvent) bool {
+		got = append(got, e.Data)
+		return true
+	})
+	if len(want) == 0 && err != unix.EAGAIN || n != len(want) {
+		b.t.Errorf("%d events %v (%v), want %v", n, got, err, want)
+		return
+	}
+	for i := range got {
+		if got[i] != want[i] {
+			b.t.Errorf("events %v, want %v", got, want)
+		}
+	}
+	if ready := ep.Readiness(unix.POLLIN) != 0; ready && len(want) == 0 {
+		b.t.Error("readable without an event")
+	}
+}
+
+func write(f *vfs.File, s string) {
+	b := uio.Buffer(s)
+	f.Write(&b)
+}
+
+func read(f *vfs.File, n int) {
+	b := uio.Buffer(make([]byte, n))
+	f.Read(&b)
+}
+
+func start(t *testing.T) bench { return bench{vfstest.New(t), t} }
+
+func TestTriggers(t *testing.T) {
+	b := start(t)
+	r, w := b.pipe()
+	ep := b.epoll()
+	b.ctl(ep, unix.EPOLL_CTL_ADD, 1, r, unix.EPOLLIN, nil)
+	b.expect(ep)
+	write(w, "ab")
+	b.expect(ep, 1)
+	b.expect(ep, 1) // level
+	read(r, 2)
+	b.expect(ep)
+
+	b.ctl(ep, unix.EPOLL_CTL_MOD, 1, r, unix.EPOLLIN|unix.EPOLLET, nil)
+	write(w, "ab")
+	b.expect(ep, 1)
+	b.expect(ep) // edge
+	write(w, "c")
+	b.expect(ep, 1)
+	b.ctl(ep, unix.EPOLL_CTL_MOD, 1, r, unix.EPOLLIN|unix.EPOLLET, nil)
+	b.expect(ep, 1) // armed again while ready
+
+	b.ctl(ep, unix.EPOLL_CTL_MOD, 1, r, unix.EPOLLIN|unix.EPOLLONESHOT, nil)
+	b.expect(ep, 1)
+	write(w, "d")
+	b.expect(ep) // one shot
+	b.ctl(ep, unix.EPOLL_CTL_MOD, 1, r, unix.EPOLLIN|unix.EPOLLONESHOT, nil)
+	b.expect(ep, 1)
+
+	b.ctl(ep, unix.EPOLL_CTL_DEL, 1, r, 0, nil)
+	b.expect(ep)
+	b.ctl(ep, unix.EPOLL_CTL_DEL, 1, r, 0, unix.ENOENT)
+	b.ctl(ep, unix.EPOLL_CTL_MOD, 1, r, 0, unix.ENOENT)
+	// Without events, errors are told still.
+	b.ctl(ep, unix.EPOLL_CTL_ADD, 2, w, 0, nil)
+	b.expect(ep)
+	r.DecRef()
+	b.expect(ep, 2)
+	w.DecRef()
+	b.expect(ep) // gone with its file
+	ep.DecRef()
+}
+
+func TestOrderAndLimit(t *testing.T) {
+	b := start(t)
+	ep := b.epoll()
+	var files []*vfs.File
+	for fd := range 4 {
+		r, w := b.pipe()
+		files = append(files, r, w)
+		b.ctl(ep, unix.EPOLL_CTL_ADD, fd, r, unix.EPOLLIN, nil)
+	}
+	for _, fd := range []int{2, 0, 3, 1} {
+		write(files[2*fd+1], "x")
+	}
+	got := make(map[uint64]int)
+	for range 4 { // taking one each time, all get their turn
+		if n, err := epoll.Collect(ep, 1, func(e abi.EpollEvent) bool { got[e.Data]++; return true }); n != 1 || err != nil {
+			t.Fatal(n, err)
+		}
+	}
+	if len(got) != 4 {
+		t.Errorf("events %v", got)
+	}
+	if n, err := epoll.Collect(ep, 4, func(abi.EpollEvent) bool { return false }); n != 0 || err != unix.EFAULT {
+		t.Error(n, err)
+	}
+	b.expect(ep, 0, 3, 1, 2)
+	if _, err := epoll.Collect(ep, 0, nil); err != unix.EINVAL {
+		t.Error(err)
+	}
+	for _, f := range files {
+		f.DecRef()
+	}
+	ep.DecRef()
+}
+
+func TestErrors(t *testing.T) {
+	b := start(t)
+	b.Write(t, "/file", "")
+	reg, err := vfs.Open(b.Ctx, vfs.Path{}, "/file", 0, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, w := b.pipe()
+	ep := b.epoll()
+	b.ctl(ep, unix.EPOLL_CTL_ADD, 1, reg, unix.EPOLLIN, unix.EPERM)
+	b.ctl(ep, unix.EPOLL_CTL_ADD, 1, ep, unix.EPOLLIN, unix.EINVAL)
+	b.ctl(r, unix.EPOLL_CTL_ADD, 1, w, unix.EPOLLIN, unix.EINVAL)
+	b.ctl(ep, 77, 1, r, unix.EPOLLIN, unix.EINVAL)
+	b.ctl(ep, unix.EPOLL_CTL_ADD, 1, r, unix.EPOLLIN|unix.EPOLLEXCLUSIVE, nil)
+	b.ctl(ep, unix.EPOLL_CTL_ADD, 1, r, unix.EPOLLIN, unix.EEXIST)
+	b.ctl(ep, unix.EPOLL_CTL_ADD, 2, r, unix.EPOLLIN, nil)
+	b.ctl(ep, unix.EPOLL_CTL_MOD, 1, r, unix.EPOLLIN, unix.EINVAL)
+	b.ctl(ep, unix.EPOLL_CTL_ADD, 3, r, unix.EPOLLIN|unix.EPOLLEXCLUSIVE|unix.EPOLLONESHOT, unix.EINVAL)
+	for _, f := range []*vfs.File{reg, r, w, ep} {
+		f.DecRef()
+	}
+}
+
+func TestNesting(t *testing.T) {
+	b := start(t)
+	r, w := b.pipe()
+	var eps []*vfs.File
+	for range 7 {
+		eps = append(eps, b.epoll())
+	}
+	b.ctl(eps[0], unix.EPOLL_CTL_ADD, 9, r, unix.EPOLLIN, nil)
+	b.ctl(eps[1], unix.EPOLL_CTL_ADD, 10, eps[0], unix.EPOLLIN, nil)
+	b.ctl(eps[0], unix.EPOLL_CTL_ADD, 10, eps[1], unix.EPOLLIN, unix.ELOOP)
+	b.expect(eps[1])
+	write(w, "x")
+	b.expect(eps[1], 10)
+	b.expect(eps[0], 9)
+	read(r, 1)
+	b.expect(eps[1])
+	b.ctl(eps[2], unix.EPOLL_CTL_ADD, 1, eps[1], unix.EPOLLIN, nil)
+	b.ctl(eps[0], unix.EPOLL_CTL_ADD, 2, eps[2], unix.EPOLLIN, unix.ELOOP)
+	b.ctl(eps[3], unix.EPOLL_CTL_ADD, 1, eps[2], unix.EPOLLIN, nil)
+	b.ctl(eps[4], unix.EPOLL_CTL_ADD, 1, eps[3], unix.EPOLLIN, nil)
+	b.ctl(eps[5], unix.EPOLL_CTL_ADD, 1, eps[4], unix.EPOLLIN, unix.ELOOP)
+	b.ctl(eps[0], unix.EPOLL_CTL_ADD, 1, eps[6], unix.EPOLLIN, unix.ELOOP) // too deep from above
+	write(w, "y")
+	b.expect(eps[4], 1)
+	for _, f := range append(eps, r, w) {
+		f.DecRef()
+	}
+}
+
+type waker chan struct{}
+
+func (w waker) Ready(*wait.Entry, wait.Mask) {
+	select {
+	case w <- struct{}{}:
+	default:
+	}
+}
+
+// TestNoWakeupIsLost has writers, waiters and changes at the same time: every byte that is
+// written must be read, edge-triggered.
+func TestNoWakeupIsLost(t *testing.T) {
+	b := start(t)
+	ep := b.epoll()
+	const pipes, bytes = 4, 2000
+	var rs, ws [pipes]*vfs.File
+	for i := range pipes {
+		r, w, err := pipe.New(b.NS, b.Ctx.Cred, unix.O_NONBLOCK)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rs[i], ws[i] = r, w
+		b.ctl(ep, unix.EPOLL_CTL_ADD, i, r, unix.EPOLLIN|unix.EPOLLET, nil)
+	}
+	var left atomic.Int32
+	left.Store(pipes * bytes)
+	done := make(chan struct{})
+	var wg sync.WaitGroup
+	for range 2 {
+		wg.Go(func() {
+			wake := make(waker, 1)
+			e := wait.Entry{Waiter: wake, Events: unix.EPOLLIN, Exclusive: true}
+			ep.Register(&e)
+			defer ep.Unregister(&e)
+			for {
+				_, err := epoll.Collect(ep, 2, func(ev abi.EpollEvent) bool {
+					for {
+						buf := uio.Buffer(make([]byte, 3))
+						n, err := rs[ev.Data].Read(&buf)
+						if err != nil {
+							return true
+						}
+						if left.Add(int32(-n)) == 0 {
+							close(done)
+						}
+					}
+				})
+				if err == unix.EAGAIN {
+					select {
+					case <-wake:
+					case <-done:
+						return
+					}
+				}
+			}
+		})
+	}
+	for i := range pipes {
+		wg.Go(func() {
+			for range bytes {
+				write(ws[i], "x")
+			}
+		})
+	}
+	wg.Go(func() {
+		for range 200 {
+			epoll.Ctl(ep, unix.EPOLL_CTL_MOD, 0, rs[0], abi.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Data: 0})
+			ep.Readiness(unix.POLLIN)
+		}
+	})
+	wg.Wait()
+	for i := range pipes {
+		rs[i].DecRef()
+		ws[i].DecRef()
+	}
+	ep.DecRef()
+}

@@ -1,0 +1,70 @@
+package eventfd_test
+
+import (
+	"encoding/binary"
+	"math"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"gosv/kernel/cred"
+	"gosv/kernel/eventfd"
+	"gosv/kernel/uio"
+	"gosv/kernel/vfs"
+)
+
+func write(f *vfs.File, v uint64) error {
+	b := uio.Buffer(binary.LittleEndian.AppendUint64(nil, v))
+	_, err := f.Write(&b)
+	return err
+}
+
+func read(f *vfs.File) (uint64, error) {
+	buf := make([]byte, 8)
+	b := uio.Buffer(buf)
+	_, err := f.Read(&b)
+	return binary.LittleEndian.Uint64(buf), err
+}
+
+func TestCounter(t *testing.T) {
+	f := eventfd.New(nil, cred.Root(), 3, 0)
+	defer f.DecRef()
+	if err := write(f, 4); err != nil {
+		t.Error(err)
+	}
+	if v, err := read(f); v != 7 || err != nil {
+		t.Errorf("%d, %v", v, err)
+	}
+	if _, err := read(f); err != unix.EAGAIN {
+		t.Error(err)
+	}
+	if err := write(f, math.MaxUint64); err != unix.EINVAL {
+		t.Error(err)
+	}
+	if err := write(f, math.MaxUint64-1); err != nil {
+		t.Error(err)
+	}
+	if got := f.Readiness(unix.POLLIN | unix.POLLOUT); got != unix.POLLIN {
+		t.Errorf("full: %x", got)
+	}
+	if err := write(f, 1); err != unix.EAGAIN {
+		t.Error(err)
+	}
+	short := uio.Buffer(make([]byte, 7))
+	if _, err := f.Read(&short); err != unix.EINVAL {
+		t.Error(err)
+	}
+}
+
+func TestSemaphore(t *testing.T) {
+	f := eventfd.New(nil, cred.Root(), 2, unix.EFD_SEMAPHORE)
+	defer f.DecRef()
+	for range 2 {
+		if v, err := read(f); v != 1 || err != nil {
+			t.Errorf("%d, %v", v, err)
+		}
+	}
+	if _, err := read(f); err != unix.EAGAIN {
+		t.Error(err)
+	}
+}
