@@ -280,6 +280,9 @@ slow:
 // DX are lost. Interrupts are off. The order of the two masks and CR3 is what a shootdown relies on:
 // a CPU that may hold translations of a space is in its mask.
 TEXT ·setSpaceSI(SB),NOSPLIT|NOFRAME,$0
+	MOVQ	P_SPACE(GS), DX
+	CMPQ	SI, DX	// the caller looked with interrupts on: it may be there by now
+	JEQ	done
 	MOVQ	P_BIT(GS), CX
 	MOVQ	·kernelRoot(SB), AX
 	TESTQ	SI, SI
@@ -288,7 +291,6 @@ TEXT ·setSpaceSI(SB),NOSPLIT|NOFRAME,$0
 	ORQ	CX, S_CPUS(SI)
 	MOVQ	S_ROOT(SI), AX
 load:
-	MOVQ	P_SPACE(GS), DX
 	MOVQ	SI, P_SPACE(GS)
 	MOVQ	AX, P_ROOT(GS)
 	MOVQ	AX, CR3

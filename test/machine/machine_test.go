@@ -45,7 +45,7 @@ func TestMachine(t *testing.T) {
 		{"microvm", "64", "max,-la57", 4},
 		{"q35", "512", "max,-la57", 4},
 		{"pc", "256", "max,-la57", 8},
-		{"pc", "64", "qemu64", 2},  // no XSAVE, SMAP, FSGSBASE
+		{"pc", "64", "qemu64", 2},   // no XSAVE, SMAP, FSGSBASE
 		{"q35", "96", "Nehalem", 1}, // no AVX
 		{"q35", "4G", "max,-la57", 2},
 	} {
