@@ -1,6 +1,8 @@
 package mm
 
 import (
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"gosv/kernel/mem"
@@ -19,3 +21,33 @@ func mustPage(t testing.TB, c *mem.Cache, index uint64) machine.Frame {
 	c.Pool().Unref(f)
 	return f
 }
+
+// lockedStore is a store for several goroutines.
+type lockedStore struct {
+	mu sync.Mutex
+	store
+}
+
+func (s *lockedStore) ReadPage(index uint64, page []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.store.ReadPage(index, page)
+}
+
+func (s *lockedStore) WritePage(index uint64, page []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.pages == nil {
+		s.pages = map[uint64][]byte{}
+	}
+	return s.store.WritePage(index, page)
+}
+
+// countedFile is a file for several goroutines.
+type countedFile struct {
+	*file
+	refs atomic.Int32
+}
+
+func (f *countedFile) IncRef() { f.refs.Add(1) }
+func (f *countedFile) DecRef() { f.refs.Add(-1) }

@@ -22,13 +22,20 @@ type world struct {
 	m    *fake.Machine
 	pool *mem.Pool
 	as   *AddressSpace
+
+	caches []*mem.Cache // released at the end
 }
 
 func newWorld(t testing.TB, frames int) *world {
 	t.Helper()
 	m := fake.ForTest(t, fake.Config{Frames: frames})
 	w := &world{t: t, m: m, pool: mem.NewPool(m)}
-	t.Cleanup(w.pool.Close)
+	t.Cleanup(func() {
+		for _, c := range w.caches {
+			c.Release()
+		}
+		w.pool.Close()
+	})
 	w.as = w.newSpace()
 	return w
 }
@@ -146,8 +153,7 @@ func TestFork(t *testing.T) {
 
 func TestPrivateFile(t *testing.T) {
 	w := newWorld(t, 256)
-	f := &file{cache: mem.NewCache(w.pool, nil), name: "/bin/x"}
-	defer f.cache.Release()
+	f := newFile(w, 0)
 	text := bytes.Repeat([]byte("0123456789abcdef"), 1024)
 	src := uioBuffer(text)
 	if n, err := f.cache.WriteAt(&src, 0); n != int64(len(text)) || err != nil {

@@ -87,7 +87,7 @@ func newModel(t testing.TB, frames int) *model {
 		}
 		f.object = &file{cache: f.cache, name: "/f"}
 		m.files = append(m.files, f)
-		t.Cleanup(f.cache.Release)
+		m.caches = append(m.caches, f.cache)
 		m.check("Truncate", f.cache.Truncate(int64(f.size)*pageSize), nil)
 	}
 	return m
