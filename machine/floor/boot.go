@@ -57,7 +57,7 @@ func boot(c *cpu, info uint64) *context {
 	apicIDs[0] = uint8(apicRead(apicID) >> 24)
 	floorStack(c)
 	start(c)
-	calibrate()
+	calibrate(c)
 	apicWrite(apicTimer, vectorTimer)
 	startAPs(c)
 	return firstThread(c)

@@ -63,10 +63,15 @@ func apicAndTSC() (ticks uint32, tsc uint64) {
 	return ticks, tsc
 }
 
-// calibrate finds the TSC's frequency: from the hypervisor's CPUID leaf where there
-// is one (kHz in EAX of 0x40000010), else against the timer, for 200 µs.
-func calibrate() {
+// calibrate finds the TSC's frequency: from KVM's clock page, from the
+// hypervisor's CPUID leaf (kHz in EAX of 0x40000010), else against the timer,
+// for 200 µs.
+func calibrate(c *cpu) {
 	timeTSC = tscEntry
+	if m := kvmMult(c); m != 0 {
+		timeMult = m
+		return
+	}
 	if khz := hypervisorKHz(); khz != 0 {
 		timeMult = (1000000 << 32) / khz
 		return
@@ -80,6 +85,27 @@ func calibrate() {
 	a1, t1 := apicAndTSC()
 	timeMult = uint64(a0-a1) << 32 / (t1 - t0)
 	apicWrite(apicInitial, 0)
+}
+
+// kvmMult returns ns per TSC tick, times 2^32, from KVM's pvclock (Linux,
+// Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW), or 0.
+func kvmMult(c *cpu) uint64 {
+	const systemTime = 0x4b564d01
+	if _, b, x, d := cpuid(0x40000000, 0); b != 0x4b4d564b || x != 0x564b4d56 || d != 0x4d {
+		return 0
+	}
+	if features, _, _, _ := cpuid(0x40000001, 0); features>>3&1 == 0 {
+		return 0
+	}
+	page := kernelFrame(c)
+	wrmsr(systemTime, page|1)
+	mult, shift := uint64(ld32(DirectMap+page+24)), int8(ld8(DirectMap+page+28))
+	wrmsr(systemTime, 0)
+	freeFrames(c, page>>12, 1)
+	if shift < 0 {
+		return mult >> uint8(-shift&31)
+	}
+	return mult << uint8(shift&31)
 }
 
 func hypervisorKHz() uint64 {
