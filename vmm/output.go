@@ -16,6 +16,9 @@ type pumps struct {
 	wg      sync.WaitGroup
 	bytes   atomic.Int64 // copied so far
 	writing atomic.Int32 // pumps that wait for their reader
+
+	mu  sync.Mutex
+	err error // +checklocks:mu; the first failure to write, EPIPE aside
 }
 
 func (p *pumps) wait() { p.wg.Wait() }
@@ -27,8 +30,8 @@ func (p *pumps) busy() bool { return p.writing.Load() > 0 }
 func (p *pumps) moved() int64 { return p.bytes.Load() }
 
 // start copies from port to out until the port ends. When out fails, the rest
-// is read and dropped, so that the guest does not block; broken is then called,
-// if out's reader has gone.
+// is read and dropped, so that the guest does not block; when it fails because
+// its reader has gone, broken is called.
 func (p *pumps) start(port *net.UnixConn, out io.Writer, broken func()) {
 	p.wg.Go(func() {
 		b := make([]byte, 64<<10)
@@ -38,8 +41,8 @@ func (p *pumps) start(port *net.UnixConn, out io.Writer, broken func()) {
 				p.writing.Add(1)
 				_, werr := out.Write(b[:n])
 				p.writing.Add(-1)
-				if failed = werr != nil; errors.Is(werr, syscall.EPIPE) && broken != nil {
-					broken()
+				if failed = werr != nil; failed {
+					p.failed(werr, broken)
 				}
 			}
 			p.bytes.Add(int64(n))
@@ -48,6 +51,28 @@ func (p *pumps) start(port *net.UnixConn, out io.Writer, broken func()) {
 			}
 		}
 	})
+}
+
+// failed takes note of a write that failed.
+func (p *pumps) failed(err error, broken func()) {
+	if errors.Is(err, syscall.EPIPE) {
+		if broken != nil {
+			broken()
+		}
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.err == nil {
+		p.err = err
+	}
+}
+
+// lost returns the reason when output could not be written.
+func (p *pumps) lost() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.err
 }
 
 // record keeps the end of what is written.

@@ -66,6 +66,12 @@ func (s *Session) Run(ctx context.Context, vm VM) Result {
 	for range r.events { // the port ends with the machine
 	}
 	r.drain(ctx, forced)
+	if err := r.outputs.lost(); err != nil && result.Err == nil {
+		result.Err = fmt.Errorf("the program's output is incomplete: %w", err)
+		if result.Status == 0 {
+			result.Status = StatusFailed
+		}
+	}
 	return result
 }
 

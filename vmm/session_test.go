@@ -3,6 +3,7 @@ package vmm_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"os"
 	"strings"
@@ -197,10 +198,10 @@ func TestTimeLimit(t *testing.T) {
 }
 
 // A reader that has gone stops the program with SIGPIPE; output that fails
-// otherwise does not block the machine.
+// otherwise does not block the machine, and is not passed over in silence.
 func TestBrokenOutput(t *testing.T) {
 	s := &vmm.Session{Stdout: failing{syscall.ENOSPC}, Stderr: io.Discard}
-	if result := run(t, s, fakeqemu.Flood, 10*time.Second); result.Status != 0 {
+	if result := run(t, s, fakeqemu.Flood, 10*time.Second); result.Status != 125 || !errors.Is(result.Err, syscall.ENOSPC) {
 		t.Errorf("%+v", result)
 	}
 	s = &vmm.Session{Stdout: failing{&os.PathError{Op: "write", Path: "|1", Err: syscall.EPIPE}}, Stderr: io.Discard}
