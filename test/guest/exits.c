@@ -80,7 +80,7 @@ static int fault(const char *w)
 	if (!strcmp(w, "segv")) *(volatile int *)16 = 1;
 	if (!strcmp(w, "gp")) *(volatile long *)0x8000000000000000ul = 1;
 	if (!strcmp(w, "ill")) __asm__ volatile("ud2");
-	if (!strcmp(w, "fpe")) zero = 1 / zero;
+	if (!strcmp(w, "fpe")) zero = 5 / zero;
 	if (!strcmp(w, "trap")) __asm__ volatile("int3");
 	if (!strcmp(w, "abort")) abort();
 	if (!strcmp(w, "stack")) return overflow(zero);

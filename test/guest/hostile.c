@@ -146,7 +146,11 @@ TEST(software_interrupts)
 {
 	GP(int_0); GP(int_8); GP(int_13); GP(int_14); GP(int_32); GP(int_0xef);
 	UD(into_in_64); UD(lock_bad); UD(ud0); UD(ud1); UD(far_jump);
-	GP(movaps_unaligned); GP(long_insn); GP(ldmxcsr_bad); GP(fxrstor_bad);
+	GP(movaps_unaligned); GP(long_insn);
+	TRAPS_OR(insn_ldmxcsr_bad(), SIGSEGV, SI_KERNEL, 0, 0);
+	TRAPS_OR(insn_fxrstor_bad(), SIGSEGV, SI_KERNEL, 0, 0);
+	unsigned m = 0x1f80;
+	__asm__ volatile("ldmxcsr %0" ::"m"(m));
 }
 
 /* Null selectors are allowed in DS, ES, FS, GS, and later work goes on. */
@@ -518,7 +522,8 @@ TEST(wild_gs_base)
 		__asm__ volatile("rdgsbase %0" : "=r"(got));
 		SAME(got, base[i]);
 	}
-	TRAPS(__asm__ volatile("wrgsbase %0" ::"r"(0x8000000000000000ul)), SIGSEGV, SI_KERNEL);
+	TRAPS_OR(__asm__ volatile("wrgsbase %0" ::"r"(0x8000000000000000ul)), SIGSEGV, SI_KERNEL, 0, 0);
+	SAME(syscall(SYS_getpid), getpid());
 	__asm__ volatile("wrgsbase %0" ::"r"(0ul));
 }
 
