@@ -154,3 +154,11 @@ func PutFOwnerEx(b []byte, o FOwnerEx) {
 	put32(b, 0, uint32(o.Type))
 	put32(b, 4, uint32(o.PID))
 }
+
+// Events of poll(2) that golang.org/x/sys/unix lacks; the EPOLL constants have the same values.
+const (
+	POLLRDNORM = unix.EPOLLRDNORM
+	POLLRDBAND = unix.EPOLLRDBAND
+	POLLWRNORM = unix.EPOLLWRNORM
+	POLLWRBAND = unix.EPOLLWRBAND
+)

@@ -35,7 +35,7 @@ func newWorld(t testing.TB) *world {
 	w := &world{t: t, m: m, pool: mem.NewPool(m)}
 	t.Cleanup(w.pool.Close)
 	fs := ramfs.New(w.pool, func() int64 { return 0 }, ramfs.Options{Mode: 0o755})
-	ns := vfs.NewNamespace(fs)
+	ns := vfs.NewNamespace(fs, w.pool)
 	w.ctx = &vfs.Context{Root: ns.Root(), Cwd: ns.Root(), Cred: cred.Root()}
 	return w
 }

@@ -344,3 +344,13 @@ func (ns *Namespace) Mounts(root Path) []MountInfo {
 	}
 	return list
 }
+
+// Sync writes what all mounted file systems hold to where it is kept (sync(2)).
+func (ns *Namespace) Sync() {
+	ns.mu.RLock()
+	all := slices.Clone(ns.all)
+	ns.mu.RUnlock()
+	for _, m := range all {
+		m.FS.Sync()
+	}
+}

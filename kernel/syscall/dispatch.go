@@ -1,0 +1,94 @@
+package syscall
+
+import (
+	"errors"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"gosv/kernel/mem"
+	"gosv/kernel/task"
+	"gosv/machine"
+)
+
+// Calls serves the system calls of one kernel.
+type Calls struct {
+	rows [numbers]row
+	o    Options
+	uts  names
+	// told are the missing calls that were logged already.
+	told [numbers]atomic.Bool
+}
+
+// Dispatch serves the system call that t is at, and leaves the result in RAX:
+// a value, or a negated errno. It is what task.Kernel.Dispatch is set to.
+func (s *Calls) Dispatch(t *task.Task) {
+	nr := uint32(t.Ctx.OrigRAX)
+	if nr < numbers && !s.o.Strace {
+		if call := s.rows[nr].call; call != nil {
+			v, err := call(t)
+			if err != nil {
+				v = negated(err)
+			}
+			t.Ctx.RAX = v
+			return
+		}
+	}
+	s.dispatch(t, nr)
+}
+
+// dispatch serves what is not served fast.
+func (s *Calls) dispatch(t *task.Task, nr uint32) {
+	var r *row
+	if nr < numbers {
+		r = &s.rows[nr]
+	}
+	var tr *trace
+	if s.o.Strace {
+		tr = begin(t, nr, r)
+		if r != nil && r.final {
+			t.Kernel().Log(string(tr.endless()))
+		}
+	}
+	var v uint64
+	var err error
+	if r != nil && r.call != nil {
+		v, err = r.call(t)
+	} else {
+		err = s.missing(t, nr, r)
+	}
+	if tr != nil {
+		t.Kernel().Log(string(tr.end(t, v, err)))
+	}
+	if err != nil {
+		v = negated(err)
+	}
+	t.Ctx.RAX = v
+}
+
+// missing logs a call that is not implemented, once, and returns its errno.
+func (s *Calls) missing(t *task.Task, nr uint32, r *row) error {
+	if r == nil || r.name == "" {
+		return unix.ENOSYS
+	}
+	if !s.told[nr].Swap(true) {
+		t.Kernel().Log(t.Comm() + ": system call " + r.name + " is not implemented: " + r.note)
+	}
+	return r.errno
+}
+
+func negated(err error) uint64 { return -uint64(errnoOf(err)) }
+
+// errnoOf is the errno that a program sees for err.
+func errnoOf(err error) unix.Errno {
+	var e unix.Errno
+	switch {
+	case errors.As(err, &e):
+		return e
+	case errors.Is(err, machine.ErrNoMemory):
+		return unix.ENOMEM
+	case errors.Is(err, mem.ErrBeyondEOF):
+		return unix.EFAULT
+	}
+	return unix.EIO
+}

@@ -1,0 +1,305 @@
+package syscall
+
+import (
+	"golang.org/x/sys/unix"
+
+	"gosv/kernel/abi"
+	"gosv/kernel/eventfd"
+	"gosv/kernel/pipe"
+	"gosv/kernel/task"
+	"gosv/kernel/vfs"
+	"gosv/kernel/wait"
+)
+
+func fdRows(r *[numbers]row) {
+	aFcntl := choice("cmd", fcntlNames)
+	r[unix.SYS_CLOSE] = call1("close", aFD, sysClose)
+	r[unix.SYS_CLOSE_RANGE] = call3("close_range", aUint, aUint, flags("flags", unix.CLOSE_RANGE_UNSHARE|unix.CLOSE_RANGE_CLOEXEC, closeRangeNames), sysCloseRange)
+	r[unix.SYS_DUP] = call1("dup", aFD, sysDup)
+	r[unix.SYS_DUP2] = call2("dup2", aFD, aFD, sysDup2)
+	r[unix.SYS_DUP3] = call3("dup3", aFD, aFD, flags("flags", unix.O_CLOEXEC, openNames), sysDup3)
+	r[unix.SYS_FCNTL] = call3("fcntl", aFD, aFcntl, aHex, sysFcntl).partly("no leases (F_SETLEASE), no F_NOTIFY, no SIGIO")
+	r[unix.SYS_FLOCK] = call2("flock", aFD, flags("operation", 0xf, lockNames), sysFlock)
+	r[unix.SYS_PIPE] = call1("pipe", lPair.out(), func(t *task.Task, to dest[[2]int32]) (uint64, error) { return sysPipe2(t, to, 0) })
+	r[unix.SYS_PIPE2] = call2("pipe2", lPair.out(), flags("flags", unix.O_CLOEXEC|unix.O_NONBLOCK|unix.O_DIRECT, pipeNames), sysPipe2)
+	r[unix.SYS_EVENTFD] = call1("eventfd", aUint, func(t *task.Task, n uint32) (uint64, error) { return sysEventfd2(t, n, 0) })
+	r[unix.SYS_EVENTFD2] = call2("eventfd2", aUint, flags("flags", unix.EFD_CLOEXEC|unix.EFD_NONBLOCK|unix.EFD_SEMAPHORE, eventfdNames), sysEventfd2)
+}
+
+func sysClose(t *task.Task, fd int32) (uint64, error) { return done(t.Files.Close(int(fd))) }
+
+func sysCloseRange(t *task.Task, first, last, how uint32) (uint64, error) {
+	if first > last {
+		return 0, unix.EINVAL
+	}
+	if how&unix.CLOSE_RANGE_UNSHARE != 0 {
+		if err := t.UnshareFiles(); err != nil {
+			return 0, err
+		}
+	}
+	if how&unix.CLOSE_RANGE_CLOEXEC != 0 {
+		t.Files.CloexecRange(int(first), int(last))
+	} else {
+		t.Files.CloseRange(int(first), int(last))
+	}
+	return 0, nil
+}
+
+func sysDup(t *task.Task, fd int32) (uint64, error) {
+	f, err := file(t, fd)
+	if err != nil {
+		return 0, err
+	}
+	return install(t, f, 0)
+}
+
+func sysDup2(t *task.Task, old, new int32) (uint64, error) {
+	if old == new {
+		f, err := file(t, old)
+		if err != nil {
+			return 0, err
+		}
+		f.DecRef()
+		return uint64(new), nil
+	}
+	return dupTo(t, old, new, 0)
+}
+
+func sysDup3(t *task.Task, old, new int32, flags uint32) (uint64, error) {
+	if old == new {
+		return 0, unix.EINVAL
+	}
+	return dupTo(t, old, new, int(flags))
+}
+
+func dupTo(t *task.Task, old, new int32, flags int) (uint64, error) {
+	f, err := file(t, old)
+	if err != nil {
+		return 0, err
+	}
+	if err := t.Files.InstallAt(f, int(new), flags, openLimit(t)); err != nil {
+		f.DecRef()
+		return 0, err
+	}
+	return uint64(new), nil
+}
+
+func sysFcntl(t *task.Task, fd, cmd int32, arg uint64) (uint64, error) {
+	f, err := file(t, fd)
+	if err != nil {
+		return 0, err
+	}
+	defer f.DecRef()
+	switch cmd {
+	case unix.F_DUPFD, unix.F_DUPFD_CLOEXEC:
+		how := 0
+		if cmd == unix.F_DUPFD_CLOEXEC {
+			how = unix.O_CLOEXEC
+		}
+		f.IncRef()
+		n, err := t.Files.Install(f, how, int(int32(arg)), openLimit(t))
+		if err != nil {
+			f.DecRef()
+		}
+		return value(n, err)
+	case unix.F_GETFD:
+		on, err := t.Files.Cloexec(int(fd))
+		if on {
+			return unix.FD_CLOEXEC, nil
+		}
+		return 0, err
+	case unix.F_SETFD:
+		return done(t.Files.SetCloexec(int(fd), arg&unix.FD_CLOEXEC != 0))
+	case unix.F_GETFL:
+		return uint64(f.Flags()), nil
+	}
+	if f.PathOnly() {
+		return 0, unix.EBADF
+	}
+	return fcntlFile(t, f, cmd, arg)
+}
+
+// fcntlFile is the part of fcntl(2) that concerns the open file description.
+func fcntlFile(t *task.Task, f *vfs.File, cmd int32, arg uint64) (uint64, error) {
+	switch cmd {
+	case unix.F_SETFL:
+		return done(f.SetFlags(t.Cred(), int(int32(arg))))
+	case unix.F_GETLK, unix.F_SETLK, unix.F_SETLKW, unix.F_OFD_GETLK, unix.F_OFD_SETLK, unix.F_OFD_SETLKW:
+		return recordLock(t, f, cmd, arg)
+	case unix.F_GETPIPE_SZ:
+		n, err := pipe.Size(f)
+		return value(n, err)
+	case unix.F_SETPIPE_SZ:
+		n, err := pipe.SetSize(f, int(int32(arg)), t.Cred().Capable(unix.CAP_SYS_RESOURCE))
+		return value(n, err)
+	case unix.F_ADD_SEALS:
+		return done(f.AddSeals(uint32(arg)))
+	case unix.F_GET_SEALS:
+		seals, err := f.Seals()
+		return uint64(seals), err
+	}
+	return fcntlOwner(t, f, cmd, arg)
+}
+
+// Types of F_SETOWN_EX.
+const (
+	ownerTID = iota
+	ownerPID
+	ownerPGRP
+)
+
+// fcntlOwner is who gets SIGIO.
+func fcntlOwner(t *task.Task, f *vfs.File, cmd int32, arg uint64) (uint64, error) {
+	o := f.Owner()
+	switch cmd {
+	case unix.F_GETOWN:
+		if o.Type == ownerPGRP {
+			return uint64(int64(-o.ID)), nil
+		}
+		return uint64(o.ID), nil
+	case unix.F_SETOWN:
+		id := int32(arg)
+		o.Type, o.ID = ownerPID, id
+		if id < 0 {
+			if id == -1<<31 {
+				return 0, unix.EINVAL
+			}
+			o.Type, o.ID = ownerPGRP, -id
+		}
+	case unix.F_GETOWN_EX:
+		return done(lFOwnerEx.store(t, arg, abi.FOwnerEx{Type: o.Type, PID: o.ID}))
+	case unix.F_SETOWN_EX:
+		ex, err := lFOwnerEx.load(t, arg)
+		if err != nil {
+			return 0, err
+		}
+		if ex.Type < ownerTID || ex.Type > ownerPGRP || ex.PID < 0 {
+			return 0, unix.EINVAL
+		}
+		o.Type, o.ID = ex.Type, ex.PID
+	case unix.F_GETSIG:
+		return uint64(o.Signal), nil
+	case unix.F_SETSIG:
+		if int32(arg) < 0 || int32(arg) > abi.NSIG {
+			return 0, unix.EINVAL
+		}
+		o.Signal = int32(arg)
+	case unix.F_GETLEASE:
+		return unix.F_UNLCK, nil
+	default:
+		return 0, unix.EINVAL
+	}
+	f.SetOwner(o)
+	return 0, nil
+}
+
+// recordLock is the POSIX and OFD locks of fcntl(2).
+func recordLock(t *task.Task, f *vfs.File, cmd int32, addr uint64) (uint64, error) {
+	l, err := lFlock.load(t, addr)
+	if err != nil {
+		return 0, err
+	}
+	var owner any = t.Files
+	if cmd == unix.F_OFD_GETLK || cmd == unix.F_OFD_SETLK || cmd == unix.F_OFD_SETLKW {
+		if l.Pid != 0 {
+			return 0, unix.EINVAL
+		}
+		owner = nil
+	}
+	switch cmd {
+	case unix.F_GETLK, unix.F_OFD_GETLK:
+		if err := f.GetLock(owner, &l); err != nil {
+			return 0, err
+		}
+		return done(lFlock.store(t, addr, l))
+	case unix.F_SETLK, unix.F_OFD_SETLK:
+		return done(f.SetLock(owner, t.PID(), &l))
+	}
+	return done(waitLock(t, f, func() error { return f.SetLock(owner, t.PID(), &l) }))
+}
+
+// waitLock waits until try does not say EAGAIN.
+func waitLock(t *task.Task, f *vfs.File, try func() error) error {
+	err := try()
+	if err != unix.EAGAIN {
+		return err
+	}
+	e := &wait.Entry{Waiter: t, Events: unix.POLLOUT}
+	f.RegisterLock(e)
+	defer f.UnregisterLock(e)
+	for {
+		if err := try(); err != unix.EAGAIN {
+			return err
+		}
+		if err := t.Block(0); err != nil {
+			return err
+		}
+	}
+}
+
+func sysFlock(t *task.Task, fd int32, op uint32) (uint64, error) {
+	f, err := realFile(t, fd)
+	if err != nil {
+		return 0, err
+	}
+	defer f.DecRef()
+	how := int(op &^ unix.LOCK_NB)
+	if how != unix.LOCK_SH && how != unix.LOCK_EX && how != unix.LOCK_UN {
+		return 0, unix.EINVAL
+	}
+	if op&unix.LOCK_NB != 0 {
+		return done(f.Flock(how))
+	}
+	return done(waitLock(t, f, func() error { return f.Flock(how) }))
+}
+
+func sysPipe2(t *task.Task, to dest[[2]int32], flags uint32) (uint64, error) {
+	r, w, err := pipe.New(t.Kernel().Namespace, t.Cred(), int(flags))
+	if err != nil {
+		return 0, err
+	}
+	limit := openLimit(t)
+	fr, err := t.Files.Install(r, int(flags), 0, limit)
+	if err != nil {
+		r.DecRef()
+		w.DecRef()
+		return 0, err
+	}
+	fw, err := t.Files.Install(w, int(flags), 0, limit)
+	if err != nil {
+		t.Files.Close(fr)
+		w.DecRef()
+		return 0, err
+	}
+	if err := to.put(t, [2]int32{int32(fr), int32(fw)}); err != nil {
+		t.Files.Close(fr)
+		t.Files.Close(fw)
+		return 0, err
+	}
+	return 0, nil
+}
+
+func sysEventfd2(t *task.Task, n, flags uint32) (uint64, error) {
+	f := eventfd.New(t.Kernel().Namespace, t.Cred(), uint64(n), int(flags))
+	return install(t, f, int(flags))
+}
+
+func sysIoctl(t *task.Task, fd int32, request uint32, arg uint64) (uint64, error) {
+	f, err := realFile(t, fd)
+	if err != nil {
+		return 0, err
+	}
+	defer f.DecRef()
+	switch request {
+	case abi.FIOCLEX, abi.FIONCLEX:
+		return done(t.Files.SetCloexec(int(fd), request == abi.FIOCLEX))
+	case abi.FIONBIO:
+		on, err := lInt32.load(t, arg)
+		if err != nil {
+			return 0, err
+		}
+		f.SetNonblock(on != 0)
+		return 0, nil
+	}
+	return f.Ioctl(&vfs.IoctlArgs{Cmd: request, Arg: arg, Mem: t.Mem(), Ctx: view(t), Task: t})
+}

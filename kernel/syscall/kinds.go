@@ -1,0 +1,277 @@
+package syscall
+
+import (
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"gosv/kernel/abi"
+	"gosv/kernel/task"
+)
+
+func appendHex(b []byte, v uint64) []byte {
+	if v == 0 {
+		return append(b, '0')
+	}
+	return strconv.AppendUint(append(b, "0x"...), v, 16)
+}
+
+func appendInt(b []byte, v int64) []byte { return strconv.AppendInt(b, v, 10) }
+
+// show makes the formatter of a value that the raw argument alone tells.
+func show(name string, f func(b []byte, raw uint64) []byte) formatter {
+	return formatter{name: name, in: func(b []byte, _ *task.Task, a *args, i int) []byte { return f(b, a[i]) }}
+}
+
+func showInt32(b []byte, raw uint64) []byte  { return appendInt(b, int64(int32(raw))) }
+func showUint32(b []byte, raw uint64) []byte { return strconv.AppendUint(b, uint64(uint32(raw)), 10) }
+func showInt64(b []byte, raw uint64) []byte  { return appendInt(b, int64(raw)) }
+func showUint64(b []byte, raw uint64) []byte { return strconv.AppendUint(b, raw, 10) }
+func showAddr(b []byte, raw uint64) []byte {
+	if raw == 0 {
+		return append(b, "NULL"...)
+	}
+	return appendHex(b, raw)
+}
+func showOctal(b []byte, raw uint64) []byte {
+	return strconv.AppendUint(append(b, '0'), uint64(uint32(raw)), 8)
+}
+
+// The plain kinds. The C type decides how many bits of the register count.
+var (
+	aInt    = kind[int32]{func(_ *task.Task, v uint64) (int32, error) { return int32(v), nil }, show("int", showInt32)}
+	aUint   = kind[uint32]{func(_ *task.Task, v uint64) (uint32, error) { return uint32(v), nil }, show("unsigned", showUint32)}
+	aLong   = kind[int64]{func(_ *task.Task, v uint64) (int64, error) { return int64(v), nil }, show("long", showInt64)}
+	aUlong  = kind[uint64]{func(_ *task.Task, v uint64) (uint64, error) { return v, nil }, show("unsigned long", showUint64)}
+	aOffset = kind[int64]{aLong.decode, show("offset", showInt64)}
+	aSize   = kind[uint64]{aUlong.decode, show("size", showUint64)}
+	aHex    = kind[uint64]{aUlong.decode, show("word", appendHex)}
+	aAddr   = kind[uint64]{aUlong.decode, show("address", showAddr)}
+	aMode   = kind[uint32]{aUint.decode, show("mode", showOctal)}
+	aFD     = kind[int32]{aInt.decode, show("fd", showInt32)}
+	aPID    = kind[int32]{aInt.decode, show("pid", showInt32)}
+	aUID    = kind[uint32]{aUint.decode, show("id", showInt32)}
+	aDirFD  = kind[int32]{aInt.decode, show("dirfd", showDirFD)}
+	aSignal = kind[unix.Signal]{func(_ *task.Task, v uint64) (unix.Signal, error) { return unix.Signal(int32(v)), nil }, show("signal", showSignal)}
+)
+
+func showDirFD(b []byte, raw uint64) []byte {
+	if int32(raw) == unix.AT_FDCWD {
+		return append(b, "AT_FDCWD"...)
+	}
+	return showInt32(b, raw)
+}
+
+// path is a name for a file, at most PATH_MAX with its NUL. It fails with
+// EFAULT and ENAMETOOLONG; whether it may be empty is the handler's business.
+var aPath = kind[string]{decodePath, formatter{name: "path", in: showString}}
+
+func decodePath(t *task.Task, addr uint64) (string, error) {
+	s, err := readString(t, addr, abi.PathMax)
+	if err == errTooLong {
+		return "", unix.ENAMETOOLONG
+	}
+	return s, err
+}
+
+// optPath is a path that may be NULL.
+type optPath struct {
+	path string
+	ok   bool
+}
+
+var aOptPath = kind[optPath]{func(t *task.Task, addr uint64) (optPath, error) {
+	if addr == 0 {
+		return optPath{}, nil
+	}
+	s, err := decodePath(t, addr)
+	return optPath{s, true}, err
+}, formatter{name: "path or NULL", in: showString}}
+
+// maxShown is how much of a string or buffer strace shows.
+const maxShown = 32
+
+func showString(b []byte, t *task.Task, a *args, i int) []byte {
+	if a[i] == 0 {
+		return append(b, "NULL"...)
+	}
+	s, err := readString(t, a[i], abi.PathMax)
+	if err != nil {
+		return appendHex(b, a[i])
+	}
+	return strconv.AppendQuote(b, s)
+}
+
+// appendBytes shows n bytes of user memory as a string.
+func appendBytes(b []byte, t *task.Task, addr, n uint64) []byte {
+	if addr == 0 {
+		return append(b, "NULL"...)
+	}
+	buf := make([]byte, min(n, maxShown))
+	if got, _ := t.Mem().CopyIn(buf, addr); got < len(buf) {
+		return appendHex(b, addr)
+	}
+	b = strconv.AppendQuoteToASCII(b, string(buf))
+	if n > maxShown {
+		b = append(b, "..."...)
+	}
+	return b
+}
+
+// aSource is memory that the call reads; its length is the next argument.
+var aSource = kind[uint64]{aUlong.decode, formatter{name: "buffer in",
+	in: func(b []byte, t *task.Task, a *args, i int) []byte { return appendBytes(b, t, a[i], a[i+1]) }}}
+
+// aSink is memory that the call fills with as many bytes as it returns; its size is the next argument.
+var aSink = kind[uint64]{aUlong.decode, formatter{name: "buffer out", in: showAddr_,
+	out: func(b []byte, t *task.Task, a *args, i int, v uint64) []byte {
+		return appendBytes(b, t, a[i], min(v, a[i+1]))
+	}}}
+
+func showAddr_(b []byte, _ *task.Task, a *args, i int) []byte { return showAddr(b, a[i]) }
+
+// A layout is how a structure lies in a program's memory.
+type layout[T any] struct {
+	name string
+	size int
+	get  func([]byte) T
+	put  func([]byte, T)
+	show func([]byte, T) []byte
+}
+
+// load reads the structure at addr: EFAULT.
+func (l *layout[T]) load(t *task.Task, addr uint64) (v T, err error) {
+	b := t.Scratch[:l.size]
+	if n, err := t.Mem().CopyIn(b, addr); n < len(b) {
+		return v, efault(err)
+	}
+	return l.get(b), nil
+}
+
+// store writes the structure at addr: EFAULT.
+func (l *layout[T]) store(t *task.Task, addr uint64, v T) error {
+	b := t.Scratch[:l.size]
+	l.put(b, v)
+	return copyOut(t, addr, b)
+}
+
+func (l *layout[T]) format(b []byte, t *task.Task, addr uint64) []byte {
+	if addr == 0 {
+		return append(b, "NULL"...)
+	}
+	if l.show == nil || l.get == nil {
+		return appendHex(b, addr)
+	}
+	buf := make([]byte, l.size) // the scratch buffer belongs to the call
+	if n, _ := t.Mem().CopyIn(buf, addr); n < len(buf) {
+		return appendHex(b, addr)
+	}
+	return l.show(b, l.get(buf))
+}
+
+// in is the kind of a structure that the call reads.
+func (l *layout[T]) in() kind[T] {
+	return kind[T]{l.load, formatter{name: l.name, in: func(b []byte, t *task.Task, a *args, i int) []byte {
+		return l.format(b, t, a[i])
+	}}}
+}
+
+// An opt is a structure that may be missing (NULL).
+type opt[T any] struct {
+	v  T
+	ok bool
+}
+
+// inOpt is in for an address that may be NULL.
+func (l *layout[T]) inOpt() kind[opt[T]] {
+	return kind[opt[T]]{func(t *task.Task, addr uint64) (opt[T], error) {
+		if addr == 0 {
+			return opt[T]{}, nil
+		}
+		v, err := l.load(t, addr)
+		return opt[T]{v, true}, err
+	}, formatter{name: l.name + " or NULL", in: l.in().formatter.in}}
+}
+
+// A dest is where the call stores a structure.
+type dest[T any] struct {
+	addr uint64
+	l    *layout[T]
+}
+
+// null reports whether the program does not want it.
+func (d dest[T]) null() bool { return d.addr == 0 }
+
+// put stores v: EFAULT.
+func (d dest[T]) put(t *task.Task, v T) error { return d.l.store(t, d.addr, v) }
+
+// putOpt stores v unless the address is NULL.
+func (d dest[T]) putOpt(t *task.Task, v T) error {
+	if d.addr == 0 {
+		return nil
+	}
+	return d.put(t, v)
+}
+
+// out is the kind of a structure that the call fills.
+func (l *layout[T]) out() kind[dest[T]] {
+	return kind[dest[T]]{
+		func(_ *task.Task, addr uint64) (dest[T], error) { return dest[T]{addr, l}, nil },
+		formatter{name: l.name + " out", in: showAddr_,
+			out: func(b []byte, t *task.Task, a *args, i int, _ uint64) []byte { return l.format(b, t, a[i]) }},
+	}
+}
+
+// A flagName is a bit and its name.
+type flagName struct {
+	bit  uint64
+	name string
+}
+
+// flags is the kind of a set of bits: EINVAL when one is set that known lacks.
+func flags(name string, known uint64, names []flagName) kind[uint32] {
+	return kind[uint32]{
+		func(_ *task.Task, v uint64) (uint32, error) {
+			if uint64(uint32(v))&^known != 0 {
+				return 0, unix.EINVAL
+			}
+			return uint32(v), nil
+		},
+		show(name, func(b []byte, v uint64) []byte { return appendFlags(b, uint64(uint32(v)), names) }),
+	}
+}
+
+func appendFlags(b []byte, v uint64, names []flagName) []byte {
+	if v == 0 {
+		return append(b, '0')
+	}
+	sep := false
+	for _, n := range names {
+		if n.bit != 0 && v&n.bit == n.bit {
+			if sep {
+				b = append(b, '|')
+			}
+			b, sep = append(b, n.name...), true
+			v &^= n.bit
+		}
+	}
+	if v != 0 {
+		if sep {
+			b = append(b, '|')
+		}
+		b = appendHex(b, v)
+	}
+	return b
+}
+
+// choice is the kind of a number that has a name.
+func choice(name string, names []flagName) kind[int32] {
+	return kind[int32]{aInt.decode, show(name, func(b []byte, v uint64) []byte {
+		for _, n := range names {
+			if n.bit == uint64(uint32(v)) {
+				return append(b, n.name...)
+			}
+		}
+		return showInt32(b, v)
+	})}
+}

@@ -1,0 +1,113 @@
+package syscall
+
+import "golang.org/x/sys/unix"
+
+// fill makes the table. Every number has a row.
+func (s *Calls) fill() {
+	r := &s.rows
+	for _, f := range []func(*[numbers]row){
+		ioRows, fdRows, pathRows, changeRows, pollRows, epollRows, memRows, procRows, execRows, credRows, sigRows, timeRows, futexRows, s.systemRows,
+	} {
+		f(r)
+	}
+	for _, m := range absent {
+		for _, c := range m.calls {
+			r[c.nr] = missing(c.name, m.errno, m.note)
+		}
+	}
+	for nr := range r {
+		if r[nr].name == "" {
+			r[nr] = missing("", unix.ENOSYS, "no such call")
+		}
+	}
+}
+
+type number struct {
+	nr   int
+	name string
+}
+
+// absent are the calls that are not implemented, by the reason. The errno is what a Linux gives that was built without them.
+var absent = []struct {
+	errno unix.Errno
+	note  string
+	calls []number
+}{
+	{unix.EAFNOSUPPORT, "no network yet", []number{
+		{unix.SYS_SOCKET, "socket"}, {unix.SYS_SOCKETPAIR, "socketpair"},
+	}},
+	{unix.ENOTSOCK, "no network yet", []number{
+		{unix.SYS_CONNECT, "connect"}, {unix.SYS_ACCEPT, "accept"}, {unix.SYS_ACCEPT4, "accept4"}, {unix.SYS_SENDTO, "sendto"},
+		{unix.SYS_RECVFROM, "recvfrom"}, {unix.SYS_SENDMSG, "sendmsg"}, {unix.SYS_RECVMSG, "recvmsg"}, {unix.SYS_SHUTDOWN, "shutdown"},
+		{unix.SYS_BIND, "bind"}, {unix.SYS_LISTEN, "listen"}, {unix.SYS_GETSOCKNAME, "getsockname"}, {unix.SYS_GETPEERNAME, "getpeername"},
+		{unix.SYS_SETSOCKOPT, "setsockopt"}, {unix.SYS_GETSOCKOPT, "getsockopt"}, {unix.SYS_RECVMMSG, "recvmmsg"}, {unix.SYS_SENDMMSG, "sendmmsg"},
+	}},
+	{unix.ENOSYS, "System V IPC: not yet", []number{
+		{unix.SYS_SHMGET, "shmget"}, {unix.SYS_SHMAT, "shmat"}, {unix.SYS_SHMCTL, "shmctl"}, {unix.SYS_SHMDT, "shmdt"},
+		{unix.SYS_SEMGET, "semget"}, {unix.SYS_SEMOP, "semop"}, {unix.SYS_SEMCTL, "semctl"}, {unix.SYS_SEMTIMEDOP, "semtimedop"},
+		{unix.SYS_MSGGET, "msgget"}, {unix.SYS_MSGSND, "msgsnd"}, {unix.SYS_MSGRCV, "msgrcv"}, {unix.SYS_MSGCTL, "msgctl"},
+	}},
+	{unix.ENOSYS, "POSIX message queues: no program asked for them", []number{
+		{unix.SYS_MQ_OPEN, "mq_open"}, {unix.SYS_MQ_UNLINK, "mq_unlink"}, {unix.SYS_MQ_TIMEDSEND, "mq_timedsend"},
+		{unix.SYS_MQ_TIMEDRECEIVE, "mq_timedreceive"}, {unix.SYS_MQ_NOTIFY, "mq_notify"}, {unix.SYS_MQ_GETSETATTR, "mq_getsetattr"},
+	}},
+	{unix.ENOSYS, "signalfd, timerfd, pidfd, inotify: not yet", []number{
+		{unix.SYS_SIGNALFD, "signalfd"}, {unix.SYS_SIGNALFD4, "signalfd4"},
+		{unix.SYS_TIMERFD_CREATE, "timerfd_create"}, {unix.SYS_TIMERFD_SETTIME, "timerfd_settime"}, {unix.SYS_TIMERFD_GETTIME, "timerfd_gettime"},
+		{unix.SYS_PIDFD_OPEN, "pidfd_open"}, {unix.SYS_PIDFD_SEND_SIGNAL, "pidfd_send_signal"}, {unix.SYS_PIDFD_GETFD, "pidfd_getfd"},
+		{unix.SYS_INOTIFY_INIT, "inotify_init"}, {unix.SYS_INOTIFY_INIT1, "inotify_init1"},
+		{unix.SYS_INOTIFY_ADD_WATCH, "inotify_add_watch"}, {unix.SYS_INOTIFY_RM_WATCH, "inotify_rm_watch"},
+		{unix.SYS_FANOTIFY_INIT, "fanotify_init"}, {unix.SYS_FANOTIFY_MARK, "fanotify_mark"}, {unix.SYS_MEMFD_CREATE, "memfd_create"},
+		{unix.SYS_MEMFD_SECRET, "memfd_secret"},
+	}},
+	{unix.ENOSYS, "asynchronous I/O: programs fall back", []number{
+		{unix.SYS_IO_SETUP, "io_setup"}, {unix.SYS_IO_DESTROY, "io_destroy"}, {unix.SYS_IO_GETEVENTS, "io_getevents"},
+		{unix.SYS_IO_SUBMIT, "io_submit"}, {unix.SYS_IO_CANCEL, "io_cancel"}, {unix.SYS_IO_PGETEVENTS, "io_pgetevents"},
+		{unix.SYS_IO_URING_SETUP, "io_uring_setup"}, {unix.SYS_IO_URING_ENTER, "io_uring_enter"}, {unix.SYS_IO_URING_REGISTER, "io_uring_register"},
+	}},
+	{unix.ENOSYS, "ptrace: not yet", []number{{unix.SYS_PTRACE, "ptrace"}, {unix.SYS_KCMP, "kcmp"}}},
+	{unix.ENOSYS, "restartable sequences: the C libraries do without", []number{{unix.SYS_RSEQ, "rseq"}}},
+	{unix.EINVAL, "splicing: programs fall back to read and write", []number{
+		{unix.SYS_SPLICE, "splice"}, {unix.SYS_TEE, "tee"}, {unix.SYS_VMSPLICE, "vmsplice"},
+	}},
+	{unix.ENOSYS, "NUMA: one node", []number{
+		{unix.SYS_MBIND, "mbind"}, {unix.SYS_SET_MEMPOLICY, "set_mempolicy"}, {unix.SYS_GET_MEMPOLICY, "get_mempolicy"},
+		{unix.SYS_MIGRATE_PAGES, "migrate_pages"}, {unix.SYS_MOVE_PAGES, "move_pages"},
+		{unix.SYS_SET_MEMPOLICY_HOME_NODE, "set_mempolicy_home_node"},
+	}},
+	{unix.ENOSYS, "seccomp, Landlock, keys, BPF, profiling: not part of this kernel", []number{
+		{unix.SYS_SECCOMP, "seccomp"}, {unix.SYS_LANDLOCK_CREATE_RULESET, "landlock_create_ruleset"},
+		{unix.SYS_LANDLOCK_ADD_RULE, "landlock_add_rule"}, {unix.SYS_LANDLOCK_RESTRICT_SELF, "landlock_restrict_self"},
+		{unix.SYS_ADD_KEY, "add_key"}, {unix.SYS_REQUEST_KEY, "request_key"}, {unix.SYS_KEYCTL, "keyctl"}, {unix.SYS_BPF, "bpf"},
+		{unix.SYS_PERF_EVENT_OPEN, "perf_event_open"}, {unix.SYS_USERFAULTFD, "userfaultfd"}, {unix.SYS_LOOKUP_DCOOKIE, "lookup_dcookie"},
+		{unix.SYS_LSM_GET_SELF_ATTR, "lsm_get_self_attr"}, {unix.SYS_LSM_SET_SELF_ATTR, "lsm_set_self_attr"}, {unix.SYS_LSM_LIST_MODULES, "lsm_list_modules"},
+	}},
+	{unix.ENOSYS, "the mount interface of mount(2) is enough", []number{
+		{unix.SYS_OPEN_TREE, "open_tree"}, {unix.SYS_MOVE_MOUNT, "move_mount"}, {unix.SYS_FSOPEN, "fsopen"}, {unix.SYS_FSCONFIG, "fsconfig"},
+		{unix.SYS_FSMOUNT, "fsmount"}, {unix.SYS_FSPICK, "fspick"}, {unix.SYS_MOUNT_SETATTR, "mount_setattr"},
+		{unix.SYS_LISTMOUNT, "listmount"}, {unix.SYS_STATMOUNT, "statmount"}, {unix.SYS_PIVOT_ROOT, "pivot_root"},
+	}},
+	{unix.EPERM, "the host's business", []number{
+		{unix.SYS_REBOOT, "reboot"}, {unix.SYS_SWAPON, "swapon"}, {unix.SYS_SWAPOFF, "swapoff"}, {unix.SYS_ACCT, "acct"},
+		{unix.SYS_ADJTIMEX, "adjtimex"}, {unix.SYS_CLOCK_ADJTIME, "clock_adjtime"}, {unix.SYS_IOPL, "iopl"}, {unix.SYS_IOPERM, "ioperm"},
+		{unix.SYS_INIT_MODULE, "init_module"}, {unix.SYS_FINIT_MODULE, "finit_module"}, {unix.SYS_DELETE_MODULE, "delete_module"},
+		{unix.SYS_KEXEC_LOAD, "kexec_load"}, {unix.SYS_KEXEC_FILE_LOAD, "kexec_file_load"}, {unix.SYS_SYSLOG, "syslog"},
+		{unix.SYS_QUOTACTL, "quotactl"}, {unix.SYS_QUOTACTL_FD, "quotactl_fd"}, {unix.SYS_VHANGUP, "vhangup"},
+	}},
+	{unix.EPERM, "no namespaces", []number{{unix.SYS_SETNS, "setns"}}},
+	{unix.EOPNOTSUPP, "no file handles", []number{{unix.SYS_NAME_TO_HANDLE_AT, "name_to_handle_at"}, {unix.SYS_OPEN_BY_HANDLE_AT, "open_by_handle_at"}}},
+	{unix.ENOSYS, "I/O priorities, process advice: no program asked for them", []number{
+		{unix.SYS_IOPRIO_SET, "ioprio_set"}, {unix.SYS_IOPRIO_GET, "ioprio_get"}, {unix.SYS_PROCESS_MADVISE, "process_madvise"},
+		{unix.SYS_PROCESS_MRELEASE, "process_mrelease"}, {unix.SYS_REMAP_FILE_PAGES, "remap_file_pages"}, {unix.SYS_CACHESTAT, "cachestat"},
+		{unix.SYS_MAP_SHADOW_STACK, "map_shadow_stack"}, {unix.SYS_FUTEX_WAKE, "futex_wake"}, {unix.SYS_FUTEX_WAIT, "futex_wait"},
+		{unix.SYS_FUTEX_REQUEUE, "futex_requeue"}, {unix.SYS_MSEAL, "mseal"}, {unix.SYS_MODIFY_LDT, "modify_ldt"},
+		{unix.SYS_SYSFS, "sysfs"}, {unix.SYS_USTAT, "ustat"}, {unix.SYS_EPOLL_CTL_OLD, "epoll_ctl_old"}, {unix.SYS_EPOLL_WAIT_OLD, "epoll_wait_old"},
+	}},
+	{unix.ENOSYS, "gone from Linux too", []number{
+		{unix.SYS_USELIB, "uselib"}, {unix.SYS__SYSCTL, "_sysctl"}, {unix.SYS_CREATE_MODULE, "create_module"},
+		{unix.SYS_GET_KERNEL_SYMS, "get_kernel_syms"}, {unix.SYS_QUERY_MODULE, "query_module"}, {unix.SYS_NFSSERVCTL, "nfsservctl"},
+		{unix.SYS_GETPMSG, "getpmsg"}, {unix.SYS_PUTPMSG, "putpmsg"}, {unix.SYS_AFS_SYSCALL, "afs_syscall"}, {unix.SYS_TUXCALL, "tuxcall"},
+		{unix.SYS_SECURITY, "security"}, {unix.SYS_SET_THREAD_AREA, "set_thread_area"}, {unix.SYS_GET_THREAD_AREA, "get_thread_area"},
+		{unix.SYS_VSERVER, "vserver"},
+	}},
+}

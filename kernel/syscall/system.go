@@ -1,0 +1,141 @@
+package syscall
+
+import (
+	"math/rand/v2"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"gosv/kernel/abi"
+	"gosv/kernel/task"
+	"gosv/kernel/vdso"
+)
+
+// What uname(2) tells. Programs look at the release for what the kernel can do.
+const (
+	sysname = "Linux"
+	release = "6.1.0-gosv"
+	version = "#1 SMP gosv"
+	arch    = "x86_64"
+)
+
+// Options say how system calls are served.
+type Options struct {
+	// Strace sends every call to the kernel's log.
+	Strace bool
+	// Hostname is the host's name at the start.
+	Hostname string
+	// VDSO is mapped into every program; nil: none.
+	VDSO *vdso.Object
+}
+
+// New returns the system calls. Its methods Dispatch and Load are for task.Config.
+func New(o Options) *Calls {
+	s := &Calls{o: o}
+	s.uts.host, s.uts.domain = o.Hostname, "(none)"
+	if o.Hostname == "" {
+		s.uts.host = "(none)"
+	}
+	s.fill()
+	return s
+}
+
+// names are what sethostname(2) and setdomainname(2) change.
+type names struct {
+	mu           sync.Mutex
+	host, domain string // guarded by mu
+}
+
+// Uname returns what uname(2) tells.
+func (s *Calls) Uname() (u unix.Utsname) {
+	s.uts.mu.Lock()
+	defer s.uts.mu.Unlock()
+	copy(u.Sysname[:], sysname)
+	copy(u.Nodename[:], s.uts.host)
+	copy(u.Release[:], release)
+	copy(u.Version[:], version)
+	copy(u.Machine[:], arch)
+	copy(u.Domainname[:], s.uts.domain)
+	return u
+}
+
+func (s *Calls) systemRows(r *[numbers]row) {
+	r[unix.SYS_UNAME] = call1("uname", lUtsname.out(), func(t *task.Task, to dest[unix.Utsname]) (uint64, error) { return done(to.put(t, s.Uname())) })
+	r[unix.SYS_SETHOSTNAME] = call2("sethostname", aSource, aInt, func(t *task.Task, addr uint64, n int32) (uint64, error) {
+		return s.setName(t, &s.uts.host, addr, n)
+	})
+	r[unix.SYS_SETDOMAINNAME] = call2("setdomainname", aSource, aInt, func(t *task.Task, addr uint64, n int32) (uint64, error) {
+		return s.setName(t, &s.uts.domain, addr, n)
+	})
+	r[unix.SYS_SYSINFO] = call1("sysinfo", lSysinfo.out(), sysSysinfo).partly("the load averages are 0")
+	r[unix.SYS_GETRANDOM] = call3("getrandom", aSink, aSize, flags("flags", unix.GRND_NONBLOCK|unix.GRND_RANDOM|unix.GRND_INSECURE, grndNames), sysGetrandom)
+	r[unix.SYS_GETCPU] = call3("getcpu", lUint32.out(), lUint32.out(), aAddr, sysGetcpu).partly("always processor 0: a thread is not bound to one")
+	schedRows(r)
+}
+
+// setName is the end of sethostname(2) and setdomainname(2): EPERM, EINVAL, EFAULT.
+func (s *Calls) setName(t *task.Task, name *string, addr uint64, n int32) (uint64, error) {
+	if !t.Cred().Capable(unix.CAP_SYS_ADMIN) {
+		return 0, unix.EPERM
+	}
+	if n < 0 || n > 64 {
+		return 0, unix.EINVAL
+	}
+	b := make([]byte, n)
+	if err := copyIn(t, b, addr); err != nil {
+		return 0, err
+	}
+	s.uts.mu.Lock()
+	*name = string(b)
+	s.uts.mu.Unlock()
+	return 0, nil
+}
+
+func sysSysinfo(t *task.Task, to dest[unix.Sysinfo_t]) (uint64, error) {
+	k := t.Kernel()
+	total, free := k.Pool.Usage()
+	threads, _, _ := k.Counts()
+	const page = 4096
+	return done(to.put(t, unix.Sysinfo_t{
+		Uptime: k.Clock.Now() / 1e9, Totalram: total * page, Freeram: free * page, Procs: uint16(threads), Unit: 1,
+	}))
+}
+
+// fillRandom fills b with random bytes. The generator is the Go runtime's:
+// ChaCha8, seeded at boot from the processor, one for each processor.
+func fillRandom(b []byte) {
+	for len(b) > 0 {
+		var w [8]byte
+		le.PutUint64(w[:], rand.Uint64())
+		b = b[copy(b, w[:]):]
+	}
+}
+
+func sysGetrandom(t *task.Task, addr, n uint64, flags uint32) (uint64, error) {
+	if flags&(unix.GRND_RANDOM|unix.GRND_INSECURE) == unix.GRND_RANDOM|unix.GRND_INSECURE {
+		return 0, unix.EINVAL
+	}
+	n = min(n, abi.MaxRW)
+	for got := uint64(0); got < n; {
+		b := t.Scratch[:min(n-got, uint64(len(t.Scratch)))]
+		fillRandom(b)
+		if err := copyOut(t, addr+got, b); err != nil {
+			if got > 0 {
+				return got, nil
+			}
+			return 0, err
+		}
+		got += uint64(len(b))
+		if got < n && t.Interrupted() {
+			return got, nil
+		}
+	}
+	return n, nil
+}
+
+func sysGetcpu(t *task.Task, cpu, node dest[uint32], _ uint64) (uint64, error) {
+	if err := cpu.putOpt(t, 0); err != nil {
+		return 0, err
+	}
+	return done(node.putOpt(t, 0))
+}

@@ -1,0 +1,213 @@
+// Package syscall is the boundary between programs and the kernel: it decodes
+// the arguments of every system call, checks them, and calls the room that
+// does the work. It also starts programs (execve).
+//
+// The heart is one table with a row for each number (rows.go). A row names the
+// kind of each argument; the kind decides how the raw register becomes a typed
+// value, which errno a bad one gives, and how strace shows it. A handler
+// therefore never sees an unchecked pointer, path or flag. Calls that are not
+// implemented have rows too, with the errno that programs get and the reason.
+//
+// What each call does is in section 2 of the manual pages; where those are silent,
+// Linux 6.1 on x86-64 is followed. docs/syscalls.md is made from the table.
+package syscall
+
+//go:generate go test -run TestDocs -update
+
+import (
+	"golang.org/x/sys/unix"
+
+	"gosv/kernel/task"
+	"gosv/machine"
+)
+
+// numbers is the size of the table: 0 to 462, the calls of Linux 6.9.
+const numbers = 463
+
+// A row is one system call.
+type row struct {
+	name string
+	// call decodes the arguments and does the work; for a call that is not
+	// implemented it is nil, and programs get errno.
+	call  func(*task.Task) (uint64, error)
+	errno unix.Errno
+	// note says why a call is missing or what is missing of it.
+	note string
+	args []formatter
+	// result shows the value for strace; nil: a decimal number.
+	result func(b []byte, v uint64) []byte
+	// final calls do not return to the program when they succeed.
+	final bool
+}
+
+// A kind is a kind of argument.
+type kind[T any] struct {
+	// decode makes a value of argument i in r. The errno of a bad one is
+	// that which the manual pages give for such arguments.
+	decode func(t *task.Task, raw uint64) (T, error)
+	formatter
+}
+
+// A formatter shows an argument as strace(1) would.
+type formatter struct {
+	// name is the kind's name in the documentation.
+	name string
+	// in shows an argument that the program hands over, before the call.
+	in func(b []byte, t *task.Task, a *args, i int) []byte
+	// out, if not nil, shows what the kernel has stored, after a call that succeeded
+	// with value v, in place of in.
+	out func(b []byte, t *task.Task, a *args, i int, v uint64) []byte
+}
+
+// args are the raw arguments, in order.
+type args [6]uint64
+
+func argsOf(c *machine.Context) args { return args{c.RDI, c.RSI, c.RDX, c.R10, c.R8, c.R9} }
+
+// Handlers for calls that do not fail.
+func call0(name string, fn func(*task.Task) (uint64, error)) row {
+	return row{name: name, call: fn}
+}
+
+func call1[A any](name string, a kind[A], fn func(*task.Task, A) (uint64, error)) row {
+	da := a.decode
+	return row{name: name, args: []formatter{a.formatter}, call: func(t *task.Task) (uint64, error) {
+		va, err := da(t, t.Ctx.RDI)
+		if err != nil {
+			return 0, err
+		}
+		return fn(t, va)
+	}}
+}
+
+func call2[A, B any](name string, a kind[A], b kind[B], fn func(*task.Task, A, B) (uint64, error)) row {
+	da, db := a.decode, b.decode
+	return row{name: name, args: []formatter{a.formatter, b.formatter}, call: func(t *task.Task) (uint64, error) {
+		va, err := da(t, t.Ctx.RDI)
+		if err != nil {
+			return 0, err
+		}
+		vb, err := db(t, t.Ctx.RSI)
+		if err != nil {
+			return 0, err
+		}
+		return fn(t, va, vb)
+	}}
+}
+
+func call3[A, B, C any](name string, a kind[A], b kind[B], c kind[C], fn func(*task.Task, A, B, C) (uint64, error)) row {
+	da, db, dc := a.decode, b.decode, c.decode
+	return row{name: name, args: []formatter{a.formatter, b.formatter, c.formatter}, call: func(t *task.Task) (uint64, error) {
+		va, err := da(t, t.Ctx.RDI)
+		if err != nil {
+			return 0, err
+		}
+		vb, err := db(t, t.Ctx.RSI)
+		if err != nil {
+			return 0, err
+		}
+		vc, err := dc(t, t.Ctx.RDX)
+		if err != nil {
+			return 0, err
+		}
+		return fn(t, va, vb, vc)
+	}}
+}
+
+func call4[A, B, C, D any](name string, a kind[A], b kind[B], c kind[C], d kind[D], fn func(*task.Task, A, B, C, D) (uint64, error)) row {
+	da, db, dc, dd := a.decode, b.decode, c.decode, d.decode
+	return row{name: name, args: []formatter{a.formatter, b.formatter, c.formatter, d.formatter}, call: func(t *task.Task) (uint64, error) {
+		va, err := da(t, t.Ctx.RDI)
+		if err != nil {
+			return 0, err
+		}
+		vb, err := db(t, t.Ctx.RSI)
+		if err != nil {
+			return 0, err
+		}
+		vc, err := dc(t, t.Ctx.RDX)
+		if err != nil {
+			return 0, err
+		}
+		vd, err := dd(t, t.Ctx.R10)
+		if err != nil {
+			return 0, err
+		}
+		return fn(t, va, vb, vc, vd)
+	}}
+}
+
+func call5[A, B, C, D, E any](name string, a kind[A], b kind[B], c kind[C], d kind[D], e kind[E], fn func(*task.Task, A, B, C, D, E) (uint64, error)) row {
+	da, db, dc, dd, de := a.decode, b.decode, c.decode, d.decode, e.decode
+	return row{name: name, args: []formatter{a.formatter, b.formatter, c.formatter, d.formatter, e.formatter}, call: func(t *task.Task) (uint64, error) {
+		va, err := da(t, t.Ctx.RDI)
+		if err != nil {
+			return 0, err
+		}
+		vb, err := db(t, t.Ctx.RSI)
+		if err != nil {
+			return 0, err
+		}
+		vc, err := dc(t, t.Ctx.RDX)
+		if err != nil {
+			return 0, err
+		}
+		vd, err := dd(t, t.Ctx.R10)
+		if err != nil {
+			return 0, err
+		}
+		ve, err := de(t, t.Ctx.R8)
+		if err != nil {
+			return 0, err
+		}
+		return fn(t, va, vb, vc, vd, ve)
+	}}
+}
+
+func call6[A, B, C, D, E, F any](name string, a kind[A], b kind[B], c kind[C], d kind[D], e kind[E], f kind[F], fn func(*task.Task, A, B, C, D, E, F) (uint64, error)) row {
+	da, db, dc, dd, de, df := a.decode, b.decode, c.decode, d.decode, e.decode, f.decode
+	return row{name: name, args: []formatter{a.formatter, b.formatter, c.formatter, d.formatter, e.formatter, f.formatter}, call: func(t *task.Task) (uint64, error) {
+		va, err := da(t, t.Ctx.RDI)
+		if err != nil {
+			return 0, err
+		}
+		vb, err := db(t, t.Ctx.RSI)
+		if err != nil {
+			return 0, err
+		}
+		vc, err := dc(t, t.Ctx.RDX)
+		if err != nil {
+			return 0, err
+		}
+		vd, err := dd(t, t.Ctx.R10)
+		if err != nil {
+			return 0, err
+		}
+		ve, err := de(t, t.Ctx.R8)
+		if err != nil {
+			return 0, err
+		}
+		vf, err := df(t, t.Ctx.R9)
+		if err != nil {
+			return 0, err
+		}
+		return fn(t, va, vb, vc, vd, ve, vf)
+	}}
+}
+
+// missing is a call that is not implemented.
+func missing(name string, errno unix.Errno, note string) row {
+	return row{name: name, errno: errno, note: note}
+}
+
+// partly adds to a row what is missing of its call.
+func (r row) partly(note string) row { r.note = note; return r }
+
+// address makes strace show the result in hexadecimal.
+func (r row) address() row {
+	r.result = appendHex
+	return r
+}
+
+// ends marks a call that does not return.
+func (r row) ends() row { r.final = true; return r }
