@@ -18,7 +18,9 @@ type pumps struct {
 	writing atomic.Int32 // pumps that wait for their reader
 
 	mu  sync.Mutex
-	err error // +checklocks:mu; the first failure to write, EPIPE aside
+	// err is the first failure to write, EPIPE aside.
+	// +checklocks:mu
+	err error
 }
 
 func (p *pumps) wait() { p.wg.Wait() }
