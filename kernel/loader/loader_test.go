@@ -302,7 +302,7 @@ func TestDynamic(t *testing.T) {
 	ld.entry = 0x900
 	w.put("ld.so", ld.bytes())
 	p := w.program("/prog", "prog")
-	v, err := vdso.New(w.pool)
+	v, err := vdso.New(w.pool, machine.Timebase{})
 	if err != nil {
 		t.Fatal(err)
 	}

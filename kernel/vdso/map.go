@@ -16,8 +16,8 @@ type Object struct {
 	free        func()
 }
 
-// New makes the two pages; ENOMEM. They live as long as the kernel.
-func New(pool *mem.Pool) (*Object, error) {
+// New makes the two pages, with the time base as it is now; Set changes it. ENOMEM.
+func New(pool *mem.Pool, tb machine.Timebase) (*Object, error) {
 	data, image := mem.NewCache(pool, nil), mem.NewCache(pool, nil)
 	if err := data.Truncate(DataSize); err != nil {
 		return nil, err
@@ -30,8 +30,10 @@ func New(pool *mem.Pool) (*Object, error) {
 	if _, err := image.WriteAt(&src, 0); err != nil {
 		return nil, err
 	}
+	page := NewData(pool.Bytes(frame))
+	page.Set(tb)
 	return &Object{
-		Data:  NewData(pool.Bytes(frame)),
+		Data:  page,
 		data:  mm.NewSpecial("[vvar]", data),
 		image: mm.NewSpecial("[vdso]", image),
 		free: func() {
