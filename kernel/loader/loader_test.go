@@ -302,7 +302,7 @@ func TestDynamic(t *testing.T) {
 	ld.entry = 0x900
 	w.put("ld.so", ld.bytes())
 	p := w.program("/prog", "prog")
-	v, err := vdso.New(w.pool, machine.Timebase{})
+	v, err := vdso.New(w.pool)
 	if err != nil {
 		t.Fatal(err)
 	}

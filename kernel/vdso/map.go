@@ -16,8 +16,8 @@ type Object struct {
 	free        func()
 }
 
-// New makes the two pages, with the time base as it is now; Set changes it. ENOMEM.
-func New(pool *mem.Pool, tb machine.Timebase) (*Object, error) {
+// New makes the two pages; programs ask the kernel until the first Set. ENOMEM.
+func New(pool *mem.Pool) (*Object, error) {
 	data, image := mem.NewCache(pool, nil), mem.NewCache(pool, nil)
 	if err := data.Truncate(DataSize); err != nil {
 		return nil, err
@@ -30,10 +30,8 @@ func New(pool *mem.Pool, tb machine.Timebase) (*Object, error) {
 	if _, err := image.WriteAt(&src, 0); err != nil {
 		return nil, err
 	}
-	page := NewData(pool.Bytes(frame))
-	page.Set(tb)
 	return &Object{
-		Data:  page,
+		Data:  NewData(pool.Bytes(frame)),
 		data:  mm.NewSpecial("[vvar]", data),
 		image: mm.NewSpecial("[vdso]", image),
 		free: func() {
