@@ -8,12 +8,15 @@ import (
 	"gosv/machine"
 )
 
+// virtioConsole is the device's type (virtio 1.2 §5).
+const virtioConsole = 3
+
 // findConsoles starts the virtio consoles of the machine.
 func findConsoles(m machine.Machine, l *log) []*console.Console {
 	var found []*console.Console
 	problem := func(err error) { l.line("gosv: " + err.Error()) }
 	for _, t := range probe.Virtio(m, problem) {
-		if t.DeviceID() != console.DeviceID {
+		if t.Type() != virtioConsole {
 			continue
 		}
 		c, err := console.New(t, m)
@@ -27,7 +30,7 @@ func findConsoles(m machine.Machine, l *log) []*console.Console {
 }
 
 // setPower arranges for powering off through ACPI where there is one.
-func setPower(m machine.Machine, l *log) {
+func setPower(m machine.Machine) {
 	if m.RSDP() == 0 {
 		return
 	}

@@ -32,7 +32,7 @@ func (l *log) open(s *streams, verbose bool) {
 	switch {
 	case s.log != nil:
 		l.write = func(b []byte) { s.log.WriteAll(b, l.m.Monotonic()+writeTimeout) }
-	case verbose && s.console == nil:
+	case verbose:
 		l.write = l.m.Emergency
 	}
 	if l.write != nil {

@@ -7,12 +7,11 @@ import (
 
 	"gosv/kernel/bootargs"
 	"gosv/kernel/clock"
-	"gosv/kernel/cred"
 	"gosv/kernel/mem"
 	"gosv/kernel/syscall"
 	"gosv/kernel/task"
+	"gosv/kernel/vdso"
 	"gosv/kernel/vfs"
-	"gosv/machine"
 	"gosv/machine/bare"
 )
 
@@ -30,11 +29,10 @@ func main() {
 func start(m *bare.Machine, e *ending) error {
 	c := clock.New(m)
 	setWallClock(m, e.log)
+	setPower(m)
 	pool := mem.NewPool(m)
-	ns, root, err := newRoot(pool, c)
-	if err != nil {
-		return err
-	}
+	ns := newTree(pool, c)
+	root := ns.Root()
 	run, err := unpack(m, root)
 	if err != nil {
 		return err
@@ -43,36 +41,44 @@ func start(m *bare.Machine, e *ending) error {
 	if err != nil {
 		return err
 	}
-	devices := findDevices(m, args, e.log)
-	out, err := openStreams(m, devices, e.log)
+	out, err := openStreams(m, findConsoles(m, e.log), e.log)
 	if err != nil {
 		return err
 	}
 	e.streams = out
 	e.log.open(out, args.Verbose || args.Strace)
 	e.log.bootLine(m)
-
+	ctx := rootContext(root)
+	if err := mountDev(ns, ctx, pool, c, out, e.log); err != nil {
+		return err
+	}
+	object, err := vdso.New(pool)
+	if err != nil {
+		return err
+	}
+	object.Set(c.Timebase())
+	c.OnSet(func() { object.Set(c.Timebase()) })
+	calls := syscall.New(syscall.Options{Strace: args.Strace, Hostname: args.Hostname, VDSO: object})
 	k := task.New(task.Config{
 		Machine: m, Pool: pool, Clock: c, Namespace: ns,
+		Dispatch: calls.Dispatch, Load: calls.Load,
 		Log: e.log.line, OnExit: e.exited,
 	})
-	if err := fillTree(k, ns, root, pool, c, out, e.log); err != nil {
-		return err
-	}
-	if err := syscall.New(k, syscall.Options{Strace: args.Strace, Random: fillRandom, Hostname: args.Hostname}); err != nil {
-		return err
-	}
 	files, err := out.files(c.Wall())
 	if err != nil {
 		return err
 	}
-	ctx := &vfs.Context{Root: root, Cwd: root, Cred: cred.Root(), Umask: 0o022}
-	if err := changeDir(ctx, args.Dir); err != nil {
-		return err
+	dir, err := vfs.Lookup(ctx, root, args.Dir, 0)
+	if err != nil {
+		return wrap("working directory "+args.Dir, err)
 	}
 	out.listen(k)
 	out.say("ready")
-	return syscall.StartInit(k, ctx, files, args.Path, args.Argv, args.Envp)
+	_, err = syscall.StartInit(k, args.Path, args.Argv, args.Envp, files, task.NewFS(root, dir, 0o022))
+	if err != nil {
+		return wrap(args.Path, err)
+	}
+	return nil
 }
 
 // fillRandom fills b from the runtime's ChaCha8 generator, which the floor
@@ -87,4 +93,13 @@ func fillRandom(b []byte) {
 	}
 }
 
-var _ machine.Machine = (*bare.Machine)(nil)
+// failure is an error with what it is about.
+type failure struct {
+	what string
+	err  error
+}
+
+func (f *failure) Error() string { return f.what + ": " + f.err.Error() }
+func (f *failure) Unwrap() error { return f.err }
+
+func wrap(what string, err error) error { return &failure{what, err} }

@@ -10,13 +10,15 @@ import (
 	"gosv/kernel/cred"
 	"gosv/kernel/initramfs"
 	"gosv/kernel/mem"
+	"gosv/kernel/pipe"
 	"gosv/kernel/vfs"
 	"gosv/machine"
 )
 
 // newTree makes the tree of files, an empty file system in memory at its root.
 func newTree(pool *mem.Pool, c *clock.Clock) *vfs.Namespace {
-	ns := vfs.NewNamespace(ramfs.New(pool, c.Wall, ramfs.Options{Type: "rootfs", Mode: 0o755}))
+	ns := vfs.NewNamespace(ramfs.New(pool, c.Wall, ramfs.Options{Type: "rootfs", Mode: 0o755}), pool)
+	ns.OpenFIFO = pipe.OpenFIFO
 	ns.AddType("tmpfs", ramfs.Mounter(pool, c.Wall))
 	ns.AddType("ramfs", ramfs.Mounter(pool, c.Wall))
 	return ns
