@@ -17,7 +17,7 @@ type pumps struct {
 	bytes   atomic.Int64 // copied so far
 	writing atomic.Int32 // pumps that wait for their reader
 
-	mu  sync.Mutex
+	mu sync.Mutex
 	// err is the first failure to write, EPIPE aside.
 	// +checklocks:mu
 	err error
