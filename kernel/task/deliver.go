@@ -70,7 +70,7 @@ func (t *Task) act() bool {
 	p := t.proc
 	sig := t.taken.Info.Signo()
 	a := p.Handlers().Begin(sig)
-	t.usage.signals++
+	t.usage.signals.Add(1)
 	switch a.Handler {
 	case signal.IGN:
 		return false

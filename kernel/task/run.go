@@ -69,7 +69,7 @@ func (t *Task) yield() {
 	t.usage.off(t.k.Clock)
 	runtime.Gosched()
 	t.usage.on(t.k.Clock)
-	t.usage.switches[1]++
+	t.usage.nivcsw.Add(1)
 }
 
 // Yield is sched_yield(2).
@@ -91,7 +91,7 @@ func (t *Task) work() bool {
 
 // pageFault serves a page fault of the program.
 func (t *Task) pageFault() {
-	t.usage.faults[0]++
+	t.usage.minflt.Add(1)
 	addr, code := t.Ctx.FaultAddr, t.Ctx.Error
 	err := t.mem.Fault(addr, mm.AccessOf(code))
 	if err == nil {

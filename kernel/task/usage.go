@@ -9,20 +9,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// usage is what a thread has used. The task itself writes; others read the atomic ones, and the rest
-// only when it has ended or as a rough number.
+// usage is what a thread has used. The task itself writes, others read.
 //
 // Time counts while the goroutine is not parked: from the end of one wait to
 // the begin of the next, without the times in which it let others run. How much of it went by
 // in the kernel is estimated: every sampling-th system call is measured and
 // counted for all of them.
 type usage struct {
-	total    atomic.Int64 // ns until the last begin of a wait
-	since    atomic.Int64 // monotonic ns when it began to run, 0 while it waits
-	system   atomic.Int64 // ns in the kernel, estimated
-	faults   [2]int64     // minor, major
-	switches [2]int64     // voluntary, involuntary
-	signals  int64
+	total   atomic.Int64 // ns until the last begin of a wait
+	since   atomic.Int64 // monotonic ns when it began to run, 0 while it waits
+	system  atomic.Int64 // ns in the kernel, estimated
+	minflt  atomic.Int64
+	nvcsw   atomic.Int64
+	nivcsw  atomic.Int64
+	signals atomic.Int64
 }
 
 // sampling is how many system calls one measured call stands for.
@@ -34,7 +34,7 @@ func (u *usage) off(c *clock.Clock) {
 	if s := u.since.Load(); s != 0 {
 		u.since.Store(0)
 		u.total.Add(c.Now() - s)
-		u.switches[0]++
+		u.nvcsw.Add(1)
 	}
 }
 
@@ -58,7 +58,7 @@ func (t *Task) sampled() {
 // usageSum is the usage of several threads or processes.
 type usageSum struct {
 	total, system     int64 // ns
-	minflt, majflt    int64
+	minflt            int64
 	nvcsw, nivcsw     int64
 	nsignals          int64
 	maxRSS            uint64 // pages
@@ -70,18 +70,16 @@ func (s *usageSum) addTask(t *Task) {
 	u := &t.usage
 	s.total += u.cpuTime(t.k.Clock.Now())
 	s.system += u.system.Load()
-	s.minflt += u.faults[0]
-	s.majflt += u.faults[1]
-	s.nvcsw += u.switches[0]
-	s.nivcsw += u.switches[1]
-	s.nsignals += u.signals
+	s.minflt += u.minflt.Load()
+	s.nvcsw += u.nvcsw.Load()
+	s.nivcsw += u.nivcsw.Load()
+	s.nsignals += u.signals.Load()
 }
 
 func (s *usageSum) add(o *usageSum) {
 	s.total += o.total
 	s.system += o.system
 	s.minflt += o.minflt
-	s.majflt += o.majflt
 	s.nvcsw += o.nvcsw
 	s.nivcsw += o.nivcsw
 	s.nsignals += o.nsignals
@@ -125,7 +123,7 @@ func (p *Process) steady(s *usageSum) {
 func (s *usageSum) rusage() unix.Rusage {
 	return unix.Rusage{
 		Utime: abi.NsecToTimeval(s.utime), Stime: abi.NsecToTimeval(s.stime),
-		Maxrss: int64(s.maxRSS * 4), Minflt: s.minflt, Majflt: s.majflt,
+		Maxrss: int64(s.maxRSS * 4), Minflt: s.minflt,
 		Nvcsw: s.nvcsw, Nivcsw: s.nivcsw,
 	}
 }
@@ -175,10 +173,10 @@ func (p *Process) Usage() (utime, stime, cutime, cstime int64) {
 	return u.utime, u.stime, c.utime, c.stime
 }
 
-// Faults returns the minor and major page faults of the process.
-func (p *Process) Faults() (minor, major int64) {
+// Faults returns the page faults of the process; all count as minor, as nothing is swapped.
+func (p *Process) Faults() int64 {
 	s := p.sum()
-	return s.minflt, s.majflt
+	return s.minflt
 }
 
 // cpuTime is the CPU time that p has used, in ns.
