@@ -91,6 +91,7 @@ func arguments(c vmm.Config, kernel, initrd string, chardev func(id string) stri
 		"-M", machine, "-accel", c.Accel, "-cpu", cpu, "-m", memoryOption(c.Memory), "-smp", fmt.Sprint(c.CPUs),
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-sandbox", sandbox,
 		"-device", debugExit, "-kernel", kernel,
+		"-global", "virtio-mmio.force-legacy=false", // QEMU's default for MMIO is virtio 0.9
 	}
 	if initrd != "" {
 		args = append(args, "-initrd", initrd)
