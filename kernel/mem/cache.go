@@ -395,10 +395,11 @@ func (c *Cache) WriteAt(src uio.Source, off int64) (done int64, err error) {
 			c.wrote(f, off)
 		}
 		c.pool.Unref(f)
-		if err != nil {
+		if got == 0 {
+			c.dropBeyond(uint64(off) / machine.PageSize)
 			return done, unlessDone(done, err)
 		}
-		if got == 0 {
+		if err != nil {
 			return done, nil
 		}
 	}
@@ -439,8 +440,19 @@ func (c *Cache) wrote(f machine.Frame, end int64) {
 	c.size = max(c.size, end)
 }
 
+// dropBeyond gives up the page at index, which a write made and then did not write, if the
+// file ends before it.
+func (c *Cache) dropBeyond(index uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if f := c.pages.get(index); f != machine.NoFrame && index >= pagesOf(c.size) && c.pool.Refs(f) == 1 {
+		c.drop(index, f)
+	}
+}
+
 // Truncate sets the file's length in bytes: pages beyond it are unmapped
-// everywhere and given up. EINVAL for a negative size.
+// everywhere and given up, and the rest of the last page is zeroed, for the file may grow
+// again. EINVAL for a negative size; the backing's error if the last page cannot be read.
 func (c *Cache) Truncate(size int64) error {
 	if size < 0 {
 		return unix.EINVAL
@@ -451,25 +463,26 @@ func (c *Cache) Truncate(size int64) error {
 	shrink := size < c.size
 	c.size = size
 	c.epoch++
-	stray := false // a page beyond the old end, left by a write that failed
-	if !shrink {
-		_, _, stray = c.pages.next(pagesOf(size))
-	}
 	c.mu.Unlock()
-	if !shrink && !stray {
+	if !shrink {
 		return nil
 	}
 	first := pagesOf(size)
 	c.eachMapper(func(m Mapper) { m.Unmap(c, first, math.MaxUint64, true) })
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.dropRange(first, math.MaxUint64)
-	if size%machine.PageSize != 0 {
-		if f := c.pages.get(first - 1); f != machine.NoFrame {
-			c.clearTail(first-1, f)
-			c.touch(first - 1)
-		}
+	c.mu.Unlock()
+	if size%machine.PageSize == 0 || c.backing == nil && !c.Resident(first-1) {
+		return nil
 	}
+	f, err := c.Page(first-1, true)
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	c.clearTail(first-1, f)
+	c.mu.Unlock()
+	c.pool.Unref(f)
 	return nil
 }
 
