@@ -19,11 +19,13 @@ var kinds = []struct {
 	name     string
 	features uint64
 	async    bool
+	start    func(testing.TB, *virtiotest.Console) *Console
 }{
-	{"tcg", virtiotest.FeatureRing, false},
-	{"kvm", virtiotest.FeatureRing, true},
-	{"plain", 0, false},
-	{"plain-kvm", 0, true},
+	{"tcg", virtiotest.FeatureRing, false, start},
+	{"kvm", virtiotest.FeatureRing, true, start},
+	{"plain", 0, false, start},
+	{"plain-kvm", 0, true, start},
+	{"pci", virtiotest.FeatureRing, true, startPCI},
 }
 
 // each runs a test with every kind of device.
@@ -33,7 +35,7 @@ func each(t *testing.T, test func(t *testing.T, h *virtiotest.Console, c *Consol
 			m := fake.New(fake.Config{RealClock: true})
 			t.Cleanup(m.Close)
 			h := virtiotest.NewConsole(m, t.Cleanup, k.features, k.async, names...)
-			test(t, h, start(t, h))
+			test(t, h, k.start(t, h))
 			h.Lock()
 			defer h.Unlock()
 			if h.Complaints > 0 {
@@ -49,6 +51,21 @@ func start(t testing.TB, h *virtiotest.Console) *Console {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return startOn(t, tr, h)
+}
+
+func startPCI(t testing.TB, h *virtiotest.Console) *Console {
+	t.Helper()
+	regs, connect := h.PCI()
+	tr, err := virtio.NewPCI(regs, h.Type, "virtio-pci", connect)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return startOn(t, tr, h)
+}
+
+func startOn(t testing.TB, tr virtio.Transport, h *virtiotest.Console) *Console {
+	t.Helper()
 	c, err := New(tr, h.Machine)
 	if err != nil {
 		t.Fatal(err)

@@ -1,0 +1,72 @@
+package rng
+
+import (
+	"bytes"
+	"gosv/driver/virtio"
+	"gosv/driver/virtio/virtiotest"
+	"gosv/machine/fake"
+	"testing"
+)
+
+func start(t *testing.T, notified func(q *virtiotest.Queue)) (*virtiotest.Device, *Device) {
+	t.Helper()
+	m := fake.New(fake.Config{RealClock: true})
+	t.Cleanup(m.Close)
+	h := &virtiotest.Device{Machine: m, GSI: 6, Type: 4, Features: virtiotest.FeatureVersion1 | virtiotest.FeatureRing,
+		MaxQueue: 8, Queues: 1, Async: true, Notified: notified}
+	h.Init(t.Cleanup)
+	tr, err := virtio.NewMMIO(h, m, 0xfeb00000, 6)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := New(tr, m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h, d
+}
+
+func TestRead(t *testing.T) {
+	text := bytes.Repeat([]byte("entropy!"), 1000)
+	h, d := start(t, func(q *virtiotest.Queue) {
+		for e := q.Pop(); e != nil; e = q.Pop() {
+			q.Push(e, e.Fill(text))
+		}
+	})
+	for _, n := range []int{1, 8, 4096, 5000, 0} {
+		b := make([]byte, n)
+		got, err := d.Read(b, h.Machine.Monotonic()+5e9)
+		if got != min(n, 4096) || err != nil || !bytes.Equal(b[:got], text[:got]) {
+			t.Errorf("%d of %d, %v", got, n, err)
+		}
+	}
+}
+
+func TestDeviceGivesNothing(t *testing.T) {
+	for name, notified := range map[string]func(q *virtiotest.Queue){
+		"silent": func(*virtiotest.Queue) {},
+		"empty":  func(q *virtiotest.Queue) { q.Push(q.Pop(), 0) },
+		"lies":   func(q *virtiotest.Queue) { q.PushRaw(7, 8) },
+	} {
+		h, d := start(t, notified)
+		if n, err := d.Read(make([]byte, 8), h.Machine.Monotonic()+5e6); n != 0 || err != ErrNoEntropy {
+			t.Errorf("%s: %d, %v", name, n, err)
+		}
+	}
+}
+
+// TestLate checks that bytes that come too late go to the next Read.
+func TestLate(t *testing.T) {
+	var late *virtiotest.Element
+	h, d := start(t, func(q *virtiotest.Queue) { late = q.Pop() })
+	if _, err := d.Read(make([]byte, 4), h.Machine.Monotonic()+5e6); err != ErrNoEntropy {
+		t.Fatal(err)
+	}
+	h.Lock()
+	h.Queue(0).Push(late, late.Fill([]byte("late")))
+	h.Unlock()
+	b := make([]byte, 8)
+	if n, err := d.Read(b, h.Machine.Monotonic()+5e9); string(b[:n]) != "late" || err != nil {
+		t.Errorf("%q, %v", b[:n], err)
+	}
+}
