@@ -86,8 +86,9 @@ func TestFrames(t *testing.T) {
 			t.Fatal("not zeroed")
 		}
 	}
-	if _, err := m.AllocRun(512); err != nil {
-		t.Error(err)
+	h2, err := m.AllocRun(512)
+	if err != nil {
+		t.Fatal(err)
 	}
 	if g, err := m.AllocRun(512); err == nil {
 		t.Errorf("a third run at %d", g)
@@ -106,7 +107,7 @@ func TestFrames(t *testing.T) {
 	for _, f := range all {
 		m.Free(f, 1)
 	}
-	m.Free(512, 512)
+	m.Free(h2, 512)
 	m.Free(h, 512)
 	m.FailAfter(1)
 	m.Free(alloc(t, m), 1)
