@@ -202,8 +202,8 @@ func (k *Kernel) forsake(p *Process) {
 // tellEnd tells p's parent of its end, or reaps p when the parent does not care. k.mu is held.
 func (k *Kernel) tellEnd(p *Process) {
 	parent := p.parent
-	ignored := p.adopted
-	if sig := p.exitSignal; sig != 0 && !p.adopted {
+	ignored := p.adopted || k.dying
+	if sig := p.exitSignal; sig != 0 && !ignored {
 		if sig == unix.SIGCHLD {
 			a := parent.Handlers().Get(sig)
 			ignored = a.Handler == signal.IGN || a.Flags&signal.NoCldWait != 0
