@@ -135,6 +135,18 @@ func (p *Process) Files() *vfs.FDTable {
 	return nil
 }
 
+// FS returns the root, current directory and umask of the first thread, nil after its end.
+func (p *Process) FS() *FS {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, t := range p.threads {
+		if t.FS != nil {
+			return t.FS
+		}
+	}
+	return nil
+}
+
 // Exe returns the program's file, nil after the end; the caller must not DecRef it.
 func (p *Process) Exe() *vfs.File {
 	p.mu.Lock()

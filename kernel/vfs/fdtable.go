@@ -282,3 +282,6 @@ func (t *FDTable) List() []int {
 	t.mu.Unlock()
 	return list
 }
+
+// Len returns the number of slots, used or not (FDSize of /proc/PID/status).
+func (t *FDTable) Len() int { return len(*t.slots.Load()) }

@@ -1,0 +1,275 @@
+package procfs
+
+import (
+	"math"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"gosv/kernel/task"
+	"gosv/kernel/uio"
+	"gosv/kernel/vfs"
+)
+
+// node is the file of a row.
+type node struct {
+	vfs.InodeDefaults
+	fs  *FS
+	row *row
+	subject
+}
+
+// view is what a file is shown of, and to whom.
+type view struct {
+	*FS
+	ctx *vfs.Context
+	subject
+	// p and t are set in files about a process.
+	p *task.Process
+	t *task.Task
+}
+
+// view finds the subject: ENOENT when it is gone. ctx may be nil.
+func (n *node) view(ctx *vfs.Context) (*view, error) {
+	v := &view{FS: n.fs, ctx: ctx, subject: n.subject}
+	return v, v.resolve()
+}
+
+func (v *view) resolve() error {
+	if v.pid == 0 {
+		return nil
+	}
+	if v.p = v.Kernel.Process(v.pid); v.p == nil {
+		return unix.ENOENT
+	}
+	v.t = v.p.Leader()
+	if v.tid != v.pid {
+		if v.t = v.Kernel.Task(v.tid); v.t == nil || v.t.PID() != v.pid {
+			return unix.ENOENT
+		}
+	}
+	return nil
+}
+
+// allowed checks a private row: EACCES.
+func (n *node) allowed(v *view) error {
+	if !n.row.private || v.ctx == nil || v.ctx.TID == 0 {
+		return nil
+	}
+	t := v.Kernel.Task(v.ctx.TID)
+	if t == nil || t.MayAccess(v.p) != nil {
+		return unix.EACCES
+	}
+	return nil
+}
+
+// inode makes the inode of a row about s.
+func (v *view) inode(r *row, s subject) *vfs.Inode {
+	nn := vfs.NewNode{Mode: r.mode}
+	if s.pid != 0 {
+		if p := v.Kernel.Process(s.pid); p != nil && p.Dumpable() {
+			c := p.Cred()
+			nn.UID, nn.GID = c.EUID, c.EGID
+		}
+	}
+	i := v.fs.NewInode(&node{fs: v.FS, row: r, subject: s}, &nn, nil)
+	i.Ino = number64(r, s)
+	return i
+}
+
+// number64 makes an inode number that stays the same from look to look.
+func number64(r *row, s subject) uint64 {
+	return uint64(uint32(s.tid))<<38 ^ uint64(uint32(s.fd+1))<<14 ^ r.id
+}
+
+// Lookup implements vfs.InodeOps.
+func (n *node) Lookup(ctx *vfs.Context, _ *vfs.Dentry, name string) (*vfs.Inode, error) {
+	v, err := n.view(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if r := find(n.fs.entries(n.row), name); r != nil {
+		return v.inode(r, n.subject), nil
+	}
+	if n.row.more == nil {
+		return nil, unix.ENOENT
+	}
+	if err := n.allowed(v); err != nil {
+		return nil, err
+	}
+	num, err := strconv.ParseInt(name, 10, 32)
+	if err != nil || num < 0 || strconv.FormatInt(num, 10) != name {
+		return nil, unix.ENOENT
+	}
+	r, s, err := n.row.more.find(v, int32(num))
+	if err != nil {
+		return nil, err
+	}
+	return v.inode(r, s), nil
+}
+
+// firstNumber is the offset behind the fixed entries, from which on the
+// offset of a numbered entry is its number.
+const firstNumber = 1 << 20
+
+// Readdir implements vfs.InodeOps.
+func (n *node) Readdir(ctx *vfs.Context, _ *vfs.Dentry, off int64, emit func(vfs.Dirent) bool) error {
+	v, err := n.view(ctx)
+	if err != nil {
+		return err
+	}
+	const first = 3
+	for k, r := range n.fs.entries(n.row) {
+		next := int64(first + k)
+		if next > off && !emit(vfs.Dirent{Name: r.path, Ino: number64(r, n.subject), Mode: r.mode, Next: next}) {
+			return nil
+		}
+	}
+	if n.row.more == nil {
+		return nil
+	}
+	if err := n.allowed(v); err != nil {
+		return err
+	}
+	list, err := n.row.more.list(v)
+	if err != nil {
+		return err
+	}
+	for _, num := range list {
+		next := firstNumber + int64(num)
+		if next <= off {
+			continue
+		}
+		r, s, err := n.row.more.find(v, num)
+		if err != nil {
+			continue // gone meanwhile
+		}
+		if !emit(vfs.Dirent{Name: strconv.Itoa(int(num)), Ino: number64(r, s), Mode: r.mode, Next: next}) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// Readlink implements vfs.InodeOps.
+func (n *node) Readlink(ctx *vfs.Context, _ *vfs.Inode) (string, error) {
+	v, err := n.view(ctx)
+	if err != nil {
+		return "", err
+	}
+	if n.row.text != nil {
+		return n.row.text(v)
+	}
+	p, err := n.target(v)
+	if err != nil {
+		return "", err
+	}
+	return vfs.LinkName(p, ctx.Root), nil
+}
+
+func (n *node) target(v *view) (vfs.Path, error) {
+	if err := n.allowed(v); err != nil {
+		return vfs.Path{}, err
+	}
+	return n.row.jump(v)
+}
+
+// Follow implements vfs.InodeOps.
+func (n *node) Follow(ctx *vfs.Context, _ *vfs.Inode) (vfs.Path, error) {
+	if n.row.jump == nil {
+		return vfs.Path{}, nil
+	}
+	v, err := n.view(ctx)
+	if err != nil {
+		return vfs.Path{}, err
+	}
+	return n.target(v)
+}
+
+// Open implements vfs.InodeOps: EACCES for writing what cannot be written.
+func (n *node) Open(ctx *vfs.Context, f *vfs.File) (vfs.FileOps, error) {
+	if n.row.mode&unix.S_IFMT != unix.S_IFREG {
+		return nil, nil
+	}
+	v, err := n.view(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := n.allowed(v); err != nil {
+		return nil, err
+	}
+	if n.row.open != nil {
+		return n.row.open(v)
+	}
+	if f.Writable() && n.row.store == nil {
+		return nil, unix.EACCES
+	}
+	s := &shown{node: n}
+	if f.Readable() {
+		b := out{}
+		if err := n.row.show(v, &b); err != nil {
+			return nil, err
+		}
+		s.b = b.b
+	}
+	return s, nil
+}
+
+// Evict implements vfs.InodeOps.
+func (n *node) Evict(*vfs.Inode) {}
+
+// MaySetAttr lets a file opened with O_TRUNC pass; nothing else asks for files of /proc.
+func (n *node) MaySetAttr(*vfs.Inode) error { return unix.EPERM }
+
+// shown is an open file: its contents as they were then.
+type shown struct {
+	vfs.FileDefaults
+	node *node
+	b    []byte
+}
+
+// Read implements vfs.FileOps.
+func (s *shown) Read(_ *vfs.File, dst uio.Sink, off int64) (int64, error) {
+	if off >= int64(len(s.b)) {
+		return 0, nil
+	}
+	n, err := dst.Put(s.b[off:])
+	if n > 0 {
+		err = nil
+	}
+	return int64(n), err
+}
+
+// maxStore is the most that one write may bring.
+const maxStore = 4096
+
+// Write implements vfs.FileOps: one write is one value.
+func (s *shown) Write(f *vfs.File, src uio.Source, _ int64) (int64, error) {
+	if src.Left() > maxStore {
+		return 0, unix.EINVAL
+	}
+	buf := make([]byte, src.Left())
+	n, err := src.Take(buf)
+	if err != nil {
+		return 0, err
+	}
+	v, err := s.node.view(&vfs.Context{Cred: f.Cred()})
+	if err != nil {
+		return 0, err
+	}
+	if err := s.node.row.store(v, string(buf[:n])); err != nil {
+		return 0, err
+	}
+	return int64(n), nil
+}
+
+// Truncate implements vfs.FileOps: the shell's > means nothing here.
+func (s *shown) Truncate(*vfs.File, int64) error { return nil }
+
+// Seek implements vfs.FileOps.
+func (s *shown) Seek(_ *vfs.File, off int64, whence int) (int64, error) {
+	if whence != unix.SEEK_END || off > math.MaxInt32 {
+		return 0, unix.EINVAL
+	}
+	return int64(len(s.b)) + off, nil
+}

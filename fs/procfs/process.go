@@ -1,0 +1,570 @@
+package procfs
+
+import (
+	"math"
+	"math/bits"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"gosv/kernel/mm"
+	"gosv/kernel/task"
+	"gosv/kernel/uio"
+	"gosv/kernel/vfs"
+)
+
+// processRows is /proc/PID, and what of it is marked inTask /proc/PID/task/TID.
+var processRows = []*row{
+	{path: "auxv", mode: 0o400, show: showAuxv, private: true, inTask: true},
+	{path: "cgroup", mode: ro, show: text("0::/\n"), inTask: true},
+	{path: "cmdline", mode: ro, show: showCmdline, inTask: true},
+	{path: "comm", mode: rw, show: showComm, store: storeComm, inTask: true},
+	{path: "coredump_filter", mode: ro, show: text("00000033\n")},
+	{path: "cwd", mode: unix.S_IFLNK | 0o777, jump: jumpCwd, private: true, inTask: true},
+	{path: "environ", mode: 0o400, show: showEnviron, private: true, inTask: true},
+	{path: "exe", mode: unix.S_IFLNK | 0o777, jump: jumpExe, private: true, inTask: true},
+	{path: "fd", mode: unix.S_IFDIR | 0o500, more: descriptors{fdRow}, private: true, inTask: true},
+	{path: "fdinfo", mode: unix.S_IFDIR | 0o500, more: descriptors{fdinfoRow}, private: true, inTask: true},
+	{path: "limits", mode: ro, show: showLimits, inTask: true},
+	{path: "maps", mode: ro, show: showMaps, private: true, inTask: true},
+	{path: "mem", mode: 0o600, open: openMemory, private: true, inTask: true},
+	{path: "mountinfo", mode: ro, show: showMountinfo, inTask: true},
+	{path: "mounts", mode: ro, show: showMounts, inTask: true},
+	{path: "oom_score", mode: ro, show: number10(0), inTask: true},
+	{path: "oom_score_adj", mode: rw, show: showOOM, store: storeOOM, inTask: true},
+	{path: "personality", mode: 0o400, show: showPersonality, private: true, inTask: true},
+	{path: "root", mode: unix.S_IFLNK | 0o777, jump: jumpRoot, private: true, inTask: true},
+	{path: "stat", mode: ro, show: showProcessStat, inTask: true},
+	{path: "statm", mode: ro, show: showStatm, inTask: true},
+	{path: "status", mode: ro, show: showStatus, inTask: true},
+	{path: "task", mode: unix.S_IFDIR | 0o555, more: threads{}},
+}
+
+var (
+	fdRow     = &row{mode: unix.S_IFLNK | 0o700, jump: jumpFD, private: true}
+	fdinfoRow = &row{mode: unix.S_IFREG | 0o400, show: showFDInfo, private: true}
+
+	processRow = &row{mode: unix.S_IFDIR | 0o555}
+	threadRow  = &row{mode: unix.S_IFDIR | 0o555}
+)
+
+func init() {
+	for _, r := range []*row{fdRow, fdinfoRow, processRow, threadRow} {
+		number(r)
+	}
+	processRow.dir = processRows
+	for _, r := range processRows {
+		if r.inTask {
+			threadRow.dir = append(threadRow.dir, r)
+		}
+	}
+}
+
+// processes lists /proc's numbers.
+type processes struct{}
+
+func (processes) list(v *view) ([]int32, error) {
+	var list []int32
+	for _, p := range v.Kernel.Processes() {
+		list = append(list, p.PID)
+	}
+	slices.Sort(list)
+	return list, nil
+}
+
+func (processes) find(v *view, n int32) (*row, subject, error) {
+	s := subject{pid: n, tid: n, fd: -1}
+	if v.Kernel.Process(n) == nil {
+		t := v.Kernel.Task(n) // a thread's number works too, though it is not listed
+		if t == nil {
+			return nil, s, unix.ENOENT
+		}
+		s.pid = t.PID()
+	}
+	return processRow, s, nil
+}
+
+// threads lists /proc/PID/task.
+type threads struct{}
+
+func (threads) list(v *view) ([]int32, error) {
+	var list []int32
+	for _, t := range v.p.Threads() {
+		list = append(list, t.TID())
+	}
+	slices.Sort(list)
+	return list, nil
+}
+
+func (threads) find(v *view, n int32) (*row, subject, error) {
+	s := subject{pid: v.pid, tid: n, fd: -1}
+	if t := v.Kernel.Task(n); t == nil || t.PID() != v.pid {
+		return nil, s, unix.ENOENT
+	}
+	return threadRow, s, nil
+}
+
+// descriptors lists /proc/PID/fd and fdinfo.
+type descriptors struct{ row *row }
+
+func (descriptors) list(v *view) ([]int32, error) {
+	var list []int32
+	if t := v.p.Files(); t != nil {
+		for _, fd := range t.List() {
+			list = append(list, int32(fd))
+		}
+	}
+	return list, nil
+}
+
+func (d descriptors) find(v *view, n int32) (*row, subject, error) {
+	s := subject{pid: v.pid, tid: v.tid, fd: n}
+	f, err := v.file(n)
+	if err != nil {
+		return nil, s, err
+	}
+	f.DecRef()
+	return d.row, s, nil
+}
+
+// file returns a descriptor's file with a reference: ENOENT.
+func (v *view) file(fd int32) (*vfs.File, error) {
+	if t := v.p.Files(); t != nil {
+		if f, err := t.Get(int(fd)); err == nil {
+			return f, nil
+		}
+	}
+	return nil, unix.ENOENT
+}
+
+func jumpFD(v *view) (vfs.Path, error) {
+	f, err := v.file(v.fd)
+	if err != nil {
+		return vfs.Path{}, err
+	}
+	defer f.DecRef()
+	return f.Path(), nil
+}
+
+func showFDInfo(v *view, b *out) error {
+	f, err := v.file(v.fd)
+	if err != nil {
+		return err
+	}
+	defer f.DecRef()
+	pos, _ := f.Seek(0, unix.SEEK_CUR)
+	b.str("pos:\t").num(pos).str("\nflags:\t0").digits(uint64(f.Flags()), 8, 0, '0')
+	b.str("\nmnt_id:\t").unum(f.Path().Mount.ID).str("\nino:\t").unum(f.Inode().Ino).nl()
+	if i, ok := f.Ops().(interface{ FDInfo() string }); ok {
+		b.str(i.FDInfo())
+	}
+	return nil
+}
+
+func jumpExe(v *view) (vfs.Path, error) {
+	if f := v.p.Exe(); f != nil {
+		return f.Path(), nil
+	}
+	return vfs.Path{}, unix.ENOENT
+}
+
+func jumpCwd(v *view) (vfs.Path, error) {
+	if fs := v.p.FS(); fs != nil {
+		return fs.Cwd(), nil
+	}
+	return vfs.Path{}, unix.ENOENT
+}
+
+func jumpRoot(v *view) (vfs.Path, error) {
+	if fs := v.p.FS(); fs != nil {
+		return fs.Root(), nil
+	}
+	return vfs.Path{}, unix.ENOENT
+}
+
+func showAuxv(v *view, b *out) error {
+	b.b = append(b.b, v.p.Layout().Auxv...)
+	return nil
+}
+
+// memory calls f with the address space; a process that ended has none.
+func (v *view) memory(f func(as *mm.AddressSpace)) {
+	if m := v.p.Memory(); m != nil {
+		f(m.AddressSpace)
+		m.Release()
+	}
+}
+
+// copyRange appends user memory from start to end as far as it can be read.
+func (v *view) copyRange(b *out, start, end uint64) {
+	if end <= start || end-start > 1<<22 {
+		return
+	}
+	v.memory(func(as *mm.AddressSpace) {
+		buf := make([]byte, end-start)
+		n, _ := as.CopyIn(buf, start)
+		b.b = append(b.b, buf[:n]...)
+	})
+}
+
+func showCmdline(v *view, b *out) error {
+	l := v.p.Layout()
+	v.copyRange(b, l.ArgStart, l.ArgEnd)
+	return nil
+}
+
+func showEnviron(v *view, b *out) error {
+	l := v.p.Layout()
+	v.copyRange(b, l.EnvStart, l.EnvEnd)
+	return nil
+}
+
+func showComm(v *view, b *out) error {
+	b.str(v.t.Comm(), "\n")
+	return nil
+}
+
+func storeComm(v *view, s string) error {
+	v.t.SetComm(strings.TrimRight(s, "\n"))
+	return nil
+}
+
+// limitNames are the lines of /proc/PID/limits, by resource.
+var limitNames = [...][2]string{
+	{"Max cpu time", "seconds"}, {"Max file size", "bytes"}, {"Max data size", "bytes"}, {"Max stack size", "bytes"},
+	{"Max core file size", "bytes"}, {"Max resident set", "bytes"}, {"Max processes", "processes"}, {"Max open files", "files"},
+	{"Max locked memory", "bytes"}, {"Max address space", "bytes"}, {"Max file locks", "locks"}, {"Max pending signals", "signals"},
+	{"Max msgqueue size", "bytes"}, {"Max nice priority", ""}, {"Max realtime priority", ""}, {"Max realtime timeout", "us"},
+}
+
+func showLimits(v *view, b *out) error {
+	line := func(name, soft, hard, unit string) {
+		start := len(b.b)
+		b.str(name).pad(start, 26).str(soft).pad(start, 47).str(hard).pad(start, 68).str(unit).pad(start, 79).nl()
+	}
+	line("Limit", "Soft Limit", "Hard Limit", "Units")
+	amount := func(n uint64) string {
+		if n == math.MaxUint64 {
+			return "unlimited"
+		}
+		return strconv.FormatUint(n, 10)
+	}
+	for r, n := range limitNames {
+		l := v.p.Limit(r)
+		line(n[0], amount(l.Cur), amount(l.Max), n[1])
+	}
+	return nil
+}
+
+func showMaps(v *view, b *out) error {
+	v.memory(func(as *mm.AddressSpace) {
+		for _, a := range as.Areas() {
+			mapsLine(b, &a)
+		}
+	})
+	return nil
+}
+
+func mapsLine(b *out, a *mm.AreaInfo) {
+	start := len(b.b)
+	b.hex(a.Start, 8).str("-").hex(a.End, 8).str(" ")
+	for i, c := range "rwx" {
+		if a.Prot>>i&1 == 0 {
+			c = '-'
+		}
+		b.str(string(c))
+	}
+	if a.Shared {
+		b.str("s ")
+	} else {
+		b.str("p ")
+	}
+	b.hex(a.Offset, 8).str(" ").hex(uint64(a.Major), 2).str(":").hex(uint64(a.Minor), 2).str(" ").unum(a.Inode)
+	if a.Name != "" {
+		b.str(" ").pad(start, 73).str(strings.ReplaceAll(a.Name, "\n", `\012`))
+	}
+	b.nl()
+}
+
+// memoryFile is /proc/PID/mem: positions are addresses.
+type memoryFile struct {
+	vfs.FileDefaults
+	v *view
+}
+
+func openMemory(v *view) (vfs.FileOps, error) { return &memoryFile{v: v}, nil }
+
+func (m *memoryFile) Seek(*vfs.File, int64, int) (int64, error) { return 0, unix.EINVAL }
+
+func (m *memoryFile) Read(_ *vfs.File, dst uio.Sink, off int64) (done int64, err error) {
+	m.v.memory(func(as *mm.AddressSpace) {
+		buf := make([]byte, min(dst.Left(), 1<<16))
+		for dst.Left() > 0 && err == nil {
+			want := min(dst.Left(), len(buf))
+			n, fault := as.CopyIn(buf[:want], uint64(off+done))
+			n, err = dst.Put(buf[:n])
+			done += int64(n)
+			if err == nil && fault != nil {
+				err = unix.EIO
+			}
+		}
+	})
+	if done > 0 {
+		err = nil
+	}
+	return done, err
+}
+
+func (m *memoryFile) Write(_ *vfs.File, src uio.Source, off int64) (done int64, err error) {
+	m.v.memory(func(as *mm.AddressSpace) {
+		buf := make([]byte, min(src.Left(), 1<<16))
+		for src.Left() > 0 && err == nil {
+			var n int
+			if n, err = src.Take(buf[:min(src.Left(), len(buf))]); err != nil {
+				return
+			}
+			n, err = as.CopyOut(uint64(off+done), buf[:n])
+			done += int64(n)
+			if err != nil {
+				err = unix.EIO
+			}
+		}
+	})
+	if done > 0 {
+		err = nil
+	}
+	return done, err
+}
+
+func showPersonality(v *view, b *out) error {
+	b.hex(uint64(v.t.Personality()), 8).nl()
+	return nil
+}
+
+// oomScore is what a program stored in oom_score_adj; started tells processes with the same ID apart.
+type oomScore struct {
+	score   int
+	started int64
+}
+
+func showOOM(v *view, b *out) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	s := v.oom[v.pid]
+	if s.started != v.p.Started() {
+		s.score = 0
+	}
+	b.num(int64(s.score)).nl()
+	return nil
+}
+
+func storeOOM(v *view, s string) error {
+	n, err := parse(s)
+	if err != nil || n < -1000 || n > 1000 {
+		return unix.EINVAL
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	old := v.oom[v.pid]
+	if old.started != v.p.Started() {
+		old.score = 0
+	}
+	if n < old.score && !v.ctx.Cred.Capable(unix.CAP_SYS_RESOURCE) {
+		return unix.EACCES
+	}
+	v.oom[v.pid] = oomScore{n, v.p.Started()}
+	return nil
+}
+
+func showStatm(v *view, b *out) error {
+	var s mm.Stats
+	v.memory(func(as *mm.AddressSpace) { s = as.Stats() })
+	b.unum(s.Size).nums(int64(s.RSS), int64(s.RSSFile+s.RSSShmem), int64(s.Exec), 0, int64(s.Data+s.Stack), 0).nl()
+	return nil
+}
+
+func showProcessStat(v *view, b *out) error {
+	var s mm.Stats
+	v.memory(func(as *mm.AddressSpace) { s = as.Stats() })
+	p, l := v.p, v.p.Layout()
+	utime, stime, cutime, cstime := p.Usage()
+	tty, tpgid := int64(0), int64(-1)
+	if term, fg := p.Terminal(); term != nil {
+		tty, tpgid = ttyNumber(term), int64(fg)
+	}
+	_, _, nice, _, err := v.t.Scheduler(0)
+	if err != nil {
+		nice = 0
+	}
+	state := p.State()
+	if v.tid != v.pid {
+		state = v.t.State()
+	}
+	b.num(int64(v.tid)).str(" (", v.t.Comm(), ") ", string(state))
+	b.nums(int64(p.PPID()), int64(p.PGID()), int64(p.SID()), tty, tpgid, 0, p.Faults(), 0, 0, 0,
+		ticks(utime), ticks(stime), ticks(cutime), ticks(cstime), int64(20+nice), int64(nice), int64(len(p.Threads())), 0,
+		ticks(p.Started()), int64(s.Size*vfs.BlockSize), int64(s.RSS)).str(" ").unum(p.Limit(unix.RLIMIT_RSS).Cur)
+	b.nums(int64(l.StartCode), int64(l.EndCode), int64(l.StartStack), 0, 0)
+	ignored, caught := p.Handlers().Ignored()
+	b.nums(0, 0, int64(ignored&math.MaxInt32), int64(caught&math.MaxInt32), 0, 0, 0, int64(unix.SIGCHLD), 0, 0, 0, 0, 0, 0,
+		0, 0, 0, int64(l.ArgStart), int64(l.ArgEnd), int64(l.EnvStart), int64(l.EnvEnd), 0).nl()
+	return nil
+}
+
+// ttyNumber is tty_nr: the device number in the old encoding.
+func ttyNumber(t task.Terminal) int64 {
+	if d, ok := t.(interface{ Device() (major, minor uint32) }); ok {
+		major, minor := d.Device()
+		return int64(minor&0xff | major<<8 | (minor&^0xff)<<12)
+	}
+	return 0
+}
+
+// stateNames are the words behind the letters of the state.
+var stateNames = map[byte]string{'R': "R (running)", 'S': "S (sleeping)", 'T': "T (stopped)", 'Z': "Z (zombie)", 'X': "X (dead)"}
+
+func showStatus(v *view, b *out) error {
+	p, c := v.p, v.t.Cred()
+	state := p.State()
+	if v.tid != v.pid {
+		state = v.t.State()
+	}
+	b.field("Name", v.t.Comm())
+	if fs := p.FS(); fs != nil {
+		b.str("Umask:\t").digits(uint64(fs.Umask()), 8, 4, '0').nl()
+	}
+	b.field("State", stateNames[state])
+	for _, f := range []struct {
+		name string
+		n    int32
+	}{{"Tgid", v.pid}, {"Ngid", 0}, {"Pid", v.tid}, {"PPid", p.PPID()}, {"TracerPid", 0}} {
+		b.str(f.name, ":\t").num(int64(f.n)).nl()
+	}
+	ids := func(name string, list ...uint32) {
+		b.str(name, ":")
+		for _, id := range list {
+			b.str("\t").unum(uint64(id))
+		}
+		b.nl()
+	}
+	ids("Uid", c.UID, c.EUID, c.SUID, c.FSUID)
+	ids("Gid", c.GID, c.EGID, c.SGID, c.FSGID)
+	b.str("FDSize:\t").num(int64(v.fdSize())).str("\nGroups:\t")
+	for _, g := range c.Groups {
+		b.unum(uint64(g)).str(" ")
+	}
+	b.nl()
+	v.statusMemory(b)
+	b.str("Threads:\t").num(int64(len(p.Threads()))).nl()
+	ignored, caught := p.Handlers().Ignored()
+	for _, f := range []struct {
+		name string
+		bits uint64
+	}{
+		{"SigIgn", uint64(ignored)}, {"SigCgt", uint64(caught)}, {"CapInh", uint64(c.Inheritable)}, {"CapPrm", uint64(c.Permitted)},
+		{"CapEff", uint64(c.Effective)}, {"CapBnd", uint64(c.Bounding)}, {"CapAmb", uint64(c.Ambient)},
+	} {
+		b.str(f.name, ":\t").hex(f.bits, 16).nl()
+	}
+	noNew := "0"
+	if c.NoNewPrivs {
+		noNew = "1"
+	}
+	b.field("NoNewPrivs", noNew).field("Seccomp", "0")
+	v.statusCPUs(b)
+	return nil
+}
+
+// fdSize is the number of slots of the descriptor table.
+func (v *view) fdSize() int {
+	if t := v.p.Files(); t != nil {
+		return t.Len()
+	}
+	return 0
+}
+
+func (v *view) statusMemory(b *out) {
+	v.memory(func(as *mm.AddressSpace) {
+		s := as.Stats()
+		for _, f := range []struct {
+			name  string
+			pages uint64
+		}{
+			{"VmPeak", s.Peak}, {"VmSize", s.Size}, {"VmLck", s.Locked}, {"VmPin", 0}, {"VmHWM", s.MaxRSS}, {"VmRSS", s.RSS},
+			{"RssAnon", s.RSSAnon}, {"RssFile", s.RSSFile}, {"RssShmem", s.RSSShmem}, {"VmData", s.Data}, {"VmStk", s.Stack},
+			{"VmExe", s.Exec}, {"VmSwap", 0},
+		} {
+			b.str(f.name, ":\t").right(f.pages*4, 8).str(" kB\n")
+		}
+	})
+}
+
+// statusCPUs tells on which processors the thread may run.
+func (v *view) statusCPUs(b *out) {
+	set, err := v.t.Affinity(0)
+	if err != nil {
+		return
+	}
+	b.str("Cpus_allowed:\t").hex(set[0]&(1<<min(v.CPUs, 63)-1), (v.CPUs+3)/4).str("\nCpus_allowed_list:\t")
+	sep := ""
+	for w := set[0] & (1<<min(v.CPUs, 63) - 1); w != 0; {
+		first := bits.TrailingZeros64(w)
+		n := bits.TrailingZeros64(^(w >> first))
+		b.str(sep).num(int64(first))
+		if n > 1 {
+			b.str("-").num(int64(first + n - 1))
+		}
+		w &^= (1<<n - 1) << first
+		sep = ","
+	}
+	b.nl()
+}
+
+// mountOptions names the flags of a mount.
+func mountOptions(flags uint64) string {
+	s := "rw"
+	if flags&unix.MS_RDONLY != 0 {
+		s = "ro"
+	}
+	for _, o := range [...]struct {
+		flag uint64
+		name string
+	}{
+		{unix.MS_NOSUID, "nosuid"}, {unix.MS_NODEV, "nodev"}, {unix.MS_NOEXEC, "noexec"}, {unix.MS_NOATIME, "noatime"},
+		{unix.MS_NODIRATIME, "nodiratime"}, {unix.MS_RELATIME, "relatime"}, {unix.MS_NOSYMFOLLOW, "nosymfollow"},
+	} {
+		if flags&o.flag != 0 {
+			s += "," + o.name
+		}
+	}
+	return s
+}
+
+var mangle = strings.NewReplacer(" ", `\040`, "\t", `\011`, "\n", `\012`, `\`, `\134`)
+
+// mountList lists the mounts that the process sees.
+func (v *view) mountList() []vfs.MountInfo {
+	fs := v.p.FS()
+	if fs == nil {
+		return nil
+	}
+	return v.Namespace.Mounts(fs.Root())
+}
+
+func showMounts(v *view, b *out) error {
+	for _, m := range v.mountList() {
+		b.str(mangle.Replace(m.Source), " ", mangle.Replace(m.Point), " ", m.Type, " ", mountOptions(m.Flags), " 0 0\n")
+	}
+	return nil
+}
+
+func showMountinfo(v *view, b *out) error {
+	for _, m := range v.mountList() {
+		b.unum(m.ID).str(" ").unum(m.ParentID).str(" ").unum(uint64(unix.Major(m.Dev))).str(":").unum(uint64(unix.Minor(m.Dev)))
+		access, _, _ := strings.Cut(mountOptions(m.Flags), ",")
+		b.str(" ", mangle.Replace(m.Root), " ", mangle.Replace(m.Point), " ", mountOptions(m.Flags), " - ", m.Type, " ", mangle.Replace(m.Source), " ", access, "\n")
+	}
+	return nil
+}

@@ -1,0 +1,198 @@
+// Package procfs is /proc (proc(5)): what the kernel tells about itself and its processes.
+//
+// Everything there is comes from one table, rows: a row names a file and says how to show it.
+// The contents are made when a file is opened, so a reader sees one moment.
+//
+// FS.mu guards what other rooms added and what programs stored; it is a leaf.
+package procfs
+
+import (
+	"slices"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"gosv/kernel/clock"
+	"gosv/kernel/mem"
+	"gosv/kernel/task"
+	"gosv/kernel/vfs"
+)
+
+// Config says what /proc tells that it cannot find out by itself.
+type Config struct {
+	Kernel    *task.Kernel
+	Namespace *vfs.Namespace
+	Pool      *mem.Pool
+	Clock     *clock.Clock
+	// Random fills b with random bytes.
+	Random func(b []byte)
+	// CPUs is the number of processors.
+	CPUs int
+	// CommandLine is the kernel's.
+	CommandLine string
+	// Release and Version are those of uname(2).
+	Release, Version string
+	// Hostname and SetHostname are gethostname(2) and sethostname(2) with rights checked; nil: no such file.
+	Hostname    func() string
+	SetHostname func(name string) error
+	// CPUInfo is what /proc/cpuinfo tells about each processor.
+	CPUInfo CPUInfo
+}
+
+// CPUInfo describes the processors.
+type CPUInfo struct {
+	Vendor, Model string // as cpuid tells them
+	Flags         string // separated by spaces
+}
+
+// FS is the /proc of one kernel.
+type FS struct {
+	Config
+	fs     *vfs.FS
+	bootID string
+
+	mu    sync.Mutex
+	root  *row               // guarded by mu, with all fixed directories below
+	added map[*row]bool      // guarded by mu
+	oom   map[int32]oomScore // oom_score_adj by process ID; guarded by mu
+}
+
+// row is a file or directory.
+type row struct {
+	// path is the name, in the table with the directories before it.
+	path string
+	// mode is the type, S_IFREG by default, and the rights.
+	mode uint32
+	// show appends the contents of a regular file.
+	show func(v *view, b *out) error
+	// store takes what was written; nil: the file is read-only.
+	store func(v *view, b string) error
+	// open makes a file that is more than its contents.
+	open func(v *view) (vfs.FileOps, error)
+	// text is the target of a symbolic link.
+	text func(v *view) (string, error)
+	// jump is where a magic link leads.
+	jump func(v *view) (vfs.Path, error)
+	// private files are shown only to those who may trace the process.
+	private bool
+	// inTask says that the file is below /proc/PID/task/TID too.
+	inTask bool
+
+	id   uint64
+	dir  []*row // fixed entries of a directory
+	more lister // its other entries
+}
+
+// A lister knows the entries of a directory that come and go.
+type lister interface {
+	// list returns the names, which are numbers.
+	list(v *view) ([]int32, error)
+	// find returns the row of an entry and what it is about: ENOENT.
+	find(v *view, n int32) (*row, subject, error)
+}
+
+// subject is what a file is about: a process, a thread, a descriptor.
+type subject struct {
+	pid, tid, fd int32
+}
+
+// New returns a /proc, to be mounted.
+func New(c Config) *FS {
+	f := &FS{Config: c, root: &row{mode: unix.S_IFDIR | 0o555}, added: make(map[*row]bool), oom: make(map[int32]oomScore)}
+	f.bootID = uuid(c.Random)
+	f.root.more = processes{}
+	for i := range rows {
+		r := rows[i]
+		if r.path == "sys/kernel/hostname" && c.Hostname == nil {
+			continue
+		}
+		f.enter(f.root, &r)
+	}
+	for _, r := range processRows {
+		number(r)
+	}
+	f.fs = vfs.NewFS("proc", f, c.Clock.Wall)
+	root := f.fs.NewInode(&node{fs: f, row: f.root}, &vfs.NewNode{Mode: f.root.mode}, nil)
+	root.Ino = 1
+	f.fs.SetRoot(root)
+	return f
+}
+
+// FS returns the file system.
+func (f *FS) FS() *vfs.FS { return f.fs }
+
+// Add adds a file that other rooms show: path has the directories in it. store
+// takes what programs write; nil: read-only.
+func (f *FS) Add(path string, mode uint32, show func() string, store func(string) error) {
+	r := &row{path: path, mode: mode, show: func(_ *view, b *out) error { b.str(show()); return nil }}
+	if store != nil {
+		r.store = func(_ *view, s string) error { return store(s) }
+	}
+	f.enter(f.root, r)
+}
+
+var (
+	numbering sync.Mutex
+	lastRow   uint64 = 1
+)
+
+// number gives a row and those in it their part of inode numbers.
+func number(r *row) {
+	numbering.Lock()
+	defer numbering.Unlock()
+	if r.id == 0 {
+		lastRow++
+		r.id = lastRow
+	}
+	if r.mode&unix.S_IFMT == 0 {
+		r.mode |= unix.S_IFREG
+	}
+}
+
+// enter puts r where its path says, making directories.
+func (f *FS) enter(dir *row, r *row) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for {
+		name, rest, more := strings.Cut(r.path, "/")
+		if !more {
+			break
+		}
+		sub := find(dir.dir, name)
+		if sub == nil {
+			sub = &row{path: name, mode: unix.S_IFDIR | 0o555}
+			number(sub)
+			dir.dir = append(dir.dir, sub)
+		}
+		dir, r.path = sub, rest
+	}
+	number(r)
+	dir.dir = slices.DeleteFunc(dir.dir, func(o *row) bool { return o.path == r.path })
+	dir.dir = append(dir.dir, r)
+}
+
+func find(rows []*row, name string) *row {
+	for _, r := range rows {
+		if r.path == name {
+			return r
+		}
+	}
+	return nil
+}
+
+// entries returns the fixed entries of a directory.
+func (f *FS) entries(dir *row) []*row {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clip(dir.dir)
+}
+
+// Statfs implements vfs.FSOps.
+func (f *FS) Statfs(s *unix.Statfs_t) { s.Type = unix.PROC_SUPER_MAGIC }
+
+// Sync implements vfs.FSOps.
+func (f *FS) Sync() error { return nil }
+
+// Unmounted implements vfs.FSOps.
+func (f *FS) Unmounted() {}

@@ -1,0 +1,276 @@
+package procfs
+
+import (
+	"strconv"
+	"strings"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"gosv/kernel/cred"
+	"gosv/kernel/mem"
+	"gosv/kernel/pipe"
+	"gosv/kernel/task"
+	"gosv/kernel/vfs"
+)
+
+const ro, rw = 0o444, 0o644
+
+// rows is all of /proc but what is about processes.
+var rows = []row{
+	{path: "self", mode: unix.S_IFLNK | 0o777, text: showSelf},
+	{path: "thread-self", mode: unix.S_IFLNK | 0o777, text: showThreadSelf},
+	{path: "mounts", mode: unix.S_IFLNK | 0o777, text: link("self/mounts")},
+	{path: "cgroups", mode: ro, show: text("#subsys_name\thierarchy\tnum_cgroups\tenabled\n")},
+	{path: "cmdline", mode: ro, show: func(v *view, b *out) error { b.str(v.CommandLine, "\n"); return nil }},
+	{path: "cpuinfo", mode: ro, show: showCPUInfo},
+	{path: "filesystems", mode: ro, show: showFilesystems},
+	{path: "loadavg", mode: ro, show: showLoad},
+	{path: "meminfo", mode: ro, show: showMemory},
+	{path: "stat", mode: ro, show: showStat},
+	{path: "swaps", mode: ro, show: text("Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n")},
+	{path: "uptime", mode: ro, show: showUptime},
+	{path: "version", mode: ro, show: showVersion},
+
+	{path: "sys/fs/file-max", mode: ro, show: text("9223372036854775807\n")},
+	{path: "sys/fs/nr_open", mode: ro, show: text("1048576\n")},
+	{path: "sys/fs/pipe-max-size", mode: ro, show: number10(pipe.MaxSize)},
+	{path: "sys/fs/protected_hardlinks", mode: rw, show: showFlag(vfs.ProtectHardlinks), store: storeFlag(vfs.ProtectHardlinks)},
+	{path: "sys/fs/protected_symlinks", mode: rw, show: showFlag(vfs.ProtectSymlinks), store: storeFlag(vfs.ProtectSymlinks)},
+	{path: "sys/kernel/cap_last_cap", mode: ro, show: number10(unix.CAP_LAST_CAP)},
+	{path: "sys/kernel/hostname", mode: rw, show: showHostname, store: storeHostname},
+	{path: "sys/kernel/ngroups_max", mode: ro, show: number10(cred.MaxGroups)},
+	{path: "sys/kernel/osrelease", mode: ro, show: func(v *view, b *out) error { b.str(v.Release, "\n"); return nil }},
+	{path: "sys/kernel/ostype", mode: ro, show: text("Linux\n")},
+	{path: "sys/kernel/overflowgid", mode: ro, show: number10(65534)},
+	{path: "sys/kernel/overflowuid", mode: ro, show: number10(65534)},
+	{path: "sys/kernel/pid_max", mode: ro, show: number10(task.PIDMax)},
+	{path: "sys/kernel/random/boot_id", mode: ro, show: func(v *view, b *out) error { b.str(v.bootID, "\n"); return nil }},
+	{path: "sys/kernel/random/entropy_avail", mode: ro, show: number10(256)},
+	{path: "sys/kernel/random/poolsize", mode: ro, show: number10(256)},
+	{path: "sys/kernel/random/uuid", mode: ro, show: func(v *view, b *out) error { b.str(uuid(v.Random), "\n"); return nil }},
+	{path: "sys/kernel/randomize_va_space", mode: ro, show: number10(2)},
+	{path: "sys/kernel/version", mode: ro, show: func(v *view, b *out) error { b.str(v.Version, "\n"); return nil }},
+	{path: "sys/vm/mmap_min_addr", mode: ro, show: number10(65536)},
+	{path: "sys/vm/overcommit_memory", mode: rw, show: showOvercommit, store: storeOvercommit},
+	{path: "sys/vm/overcommit_ratio", mode: rw, show: showOvercommitRatio, store: storeOvercommitRatio},
+}
+
+func text(s string) func(*view, *out) error {
+	return func(_ *view, b *out) error { b.str(s); return nil }
+}
+
+func link(s string) func(*view) (string, error) {
+	return func(*view) (string, error) { return s, nil }
+}
+
+func number10(n int64) func(*view, *out) error { return text(strconv.FormatInt(n, 10) + "\n") }
+
+func showFlag(flag *atomic.Bool) func(*view, *out) error {
+	return func(_ *view, b *out) error {
+		s := "0\n"
+		if flag.Load() {
+			s = "1\n"
+		}
+		b.str(s)
+		return nil
+	}
+}
+
+func storeFlag(flag *atomic.Bool) func(*view, string) error {
+	return func(_ *view, s string) error {
+		n, err := parse(s)
+		if err != nil || n < 0 || n > 1 {
+			return unix.EINVAL
+		}
+		flag.Store(n == 1)
+		return nil
+	}
+}
+
+func parse(s string) (int, error) {
+	n, err := strconv.Atoi(strings.Trim(s, " \t\n\x00"))
+	if err != nil {
+		return 0, unix.EINVAL
+	}
+	return n, nil
+}
+
+func showSelf(v *view) (string, error) {
+	if v.ctx.PID == 0 {
+		return "", unix.ENOENT
+	}
+	return strconv.Itoa(int(v.ctx.PID)), nil
+}
+
+func showThreadSelf(v *view) (string, error) {
+	if v.ctx.TID == 0 {
+		return "", unix.ENOENT
+	}
+	return strconv.Itoa(int(v.ctx.PID)) + "/task/" + strconv.Itoa(int(v.ctx.TID)), nil
+}
+
+// megahertz tells the frequency of the time stamp counter, 0 when unknown.
+func (f *FS) megahertz() (mhz, thousandths uint64) {
+	mult := f.Clock.Timebase().Mult // ns per cycle, times 1<<32
+	if mult == 0 {
+		return 0, 0
+	}
+	khz := 1_000_000 * (1 << 32) / mult
+	return khz / 1000, khz % 1000
+}
+
+func showCPUInfo(v *view, b *out) error {
+	mhz, rest := v.megahertz()
+	for n := range v.CPUs {
+		for _, f := range [...][2]string{
+			{"processor\t", strconv.Itoa(n)},
+			{"vendor_id\t", v.CPUInfo.Vendor},
+			{"model name\t", v.CPUInfo.Model},
+			{"physical id\t", "0"},
+			{"siblings\t", strconv.Itoa(v.CPUs)},
+			{"core id\t\t", strconv.Itoa(n)},
+			{"cpu cores\t", strconv.Itoa(v.CPUs)},
+			{"flags\t\t", v.CPUInfo.Flags},
+		} {
+			b.str(f[0], ": ", f[1], "\n")
+		}
+		b.str("cpu MHz\t\t: ").unum(mhz).str(".").digits(rest, 10, 3, '0').str("\n\n")
+	}
+	return nil
+}
+
+func showFilesystems(v *view, b *out) error {
+	for _, t := range v.Namespace.Types() {
+		b.str("nodev\t", t, "\n")
+	}
+	return nil
+}
+
+// showLoad tells no averages, which nobody measures here: only the counts.
+func showLoad(v *view, b *out) error {
+	threads, _, last := v.Kernel.Counts()
+	running := 0
+	for _, p := range v.Kernel.Processes() {
+		for _, t := range p.Threads() {
+			if t.State() == 'R' {
+				running++
+			}
+		}
+	}
+	b.str("0.00 0.00 0.00 ").num(int64(running)).str("/").num(int64(threads)).nums(int64(last)).nl()
+	return nil
+}
+
+func showMemory(v *view, b *out) error {
+	total, free := v.Pool.Usage()
+	const column = 16
+	for _, f := range []struct {
+		name  string
+		pages uint64
+	}{
+		{"MemTotal", total}, {"MemFree", free}, {"MemAvailable", free}, {"Buffers", 0}, {"Cached", 0}, {"SwapCached", 0},
+		{"SwapTotal", 0}, {"SwapFree", 0}, {"CommitLimit", v.Pool.CommitLimit()}, {"Committed_AS", v.Pool.Committed()},
+	} {
+		b.kb(f.name, f.pages, column)
+	}
+	b.str("HugePages_Total:       0\nHugePages_Free:        0\nHugepagesize:       2048 kB\n")
+	return nil
+}
+
+func showOvercommit(v *view, b *out) error {
+	mode, _ := v.Pool.Overcommit()
+	b.num(int64(mode)).nl()
+	return nil
+}
+
+func showOvercommitRatio(v *view, b *out) error {
+	_, ratio := v.Pool.Overcommit()
+	b.num(int64(ratio)).nl()
+	return nil
+}
+
+func storeOvercommit(v *view, s string) error {
+	n, err := parse(s)
+	if err != nil {
+		return err
+	}
+	_, ratio := v.Pool.Overcommit()
+	return v.Pool.SetOvercommit(mem.Overcommit(n), ratio)
+}
+
+func storeOvercommitRatio(v *view, s string) error {
+	n, err := parse(s)
+	if err != nil {
+		return err
+	}
+	mode, _ := v.Pool.Overcommit()
+	return v.Pool.SetOvercommit(mode, n)
+}
+
+func showHostname(v *view, b *out) error {
+	b.str(v.Hostname(), "\n")
+	return nil
+}
+
+func storeHostname(v *view, s string) error {
+	if v.SetHostname == nil || !v.ctx.Cred.Capable(unix.CAP_SYS_ADMIN) {
+		return unix.EPERM
+	}
+	return v.SetHostname(strings.TrimRight(s, "\n"))
+}
+
+// cpuTimes adds up what all processes used, in ns; idle is what is left of the uptime.
+func (f *FS) cpuTimes() (user, system, idle int64) {
+	for _, p := range f.Kernel.Processes() {
+		u, s, cu, cs := p.Usage()
+		user += u
+		system += s
+		if p.PPID() == 0 { // waited-for children count once, where they ended up
+			user += cu
+			system += cs
+		}
+	}
+	idle = max(f.Clock.Now()*int64(f.CPUs)-user-system, 0)
+	return user, system, idle
+}
+
+func showStat(v *view, b *out) error {
+	user, system, idle := v.cpuTimes()
+	b.str("cpu ").nums(ticks(user), 0, ticks(system), ticks(idle), 0, 0, 0, 0, 0, 0).nl()
+	n := int64(max(v.CPUs, 1))
+	for i := range n {
+		b.str("cpu").num(i).nums(ticks(user/n), 0, ticks(system/n), ticks(idle/n), 0, 0, 0, 0, 0, 0).nl()
+	}
+	threads, forks, _ := v.Kernel.Counts()
+	b.str("intr 0\nctxt 0\nbtime ").num((v.Clock.Wall() - v.Clock.Now()) / 1e9).nl()
+	b.str("processes ").unum(forks).str("\nprocs_running ").num(int64(min(threads, v.CPUs))).str("\nprocs_blocked 0\n")
+	return nil
+}
+
+func showUptime(v *view, b *out) error {
+	_, _, idle := v.cpuTimes()
+	b.hundredths(v.Clock.Now()).str(" ").hundredths(idle).nl()
+	return nil
+}
+
+func showVersion(v *view, b *out) error {
+	b.str("Linux version ", v.Release, " (gosv) ", v.Version, "\n")
+	return nil
+}
+
+// uuid makes a random UUID (RFC 9562 §5.4).
+func uuid(random func([]byte)) string {
+	var r [16]byte
+	random(r[:])
+	r[6] = r[6]&0x0f | 0x40
+	r[8] = r[8]&0x3f | 0x80
+	o := out{}
+	for i, c := range r {
+		if i == 4 || i == 6 || i == 8 || i == 10 {
+			o.str("-")
+		}
+		o.hex(uint64(c), 2)
+	}
+	return string(o.b)
+}
