@@ -7,7 +7,6 @@ type attributes struct {
 	slack       int64 // ns
 	noTHP       bool
 	personality uint32
-	panics      int
 }
 
 const defaultSlack = 50_000

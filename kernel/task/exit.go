@@ -26,15 +26,15 @@ func (t *Task) ExitGroup(status int32) {
 // end is the end of a task, on its own goroutine.
 func (t *Task) end() {
 	k, p := t.k, t.proc
+	t.ending = true
 	t.stopTaking()
 	t.leaveMemory()
 	t.Files.DecRef()
 	t.FS.users.Add(-1)
 	t.setFiles(nil)
-	last := t.leave()
-	t.cpu.FreeContext(t.Ctx)
+	t.cpu.FreeContext(t.Ctx) // nobody kicks a task that is not in ring 3
 	t.Ctx = nil
-	if !last {
+	if !t.leave() {
 		return
 	}
 	p.stopTimers()

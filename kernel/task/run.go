@@ -20,7 +20,8 @@ const (
 	work       = workSignal | workKill
 )
 
-// ask sets a work bit and makes t see it. proc.mu is held, so that t has not freed its context.
+// ask sets a work bit and makes t see it. proc.mu is held and t on the list of
+// threads, so that t cannot get from ring 3 to its end in the meantime.
 func (t *Task) ask(bits uint32) {
 	if t.flags.Or(bits)&inUser != 0 {
 		t.cpu.Kick(t.Ctx)
@@ -268,23 +269,23 @@ func (k *Kernel) serve(w *worker) {
 func (t *Task) guarded() (ended bool) {
 	defer func() {
 		if r := recover(); r != nil {
-			ended = t.panicked(r)
+			t.panicked(r)
 		}
 	}()
 	t.loop()
 	return true
 }
 
-// panicked logs a panic with the stack it came from and has the process killed. It
-// reports true when the task fails again and again and must be abandoned.
-func (t *Task) panicked(r any) bool {
+// panicked logs a panic with the stack it came from, and has the process killed. A panic in the
+// end of a task leaves nothing to go on with: that one is passed on.
+func (t *Task) panicked(r any) {
 	b := make([]byte, 8192)
 	b = b[:runtime.Stack(b, false)]
-	t.k.Log("kernel panic in process " + itoa(t.PID()) + " (" + t.Comm() + "), system call " +
-		itoa(int32(t.Ctx.OrigRAX)) + ": " + panicText(r) + "\n" + string(b))
-	t.attr.panics++
+	t.k.Log("kernel panic in process " + itoa(t.PID()) + " (" + t.Comm() + "): " + panicText(r) + "\n" + string(b))
+	if t.ending {
+		panic(r)
+	}
 	t.proc.kill(unix.SIGKILL)
-	return t.attr.panics > 3
 }
 
 func panicText(r any) string {

@@ -58,6 +58,7 @@ type Task struct {
 	exiting  bool  // takes no more signals; guarded by proc.mu
 	stopped  bool  // parked by job control; guarded by proc.mu
 	exitCode int32 // wait(2)'s encoding
+	ending   bool  // end has begun
 
 	clearTID uint64 // user address, 0 for none
 	robust   uint64 // user address of the robust list's head

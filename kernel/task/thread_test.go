@@ -259,6 +259,7 @@ func TestIgnoredChildrenVanish(t *testing.T) {
 
 func TestEverythingEndsWithInit(t *testing.T) {
 	w := newWorld(t, true)
+	var ready atomic.Int32
 	got := w.run(func(u *user) {
 		for range 3 {
 			u.fork(func(u *user) {
@@ -269,9 +270,11 @@ func TestEverythingEndsWithInit(t *testing.T) {
 					}
 				})
 				u.thread(func(u *user) { u.call(unix.SYS_PAUSE) })
+				ready.Add(1)
 				u.call(unix.SYS_PAUSE)
 			})
 		}
+		u.until("all run", func() bool { return ready.Load() == 3 })
 		u.exit(5)
 	})
 	if got.status != 5 {
