@@ -68,7 +68,11 @@ func (c *file) Poll(f *vfs.File, mask wait.Mask) wait.Mask {
 	if !f.Writable() {
 		mask &^= unix.POLLOUT | unix.EPOLLWRNORM
 	}
-	return c.s.Readiness(mask)
+	ready := c.s.Readiness(mask)
+	if ready&unix.POLLHUP != 0 && !f.Readable() {
+		ready = ready&^unix.POLLHUP | unix.POLLERR // as at the end of a pipe that nobody reads
+	}
+	return ready
 }
 
 func (c *file) Register(_ *vfs.File, e *wait.Entry)   { c.s.Register(e) }

@@ -103,6 +103,9 @@ func (p *Port) abandon() {
 
 // submit makes n bytes from the head of the ring available to the device. p.mu is held.
 func (p *Port) submit(n int) {
+	if n == 0 {
+		return
+	}
 	at := uint64(p.head) & uint64(len(p.ring)-1)
 	b := virtio.Buffer{Addr: uint64(p.frame)*machine.PageSize + at, Len: uint32(n)}
 	id, ok := p.tx.Add([]virtio.Buffer{b}, nil)
@@ -150,32 +153,37 @@ func (p *Port) WriteFrom(src uio.Source) (int64, error) {
 	p.writer.Lock()
 	defer p.writer.Unlock()
 	var total int64
-	var stop error
-	for stop == nil && src.Left() > 0 {
-		p.mu.Lock()
-		b, err := p.room(src.Left())
-		p.mu.Unlock()
-		if err != nil {
-			stop = err
-			break
-		}
-		var n int
-		n, stop = src.Take(b)
-		if n == 0 {
-			break
-		}
-		total += int64(n)
+	for n := 0; ; {
 		p.mu.Lock()
 		p.submit(n)
+		total += int64(n)
+		left := src.Left()
+		var b []byte
+		var err error
+		if left > 0 {
+			b, err = p.room(left)
+		}
+		if b == nil {
+			p.tx.Kick()
+			p.mu.Unlock()
+			return result(total, err)
+		}
 		p.mu.Unlock()
+		if n, err = src.Take(b); n == 0 {
+			p.mu.Lock()
+			p.tx.Kick()
+			p.mu.Unlock()
+			return result(total, err)
+		}
 	}
-	p.mu.Lock()
-	p.tx.Kick()
-	p.mu.Unlock()
+}
+
+// result is what a read or write returns that moved total bytes before err stopped it.
+func result(total int64, err error) (int64, error) {
 	if total > 0 {
 		return total, nil
 	}
-	return 0, stop
+	return 0, err
 }
 
 // room returns room for up to n bytes, or why there is none. p.mu is held.

@@ -16,7 +16,11 @@ const (
 // notifications; it is used without event indices only (§2.7.6, §2.7.8).
 const suppress = 1
 
-const descSize = 16
+const (
+	descSize = 16
+	// minQueue is the smallest queue whose event indices are at multiples of 4.
+	minQueue = 2
+)
 
 // A Buffer is physically contiguous memory.
 type Buffer struct {
@@ -33,6 +37,10 @@ type chain struct {
 }
 
 // A Queue is a split virtqueue (§2.7), seen by the driver.
+//
+// The rings' 16-bit fields are read and written together with their neighbour, as words of 32
+// bits, which is several times cheaper: a whole word of the avail ring is the driver's, and one of the used ring
+// is only read.
 type Queue struct {
 	dev   *Device
 	index int
@@ -52,7 +60,8 @@ type Queue struct {
 	nfree    uint16
 	inFlight uint16 // chains that the device has
 	availIdx uint16 // next index to fill
-	notified uint16 // availIdx at the last Kick
+	notified uint16 // availIdx at the last Kick, which the device sees
+	flags    uint16 // of the avail ring
 	usedIdx  uint16 // next index to look at
 	broken   bool
 }
@@ -62,7 +71,7 @@ type Queue struct {
 // buffers take one descriptor each.
 func (d *Device) Queue(i int, want uint16, segments int) (*Queue, error) {
 	size := uint16(min(d.QueueMax(i), int(want)))
-	if size == 0 {
+	if size < minQueue {
 		return nil, d.wrap(errQueueSize)
 	}
 	size = 1 << (bits.Len16(size) - 1)
@@ -70,12 +79,12 @@ func (d *Device) Queue(i int, want uint16, segments int) (*Queue, error) {
 	n := uint64(size)
 	q.usedEvent, q.availEvent = 4+2*n, 4+8*n
 	availAt := descSize * n
-	usedAt := (availAt + 6 + 2*n + 3) &^ 3
-	ring, pa, err := d.alloc(usedAt + 6 + 8*n)
+	usedAt := availAt + 8 + 2*n
+	ring, pa, err := d.alloc(usedAt + 8 + 8*n)
 	if err != nil {
 		return nil, err
 	}
-	q.desc, q.avail, q.used = ring.Slice(0, availAt), ring.Slice(availAt, 6+2*n), ring.Slice(usedAt, 6+8*n)
+	q.desc, q.avail, q.used = ring.Slice(0, availAt), ring.Slice(availAt, 8+2*n), ring.Slice(usedAt, 8+8*n)
 	if segments > 1 && d.Features&FeatureIndirect != 0 {
 		q.segments = segments
 		if q.tables, q.tablesPA, err = d.alloc(descSize * n * uint64(segments)); err != nil {
@@ -137,10 +146,20 @@ func (q *Queue) Add(out, in []Buffer) (id uint16, ok bool) {
 	}
 	q.nfree -= uint16(n)
 	q.inFlight++
-	q.avail.Store16(4+2*uint64(q.availIdx&(q.size-1)), id)
-	q.availIdx++
+	q.offer(id)
 	return id, true
 }
+
+// offer puts a chain into the avail ring. The neighbour may still be the device's to read.
+func (q *Queue) offer(id uint16) {
+	i := q.availIdx & (q.size - 1)
+	at, shift := 4+2*uint64(i&^1), 16*(i&1)
+	q.avail.Store32(at, q.avail.Load32(at)&^(0xffff<<shift)|uint32(id)<<shift)
+	q.availIdx++
+}
+
+// show publishes the avail ring's index, with its flags.
+func (q *Queue) show() { q.avail.Store32(0, uint32(q.notified)<<16|uint32(q.flags)) }
 
 // put writes descriptor i of a table.
 func put(table machine.Memory, i uint64, b Buffer, flags, next uint16) {
@@ -192,15 +211,15 @@ func (q *Queue) Kick() {
 	if q.notified == q.availIdx || q.broken {
 		return
 	}
-	q.avail.Store16(2, q.availIdx)
 	old := q.notified
 	q.notified = q.availIdx
+	q.show()
 	if q.event {
 		// §2.7.10: the device names the index after which it wants to know.
-		if q.availIdx-q.used.Load16(q.availEvent)-1 >= q.availIdx-old {
+		if q.availIdx-uint16(q.used.Load32(q.availEvent))-1 >= q.availIdx-old {
 			return
 		}
-	} else if q.used.Load16(0)&suppress != 0 {
+	} else if q.used.Load32(0)&suppress != 0 {
 		return
 	}
 	q.dev.Notify(q.index)
@@ -208,7 +227,7 @@ func (q *Queue) Kick() {
 
 // Pending is the number of chains that the device is done with and Take has not returned.
 func (q *Queue) Pending() int {
-	n := q.used.Load16(2) - q.usedIdx
+	n := uint16(q.used.Load32(0)>>16) - q.usedIdx
 	if n > q.inFlight {
 		q.broken = true
 	}
@@ -254,9 +273,10 @@ func (q *Queue) release(id uint16) {
 // and an interrupt may not come.
 func (q *Queue) Arm(n int) bool {
 	if q.event {
-		q.avail.Store16(q.usedEvent, q.usedIdx+uint16(n)-1)
+		q.avail.Store32(q.usedEvent, uint32(q.usedIdx+uint16(n)-1))
 	} else {
-		q.avail.Store16(0, 0)
+		q.flags = 0
+		q.show()
 	}
 	return q.Pending() >= n
 }
@@ -264,8 +284,9 @@ func (q *Queue) Arm(n int) bool {
 // Disarm asks for no interrupts. They may come nevertheless.
 func (q *Queue) Disarm() {
 	if q.event {
-		q.avail.Store16(q.usedEvent, q.usedIdx-1)
+		q.avail.Store32(q.usedEvent, uint32(q.usedIdx-1))
 	} else {
-		q.avail.Store16(0, suppress)
+		q.flags = suppress
+		q.show()
 	}
 }
