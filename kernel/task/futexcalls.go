@@ -67,9 +67,9 @@ func (t *Task) futexSleep(deadline int64, wall bool) error {
 	return nil
 }
 
-// blockUntil is Block with a deadline in monotonic or wall time.
+// blockUntil is Block with a deadline in monotonic or wall time; 0 is none.
 func (t *Task) blockUntil(deadline int64, wall bool) error {
-	if !wall {
+	if !wall || deadline == 0 {
 		return t.Block(deadline)
 	}
 	switch {
