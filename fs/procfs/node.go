@@ -218,9 +218,6 @@ func (n *node) Open(ctx *vfs.Context, f *vfs.File) (vfs.FileOps, error) {
 // Evict implements vfs.InodeOps.
 func (n *node) Evict(*vfs.Inode) {}
 
-// MaySetAttr lets a file opened with O_TRUNC pass; nothing else asks for files of /proc.
-func (n *node) MaySetAttr(*vfs.Inode) error { return unix.EPERM }
-
 // shown is an open file: its contents as they were then.
 type shown struct {
 	vfs.FileDefaults

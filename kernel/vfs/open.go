@@ -241,14 +241,23 @@ func (f *File) begin(ctx *Context, flags int) (err error) {
 		}
 	}
 	if flags&unix.O_TRUNC != 0 && i.Type() == unix.S_IFREG {
-		if err = i.mayTruncate(); err == nil {
-			err = i.truncate(ctx.Cred, 0)
-		}
-		if err != nil {
+		if err = f.empty(ctx); err != nil {
 			f.ops.Release(f)
 		}
 	}
 	return err
+}
+
+// empty does what O_TRUNC asks for.
+func (f *File) empty(ctx *Context) error {
+	i := f.inode
+	if i.cache == nil {
+		return f.ops.Truncate(f, 0)
+	}
+	if err := i.mayTruncate(); err != nil {
+		return err
+	}
+	return i.truncate(ctx.Cred, 0)
 }
 
 // opsByType returns the operations that the type of the file alone decides.

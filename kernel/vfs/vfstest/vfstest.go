@@ -61,8 +61,11 @@ func (t *Tree) NewFS() *vfs.FS {
 }
 
 // New returns an empty tree. The test fails when frames are left after its end.
-func New(tb testing.TB) *Tree {
-	t := &Tree{Machine: fake.ForTest(tb, fake.Config{})}
+func New(tb testing.TB) *Tree { return NewOn(tb, fake.ForTest(tb, fake.Config{})) }
+
+// NewOn returns an empty tree in the memory of a machine.
+func NewOn(tb testing.TB, m *fake.Machine) *Tree {
+	t := &Tree{Machine: m}
 	t.init()
 	tb.Cleanup(func() {
 		t.FS.EvictAll()
