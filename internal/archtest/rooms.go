@@ -35,7 +35,7 @@ var rooms = []room{
 	{"gosv/fs/...", []string{"gosv/machine", "gosv/kernel/...", "."}, true},
 	// Drivers know two mechanisms of the kernel, how bytes move and how one
 	// waits; chardev alone makes files of them.
-	{"gosv/driver/chardev", []string{"gosv/kernel/uio", "gosv/kernel/wait", "gosv/kernel/vfs"}, true},
+	{"gosv/driver/chardev", []string{"gosv/kernel/cred", "gosv/kernel/uio", "gosv/kernel/wait", "gosv/kernel/vfs"}, true},
 	{"gosv/driver/...", []string{"gosv/machine", "gosv/driver/...", "gosv/kernel/uio", "gosv/kernel/wait"}, true},
 	{"gosv/cmd/kernel/...", guestRooms, true},
 	{"gosv/cmd/machinetest", guestRooms, false}, // a kernel for tests: its size does not matter
