@@ -35,7 +35,7 @@ func boot(c *cpu, info uint64) *context {
 	c.bit = 1
 	c.online = 1
 	readStartInfo()
-	_, _, _, imageEnd, _, _ := symbols()
+	_, _, imageEnd, _, _ := symbols()
 	kernelEnd := (imageEnd - ImageBase + 4095) &^ 4095
 	addReserved(0, 0x10000)
 	addReserved(0xa0000, trampolineEnd)
@@ -175,7 +175,7 @@ func mapMemory(c *cpu) {
 // mapImage maps the image's text to be run, its constants to be read and its data to be
 // written, and takes the right to write the first two away from the direct map.
 func mapImage(c *cpu) {
-	_, _, _, end, textEnd, data := symbols()
+	_, _, end, textEnd, data := symbols()
 	data &^= 4095
 	for va := uint64(ImageBase + imageStart); va < end; va += 4096 {
 		pa, flags := va-ImageBase, uint64(pteNX|pteWrite)
@@ -247,7 +247,7 @@ func firstThread(c *cpu) *context {
 	stack := reserve(c, 0, size, false)
 	sp := stack + size - 2048
 	touchRange(c, sp, 2048)
-	_, startGo, _, _, _, _ := symbols()
+	startGo, _, _, _, _ := symbols()
 	t.ctx.RIP = startGo
 	t.ctx.CS, t.ctx.SS, t.ctx.RFLAGS = selCode, selData, 0x202
 	t.altFlag = 2

@@ -106,20 +106,26 @@ TEXT ·startGo(SB),NOSPLIT|NOFRAME,$0
 	MOVQ	AX, runtime·vdsoClockgettimeSym(SB)
 	JMP	_rt0_amd64_linux(SB)
 
-// func symbols() (sysEntry, startGo, idleLoop, imageEnd, textEnd, dataStart uint64)
-TEXT ·symbols(SB),NOSPLIT,$0-48
-	LEAQ	·sysEntry(SB), AX
-	MOVQ	AX, sysEntry+0(FP)
+// func symbols() (startGo, idleLoop, imageEnd, textEnd, dataStart uint64)
+TEXT ·symbols(SB),NOSPLIT,$0-40
 	LEAQ	·startGo(SB), AX
-	MOVQ	AX, startGo+8(FP)
+	MOVQ	AX, startGo+0(FP)
 	LEAQ	·idleLoop(SB), AX
-	MOVQ	AX, idleLoop+16(FP)
+	MOVQ	AX, idleLoop+8(FP)
 	LEAQ	runtime·end(SB), AX
-	MOVQ	AX, imageEnd+24(FP)
+	MOVQ	AX, imageEnd+16(FP)
 	LEAQ	runtime·etext(SB), AX
-	MOVQ	AX, textEnd+32(FP)
+	MOVQ	AX, textEnd+24(FP)
 	LEAQ	runtime·noptrdata(SB), AX
-	MOVQ	AX, dataStart+40(FP)
+	MOVQ	AX, dataStart+32(FP)
+	RET
+
+// func doors() (plain, modern uint64): what LSTAR may be.
+TEXT ·doors(SB),NOSPLIT,$0-16
+	LEAQ	·sysEntry(SB), AX
+	MOVQ	AX, plain+0(FP)
+	LEAQ	·sysEntryModern(SB), AX
+	MOVQ	AX, modern+8(FP)
 	RET
 
 // func trapStub(i uint64) uint64

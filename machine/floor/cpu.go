@@ -42,7 +42,6 @@ func setSegments(c *cpu, fatalStack uint64) {
 	g[8] = 0x67 | t&0xffffff<<16 | 0x89<<40 | t>>24&0xff<<56
 	g[9] = t >> 32
 	g[15] = 0x0040f50000000000 | c.index&0xffff
-	c.ist = t + 0x24
 	st64(t+0x2c, fatalStack)
 	st16(t+0x66, 104)
 	d := addr(ptr(&c.gdtr))
@@ -70,9 +69,13 @@ func setControls(c *cpu) {
 	setcr4(bits)
 	hasBase = b&1 != 0
 	hasAVX = floatMask&4 != 0
-	sysEntry, _, _, _, _, _ := symbols()
+	modern = hasBase && floatMode == 2
+	entry, fast := doors()
+	if modern {
+		entry = fast
+	}
 	wrmsr(0xc0000081, 0x10<<32|0x23<<48) // STAR
-	wrmsr(0xc0000082, sysEntry)          // LSTAR
+	wrmsr(0xc0000082, entry)             // LSTAR
 	wrmsr(0xc0000084, 0x47700)           // SFMASK: TF IF DF IOPL NT AC
 	wrmsr(0xc0000102, 0)
 	if _, _, _, d := cpuid(0x80000001, 0); d>>27&1 != 0 {
@@ -90,7 +93,7 @@ func setAPIC(c *cpu) {
 
 func newIdle(c *cpu) {
 	t := newThread(c)
-	_, _, idle, _, _, _ := symbols()
+	_, idle, _, _, _ := symbols()
 	t.state = threadIdle
 	t.cpu = uint32(c.index)
 	t.ctx.RIP = idle
@@ -103,7 +106,7 @@ func newIdle(c *cpu) {
 // start makes c ready to run threads; it is done on c itself. Returns the
 // context to begin with.
 func start(c *cpu) *context {
-	c.bit = 1 << c.index
+	c.bit, c.number = 1<<c.index, c.index+1
 	fatal := newStack(c, 1)
 	st64(fatal-8, c.self)
 	setSegments(c, fatal-16)

@@ -153,7 +153,8 @@ no:
 	RET
 // func thisCPU() uint64
 TEXT ·thisCPU(SB),NOSPLIT,$0-8
-	MOVQ	P_INDEX(GS), AX
+	MOVQ	P_NUMBER(GS), AX
+	DECQ	AX
 	MOVQ	AX, ret+0(FP)
 	RET
 // func loadTables(gdtr, idtr uint64)

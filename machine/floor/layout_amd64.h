@@ -36,20 +36,20 @@
 
 // cpu (GS base)
 #define P_SELF 0x00
-#define P_CTXTOP 0x08
+#define P_USERTOP 0x08
 #define P_SCRATCH 0x10
 #define P_FLOORSP 0x18
 #define P_G 0x20
 #define P_FLOORFS 0x28
 #define P_INFLOOR 0x30
-#define P_IST 0x38
-#define P_USER 0x40
-#define P_THRTOP 0x48
-#define P_THRFS 0x50
-#define P_ROOT 0x58
-#define P_SPACE 0x60
-#define P_BIT 0x68
-#define P_INDEX 0x70
+#define P_THRTOP 0x38
+#define P_THRFS 0x40
+#define P_ROOT 0x48
+#define P_SPACE 0x50
+#define P_BIT 0x58
+#define P_NUMBER 0x60
+#define P_TSS 0x68
+#define P_IST 0x8c	// in the TSS: IST 1
 
 // space
 #define S_ROOT 0x00
@@ -90,7 +90,7 @@
 	FXRSTOR64 C_FX(ctx); JMP 2(PC); \
 	XRSTOR64 C_FX(ctx)
 
-// SETFS(reg) makes AX the FS base; CX and DX are lost.
+// SETFS makes AX the FS base; CX and DX are lost.
 #define SETFS \
 	CMPB ·hasBase(SB), $0; JEQ 3(PC); \
 	WRFSBASEQ AX; JMP 5(PC); \

@@ -15,7 +15,7 @@ func TestLayout(t *testing.T) {
 		t.Fatal(err)
 	}
 	inHeader := map[string]uintptr{}
-	for _, m := range regexp.MustCompile(`(?m)^#define ([CPS]_\w+) (0x[0-9a-f]+)$`).FindAllStringSubmatch(string(header), -1) {
+	for _, m := range regexp.MustCompile(`(?m)^#define ([CPS]_\w+) (0x[0-9a-f]+)(?:\s*//.*)?$`).FindAllStringSubmatch(string(header), -1) {
 		v, err := strconv.ParseUint(m[2], 0, 64)
 		if err != nil {
 			t.Fatal(err)
@@ -38,11 +38,11 @@ func TestLayout(t *testing.T) {
 		"C_KSP": unsafe.Offsetof(x.kSP), "C_KBP": unsafe.Offsetof(x.kBP), "C_CPU": unsafe.Offsetof(x.cpu),
 		"C_FX": unsafe.Offsetof(x.float),
 
-		"P_SELF": unsafe.Offsetof(c.self), "P_CTXTOP": unsafe.Offsetof(c.ctxTop), "P_SCRATCH": unsafe.Offsetof(c.scratch),
+		"P_SELF": unsafe.Offsetof(c.self), "P_USERTOP": unsafe.Offsetof(c.userTop), "P_SCRATCH": unsafe.Offsetof(c.scratch),
 		"P_FLOORSP": unsafe.Offsetof(c.floorSP), "P_G": unsafe.Offsetof(c.g), "P_FLOORFS": unsafe.Offsetof(c.floorFS),
-		"P_INFLOOR": unsafe.Offsetof(c.inFloor), "P_IST": unsafe.Offsetof(c.ist), "P_USER": unsafe.Offsetof(c.user),
-		"P_THRTOP": unsafe.Offsetof(c.thrTop), "P_THRFS": unsafe.Offsetof(c.thrFS), "P_ROOT": unsafe.Offsetof(c.root),
-		"P_SPACE": unsafe.Offsetof(c.space), "P_BIT": unsafe.Offsetof(c.bit), "P_INDEX": unsafe.Offsetof(c.index),
+		"P_INFLOOR": unsafe.Offsetof(c.inFloor), "P_THRTOP": unsafe.Offsetof(c.thrTop), "P_THRFS": unsafe.Offsetof(c.thrFS),
+		"P_ROOT": unsafe.Offsetof(c.root), "P_SPACE": unsafe.Offsetof(c.space), "P_BIT": unsafe.Offsetof(c.bit),
+		"P_NUMBER": unsafe.Offsetof(c.number), "P_TSS": unsafe.Offsetof(c.tss), "P_IST": unsafe.Offsetof(c.tss) + 0x24,
 
 		"S_ROOT": unsafe.Offsetof(s.root), "S_CPUS": unsafe.Offsetof(s.cpus),
 	}

@@ -73,19 +73,19 @@ type thread struct {
 // cpu is one processor. The first fields are known to assembly.
 type cpu struct {
 	self     uint64
-	ctxTop   uint64
+	userTop  uint64 // where a program's registers go: the top of its register file
 	scratch  uint64
 	floorSP  uint64
 	g        uint64
 	floorFS  uint64
 	inFloor  uint64
-	ist      uint64 // address of IST 1 in tss
-	user     uint64
-	thrTop   uint64
+	thrTop   uint64 // the same for the thread itself
 	thrFS    uint64
 	root     uint64
 	space    uint64
 	bit      uint64
+	number   uint64 // index + 1
+	tss      [104]byte
 	index    uint64
 	current  uint64 // *thread
 	idle     uint64 // *thread
@@ -101,7 +101,6 @@ type cpu struct {
 	flushAll uint64 // generation of kernel mappings seen
 	flushAck uint64
 	heap     [maxThread]uint32
-	tss      [104]byte
 	gdt      [16]uint64
 	gdtr     [10]byte
 	_        [6]byte
@@ -138,6 +137,7 @@ var (
 	hasBase   bool
 	hasSMAP   bool
 	hasAVX    bool
+	modern    bool // XSAVEOPT and FSGSBASE: the doors without questions
 
 	tscEntry  uint64
 	startInfo uint64
@@ -189,7 +189,8 @@ func boot64()
 func vclock()
 func startGo()
 func idleLoop()
-func symbols() (sysEntry, startGo, idleLoop, imageEnd, textEnd, dataStart uint64)
+func symbols() (startGo, idleLoop, imageEnd, textEnd, dataStart uint64)
+func doors() (plain, modern uint64)
 func trapStub(i uint64) uint64
 func landings(t *[15]uint64)
 func wrmsr(r uint32, v uint64)

@@ -1,9 +1,13 @@
 // The doors of the floor: SYSCALL, interrupts and exceptions come in here, and
 // contexts are resumed here. Interrupts are off throughout.
 //
-// Registers are saved straight into the context of whatever ran: P_CTXTOP(GS),
-// and IST 1 of the TSS, always point at the top of its register file. Nothing
-// is ever pushed on a goroutine's stack.
+// Registers are saved straight into the context of whatever ran: P_THRTOP(GS)
+// is the top of the running thread's register file, P_USERTOP(GS) that of the
+// program it runs, and IST 1 in the TSS points at the one of the two that an
+// event now would find. Nothing is ever pushed on a goroutine's stack.
+//
+// The way from ring 3 and back exists twice: for CPUs that have XSAVEOPT and
+// FSGSBASE ("modern"), without questions, and for the others.
 
 #include "textflag.h"
 #include "layout_amd64.h"
@@ -12,37 +16,76 @@
 #define LOADBP MOVQ C_KBP(DI), BP
 #define ZEROBP XORL BP, BP
 
-// SYSCALL from ring 0 (the Go runtime, or Call) and ring 3. RCX, the return
+// PUSHFRAME pushes what an exception would have pushed, for SYSCALL.
+#define PUSHFRAME(cs, ss) \
+	PUSHQ ss; PUSHQ P_SCRATCH(GS); PUSHQ R11; PUSHQ cs; PUSHQ CX; PUSHQ $0; PUSHQ VEC_SYSCALL
+
+// SAVEBASES stores the program's FS and GS bases in its context at SP.
+#define SAVEBASES \
+	RDFSBASEQ AX; MOVQ AX, C_FS(SP); SWAPGS; RDGSBASEQ AX; SWAPGS; MOVQ AX, C_GS(SP)
+
+// SAVEMODERN and LOADMODERN are SAVEFLOAT and LOADFLOAT where the answer is known.
+#define SAVEMODERN(ctx) \
+	MOVL ·floatMask(SB), AX; XORL DX, DX; XSAVEOPT64 C_FX(ctx)
+#define LOADMODERN(ctx) \
+	MOVL ·floatMask(SB), AX; XORL DX, DX; XRSTOR64 C_FX(ctx)
+
+// LEAVE makes Enter return R8 to the goroutine that called it, from the
+// program's context DI, when the kernel's FS base is loaded.
+#define LEAVE \
+	MOVQ P_THRTOP(GS), CX; MOVQ CX, P_IST(GS); MOVQ $0, C_CPU(DI); \
+	LDMXCSR ·mxcsr(SB); \
+	LOADBP; MOVQ C_KSP(DI), SP; MOVQ R8, 24(SP); STI; BYTE $0xc3	// RET; the assembler would count the PUSHQs
+
+// LOADREGS loads the registers of the context DI but for RIP, RSP, RFLAGS, RCX,
+// R11 and RDI, then RIP into RCX and RFLAGS into R11.
+#define LOADREGS \
+	MOVQ C_R15(DI), R15; MOVQ C_R14(DI), R14; MOVQ C_R13(DI), R13; MOVQ C_R12(DI), R12; \
+	MOVQ C_R10(DI), R10; MOVQ C_R9(DI), R9; MOVQ C_R8(DI), R8; MOVQ C_RBP(DI), BP; \
+	MOVQ C_RSI(DI), SI; MOVQ C_RDX(DI), DX; MOVQ C_RBX(DI), BX; MOVQ C_RAX(DI), AX; \
+	MOVQ C_RIP(DI), CX; MOVQ C_RFL(DI), R11
+
+// SYSCALL from ring 0 (the Go runtime, or call) and ring 3. RCX, the return
 // address, tells which: a program's is positive.
 TEXT ·sysEntry(SB),NOSPLIT|NOFRAME,$0
 	TESTQ	CX, CX
 	JNS	user
-	MOVQ	SP, P_SCRATCH(GS)
-	MOVQ	P_CTXTOP(GS), SP
-	PUSHQ	SEL_KDATA
-	PUSHQ	P_SCRATCH(GS)
-	PUSHQ	R11
-	PUSHQ	SEL_KCODE
-	PUSHQ	CX
-	PUSHQ	$0
-	PUSHQ	VEC_SYSCALL
-	PUSHREGS
-	MOVQ	$0, C_FLAG(SP)	// the caller keeps no vector registers
-	JMP	floorEnter<>(SB)
+	JMP	sysKernel<>(SB)
 user:
 	SWAPGS
 	MOVQ	SP, P_SCRATCH(GS)
-	MOVQ	P_CTXTOP(GS), SP
-	PUSHQ	SEL_UDATA
-	PUSHQ	P_SCRATCH(GS)
-	PUSHQ	R11
-	PUSHQ	SEL_UCODE
-	PUSHQ	CX
-	PUSHQ	$0
-	PUSHQ	VEC_SYSCALL
+	MOVQ	P_USERTOP(GS), SP
+	PUSHFRAME(SEL_UCODE, SEL_UDATA)
 	PUSHREGS
 	MOVQ	AX, C_ORIG(SP)
 	JMP	saveUser<>(SB)
+
+TEXT ·sysEntryModern(SB),NOSPLIT|NOFRAME,$0
+	TESTQ	CX, CX
+	JNS	user
+	JMP	sysKernel<>(SB)
+user:
+	SWAPGS
+	MOVQ	SP, P_SCRATCH(GS)
+	MOVQ	P_USERTOP(GS), SP
+	PUSHFRAME(SEL_UCODE, SEL_UDATA)
+	PUSHREGS
+	MOVQ	AX, C_ORIG(SP)
+	SAVEBASES
+	SAVEMODERN(SP)
+	MOVQ	SP, DI
+	MOVQ	P_THRFS(GS), AX
+	WRFSBASEQ AX
+	XORL	R8, R8	// machine.Syscall
+	LEAVE
+
+TEXT sysKernel<>(SB),NOSPLIT|NOFRAME,$0
+	MOVQ	SP, P_SCRATCH(GS)
+	MOVQ	P_THRTOP(GS), SP
+	PUSHFRAME(SEL_KCODE, SEL_KDATA)
+	PUSHREGS
+	MOVQ	$0, C_FLAG(SP)	// the caller keeps no vector registers
+	JMP	floorEnter<>(SB)
 
 // All stubs come here with vector and error code pushed: SP is inside the
 // context of whatever ran.
@@ -72,12 +115,7 @@ user:
 TEXT saveUser<>(SB),NOSPLIT|NOFRAME,$0
 	CMPB	·hasBase(SB), $0
 	JEQ	nobase
-	RDFSBASEQ AX
-	MOVQ	AX, C_FS(SP)
-	SWAPGS
-	RDGSBASEQ AX
-	SWAPGS
-	MOVQ	AX, C_GS(SP)
+	SAVEBASES
 nobase:
 	SAVEFLOAT(SP)
 	MOVQ	C_VEC(SP), AX
@@ -96,26 +134,13 @@ exception:
 floor:
 	JMP	floorEnter<>(SB)
 
-// leaveUser makes Enter return AX to the goroutine that called it; SP is the
-// program's context.
+// leaveUser makes Enter return AX; SP is the program's context.
 TEXT leaveUser<>(SB),NOSPLIT|NOFRAME,$0
 	MOVQ	AX, R8
 	MOVQ	SP, DI
-	MOVQ	P_THRTOP(GS), CX
-	MOVQ	CX, P_CTXTOP(GS)
-	MOVQ	P_IST(GS), DX
-	MOVQ	CX, (DX)
-	MOVQ	$0, P_USER(GS)
-	MOVQ	$0, C_CPU(DI)
 	MOVQ	P_THRFS(GS), AX
 	SETFS
-	LDMXCSR	·mxcsr(SB)
-	CLD
-	LOADBP
-	MOVQ	C_KSP(DI), SP
-	MOVQ	R8, 24(SP)
-	STI
-	RET
+	LEAVE
 
 // floorEnter runs trap on this CPU's floor stack, as a goroutine that never
 // was: R14 and the TLS word name a g with nothing but stack bounds.
@@ -150,10 +175,8 @@ TEXT floorExit<>(SB),NOSPLIT|NOFRAME,$0
 	CMPL	BX, $1
 	JEQ	user
 	JHI	leave
-	LEAQ	C_TOP(SP), CX
-	MOVQ	CX, P_CTXTOP(GS)
-	MOVQ	P_IST(GS), DX
-	MOVQ	CX, (DX)
+	MOVQ	P_THRTOP(GS), CX
+	MOVQ	CX, P_IST(GS)
 	MOVQ	P_THRFS(GS), AX
 	SETFS
 	CMPQ	C_FLAG(SP), $0
@@ -181,8 +204,7 @@ TEXT ·enter(SB),NOSPLIT|NOFRAME,$0-24
 	MOVQ	c+0(FP), DI
 	MOVQ	s+8(FP), SI
 	CLI
-	MOVQ	P_INDEX(GS), CX
-	INCQ	CX
+	MOVQ	P_NUMBER(GS), CX
 	XCHGQ	CX, C_CPU(DI)	// before the look at C_FLAG: see kick
 	CMPQ	C_FLAG(DI), $0
 	JNE	kicked
@@ -195,10 +217,38 @@ TEXT ·enter(SB),NOSPLIT|NOFRAME,$0-24
 	MOVQ	BP, C_KBP(DI)
 	CMPQ	SI, P_SPACE(GS)
 	JNE	space
+go:
+	CMPB	·modern(SB), $0
+	JEQ	old
+	LEAQ	C_TOP(DI), CX
+	MOVQ	CX, P_USERTOP(GS)
+	MOVQ	CX, P_IST(GS)
+	LOADMODERN(DI)
+	MOVQ	C_FS(DI), AX
+	WRFSBASEQ AX
+	MOVQ	C_GS(DI), AX
+	SWAPGS
+	WRGSBASEQ AX
+	LOADREGS
+	CMPQ	CX, C_RCX(DI)
+	JNE	slow
+	CMPQ	R11, C_R11(DI)
+	JNE	slow
+	TESTL	$0x10100, R11	// RF and TF: SYSRET treats them as IRET does not
+	JNZ	slow
+	ANDL	USER_FLAGS, R11
+	ORL	USER_FIXED, R11
+	MOVQ	C_RSP(DI), SP
+	MOVQ	C_RDI(DI), DI
+	BYTE	$0x48
+	SYSRET
+slow:
+	JMP	iret<>(SB)
+old:
 	JMP	toUser<>(SB)
 space:
 	CALL	·setSpaceSI(SB)
-	JMP	toUser<>(SB)
+	JMP	go
 kicked:
 	MOVQ	$0, C_FLAG(DI)
 	MOVQ	$0, C_CPU(DI)
@@ -215,11 +265,9 @@ wild:
 
 // toUser goes to ring 3 with the context DI, whose space is loaded.
 TEXT toUser<>(SB),NOSPLIT|NOFRAME,$0
-	MOVQ	DI, P_USER(GS)
 	LEAQ	C_TOP(DI), CX
-	MOVQ	CX, P_CTXTOP(GS)
-	MOVQ	P_IST(GS), DX
-	MOVQ	CX, (DX)
+	MOVQ	CX, P_USERTOP(GS)
+	MOVQ	CX, P_IST(GS)
 	LOADFLOAT(DI)
 	MOVQ	C_FS(DI), AX
 	SETFS
@@ -236,33 +284,11 @@ nobase:
 	WRMSR
 	SWAPGS
 regs:
-	MOVQ	C_R15(DI), R15
-	MOVQ	C_R14(DI), R14
-	MOVQ	C_R13(DI), R13
-	MOVQ	C_R12(DI), R12
-	MOVQ	C_R10(DI), R10
-	MOVQ	C_R9(DI), R9
-	MOVQ	C_R8(DI), R8
-	MOVQ	C_RBP(DI), BP
-	MOVQ	C_RSI(DI), SI
-	MOVQ	C_RDX(DI), DX
-	MOVQ	C_RBX(DI), BX
-	MOVQ	C_RAX(DI), AX
-	MOVQ	C_RIP(DI), CX
-	MOVQ	C_RFL(DI), R11
-	CMPQ	CX, C_RCX(DI)
-	JNE	slow
-	CMPQ	R11, C_R11(DI)
-	JNE	slow
-	TESTL	$0x10100, R11	// RF and TF: SYSRET treats them as IRET does not
-	JNZ	slow
-	ANDL	USER_FLAGS, R11
-	ORL	USER_FIXED, R11
-	MOVQ	C_RSP(DI), SP
-	MOVQ	C_RDI(DI), DI
-	BYTE	$0x48
-	SYSRET
-slow:
+	LOADREGS
+	JMP	iret<>(SB)
+
+// iret is the end of the way to ring 3 that works for any RCX and R11.
+TEXT iret<>(SB),NOSPLIT|NOFRAME,$0
 	ANDL	USER_FLAGS, R11
 	ORL	USER_FIXED, R11
 	LEAQ	C_TOP(DI), SP
@@ -277,8 +303,8 @@ slow:
 	IRETQ
 
 // setSpaceSI loads the page tables of the space SI (0: the kernel's own); AX, CX,
-// DX are lost. Interrupts are off. The order of the two masks and CR3 is what a shootdown relies on:
-// a CPU that may hold translations of a space is in its mask.
+// DX are lost. Interrupts are off. The order of the two masks and CR3 is what a
+// shootdown relies on: a CPU that may hold translations of a space is in its mask.
 TEXT ·setSpaceSI(SB),NOSPLIT|NOFRAME,$0
 	MOVQ	P_SPACE(GS), DX
 	CMPQ	SI, DX	// the caller looked with interrupts on: it may be there by now
