@@ -14,7 +14,10 @@ import (
 // join waits for a thread as pthread_join does: for its CLONE_CHILD_CLEARTID word.
 func (u *user) join(addr uint64) {
 	for v := u.load32(addr); v != 0; v = u.load32(addr) {
-		u.call(unix.SYS_FUTEX, addr, futexWait, uint64(v))
+		r := u.call(unix.SYS_FUTEX, addr, futexWaitBitset|futexClockRealtime, uint64(v), 0, 0, 0xffffffff) // as glibc does
+		if r != 0 && r != errno(unix.EAGAIN) {
+			u.w.tb.Errorf("futex: %d", int64(r))
+		}
 	}
 }
 
@@ -398,6 +401,7 @@ func TestFutexErrors(t *testing.T) {
 		u.fails(unix.EFAULT, unix.SYS_FUTEX, 0x1000, futexWait|futexPrivateFlag, 0)
 		u.fails(unix.EINVAL, unix.SYS_FUTEX, dataBase, futexWaitBitset, 1, 0, 0, 0)
 		u.fails(unix.ETIMEDOUT, unix.SYS_FUTEX, dataBase, futexWait, 1, 1e6)
+		u.fails(unix.ETIMEDOUT, unix.SYS_FUTEX, dataBase, futexWaitBitset|futexClockRealtime, 1, 1e6, 0, 1)
 		// a page that has not been touched yet is zero
 		u.fails(unix.ETIMEDOUT, unix.SYS_FUTEX, dataBase+0x1000, futexWait, 0, 1e6)
 		u.fails(unix.EDEADLK, unix.SYS_FUTEX, func() uint64 { u.store32(dataBase, 1); return dataBase }(), futexLockPi)

@@ -536,13 +536,17 @@ func serveFutex(t *Task, c *machine.Context) (uint64, error) {
 		deadline = t.k.Clock.After(int64(c.R10))
 	}
 	val := uint32(c.RDX)
-	switch c.RSI &^ futexPrivateFlag {
+	switch c.RSI &^ (futexPrivateFlag | futexClockRealtime) {
 	case futexWait:
 		return ok(t.FutexWait(c.RDI, val, ^uint32(0), private, deadline, false))
 	case futexWake:
 		return num(t.FutexWake(c.RDI, int(val), ^uint32(0), private))
 	case futexWaitBitset:
-		return ok(t.FutexWait(c.RDI, val, uint32(c.R9), private, deadline, false))
+		wall := c.RSI&futexClockRealtime != 0
+		if wall && deadline != 0 {
+			deadline += t.k.Clock.Wall() - t.k.Clock.Now()
+		}
+		return ok(t.FutexWait(c.RDI, val, uint32(c.R9), private, deadline, wall))
 	case futexWakeBitset:
 		return num(t.FutexWake(c.RDI, int(val), uint32(c.R9), private))
 	case futexCmpRequeue:
@@ -560,13 +564,14 @@ func serveFutex(t *Task, c *machine.Context) (uint64, error) {
 
 // Operations of futex(2).
 const (
-	futexPrivateFlag = 128
-	futexWait        = 0
-	futexWake        = 1
-	futexCmpRequeue  = 4
-	futexWakeOp      = 5
-	futexLockPi      = 6
-	futexUnlockPi    = 7
-	futexWaitBitset  = 9
-	futexWakeBitset  = 10
+	futexPrivateFlag   = 128
+	futexClockRealtime = 256
+	futexWait          = 0
+	futexWake          = 1
+	futexCmpRequeue    = 4
+	futexWakeOp        = 5
+	futexLockPi        = 6
+	futexUnlockPi      = 7
+	futexWaitBitset    = 9
+	futexWakeBitset    = 10
 )
