@@ -25,6 +25,9 @@ const signalStatus = 128
 const (
 	// twice is how close two interrupts must be to end the machine at once.
 	twice = 2 * time.Second
+	// once is how close they must be to count as one: timeout(1), for one,
+	// signals the process and then its group.
+	once = 100 * time.Millisecond
 	// flushTime is how long a machine may do nothing after it told the exit
 	// status and before it powers off.
 	flushTime = 5 * time.Second
@@ -248,7 +251,13 @@ func (r *run) forward(sig os.Signal) (result Result, stop bool) {
 	case n == syscall.SIGPIPE:
 		return Result{}, false // told by the write that failed
 	}
-	again := sig == r.lastSignal && time.Since(r.lastTime) < twice
+	var since time.Duration
+	if sig == r.lastSignal {
+		if since = time.Since(r.lastTime); since < once {
+			return Result{}, false
+		}
+	}
+	again := since > 0 && since < twice
 	if !r.ready || again && isStop(sig) {
 		return Result{Status: signalStatus + int(n), Err: fmt.Errorf("%v: the virtual machine was stopped", n)}, true
 	}

@@ -158,12 +158,17 @@ func TestSignalIsForwarded(t *testing.T) {
 }
 
 func TestSecondInterruptStops(t *testing.T) {
-	signals, out := make(chan os.Signal, 1), newOutput()
-	interrupt := func() (int, int, bool) { signals <- os.Interrupt; return 24, 80, true }
+	signals, out := make(chan os.Signal, 2), newOutput()
+	interrupt := func() (int, int, bool) {
+		signals <- os.Interrupt
+		signals <- os.Interrupt // at once: the same
+		return 24, 80, true
+	}
 	go func() {
 		for !strings.Contains(out.String(), "ignored signal 2") {
 			<-out.wrote
 		}
+		time.Sleep(200 * time.Millisecond)
 		signals <- os.Interrupt
 	}()
 	s := &vmm.Session{Stdout: out, Stderr: io.Discard, Signals: signals, WindowSize: interrupt}
