@@ -48,12 +48,16 @@ func TestPool(t *testing.T) {
 		t.Fatal(h, err)
 	}
 	p.Ref(h + 5)
-	p.RefRun(h+100, 2)
-	p.UnrefRun(h, HugeFrames)
+	var got Tally
+	p.RefRun(h+100, 2, &got)
+	p.UnrefRun(h, HugeFrames, &got)
+	if got != (Tally{Anonymous: 514}) {
+		t.Error(got)
+	}
 	if n := m.InUse(); n != 3 {
 		t.Errorf("%d frames in use", n)
 	}
-	p.UnrefRun(h+100, 2)
+	p.UnrefRun(h+100, 2, &got)
 	p.Unref(h + 5)
 	for _, misuse := range []func(){
 		func() { p.Unref(f) },

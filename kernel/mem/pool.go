@@ -31,6 +31,8 @@ const (
 	Anonymous Kind = iota // private memory of programs
 	File                  // a page of a file
 	Shmem                 // a page of shared anonymous memory, a memfd or tmpfs
+	ZeroPage              // the frame of Pool.Zero, which counts as nobody's
+	Kinds                 // how many there are
 )
 
 // A frame's reference word: its Kind in the two highest bits, the count below.
@@ -99,47 +101,53 @@ func (p *Pool) adopt(f machine.Frame, k Kind) {
 }
 
 // Ref adds a reference to a frame that has one.
-func (p *Pool) Ref(f machine.Frame) {
-	if p.refs[f].Add(1)&countMask <= 1 {
+func (p *Pool) Ref(f machine.Frame) { p.ref(f) }
+
+func (p *Pool) ref(f machine.Frame) Kind {
+	word := p.refs[f].Add(1)
+	if word&countMask <= 1 {
 		panic("mem: reference to a free frame")
 	}
+	return Kind(word >> kindShift)
 }
 
-// RefRun adds a reference to each of n frames.
-func (p *Pool) RefRun(f machine.Frame, n int) {
+// A Tally counts frames by kind.
+type Tally [Kinds]int64
+
+// RefRun adds a reference to each of n frames and counts them in t.
+func (p *Pool) RefRun(f machine.Frame, n int, t *Tally) {
 	for i := range machine.Frame(n) {
-		p.Ref(f + i)
+		t[p.ref(f+i)]++
 	}
 }
 
 // drop takes a reference away and reports whether it was the last.
-func (p *Pool) drop(f machine.Frame) bool {
-	left := p.refs[f].Add(^uint32(0)) & countMask
-	if left == countMask {
+func (p *Pool) drop(f machine.Frame) (k Kind, last bool) {
+	word := p.refs[f].Add(^uint32(0))
+	if word&countMask == countMask {
 		panic("mem: a frame has fewer references than were given back")
 	}
-	return left == 0
+	if last = word&countMask == 0; last {
+		p.refs[f].Store(0)
+	}
+	return Kind(word >> kindShift), last
 }
 
 // Unref gives a reference back; the last one frees the frame, which nothing may
 // map then.
 func (p *Pool) Unref(f machine.Frame) {
-	if p.drop(f) {
-		p.refs[f].Store(0)
+	if _, last := p.drop(f); last {
 		p.frames.Free(f, 1)
 	}
 }
 
-// UnrefRun gives a reference to each of n frames back.
-func (p *Pool) UnrefRun(f machine.Frame, n int) {
-	if n == 1 {
-		p.Unref(f)
-		return
-	}
+// UnrefRun gives a reference to each of n frames back and counts them in t.
+func (p *Pool) UnrefRun(f machine.Frame, n int, t *Tally) {
 	free := machine.Frame(0) // frames before f+i that are to be freed
 	for i := range machine.Frame(n) {
-		if p.drop(f + i) {
-			p.refs[f+i].Store(0)
+		k, last := p.drop(f + i)
+		t[k]++
+		if last {
 			free++
 			continue
 		}
@@ -188,6 +196,7 @@ func (p *Pool) Zero() (machine.Frame, error) {
 		if err != nil {
 			return machine.NoFrame, err
 		}
+		p.setKind(f, ZeroPage)
 		if !p.zero.CompareAndSwap(0, uint64(f)) {
 			p.Unref(f)
 		}
@@ -201,7 +210,7 @@ func (p *Pool) Zero() (machine.Frame, error) {
 }
 
 // IsZero reports whether f is the frame of Zero.
-func (p *Pool) IsZero(f machine.Frame) bool { return uint64(f) == p.zero.Load() }
+func (p *Pool) IsZero(f machine.Frame) bool { return p.Kind(f) == ZeroPage }
 
 // Close gives back the frames that the pool keeps for itself.
 func (p *Pool) Close() {

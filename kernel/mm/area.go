@@ -290,42 +290,26 @@ func (a *area) uncharge(pages uint64) {
 
 // zap takes the pages start..end out of the page tables. as.mu is held.
 func (as *AddressSpace) zap(start, end uint64) {
-	as.noteRSS()
-	as.space.Unmap(start, end-start, as.freed)
+	as.maxRSS = max(as.maxRSS, as.resident())
+	as.space.Unmap(start, end-start, as.giveBack)
+	as.countRSS(&as.gone, -1)
+	as.gone = mem.Tally{}
 }
 
-// giveBack drops the references of n page table entries.
-func (as *AddressSpace) giveBack(_ uint64, f machine.Frame, n int) {
-	as.countFrames(f, n, -1)
-	as.pool.UnrefRun(f, n)
-}
-
-// countFrames adds sign for each of n frames to the resident pages of its kind.
-func (as *AddressSpace) countFrames(f machine.Frame, n int, sign int64) {
-	var kinds [3]int64
-	for i := range machine.Frame(n) {
-		if !as.pool.IsZero(f + i) {
-			kinds[as.pool.Kind(f+i)] += sign
-		}
-	}
-	for k, d := range kinds {
-		if d != 0 {
-			as.rss[k].Add(d)
+// countRSS adds what t counts, times sign, to the resident pages.
+func (as *AddressSpace) countRSS(t *mem.Tally, sign int64) {
+	for k, n := range t {
+		if n != 0 {
+			as.rss[k].Add(sign * n)
 		}
 	}
 }
 
 // resident returns the number of resident pages.
 func (as *AddressSpace) resident() uint64 {
-	n := int64(0)
-	for k := range as.rss {
-		n += as.rss[k].Load()
-	}
+	n := as.rss[mem.Anonymous].Load() + as.rss[mem.File].Load() + as.rss[mem.Shmem].Load()
 	return uint64(max(n, 0))
 }
-
-// noteRSS remembers the highest number of resident pages, before some go.
-func (as *AddressSpace) noteRSS() { as.maxRSS = max(as.maxRSS, as.resident()) }
 
 // removeRange unmaps start..end, which need not be mapped; ENOMEM when an area
 // would be cut in two and there are too many. as.mu is held.
@@ -394,10 +378,9 @@ func (a *area) Unmap(c *mem.Cache, first, last uint64, private bool) {
 	case private || a.shared():
 		as.zap(start, end)
 	default:
-		as.noteRSS()
 		for va, ok := as.nextMapped(start, end); ok; va, ok = as.nextMapped(va+pageSize, end) {
 			if f, _, _ := as.space.Lookup(va); as.pool.Kind(f) != mem.Anonymous {
-				as.space.Unmap(va, pageSize, as.freed)
+				as.zap(va, va+pageSize)
 			}
 		}
 	}

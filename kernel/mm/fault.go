@@ -134,9 +134,7 @@ func (as *AddressSpace) enter(va uint64, f machine.Frame, acc machine.Access) er
 		as.pool.Unref(f)
 		return unix.ENOMEM
 	}
-	if !as.pool.IsZero(f) {
-		as.rss[as.pool.Kind(f)].Add(1)
-	}
+	as.rss[as.pool.Kind(f)].Add(1)
 	return nil
 }
 
@@ -189,10 +187,11 @@ func (as *AddressSpace) unshare(a *area, va uint64, f machine.Frame) error {
 		// The page table was there a moment ago: only a machine without any
 		// memory left gets here, and the program is about to be killed.
 		as.pool.Unref(g)
-		as.giveBack(va, f, 1)
+		as.rss[as.pool.Kind(f)].Add(-1)
+		as.pool.Unref(f)
 		return unix.ENOMEM
 	}
-	as.countFrames(f, 1, -1)
+	as.rss[as.pool.Kind(f)].Add(-1)
 	as.rss[mem.Anonymous].Add(1)
 	as.pool.Unref(f)
 	if a.cache != nil && !a.copied.Load() {
@@ -316,6 +315,7 @@ func (as *AddressSpace) faultHuge(va uint64) bool {
 			return true
 		}
 	}
-	as.pool.UnrefRun(f, mem.HugeFrames)
+	var unused mem.Tally
+	as.pool.UnrefRun(f, mem.HugeFrames, &unused)
 	return false
 }

@@ -69,10 +69,9 @@ func (child *AddressSpace) inherit(b, a *area) {
 // sharePages maps the pages that only page tables know of into child too. Areas next
 // near each other are done in one call.
 func (as *AddressSpace) sharePages(child *AddressSpace) error {
-	shared := func(f machine.Frame, n int) {
-		as.pool.RefRun(f, n)
-		child.countFrames(f, n, 1)
-	}
+	var count mem.Tally
+	shared := func(f machine.Frame, n int) { as.pool.RefRun(f, n, &count) }
+	defer func() { child.countRSS(&count, 1) }()
 	needed := func(a *area) bool {
 		return (a.cache == nil || a.copied.Load()) && a.flags&(flagDontFork|flagWipeOnFork) == 0
 	}

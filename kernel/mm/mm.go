@@ -56,7 +56,6 @@ type AddressSpace struct {
 	walker  walker // the space, if it can say what is mapped next
 	machine machine.Spaces
 	pool    *mem.Pool
-	freed   func(va uint64, f machine.Frame, n int) // as.giveBack, made once
 
 	mu       sync.RWMutex // guards the fields down to spare
 	areas    []*area      // in order of address, none overlaps another
@@ -64,18 +63,20 @@ type AddressSpace struct {
 	brk      uint64 // end of the heap, in bytes
 	gaps     gapHint
 	limits   Limits
-	future   flags  // what mlockall(2) gives new areas: flagLocked, flagOnFault
-	size     uint64 // pages in all areas
-	peak     uint64 // the highest size ever
-	data     uint64 // pages in private writable areas that are not stacks
-	locked   uint64 // pages in locked areas
-	maxRSS   uint64 // the highest number of resident pages noticed so far
+	future   flags                                   // what mlockall(2) gives new areas: flagLocked, flagOnFault
+	size     uint64                                  // pages in all areas
+	peak     uint64                                  // the highest size ever
+	data     uint64                                  // pages in private writable areas that are not stacks
+	locked   uint64                                  // pages in locked areas
+	maxRSS   uint64                                  // the highest number of resident pages noticed so far
+	gone     mem.Tally                               // what zap's callback counted
+	giveBack func(va uint64, f machine.Frame, n int) // zap's callback, made once
 	released []Mappable
 	spare    []*area // anonymous areas for reuse
 
 	recent  atomic.Uint32 // index of the area found last
 	stripes [stripeCount]sync.Mutex
-	rss     [3]atomic.Int64 // resident pages by mem.Kind
+	rss     [mem.Kinds]atomic.Int64 // resident pages, by kind
 }
 
 // walker is a Space that finds mapped pages faster than by Lookup of each.
@@ -93,7 +94,7 @@ func New(m machine.Spaces, pool *mem.Pool) (*AddressSpace, error) {
 	}
 	as := &AddressSpace{space: space, machine: m, pool: pool}
 	as.walker, _ = space.(walker)
-	as.freed = as.giveBack
+	as.giveBack = func(_ uint64, f machine.Frame, n int) { pool.UnrefRun(f, n, &as.gone) }
 	as.limits = Limits{AS: math.MaxUint64, Data: math.MaxUint64, Stack: 8 << 20, Memlock: math.MaxUint64}
 	as.layout = NewLayout(nil, as.limits.Stack)
 	as.brk = as.layout.BrkStart

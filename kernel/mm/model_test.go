@@ -495,7 +495,7 @@ func (m *model) verify() {
 func checkAreas(t testing.TB, as *AddressSpace) {
 	t.Helper()
 	var size, data, locked uint64
-	var rss [3]int64
+	var rss mem.Tally
 	last := uint64(0)
 	for i, a := range as.areas {
 		if a.start < last || a.start >= a.end || (a.start|a.end)&pageMask != 0 || a.as != as {
@@ -520,9 +520,7 @@ func checkAreas(t testing.TB, as *AddressSpace) {
 			if acc&machine.Write != 0 && !a.shared() && !as.pool.Exclusive(f) {
 				t.Fatalf("page %#x may be written but is not private", va)
 			}
-			if !as.pool.IsZero(f) {
-				rss[as.pool.Kind(f)]++
-			}
+			rss[as.pool.Kind(f)]++
 		}
 	}
 	if size != as.size || data != as.data || locked != as.locked {
