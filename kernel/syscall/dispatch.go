@@ -48,6 +48,7 @@ func (s *Calls) dispatch(t *task.Task, nr uint32) {
 		tr = begin(t, nr, r)
 		if r != nil && r.final {
 			t.Kernel().Log(string(tr.endless()))
+			tr = nil
 		}
 	}
 	var v uint64
@@ -81,10 +82,10 @@ func negated(err error) uint64 { return -uint64(errnoOf(err)) }
 
 // errnoOf is the errno that a program sees for err.
 func errnoOf(err error) unix.Errno {
-	var e unix.Errno
-	switch {
-	case errors.As(err, &e):
+	if e, ok := err.(unix.Errno); ok {
 		return e
+	}
+	switch {
 	case errors.Is(err, machine.ErrNoMemory):
 		return unix.ENOMEM
 	case errors.Is(err, mem.ErrBeyondEOF):

@@ -120,15 +120,20 @@ func futexSleep(t *task.Task, addr uint64, val, bitset uint32, private bool, tim
 	}
 	err = t.FutexWait(addr, val, bitset, private, deadline, wall)
 	if err == abi.ERESTARTSYS && deadline != 0 {
-		err = t.SetRestart(func(t *task.Task) (uint64, error) {
-			err := t.FutexWait(addr, val, bitset, private, deadline, wall)
-			if err == abi.ERESTARTSYS {
-				err = unix.EINTR
-			}
-			return 0, err
-		})
+		err = restartFutex(t, addr, val, bitset, private, deadline, wall)
 	}
 	return 0, err
+}
+
+// restartFutex makes an interrupted wait go on until the same deadline.
+func restartFutex(t *task.Task, addr uint64, val, bitset uint32, private bool, deadline int64, wall bool) error {
+	return t.SetRestart(func(t *task.Task) (uint64, error) {
+		err := t.FutexWait(addr, val, bitset, private, deadline, wall)
+		if err == abi.ERESTARTSYS {
+			err = restartFutex(t, addr, val, bitset, private, deadline, wall)
+		}
+		return 0, err
+	})
 }
 
 func sysFutexWaitv(t *task.Task, addr uint64, n, _ uint32, timeout opt[unix.Timespec], clockID int32) (uint64, error) {

@@ -1,6 +1,7 @@
 package syscall
 
 import (
+	"bytes"
 	"errors"
 
 	"golang.org/x/sys/unix"
@@ -9,6 +10,7 @@ import (
 	"gosv/kernel/mm"
 	"gosv/kernel/task"
 	"gosv/kernel/vfs"
+	"gosv/machine"
 )
 
 // errTooLong says that a string has no NUL within its limit.
@@ -16,6 +18,13 @@ var errTooLong = errors.New("string too long")
 
 // readString reads a string of at most max bytes with its NUL: EFAULT, errTooLong.
 func readString(t *task.Task, addr uint64, max int) (string, error) {
+	// Most strings are short: look at what the page has of the first 128 bytes.
+	b := t.Scratch[:min(uint64(max), 128, machine.PageSize-addr%machine.PageSize)]
+	if n, _ := t.Mem().CopyIn(b, addr); n == len(b) {
+		if i := bytes.IndexByte(b, 0); i >= 0 {
+			return string(b[:i]), nil
+		}
+	}
 	s, ok, err := t.Mem().ReadString(addr, max)
 	if err == nil && !ok {
 		err = errTooLong

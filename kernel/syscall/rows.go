@@ -110,4 +110,7 @@ var absent = []struct {
 		{unix.SYS_SECURITY, "security"}, {unix.SYS_SET_THREAD_AREA, "set_thread_area"}, {unix.SYS_GET_THREAD_AREA, "get_thread_area"},
 		{unix.SYS_VSERVER, "vserver"},
 	}},
+	{unix.ENOSYS, "probes: the kernel's own trampolines on Linux", []number{
+		{unix.SYS_URETPROBE, "uretprobe"}, {unix.SYS_UPROBE, "uprobe"},
+	}},
 }

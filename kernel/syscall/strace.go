@@ -25,8 +25,12 @@ func begin(t *task.Task, nr uint32, r *row) *trace {
 	tr.line = strconv.AppendInt(tr.line, int64(t.TID()), 10)
 	tr.line = append(tr.line, ' ')
 	if r == nil || r.name == "" {
-		tr.line = append(tr.line, "syscall_"...)
-		tr.line = append(appendHex(tr.line, uint64(nr)), '(')
+		tr.line = appendHex(append(tr.line, "syscall_"...), uint64(nr))
+	} else {
+		tr.line = append(tr.line, r.name...)
+	}
+	tr.line = append(tr.line, '(')
+	if r == nil || r.call == nil {
 		for i, v := range tr.a {
 			if i > 0 {
 				tr.line = append(tr.line, ", "...)
@@ -35,7 +39,6 @@ func begin(t *task.Task, nr uint32, r *row) *trace {
 		}
 		return tr
 	}
-	tr.line = append(append(tr.line, r.name...), '(')
 	for i, f := range r.args {
 		if i > 0 {
 			tr.line = append(tr.line, ", "...)

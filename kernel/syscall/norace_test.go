@@ -1,0 +1,5 @@
+//go:build !race
+
+package syscall
+
+const raceEnabled = false
