@@ -3,6 +3,7 @@ package vfs
 import (
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -46,9 +47,19 @@ var anon = struct {
 	shared map[string]*Dentry // guarded by mu
 }{shared: make(map[string]*Dentry)}
 
+// anonClock tells the time for files without a name: that of the first namespace.
+var anonClock atomic.Pointer[func() int64]
+
+func anonNow() int64 {
+	if now := anonClock.Load(); now != nil {
+		return (*now)()
+	}
+	return 0
+}
+
 func anonMount() *Mount {
 	anon.once.Do(func() {
-		fs := NewFS("anon_inodefs", anonOps{}, func() int64 { return 0 })
+		fs := NewFS("anon_inodefs", anonOps{}, anonNow)
 		fs.SetRoot(fs.NewInode(anonInode{}, &NewNode{Mode: unix.S_IFDIR | 0o500}, nil))
 		anon.mount = NewNamespace(fs, nil).root
 	})
@@ -105,7 +116,7 @@ func (p Path) anonName() string {
 	if p.Mount != anonMount() {
 		return ""
 	}
-	if strings.HasSuffix(p.Dentry.name, "]") {
+	if strings.HasSuffix(p.Dentry.name, "]") || p.Inode().cache != nil {
 		return p.Dentry.name
 	}
 	return p.Dentry.name + ":[" + itoa(p.Inode().Ino) + "]"

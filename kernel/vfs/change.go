@@ -44,15 +44,9 @@ func inherit(c *cred.Cred, dir *Inode, n *NewNode) {
 func create(ctx *Context, dir Path, name string, n *NewNode) (*Dentry, error) {
 	d := dir.Dentry
 	if d.dir == nil {
-		if _, err := d.lookup(ctx, name); err == nil {
-			return nil, unix.EEXIST
-		}
 		return nil, unix.EACCES // directories that ask for each name cannot be added to
 	}
 	if err := mayCreate(ctx, dir); err != nil {
-		if d.Child(name) != nil {
-			err = unix.EEXIST
-		}
 		return nil, err
 	}
 	inherit(ctx.Cred, d.inode, n)
@@ -65,12 +59,15 @@ func lookupNew(ctx *Context, at Path, path string, isDir bool) (Path, string, er
 	switch {
 	case err != nil:
 		return dir, "", err
-	case last == "" || last == "." || last == "..":
+	case special(last):
 		return dir, "", unix.EEXIST
+	}
+	switch _, err := dir.Dentry.lookup(ctx, last); {
+	case err == nil:
+		return dir, "", unix.EEXIST
+	case err != unix.ENOENT:
+		return dir, "", err
 	case w.slash && !isDir:
-		if _, err := dir.Dentry.lookup(ctx, last); err == nil {
-			return dir, "", unix.EEXIST
-		}
 		return dir, "", unix.ENOENT
 	}
 	return dir, last, nil
@@ -225,7 +222,7 @@ func Unlink(ctx *Context, at Path, path string) error {
 	switch {
 	case err != nil:
 		return err
-	case last == "" || last == "." || last == "..":
+	case special(last):
 		return unix.EISDIR
 	}
 	d := dir.Dentry

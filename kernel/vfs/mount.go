@@ -60,6 +60,7 @@ func NewNamespace(fs *FS, pool *mem.Pool) *Namespace {
 	}
 	ns.root = ns.newMount(fs, fs.root, "rootfs", unix.MS_RELATIME)
 	ns.all = append(ns.all, ns.root)
+	anonClock.CompareAndSwap(nil, &fs.now)
 	return ns
 }
 

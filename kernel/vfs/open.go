@@ -79,7 +79,9 @@ func (w *walk) openCreate(start Path, path string, flags int, mode uint32) (*Fil
 		switch {
 		case err != nil:
 			return nil, err
-		case w.slash || last == "" || last == "." || last == "..":
+		case special(last) && flags&unix.O_EXCL != 0:
+			return nil, unix.EEXIST
+		case special(last) || w.slash:
 			return nil, unix.EISDIR
 		}
 		p, err := w.step(dir, last)

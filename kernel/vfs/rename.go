@@ -9,7 +9,8 @@ type renaming struct {
 	ctx              *Context
 	from, to         Path   // directories
 	oldName, newName string // in them
-	slash            bool   // a name ended in a slash: it must be a directory
+	oldSlash         bool   // a slash stood behind oldName: it must be a directory
+	newSlash         bool
 	flags            uint
 	old, victim      *Dentry
 }
@@ -40,7 +41,7 @@ func Rename(ctx *Context, oldAt Path, oldPath string, newAt Path, newPath string
 	if from.Dentry.dir == nil || to.Dentry.dir == nil {
 		return readonlyError(ctx, from.Dentry, oldName)
 	}
-	r := renaming{ctx: ctx, from: from, to: to, oldName: oldName, newName: newName, slash: w1.slash || w2.slash, flags: flags}
+	r := renaming{ctx: ctx, from: from, to: to, oldName: oldName, newName: newName, oldSlash: w1.slash, newSlash: w2.slash, flags: flags}
 	fs := from.Mount.FS
 	fs.rename.Lock()
 	defer fs.rename.Unlock()
@@ -78,7 +79,7 @@ func (r *renaming) run() error {
 		return unix.ENOENT
 	case r.victim != nil && r.flags&unix.RENAME_NOREPLACE != 0:
 		return unix.EEXIST
-	case r.slash && !r.old.inode.IsDir():
+	case r.notDir(exchange):
 		return unix.ENOTDIR
 	case to.within(r.old):
 		return unix.EINVAL // into itself
@@ -98,6 +99,14 @@ func (r *renaming) run() error {
 		return nil
 	}
 	return r.move()
+}
+
+// notDir reports whether a slash stands behind the name of what is no directory.
+func (r *renaming) notDir(exchange bool) bool {
+	if exchange && r.newSlash && !r.victim.inode.IsDir() {
+		return true
+	}
+	return !r.old.inode.IsDir() && (r.oldSlash || r.newSlash && !exchange)
 }
 
 // allowed checks the rights: EACCES, EPERM, EROFS, EBUSY.
