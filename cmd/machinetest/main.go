@@ -192,11 +192,18 @@ func testHostile() error {
 	p := newProgram(getppid...)
 	defer p.free()
 	reset := func() { p.ctx.RIP, p.ctx.RSP = codeAt, dataAt+4096 }
-	for _, rip := range []uint64{1 << 47, 1 << 63, ^uint64(0), 0xffffffff80200000, 0xffff800000000000} {
+	for _, rip := range []uint64{1 << 47, 1 << 63, 0xffff7fffffffffff} {
 		p.ctx.RIP = rip
 		p.ctx.RCX = rip
 		if t := p.run(); t != machine.Exception || p.ctx.Vector != 13 {
 			return fmt.Errorf("rip %#x: trap %v vector %d", rip, t, p.ctx.Vector)
+		}
+	}
+	for _, rip := range []uint64{^uint64(0), 0xffffffff80200000, 0xffff800000000000} {
+		p.ctx.RIP = rip
+		p.ctx.RCX = rip
+		if t := p.run(); t != machine.PageFault || p.ctx.Error&machine.FaultUser == 0 {
+			return fmt.Errorf("rip %#x: trap %v vector %d error %#x", rip, t, p.ctx.Vector, p.ctx.Error)
 		}
 	}
 	p.ctx.RIP = machine.UserTop

@@ -166,6 +166,7 @@ TEXT ·loadTables(SB),NOSPLIT,$0-16
 	XORL	AX, AX
 	MOVW	AX, DS
 	MOVW	AX, ES
+	LLDT	AX	// none: after a reset it has a limit
 	MOVL	$0x40, AX
 	LTR	AX
 	RET

@@ -100,7 +100,7 @@ func readMADT(t uint64) {
 
 // physical reports whether [pa, pa+n) is in the direct map.
 func physical(pa, n uint64) bool {
-	if pa+n < pa || pa+n > frameLimit<<12 {
+	if pa+n < pa || pa+n > 512<<30 {
 		return false
 	}
 	for p := pa &^ 4095; p < pa+n; p += 4096 {

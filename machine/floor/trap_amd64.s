@@ -211,8 +211,9 @@ TEXT ·enter(SB),NOSPLIT|NOFRAME,$0-24
 	CMPQ	·devicePending(SB), $0
 	JNE	kicked
 	MOVQ	C_RIP(DI), CX
-	SHRQ	$47, CX
-	JNZ	wild
+	SARQ	$47, CX
+	JNE	high
+low:
 	MOVQ	SP, C_KSP(DI)
 	MOVQ	BP, C_KBP(DI)
 	CMPQ	SI, P_SPACE(GS)
@@ -255,8 +256,10 @@ kicked:
 	STI
 	MOVQ	$3, ret+16(FP)	// machine.Interrupted
 	RET
-wild:
-	MOVQ	$0, C_CPU(DI)
+high:
+	INCQ	CX	// a kernel address is for the page tables to refuse
+	JEQ	low
+	MOVQ	$0, C_CPU(DI)	// not canonical: IRET would fault in ring 0
 	STI
 	MOVQ	$13, C_VEC(DI)
 	MOVQ	$0, C_ERR(DI)
