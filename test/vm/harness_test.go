@@ -91,7 +91,7 @@ type job struct {
 	stdout  io.Writer        // nil: kept in outcome
 }
 
-const defaultLimit = 2 * time.Minute
+const defaultLimit = time.Minute
 
 // outcome is what a program did.
 type outcome struct {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"math/rand/v2"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -87,9 +88,27 @@ func programs() []program {
 	for _, v := range []string{"static", "dyn", "musl", "musldyn"} {
 		add(guest("threads."+v, smp), guest("signals."+v, once), guest("mmap."+v, once))
 	}
-	add(guest("threads.static", everywhere).as("threads"), guest("faults.static", everywhere), guest("faults.dyn", once))
+	add(guest("threads.static", everywhere).as("threads"), guest("xstate.static", everywhere).as("xstate"))
 	add(guest("signals.static", smp).as("signals"), guest("mmap.static", smp).as("mmap"))
 	add(guest("hostile.static", smp), guest("hostile.dyn", once))
+
+	add(guest("entry.none", everywhere, "one", "").as("entry"))
+	for _, n := range []string{"vdso", "xstate", "faults", "futex", "restart"} {
+		add(guest(n+".static", smp))
+	}
+	for _, n := range []string{"vdso", "xstate", "faults", "futex", "restart", "files", "devices", "wx", "tls"} {
+		add(guest(n+".dyn", once))
+	}
+	for _, n := range []string{"files", "devices", "wx", "tls"} {
+		add(guest(n+".static", once))
+	}
+	add(guest("pipe_restart.static", once).needing("pipe"))
+	add(guest("cxx.static", smp), guest("cxx.dyn", everywhere), guest("gostock", everywhere).within(4*time.Minute))
+	plugin := filepath.Join(guestDir, "libplugin.so")
+	add(guest("tls.lib", smp).with("PLUGIN="+plugin).flagged("-v", plugin+":"+plugin))
+	if _, err := exec.LookPath("rustc"); err == nil {
+		add(guest("rust.static", once), guest("rust.dyn", smp))
+	}
 
 	add(guest("args.static", once, "a", "", "b c", "-x", "--", "ü\t\n").as("args").with("A=1", "B=", "C=x=y", "PATH=/nowhere"))
 	add(guest("args.static", once, strings.Repeat("long", 25000), strings.Repeat("x", 131071)).as("args_long"))
