@@ -94,6 +94,13 @@ func (t *Task) work() bool {
 func (t *Task) pageFault() {
 	t.usage.minflt.Add(1)
 	addr, code := t.Ctx.FaultAddr, t.Ctx.Error
+	if code&machine.FaultUser == 0 { // the processor's own access: no page that is missing makes it better
+		t.trap = trapInfo{vector: 14, code: code, addr: addr}
+		var info signal.Info
+		info.SetHead(unix.SIGSEGV, 0, signal.Kernel)
+		t.Force(&info)
+		return
+	}
 	err := t.mem.Fault(addr, mm.AccessOf(code))
 	if err == nil {
 		return
