@@ -2,6 +2,7 @@ package syscall
 
 import (
 	"encoding/binary"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -15,7 +16,7 @@ func signalName(n uint64) string {
 	case name != "":
 		return name
 	case n >= 32 && n <= 64:
-		return "SIGRT_" + string(rune('0'+(n-32)/10)) + string(rune('0'+(n-32)%10))
+		return "SIGRT_" + strconv.FormatUint(n-32, 10)
 	}
 	return ""
 }

@@ -1,6 +1,7 @@
 package syscall
 
 import (
+	"math/bits"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -64,14 +65,15 @@ func showSigAction(b []byte, a abi.SigAction) []byte {
 }
 
 func showSigset(b []byte, set uint64) []byte {
+	if bits.OnesCount64(set) > 32 {
+		b, set = append(b, '~'), ^set
+	}
 	b = append(b, '[')
-	for n, first := uint64(1), true; n <= 64; n++ {
-		if set>>(n-1)&1 != 0 {
-			if !first {
-				b = append(b, ' ')
-			}
-			b, first = append(b, signalName(n)[3:]...), false
+	for first := true; set != 0; set &= set - 1 {
+		if !first {
+			b = append(b, ' ')
 		}
+		b, first = append(b, signalName(uint64(bits.TrailingZeros64(set)) + 1)[3:]...), false
 	}
 	return append(b, ']')
 }
