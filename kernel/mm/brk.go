@@ -12,40 +12,47 @@ func (as *AddressSpace) SetBrk(start uint64) {
 // Brk is the system call brk(2): it makes the heap end at addr if that is possible,
 // and returns where it ends.
 func (as *AddressSpace) Brk(addr uint64) uint64 {
-	as.mu.Lock()
-	populate, start, end := as.setBrk(addr)
-	brk := as.brk
-	as.unlock()
+	old, brk, populate := as.setBrk(addr)
 	if populate {
-		as.populate(start, end)
+		_ = as.populate(pageUp(old), pageUp(brk)) // like Linux, which does not report it
 	}
 	return brk
 }
 
-// setBrk moves the break. populate says that the pages start..end are to be filled. as.mu is held.
-func (as *AddressSpace) setBrk(addr uint64) (populate bool, start, end uint64) {
+// setBrk moves the break if it can, and returns where it was and is; populate says that the
+// pages in between are to be filled.
+func (as *AddressSpace) setBrk(addr uint64) (old, brk uint64, populate bool) {
+	as.mu.Lock()
+	defer as.unlock()
+	old = as.brk
+	populate = as.moveBrk(addr)
+	return old, as.brk, populate
+}
+
+// moveBrk does it. as.mu is held.
+func (as *AddressSpace) moveBrk(addr uint64) (populate bool) {
 	heap := as.layout.BrkStart
 	if addr < heap || addr > userTop {
-		return false, 0, 0
+		return false
 	}
-	start, end = pageUp(as.brk), pageUp(addr)
+	start, end := pageUp(as.brk), pageUp(addr)
 	switch {
 	case end < start:
 		if as.removeRange(end, start) != nil {
-			return false, 0, 0
+			return false
 		}
 	case end > start:
 		if as.limits.Data != unix.RLIM_INFINITY && addr-heap > as.limits.Data || !as.free(start, end) {
-			return false, 0, 0
+			return false
 		}
 		p := plan{end: end - start, prot: unix.PROT_READ | unix.PROT_WRITE, maxProt: protAll, flags: as.future}
 		pages := p.end / pageSize
 		if p.flags&flagLocked != 0 && as.mayLock(pages) != nil ||
 			as.mayGrow(pages, true) != nil || len(as.areas) >= maxAreas || as.add(&p, start) != nil {
-			return false, 0, 0
+			return false
 		}
 		populate = p.flags&(flagLocked|flagOnFault) == flagLocked
 	}
 	as.brk = addr
-	return populate, start, end
+	return populate
 }

@@ -1,6 +1,9 @@
 package mm
 
 import (
+	"errors"
+	"sync"
+
 	"golang.org/x/sys/unix"
 
 	"gosv/kernel/mem"
@@ -46,6 +49,10 @@ const (
 	stripeCount = 64
 )
 
+func (as *AddressSpace) stripe(va uint64) *sync.Mutex {
+	return &as.stripes[va>>blockShift%stripeCount]
+}
+
 // Fault serves a page fault: the program did what access says at addr. Nil
 // means that the instruction may be tried again. Otherwise it is a *FaultError, or ENOMEM when there
 // is no memory for the page.
@@ -56,51 +63,76 @@ func (as *AddressSpace) Fault(addr uint64, access machine.Access) error {
 	va := pageDown(addr)
 	small := false // a large page was tried in vain
 	for {
-		as.mu.RLock()
-		a := as.find(va)
-		if a == nil {
-			as.mu.RUnlock()
+		switch err := as.faultOnce(va, access, small); err {
+		case errNoArea:
 			if err := as.growStack(va); err != nil {
 				return err
 			}
-			continue
-		}
-		if a.access&access != access {
-			as.mu.RUnlock()
-			return errAccess
-		}
-		if a.cache == nil {
-			if access&machine.Write != 0 && !small && a.end-a.start >= machine.HugeSize && as.wantsHuge(a, va) {
-				as.mu.RUnlock()
-				small = !as.faultHuge(va)
-				continue
+		case errTryHuge:
+			small = !as.faultHuge(va)
+		case errTryWhole:
+			small = !as.grantWhole(va)
+		case mem.ErrNotLoaded:
+			if err := as.load(va); err != nil {
+				return faultError(err)
 			}
-			err := as.faultAnonymous(a, va, access)
-			as.mu.RUnlock()
-			return err
-		}
-		err := as.faultCached(a, va, access)
-		if err != mem.ErrNotLoaded {
-			as.mu.RUnlock()
-			return faultError(err)
-		}
-		cache, object, index := a.cache, a.object, a.index(va)
-		object.IncRef()
-		as.mu.RUnlock()
-		f, err := cache.Page(index, false)
-		if err == nil {
-			as.pool.Unref(f)
-		}
-		object.DecRef()
-		if err != nil {
+		default:
 			return faultError(err)
 		}
 	}
 }
 
+// What faultOnce asks for, besides mem.ErrNotLoaded.
+var (
+	errNoArea   = errors.New("no area")
+	errTryHuge  = errors.New("large page wanted")
+	errTryWhole = errors.New("large page may be written again")
+)
+
+// faultOnce serves a fault if that can be done at once; otherwise its error says what must
+// happen first. small: do not ask for anything with large pages.
+func (as *AddressSpace) faultOnce(va uint64, access machine.Access, small bool) error {
+	as.mu.RLock()
+	defer as.mu.RUnlock()
+	a := as.find(va)
+	switch {
+	case a == nil:
+		return errNoArea
+	case a.access&access != access:
+		return errAccess
+	case a.cache != nil:
+		return as.faultCached(a, va, access)
+	case access&machine.Write != 0 && !small && a.end-a.start >= machine.HugeSize && as.wantsHuge(a, va):
+		return errTryHuge
+	case access&machine.Write != 0 && !small && a.split && as.sole(a, va):
+		return errTryWhole
+	}
+	return as.faultAnonymous(a, va, access)
+}
+
+// load brings the page of a file at va into memory.
+func (as *AddressSpace) load(va uint64) error {
+	as.mu.RLock()
+	a := as.find(va)
+	if a == nil || a.cache == nil {
+		as.mu.RUnlock()
+		return nil // unmapped meanwhile: the next try will tell
+	}
+	cache, object, index := a.cache, a.object, a.index(va)
+	object.IncRef()
+	as.mu.RUnlock()
+	defer object.DecRef()
+	f, err := cache.Page(index, false)
+	if err == nil {
+		as.pool.Unref(f)
+	}
+	return err
+}
+
 // faultError turns an error of a cache into what Fault returns.
 func faultError(err error) error {
-	if err == nil || err == unix.ENOMEM {
+	switch err {
+	case nil, unix.ENOMEM, errAccess:
 		return err
 	}
 	return errBus
@@ -108,7 +140,7 @@ func faultError(err error) error {
 
 // faultAnonymous serves a fault on private anonymous memory. as.mu is held shared.
 func (as *AddressSpace) faultAnonymous(a *area, va uint64, access machine.Access) error {
-	stripe := &as.stripes[va>>blockShift%stripeCount]
+	stripe := as.stripe(va)
 	stripe.Lock()
 	defer stripe.Unlock()
 	if f, acc, ok := as.space.Lookup(va); ok {
@@ -212,7 +244,7 @@ func (as *AddressSpace) copyOf(f machine.Frame) (machine.Frame, error) {
 // faultCached serves a fault on a page of a cache. ErrNotLoaded: the page must be loaded
 // first, without locks. as.mu is held shared.
 func (as *AddressSpace) faultCached(a *area, va uint64, access machine.Access) error {
-	stripe := &as.stripes[va>>blockShift%stripeCount]
+	stripe := as.stripe(va)
 	stripe.Lock()
 	defer stripe.Unlock()
 	if f, acc, ok := as.space.Lookup(va); ok {
@@ -318,4 +350,47 @@ func (as *AddressSpace) faultHuge(va uint64) bool {
 	var unused mem.Tally
 	as.pool.UnrefRun(f, mem.HugeFrames, &unused)
 	return false
+}
+
+// sole reports whether the large page around va, which fork(2) took the right to write from, is
+// this address space's alone again. It may err if the page is not large any more. as.mu is held,
+// maybe shared.
+func (as *AddressSpace) sole(a *area, va uint64) bool {
+	block, ok := a.hugeBlock(va)
+	if !ok {
+		return false
+	}
+	first, acc, ok := as.space.Lookup(block)
+	if !ok || acc&machine.Write != 0 {
+		return false
+	}
+	if f, _, ok := as.space.Lookup(va); !ok || f != first+machine.Frame((va-block)/pageSize) {
+		return false
+	}
+	for i := range machine.Frame(mem.HugeFrames) {
+		if !as.pool.Exclusive(first + i) {
+			return false
+		}
+	}
+	return true
+}
+
+// grantWhole lets the program write to the large page around va again, and reports whether
+// that was possible.
+func (as *AddressSpace) grantWhole(va uint64) bool {
+	as.mu.Lock()
+	defer as.unlock()
+	a := as.find(va)
+	if a == nil || a.cache != nil || a.access&machine.Write == 0 || !as.sole(a, va) {
+		return false
+	}
+	block, _ := a.hugeBlock(va)
+	first, _, _ := as.space.Lookup(block)
+	for i := range uint64(mem.HugeFrames) {
+		if f, _, ok := as.space.Lookup(block + i*pageSize); !ok || f != first+machine.Frame(i) {
+			return false
+		}
+	}
+	as.space.Protect(block, machine.HugeSize, a.access)
+	return true
 }

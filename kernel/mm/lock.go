@@ -49,13 +49,16 @@ func (as *AddressSpace) lockRange(addr, length uint64, f flags) error {
 	if !ok {
 		return unix.ENOMEM
 	}
-	as.mu.Lock()
-	err := as.setLocked(start, end, f)
-	as.unlock()
-	if err == nil && f == flagLocked {
-		err = as.populate(start, end)
+	if err := as.lockAreas(start, end, f); err != nil || f != flagLocked {
+		return err
 	}
-	return err
+	return as.populate(start, end)
+}
+
+func (as *AddressSpace) lockAreas(start, end uint64, f flags) error {
+	as.mu.Lock()
+	defer as.unlock()
+	return as.setLocked(start, end, f)
 }
 
 // setLocked sets the lock flags of start..end. as.mu is held.
@@ -101,40 +104,44 @@ func (as *AddressSpace) LockAll(mcl int) error {
 			f |= flagOnFault
 		}
 	}
-	as.mu.Lock()
-	if mcl != 0 && as.limits.Memlock == 0 && !as.limits.IPCLock {
-		as.unlock()
-		return unix.EPERM
+	all, err := as.lockAll(mcl, f)
+	if err == nil && f == flagLocked {
+		for _, r := range all {
+			_ = as.populate(r.Addr, r.Addr+r.Len) // like Linux, which does not report it
+		}
 	}
-	type piece struct{ start, end uint64 }
-	var all []piece
-	if mcl == 0 || mcl&unix.MCL_CURRENT != 0 {
-		if mcl != 0 && !as.limits.IPCLock && as.size > as.limits.Memlock/pageSize {
-			as.unlock()
-			return unix.ENOMEM
+	return err
+}
+
+// lockAll sets the lock flags of all areas, for MCL_CURRENT or munlockall(2), and of future
+// ones. It returns the former.
+func (as *AddressSpace) lockAll(mcl int, f flags) ([]Range, error) {
+	as.mu.Lock()
+	defer as.unlock()
+	if mcl != 0 && !as.limits.IPCLock {
+		if as.limits.Memlock == 0 {
+			return nil, unix.EPERM
 		}
-		for _, a := range as.areas {
-			if n := len(all); n > 0 && all[n-1].end == a.start {
-				all[n-1].end = a.end
-			} else {
-				all = append(all, piece{a.start, a.end})
-			}
-		}
-		for _, p := range all {
-			_ = as.setLocked(p.start, p.end, f) // the limit was checked and nothing is cut
+		if mcl&unix.MCL_CURRENT != 0 && as.size > as.limits.Memlock/pageSize {
+			return nil, unix.ENOMEM
 		}
 	}
 	as.future = 0
 	if mcl&unix.MCL_FUTURE != 0 {
 		as.future = f
 	}
-	as.unlock()
-	if f == flagLocked {
-		for _, p := range all {
-			_ = as.populate(p.start, p.end) // like Linux, which does not report it
-		}
+	if mcl != 0 && mcl&unix.MCL_CURRENT == 0 {
+		return nil, nil
 	}
-	return nil
+	var all []Range
+	for _, a := range as.areas {
+		all = append(all, Range{a.start, a.end - a.start})
+	}
+	for _, r := range all {
+		// Whole areas, within the limit: nothing can fail.
+		_ = as.setLocked(r.Addr, r.Addr+r.Len, f)
+	}
+	return all, nil
 }
 
 // populate makes the pages of start..end present, so that the program need not fault. ENOMEM when

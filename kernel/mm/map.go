@@ -67,14 +67,21 @@ func (as *AddressSpace) Map(args MapArgs) (uint64, error) {
 		defer shm.DecRef()
 		a.object, a.cache = shm, shm.cache
 	}
-	as.mu.Lock()
-	addr, err := as.mapArea(&a, args.Addr, args.Flags)
-	populate := err == nil && as.wantsPages(addr, args.Flags)
-	as.unlock()
+	addr, populate, err := as.mapPlan(&a, args.Addr, args.Flags)
 	if populate {
-		as.populate(addr, addr+a.end)
+		_ = as.populate(addr, addr+a.end) // like Linux, which does not report it
 	}
 	return addr, err
+}
+
+// mapPlan maps p and reports whether it is to get its pages at once.
+func (as *AddressSpace) mapPlan(p *plan, hint uint64, mapFlags int) (addr uint64, populate bool, err error) {
+	as.mu.Lock()
+	defer as.unlock()
+	if addr, err = as.mapArea(p, hint, mapFlags); err != nil {
+		return 0, false, err
+	}
+	return addr, as.wantsPages(addr, mapFlags), nil
 }
 
 // plan is an area that has no address yet: end is its length.
@@ -301,9 +308,8 @@ func (as *AddressSpace) Unmap(addr, length uint64) error {
 		return unix.EINVAL
 	}
 	as.mu.Lock()
-	err := as.removeRange(start, end)
-	as.unlock()
-	return err
+	defer as.unlock()
+	return as.removeRange(start, end)
 }
 
 // sharedMemory is the object of a MAP_SHARED|MAP_ANONYMOUS area.

@@ -7,7 +7,10 @@
 // areas and take pages away, and Fault puts pages back, one by one: anonymous memory from
 // the pool, files from their page cache (package mem), and, when a page that others
 // hold too is written through a private mapping, a copy. Whether others hold it is the frame's
-// reference count: mem.Pool.Exclusive.
+// reference count: mem.Pool.Exclusive. Large areas get large pages as long as memory is plentiful.
+//
+// The manual pages followed are mmap(2), munmap(2), mprotect(2), mremap(2), madvise(2), msync(2),
+// mincore(2), mlock(2), brk(2), fork(2) and proc_sys_vm(5).
 //
 // # Locks
 //
@@ -18,10 +21,10 @@
 // Faults and lookups hold mu shared, everything that changes areas holds it alone,
 // and so do the calls of package mem that take pages of a truncated file away, which
 // come before mu in the lock order of that package. A holder of mu shared changes the page table
-// entries of a 64 KiB block only with the block's stripe. A plain mutex instead
-// of mu and the stripes would save about 40 instructions of a fault's 700, but then
-// threads that fault at once, on other CPUs, would wait for each other while
-// pages are zeroed and copied, which is most of a fault's time; the stripes keep them apart.
+// entries of a 64 KiB block only with the block's stripe, which is also what fault-around maps at
+// once; what changes large pages holds mu alone. One plain mutex would save some 40 of
+// the 800 instructions of a fault, but threads that fault at once on other CPUs would wait
+// for each other while pages are zeroed and copied, which is most of a fault's time.
 // Nothing that may block for long, or enter the file system (Backing, DecRef), is called
 // under a lock of this package.
 package mm

@@ -214,7 +214,27 @@ func TestHugePages(t *testing.T) {
 	checkAreas(t, child)
 	checkAreas(t, w.as)
 	child.Release()
-	w.put(w.as, a+2<<20, "sole user again")
+	w.put(w.as, a+2<<20, "a page of a broken block")
+	other := w.mmap(w.as, MapArgs{Length: length, Prot: rw, Flags: anon})
+	w.put(w.as, other, "whole")
+	child, err = w.as.Fork()
+	w.check("Fork", err, nil)
+	w.put(w.as, other+1<<20, "copy")
+	if _, acc, _ := w.as.space.Lookup(other); acc&machine.Write != 0 {
+		t.Error("the child's pages may be written")
+	}
+	child.Release()
+	w.check("Unmap", w.as.Unmap(other, length), nil)
+	w.put(w.as, w.mmap(w.as, MapArgs{Length: length, Prot: rw, Flags: anon}), "whole")
+	child, err = w.as.Fork()
+	w.check("Fork", err, nil)
+	child.Release()
+	w.put(w.as, other+pageSize, "sole user again")
+	if _, acc, _ := w.as.space.Lookup(other + 1<<20); acc&machine.Write == 0 {
+		t.Error("the large page fell apart")
+	}
+	w.want(w.as, other, "whole")
+	w.check("Unmap", w.as.Unmap(other, length), nil)
 	w.check("Unmap", w.as.Unmap(a+2<<20+4*pageSize, pageSize), nil)
 	w.check("Protect", w.as.Protect(a+2<<20+8*pageSize, pageSize, unix.PROT_READ), nil)
 	if s := w.as.Stats(); s.RSSAnon != 511 {

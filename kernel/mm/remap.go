@@ -12,14 +12,7 @@ func (as *AddressSpace) Remap(addr, oldLength, newLength uint64, mremapFlags int
 	if err := r.check(); err != nil {
 		return 0, err
 	}
-	as.mu.Lock()
-	got, err := r.run()
-	fill := false
-	if err == nil && r.length > r.old {
-		a := as.find(got)
-		fill = a.flags&(flagLocked|flagOnFault) == flagLocked
-	}
-	as.unlock()
+	got, fill, err := r.do()
 	if fill {
 		_ = as.populate(got+r.old, got+r.length) // like Linux, which does not report it
 	}
@@ -64,6 +57,18 @@ func (r *remap) check() error {
 	return nil
 }
 
+// do does it, and reports whether the new pages are to be filled.
+func (r *remap) do() (got uint64, fill bool, err error) {
+	as := r.as
+	as.mu.Lock()
+	defer as.unlock()
+	if got, err = r.run(); err != nil || r.length <= r.old {
+		return got, false, err
+	}
+	return got, as.find(got).flags&(flagLocked|flagOnFault) == flagLocked, nil
+}
+
+// run chooses how. as.mu is held.
 func (r *remap) run() (uint64, error) {
 	as := r.as
 	a := as.find(r.addr)
