@@ -434,6 +434,25 @@ func TestEventfd(t *testing.T) {
 	})
 }
 
+func TestMemfd(t *testing.T) {
+	run(t, func(u *user) {
+		fd := u.must(unix.SYS_MEMFD_CREATE, u.str("name"), unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+		if n := u.must(unix.SYS_FCNTL, fd, unix.F_GETFD); n != unix.FD_CLOEXEC {
+			t.Errorf("F_GETFD: %d", n)
+		}
+		u.must(unix.SYS_FTRUNCATE, fd, 4096)
+		m := u.must(unix.SYS_MMAP, 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED, fd, 0)
+		u.write(m, []byte("shared"))
+		buf := u.alloc(16)
+		if u.must(unix.SYS_PREAD64, fd, buf, 6, 0); string(u.read(buf, 6)) != "shared" {
+			t.Errorf("read %q", u.read(buf, 6))
+		}
+		u.must(unix.SYS_FCNTL, fd, unix.F_ADD_SEALS, unix.F_SEAL_SHRINK)
+		u.fails(unix.EPERM, unix.SYS_FTRUNCATE, fd, 0)
+		u.fails(unix.EINVAL, unix.SYS_MEMFD_CREATE, u.str(strings.Repeat("x", 250)), 0)
+	})
+}
+
 func TestExec(t *testing.T) {
 	w := newWorld(t, Options{})
 	var got []string

@@ -57,7 +57,7 @@ var absent = []struct {
 		{unix.SYS_PIDFD_OPEN, "pidfd_open"}, {unix.SYS_PIDFD_SEND_SIGNAL, "pidfd_send_signal"}, {unix.SYS_PIDFD_GETFD, "pidfd_getfd"},
 		{unix.SYS_INOTIFY_INIT, "inotify_init"}, {unix.SYS_INOTIFY_INIT1, "inotify_init1"},
 		{unix.SYS_INOTIFY_ADD_WATCH, "inotify_add_watch"}, {unix.SYS_INOTIFY_RM_WATCH, "inotify_rm_watch"},
-		{unix.SYS_FANOTIFY_INIT, "fanotify_init"}, {unix.SYS_FANOTIFY_MARK, "fanotify_mark"}, {unix.SYS_MEMFD_CREATE, "memfd_create"},
+		{unix.SYS_FANOTIFY_INIT, "fanotify_init"}, {unix.SYS_FANOTIFY_MARK, "fanotify_mark"},
 		{unix.SYS_MEMFD_SECRET, "memfd_secret"},
 	}},
 	{unix.ENOSYS, "asynchronous I/O: programs fall back", []number{
