@@ -97,7 +97,7 @@ func (t *Task) FutexWake(addr uint64, n int, bitset uint32, private bool) (int, 
 }
 
 // FutexRequeue is FUTEX_REQUEUE or, with cmp, FUTEX_CMP_REQUEUE. It returns
-// the number woken, for the latter with the number moved. EINVAL, EFAULT, EAGAIN.
+// the number woken and moved; futex(2) says otherwise of the former, but Linux does so. EINVAL, EFAULT, EAGAIN.
 func (t *Task) FutexRequeue(addr, addr2 uint64, wake, move int, cmp *uint32, private bool) (int, error) {
 	if wake < 0 || move < 0 {
 		return 0, unix.EINVAL
@@ -113,10 +113,7 @@ func (t *Task) FutexRequeue(addr, addr2 uint64, wake, move int, cmp *uint32, pri
 	for {
 		woken, moved, err := t.k.Futex.Requeue(w, w2, wake, move, cmp)
 		if err != futex.ErrFault {
-			if cmp != nil {
-				woken += moved
-			}
-			return woken, err
+			return woken + moved, err
 		}
 		if err := t.present(addr, false); err != nil {
 			return 0, err

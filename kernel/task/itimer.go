@@ -125,7 +125,7 @@ func (p *Process) alarm() {
 		return // set anew in the meantime
 	}
 	info := kernelInfo(unix.SIGALRM)
-	p.post(nil, &info, false)
+	p.post(nil, &info, true)
 	if tm.realStep > 0 && !p.exiting {
 		tm.real.Set(p.k.Clock.After(tm.realStep))
 	}
@@ -158,7 +158,7 @@ func (p *Process) checkLocked() {
 	}{{&tm.virt, s.utime, unix.SIGVTALRM}, {&tm.prof, s.total, unix.SIGPROF}} {
 		if c.timer.fire(c.now) {
 			info := kernelInfo(c.sig)
-			p.post(nil, &info, false)
+			p.post(nil, &info, true)
 		}
 		if c.timer.at != 0 {
 			next = min(next, c.timer.at-c.now)
@@ -189,7 +189,7 @@ func (p *Process) checkLimit(used int64) int64 {
 	case uint64(seconds) >= l.Cur && seconds > p.timers.warned:
 		p.timers.warned = seconds
 		info := kernelInfo(unix.SIGXCPU)
-		p.post(nil, &info, false)
+		p.post(nil, &info, true)
 	}
 	return maxCheck
 }

@@ -25,12 +25,13 @@
 // # The first process
 //
 // The program that the user started is process 1, as under `docker run`:
-//   - Signals from inside the machine that process 1 has no handler for are
-//     ignored, SIGKILL and SIGSTOP too, as Linux does for init
-//     (pid_namespaces(7)). Faults of its own kill it.
-//   - Signals from the host (SignalInit) do what they do to an ordinary
-//     program: without a handler the default action applies, so that `stop` and ^C
-//     end the program.
+//   - It is an ordinary program to itself, to the kernel and to the host: abort(3), raise(3), a fault,
+//     SIGPIPE, SIGALRM, ^C, and what the host sends (SignalInit) do by default what they
+//     do to any process. That is more than Linux grants its init, so that
+//     `gosv run` returns the status that the program has elsewhere.
+//   - It is init to the other processes: their signals that it has no handler for are ignored,
+//     SIGKILL and SIGSTOP too (pid_namespaces(7)). Nor can it stop itself:
+//     nobody would be there to continue it.
 //   - Orphans become its children, so that getppid(2) tells 1; but unless it
 //     asks for them by PR_SET_CHILD_SUBREAPER, the kernel reaps them when they end,
 //     because ordinary programs do not expect strangers' children: they give no

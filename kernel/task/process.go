@@ -46,7 +46,7 @@ type Process struct {
 	pending  signal.Pending // guarded by mu
 	next     int            // where to look first for a thread that takes a signal; guarded by mu
 	stop     stop           // guarded by mu
-	tame     bool           // signals without a handler are ignored: process 1; guarded by mu
+	tame     bool           // others' signals without a handler are ignored: process 1; guarded by mu
 	queued   int            // entries on the queues of all its threads; guarded by mu
 
 	limits   limits    // guarded by mu

@@ -26,10 +26,22 @@ func (t *Task) userInfo(sig unix.Signal, code int32) (info signal.Info) {
 	return info
 }
 
-// send sends info to the process from inside the machine. Kernel.mu may be held.
+// send sends info to the process in the kernel's name. Kernel.mu may be held.
 func (p *Process) send(info *signal.Info) error {
 	p.mu.Lock()
-	err := p.post(nil, info, false)
+	err := p.post(nil, info, !stops(info))
+	p.mu.Unlock()
+	return err
+}
+
+// stops reports whether info is one of the signals that process 1 is deaf to even when it
+// or the kernel sends them.
+func stops(info *signal.Info) bool { return signal.Stops.Has(info.Signo()) }
+
+// sendFrom sends info, to the thread t if that is not nil, on behalf of another task.
+func (p *Process) sendFrom(from *Task, t *Task, info *signal.Info) error {
+	p.mu.Lock()
+	err := p.post(t, info, from.proc == p && !stops(info))
 	p.mu.Unlock()
 	return err
 }
@@ -48,7 +60,7 @@ func (p *Process) SendSignal(sig unix.Signal) {
 func (t *Task) Send(info *signal.Info) error {
 	p := t.proc
 	p.mu.Lock()
-	err := p.post(t, info, false)
+	err := p.post(t, info, !stops(info))
 	p.mu.Unlock()
 	return err
 }
@@ -99,11 +111,12 @@ func (p *Process) post(t *Task, info *signal.Info, forced bool) error {
 // postEntry is post for the entry of a timer.
 func (p *Process) postEntry(t *Task, e *signal.Entry) {
 	sig := e.Info.Signo()
-	if e.Queued() || t != nil && t.exiting || !p.accepts(t, sig, false) {
+	if e.Queued() || t != nil && t.exiting || !p.accepts(t, sig, true) {
 		return
 	}
+	e.Forced = true
 	p.queueOf(t).AddEntry(e)
-	p.wakeFor(t, sig, false)
+	p.wakeFor(t, sig, true)
 }
 
 func (p *Process) queueOf(t *Task) *signal.Pending {
@@ -294,7 +307,7 @@ func (t *Task) killOne(p *Process, sig unix.Signal, info *signal.Info) error {
 	if sig == 0 {
 		return nil
 	}
-	return p.send(info)
+	return p.sendFrom(t, nil, info)
 }
 
 // killMany succeeds when one of the processes could be signalled.
@@ -368,7 +381,7 @@ func (t *Task) toThread(tgid, tid int32, sig unix.Signal, info *signal.Info) err
 	if sig == 0 {
 		return nil
 	}
-	return to.Send(info)
+	return to.proc.sendFrom(t, to, info)
 }
 
 // QueueInfo is rt_sigqueueinfo(2) and TgQueueInfo rt_tgsigqueueinfo(2): EPERM when the information claims to come

@@ -322,21 +322,40 @@ func TestKickFromRing3(t *testing.T) {
 	})
 }
 
-// TestInit has process 1 be as hard to kill from inside as Linux's, and easy from the host.
+// TestInit has process 1 be deaf to other processes, but not to the host and to itself.
 func TestInit(t *testing.T) {
-	w := newWorld(t, true)
-	got := w.run(func(u *user) {
-		u.must(unix.SYS_KILL, 1, uint64(unix.SIGTERM))
-		u.must(unix.SYS_KILL, 1, uint64(unix.SIGKILL))
+	others := func(u *user) {
+		pid := u.fork(func(u *user) {
+			for _, s := range []unix.Signal{unix.SIGKILL, unix.SIGTERM, unix.SIGSTOP, unix.SIGTSTP} {
+				u.must(unix.SYS_KILL, 1, uint64(s))
+			}
+			u.must(unix.SYS_TGKILL, 1, 1, uint64(unix.SIGKILL))
+		})
+		if p, st := u.wait4(pid, 0); p != pid || st != 0 {
+			t.Errorf("wait4: %d %#x", p, st)
+		}
 		u.must(unix.SYS_KILL, 1, uint64(unix.SIGSTOP))
-		pid := u.fork(func(u *user) { u.must(unix.SYS_KILL, 1, uint64(unix.SIGKILL)) })
-		u.wait4(pid, 0)
-		w.k.SignalInit(unix.SIGTERM)
-		u.call(unix.SYS_PAUSE)
-		t.Error("process 1 lives")
-	})
-	if got.sig != unix.SIGTERM {
-		t.Error(got)
+	}
+	for _, c := range []struct {
+		sig unix.Signal
+		p   program
+	}{
+		{unix.SIGTERM, func(u *user) { w := u.w; w.k.SignalInit(unix.SIGTERM); u.call(unix.SYS_PAUSE) }},
+		{unix.SIGKILL, func(u *user) { u.w.k.SignalInit(unix.SIGKILL); u.call(unix.SYS_PAUSE) }},
+		{unix.SIGKILL, func(u *user) { u.call(unix.SYS_KILL, 1, uint64(unix.SIGKILL)) }},
+		{unix.SIGABRT, func(u *user) { u.call(unix.SYS_TGKILL, 1, 1, uint64(unix.SIGABRT)) }},
+		{unix.SIGALRM, func(u *user) { u.must(unix.SYS_SETITIMER, 0, 1e6); u.call(unix.SYS_PAUSE) }},
+		{unix.SIGPIPE, func(u *user) { u.w.k.Task(1).SendSignal(unix.SIGPIPE); u.call(unix.SYS_PAUSE) }},
+	} {
+		w := newWorld(t, true)
+		got := w.run(func(u *user) {
+			others(u)
+			c.p(u)
+			t.Errorf("%v: process 1 lives", c.sig)
+		})
+		if got.sig != c.sig {
+			t.Error(got)
+		}
 	}
 }
 
