@@ -1,0 +1,110 @@
+/*
+ * hog.c - takes memory until there is none; the system must survive it.
+ *   hog map     mmap and touch a MiB at a time; prints how it ended
+ *   hog again   takes what it can three times, giving it back in between
+ *   hog threads creates threads until that fails
+ *   hog files   fills the root file system until ENOSPC, or ENOMEM
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define MIB (1ul << 20)
+static char *taken[1 << 16];
+
+static int take(void)
+{
+	int n = 0;
+	while (n < (int)(sizeof taken / sizeof *taken)) {
+		char *p = mmap(0, MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+		if (p == MAP_FAILED)
+			break;
+		for (size_t o = 0; o < MIB; o += 4096)
+			p[o] = (char)n;
+		taken[n++] = p;
+	}
+	return n;
+}
+
+static void give(int n)
+{
+	for (int i = 0; i < n; i++) {
+		for (size_t o = 0; o < MIB; o += 4096)
+			if (taken[i][o] != (char)i) {
+				printf("memory changed\n");
+				exit(1);
+			}
+		munmap(taken[i], MIB);
+	}
+}
+
+static void *wait_for_ever(void *v)
+{
+	for (;;)
+		pause();
+	return v;
+}
+
+int main(int argc, char **argv)
+{
+	const char *what = argc > 1 ? argv[1] : "map";
+	setvbuf(stdout, 0, _IOLBF, 0);
+	if (!strcmp(what, "map")) {
+		int n = take();
+		printf("mmap: %s\n", strerror(errno));
+		give(n);
+		printf("alive\n");
+		return n < 4;
+	}
+	if (!strcmp(what, "again")) {
+		int first = take();
+		give(first);
+		for (int i = 0; i < 3; i++) {
+			int n = take();
+			give(n);
+			/* Freed memory really returns. */
+			if (n < first - first / 10 - 2) {
+				printf("round %d: %d MiB, first %d\n", i, n, first);
+				return 1;
+			}
+		}
+		printf("alive\n");
+		return 0;
+	}
+	if (!strcmp(what, "threads")) {
+		pthread_attr_t a;
+		pthread_t t;
+		int n = 0, e = 0;
+		pthread_attr_init(&a);
+		pthread_attr_setstacksize(&a, 65536);
+		while (n < 100000 && !(e = pthread_create(&t, &a, wait_for_ever, 0)))
+			n++;
+		printf("pthread_create: %s\nalive\n", strerror(e));
+		return n < 20;
+	}
+	if (!strcmp(what, "files")) {
+		static char b[65536];
+		int fd = open("/tmp/hog", O_RDWR | O_CREAT | O_TRUNC, 0600);
+		memset(b, 7, sizeof b);
+		long n = 0;
+		while (n < 1 << 20 && write(fd, b, sizeof b) == sizeof b)
+			n++;
+		int e = errno;
+		printf("write: %s\n", e == ENOSPC || e == ENOMEM ? "no room" : strerror(e));
+		close(fd);
+		unlink("/tmp/hog");
+		fd = open("/tmp/hog2", O_RDWR | O_CREAT | O_TRUNC, 0600);
+		if (fd < 0 || write(fd, b, 4096) != 4096)
+			printf("no room after unlink: %s\n", strerror(errno));
+		unlink("/tmp/hog2");
+		printf("alive\n");
+		return n < 16;
+	}
+	return 2;
+}
