@@ -248,9 +248,9 @@ func TestFlowControl(t *testing.T) {
 	t.Parallel()
 	const size = 6 << 20
 	r := &slowReader{hash: sha256.New()}
-	o := run(t, job{program: guestPath("copy.static"), args: []string{"65536"}, stdin: binary(size), stdout: r}, place{"microvm", 2})
+	o := run(t, job{program: guestPath("copy.static"), args: []string{"65536"}, stdin: noise(size), stdout: r}, place{"microvm", 2})
 	want := sha256.New()
-	if _, err := io.Copy(want, binary(size)()); err != nil {
+	if _, err := io.Copy(want, noise(size)()); err != nil {
 		t.Fatal(err)
 	}
 	if o.status != 0 || r.n != size || !bytes.Equal(r.hash.Sum(nil), want.Sum(nil)) {

@@ -45,8 +45,8 @@ func (p program) text(s string) program {
 }
 func (p program) comparing(f func(string) string) program { p.normalise = f; return p }
 
-// binary returns n bytes that are the same each time.
-func binary(n int) func() io.Reader {
+// noise returns n bytes that are the same each time.
+func noise(n int) func() io.Reader {
 	return func() io.Reader {
 		r := rand.NewChaCha8([32]byte{1})
 		b := make([]byte, n)
@@ -121,14 +121,14 @@ func programs() []program {
 	}{
 		{"empty", "4096", func() io.Reader { return strings.NewReader("") }},
 		{"small", "1", func() io.Reader { return strings.NewReader("a few bytes\x00\xff\r\n") }},
-		{"8MiB", "65536", binary(8 << 20)},
-		{"odd", "4097", binary(1<<20 + 1)},
+		{"8MiB", "65536", noise(8 << 20)},
+		{"odd", "4097", noise(1<<20 + 1)},
 		{"slow", "512", slowly("one\n", "two\n", "", "three")},
 	}
 	for _, c := range copies {
 		add(guest("copy.static", once, c.block, "echo").as("copy_" + c.name).input(c.stdin))
 	}
-	add(guest("copy.static", once, "4096").as("copy_1MiB_q35").input(binary(1 << 20)).on(everywhere))
+	add(guest("copy.static", once, "4096").as("copy_1MiB_q35").input(noise(1 << 20)).on(everywhere))
 
 	add(exitPrograms()...)
 	add(debianPrograms()...)
@@ -181,11 +181,11 @@ func debianPrograms() []program {
 		debian("ls_root", "/bin/ls", "-l", "/").comparing(nothing),
 		debian("ls_missing", "/bin/ls", "/no/such/file").exits(2),
 		debian("cat", "/bin/cat").text("through cat\n"),
-		debian("cat_big", "/bin/cat").input(binary(3<<20)).on(smp),
+		debian("cat_big", "/bin/cat").input(noise(3<<20)).on(smp),
 		debian("sort", "/usr/bin/sort", "-n").text(numbers.String()),
 		debian("sort_parallel", "/usr/bin/sort", "--parallel=4", "-r").text(numbers.String()).on(smp),
-		debian("sha256sum", "/usr/bin/sha256sum").input(binary(1<<20)),
-		debian("md5sum", "/usr/bin/md5sum", "-").input(binary(100)),
+		debian("sha256sum", "/usr/bin/sha256sum").input(noise(1<<20)),
+		debian("md5sum", "/usr/bin/md5sum", "-").input(noise(100)),
 		debian("date", "/bin/date", "-u", "-d", "@1000000000"),
 		debian("env", "/usr/bin/env").with("A=b", "EMPTY="),
 		debian("id", "/usr/bin/id", "-u"),
@@ -196,9 +196,9 @@ func debianPrograms() []program {
 		debian("false", "/bin/false").exits(1),
 		debian("seq", "/usr/bin/seq", "1", "20000"),
 		debian("wc", "/usr/bin/wc").text(numbers.String()),
-		debian("base64", "/usr/bin/base64").input(binary(10000)),
-		debian("od", "/usr/bin/od", "-c").input(binary(2000)),
-		debian("head", "/usr/bin/head", "-c", "100").input(binary(1<<20)),
+		debian("base64", "/usr/bin/base64").input(noise(10000)),
+		debian("od", "/usr/bin/od", "-c").input(noise(2000)),
+		debian("head", "/usr/bin/head", "-c", "100").input(noise(1<<20)),
 		debian("tail", "/usr/bin/tail", "-n", "3").text(numbers.String()),
 		debian("tr", "/usr/bin/tr", "a-z", "A-Z").text("shout\n"),
 		debian("expr", "/usr/bin/expr", "6", "*", "7"),
