@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"debug/elf"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"os"
@@ -11,22 +13,32 @@ import (
 	"strings"
 	"time"
 
-	"gosv/image/pvh"
+	"golang.org/x/sys/unix"
+
+	"gosv/image/rootfs"
 	"gosv/vmm"
-	"gosv/vmm/qemu"
 )
 
 const (
 	kvmDevice = "/dev/kvm"
-	// probeAnswer is arbitrary, but none of QEMU's own exit statuses.
-	probeAnswer = 0x2a
+	// probeTime is how long a probe machine may take to answer.
+	probeTime = 3 * time.Second
 	// refusalAge is how long a failed probe is remembered.
 	refusalAge = 24 * time.Hour
 )
 
-// chooseAccel returns the accelerator for --accel. It takes KVM for auto only
-// where a probe machine has answered, and says so on warn when it does not.
-func chooseAccel(ctx context.Context, flag string, monitor *qemu.Monitor, warn io.Writer) (string, error) {
+// accelerator chooses how a monitor runs machines.
+type accelerator struct {
+	monitor    vmm.Monitor
+	emulator   string   // the monitor's program
+	kernel     *os.File // what is to boot
+	kernelFile string   // the file it came from
+	warn       io.Writer
+}
+
+// choose returns the accelerator for --accel. It takes KVM for auto only where a
+// probe machine has answered, and says so on warn when it does not.
+func (a *accelerator) choose(ctx context.Context, flag string) (string, error) {
 	switch flag {
 	case vmm.AccelKVM, vmm.AccelTCG:
 		return flag, nil
@@ -34,55 +46,107 @@ func chooseAccel(ctx context.Context, flag string, monitor *qemu.Monitor, warn i
 	default:
 		return "", fmt.Errorf("--accel %q: use auto, kvm or tcg", flag)
 	}
-	why := kvmFault(ctx, monitor)
+	why := a.kvmFault(ctx)
 	if why == "" {
 		return vmm.AccelKVM, nil
 	}
-	fmt.Fprintf(warn, "gosv: no KVM (%s): QEMU translates instead, which is slower (--accel tcg leaves this line out)\n", why)
+	fmt.Fprintf(a.warn, "gosv: no KVM (%s): QEMU translates instead, which is slower (--accel tcg leaves this line out)\n", why)
 	return vmm.AccelTCG, nil
 }
 
 // kvmFault says why KVM cannot be used, or nothing when it can.
-func kvmFault(ctx context.Context, monitor *qemu.Monitor) string {
+func (a *accelerator) kvmFault(ctx context.Context) string {
 	f, err := os.OpenFile(kvmDevice, os.O_RDWR, 0)
 	if err != nil {
 		return err.Error()
 	}
 	f.Close()
-	cache := probeCache(monitor.Path())
+	cache := probeCache(a.emulator, a.kernelFile)
 	if fault, ok := readProbe(cache); ok {
 		return fault
 	}
-	fault := probeKVM(ctx, monitor)
+	fault := ""
+	if err := a.probe(ctx, vmm.AccelKVM); err != nil {
+		fault, _, _ = strings.Cut(err.Error(), "\n")
+	}
 	writeProbe(cache, fault)
 	return fault
 }
 
-func probeKVM(ctx context.Context, monitor *qemu.Monitor) string {
-	image, err := memoryFile("probe.elf")
+// probe boots the kernel with the smallest of programs and returns nil when
+// that has ended as it should within probeTime. To open /dev/kvm is no proof:
+// there are hosts where a guest then stands still at its first SSE instruction.
+func (a *accelerator) probe(ctx context.Context, accel string) error {
+	tree := rootfs.New(rootfs.Options{})
+	if err := tree.File("/probe", 0o755, probeProgram()); err != nil {
+		return err
+	}
+	runFile, err := (&rootfs.Run{Exe: "/probe", Args: []string{"/probe"}}).File()
 	if err != nil {
-		return err.Error()
+		return err
 	}
-	defer image.Close()
-	if _, err := image.Write(pvh.Probe(probeAnswer)); err != nil {
-		return err.Error()
+	initrd, err := packToMemory(tree, runFile)
+	if err != nil {
+		return err
 	}
-	if err := monitor.Probe(ctx, vmm.AccelKVM, image, probeAnswer); err != nil {
-		return err.Error()
+	defer initrd.Close()
+	vm, err := a.monitor.Start(vmm.Config{Kernel: a.kernel, Initrd: initrd, Memory: 64 << 20, CPUs: 2, Machine: vmm.MachineMicroVM,
+		Accel: accel, Ports: vmm.Ports()})
+	if err != nil {
+		return err
 	}
-	return ""
+	ctx, cancel := context.WithTimeout(ctx, probeTime)
+	defer cancel()
+	result := (&vmm.Session{Stdout: io.Discard, Stderr: io.Discard}).Run(ctx, vm)
+	switch {
+	case ctx.Err() != nil:
+		return fmt.Errorf("a test machine did not answer within %v", probeTime)
+	case result.Err != nil:
+		return result.Err
+	case result.Status != probeAnswer:
+		return fmt.Errorf("a test machine answered %d instead of %d", result.Status, probeAnswer)
+	}
+	return nil
 }
 
-// probeCache names the file that remembers a probe of this emulator, on this
+// probeAnswer is arbitrary, but no status that anything else gives.
+const probeAnswer = 42
+
+// probeProgram is a static ELF program that calls exit_group(probeAnswer).
+func probeProgram() []byte {
+	const base, headers = 0x400000, 64 + 56
+	code := []byte{
+		0xbf, probeAnswer, 0, 0, 0, // mov edi, probeAnswer
+		0xb8, unix.SYS_EXIT_GROUP, 0, 0, 0, // mov eax, exit_group
+		0x0f, 0x05, // syscall
+	}
+	size := uint64(headers + len(code))
+	var b bytes.Buffer
+	for _, part := range []any{
+		elf.Header64{Ident: [elf.EI_NIDENT]byte{0x7f, 'E', 'L', 'F', 2, 1, 1}, Type: uint16(elf.ET_EXEC), Machine: uint16(elf.EM_X86_64),
+			Version: 1, Entry: base + headers, Phoff: 64, Ehsize: 64, Phentsize: 56, Phnum: 1},
+		elf.Prog64{Type: uint32(elf.PT_LOAD), Flags: uint32(elf.PF_R | elf.PF_X), Vaddr: base, Paddr: base, Filesz: size, Memsz: size, Align: 4096},
+		code,
+	} {
+		if err := binary.Write(&b, binary.LittleEndian, part); err != nil {
+			panic(err) // fixed-size structs into memory
+		}
+	}
+	return b.Bytes()
+}
+
+// probeCache names the file that remembers a probe with these two files, on this
 // kernel and this processor; "" when there is no place for one.
-func probeCache(emulator string) string {
+func probeCache(emulator, kernel string) string {
 	dir, err := os.UserCacheDir()
 	if err != nil {
 		return ""
 	}
 	id := sha256.New()
-	if st, err := os.Stat(emulator); err == nil {
-		fmt.Fprintln(id, emulator, st.Size(), st.ModTime())
+	for _, name := range []string{emulator, kernel} {
+		if st, err := os.Stat(name); err == nil {
+			fmt.Fprintln(id, name, st.Size(), st.ModTime())
+		}
 	}
 	for _, name := range []string{"/proc/sys/kernel/osrelease", "/proc/sys/kernel/version", "/proc/sys/kernel/random/boot_id"} {
 		b, _ := os.ReadFile(name) // what cannot be read is the same next time

@@ -2,8 +2,10 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -11,6 +13,7 @@ import (
 
 	"gosv/image/pvh"
 	"gosv/internal/fakeqemu"
+	"gosv/vmm/qemu"
 )
 
 func TestMain(m *testing.M) {
@@ -21,7 +24,7 @@ func TestMain(m *testing.M) {
 // kernelFile writes a file that passes for a kernel.
 func kernelFile(t *testing.T) string {
 	t.Helper()
-	return writeFile(t, "kernel.elf", string(pvh.Probe(0x2a)), 0o644)
+	return writeFile(t, "kernel.elf", string(pvh.Stub(0x2a)), 0o644)
 }
 
 func writeFile(t *testing.T, name, text string, perm os.FileMode) string {
@@ -55,7 +58,7 @@ func TestRunConnectsTheProgram(t *testing.T) {
 
 func TestFailures(t *testing.T) {
 	kernel := kernelFile(t)
-	corrupt := writeFile(t, "corrupt.elf", string(pvh.Probe(1)[:5000]), 0o644)
+	corrupt := writeFile(t, "corrupt.elf", string(pvh.Stub(1)[:5000]), 0o644)
 	text := writeFile(t, "text", "hello\n", 0o755)
 	plain := writeFile(t, "plain", "#!/bin/sh\n", 0o644)
 	script := writeFile(t, "script", "#!/no/such/interpreter\n", 0o755)
@@ -129,6 +132,41 @@ func TestQEMUMissing(t *testing.T) {
 	}
 }
 
+// A probe passes only with the right answer, in time.
+func TestProbe(t *testing.T) {
+	tests := []struct{ fake, want string }{
+		{fakeqemu.Echo, "answered 7 instead of 42"}, {fakeqemu.Die, "could not do it"}, {fakeqemu.Panic, "floor fault"},
+		{fakeqemu.Hang, "did not answer within 3s"}, {fakeqemu.Answer, ""},
+	}
+	for _, test := range tests {
+		t.Run(test.fake, func(t *testing.T) {
+			kernel, err := os.Open(kernelFile(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer kernel.Close()
+			a := accelerator{monitor: qemu.New(fakeqemu.Install(t, test.fake)), kernel: kernel}
+			begin := time.Now()
+			err = a.probe(t.Context(), "kvm")
+			if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
+				t.Errorf("got %v, want %q", err, test.want)
+			}
+			if d := time.Since(begin); d > probeTime+3*time.Second {
+				t.Errorf("it took %v", d)
+			}
+		})
+	}
+}
+
+// The program that a probe runs ends on Linux as it is to end on gosv.
+func TestProbeProgram(t *testing.T) {
+	err := exec.Command(writeFile(t, "probe", string(probeProgram()), 0o755)).Run()
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.ExitCode() != probeAnswer {
+		t.Error(err)
+	}
+}
+
 // auto must not trust a KVM whose machines do not run, and must say so.
 func TestAutoFallsBack(t *testing.T) {
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())
@@ -144,7 +182,7 @@ func TestAutoFallsBack(t *testing.T) {
 
 func TestProbeIsRemembered(t *testing.T) {
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())
-	cache := probeCache("/bin/ls")
+	cache := probeCache("/bin/ls", "/bin/cat")
 	if _, ok := readProbe(cache); ok {
 		t.Error("remembered before it was made")
 	}
@@ -154,8 +192,8 @@ func TestProbeIsRemembered(t *testing.T) {
 			t.Errorf("%q became %q, %v", fault, got, ok)
 		}
 	}
-	if other := probeCache("/bin/sh"); other == cache {
-		t.Error("two emulators share one answer")
+	if probeCache("/bin/sh", "/bin/cat") == cache || probeCache("/bin/ls", "/bin/sh") == cache {
+		t.Error("two emulators, or two kernels, share one answer")
 	}
 	writeProbe(cache, "it hangs")
 	old := time.Now().Add(-refusalAge - time.Hour)

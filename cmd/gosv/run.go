@@ -120,7 +120,11 @@ func runProgram(ctx context.Context, o *runOptions, args []string, std streams) 
 		return err
 	}
 	config := vmm.Config{Kernel: kernel, Initrd: initrd, Memory: memory, CPUs: o.cpus, Machine: o.machine, Ports: vmm.Ports(), Extra: o.qemuArgs}
-	if config.Accel, err = chooseAccel(ctx, o.accel, monitor, std.err); err != nil {
+	accel := accelerator{monitor: monitor, emulator: monitor.Path(), kernel: kernel, kernelFile: o.kernel, warn: std.err}
+	if o.kernel == "" {
+		accel.kernelFile, _ = os.Executable() // holds the kernel
+	}
+	if config.Accel, err = accel.choose(ctx, o.accel); err != nil {
 		return err
 	}
 	if o.dryRun {

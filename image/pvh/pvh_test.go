@@ -217,7 +217,7 @@ func TestLinkRefusesOrdinaryPrograms(t *testing.T) {
 }
 
 func TestInspectRefuses(t *testing.T) {
-	probe := Probe(1)
+	probe := Stub(1)
 	tests := map[string][]byte{
 		"empty":     nil,
 		"truncated": probe[:len(probe)-3],
@@ -231,14 +231,14 @@ func TestInspectRefuses(t *testing.T) {
 	}
 }
 
-// The probe image must run: it shows that the trampoline reaches 64-bit code.
-func TestProbeBoots(t *testing.T) {
+// The stub must run: it shows that the trampoline reaches 64-bit code.
+func TestStubBoots(t *testing.T) {
 	qemu, err := exec.LookPath("qemu-system-x86_64")
 	if err != nil {
 		t.Skip("needs qemu-system-x86_64")
 	}
 	image := filepath.Join(t.TempDir(), "probe")
-	if err := os.WriteFile(image, Probe(0x2a), 0o644); err != nil {
+	if err := os.WriteFile(image, Stub(0x2a), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	for _, machine := range []string{"microvm,acpi=off", "microvm", "q35", "pc"} {
@@ -256,7 +256,7 @@ func TestProbeBoots(t *testing.T) {
 }
 
 func FuzzLink(f *testing.F) {
-	f.Add(Probe(3))
+	f.Add(Stub(3))
 	f.Add(encode([]segment{load(elf.PF_R|elf.PF_X, LinkAddress, 0, []byte{1})}, LinkAddress))
 	f.Add([]byte("\x7fELF"))
 	f.Fuzz(func(t *testing.T, b []byte) {

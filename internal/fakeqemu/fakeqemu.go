@@ -20,6 +20,7 @@ const variable = "GOSV_FAKE_QEMU"
 // What the fake does, as the value given to Install.
 const (
 	Echo     = "echo"     // copies standard input to output and its length to error, ends with 7
+	Answer   = "answer"   // ends with 42, as a probe should
 	Signal   = "signal"   // ends with 128 plus the first signal it is sent, and prints it
 	Talk     = "talk"     // like Signal, but writes a line first
 	Stubborn = "stubborn" // runs, and ignores signals
@@ -103,6 +104,8 @@ func (g *guest) behave(behaviour string) int {
 		n, _ := io.Copy(out, g.ports["gosv.stdin"])
 		fmt.Fprintf(g.ports["gosv.stderr"], "%d bytes\n", n)
 		g.say("exit 7")
+	case Answer:
+		g.say("exit 42")
 	case Signal, Talk:
 		if behaviour == Talk {
 			fmt.Fprintln(out, "talk")

@@ -2,7 +2,6 @@ package qemu
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -206,37 +205,16 @@ func gone(pid int) bool {
 	return strings.HasPrefix(rest, "Z")
 }
 
-func TestProbe(t *testing.T) {
-	probe := file(t, "probe", pvh.Probe(0x2a))
-	start := time.Now()
-	if err := New(fakeqemu.Install(t, fakeqemu.Hang)).Probe(context.Background(), vmm.AccelKVM, probe, 0x2a); err == nil {
-		t.Error("a machine that hangs passed")
-	}
-	if d := time.Since(start); d > ProbeTime+2*time.Second {
-		t.Errorf("it took %v", d)
-	}
-	if err := New(fakeqemu.Install(t, fakeqemu.Die)).Probe(context.Background(), vmm.AccelKVM, probe, 0x2a); err == nil ||
-		!strings.Contains(err.Error(), "could not do it") {
-		t.Errorf("a machine that dies: %v", err)
-	}
-}
-
 // The real emulator takes everything the way it is handed over here.
-func TestRealProbe(t *testing.T) {
+func TestRealEmulator(t *testing.T) {
 	m, err := Find()
 	if err != nil {
 		t.Skip(err)
 	}
-	probe := file(t, "probe", pvh.Probe(0x2a))
-	if err := m.Probe(context.Background(), vmm.AccelTCG, probe, 0x2a); err != nil {
-		t.Error(err)
-	}
-	if err := m.Probe(context.Background(), vmm.AccelTCG, probe, 0x2b); err == nil {
-		t.Error("a wrong answer passed")
-	}
+	stub := file(t, "stub", pvh.Stub(0x2a))
 	for _, name := range []string{"microvm", "microvm,acpi=on", "q35", "pc"} {
 		c := config(t)
-		c.Kernel, c.Machine = probe, name
+		c.Kernel, c.Machine = stub, name
 		vm, err := m.Start(c)
 		if err != nil {
 			t.Fatal(err)

@@ -9,10 +9,10 @@ import (
 // configures it. Writing v ends QEMU with status v<<1 | 1.
 const DebugExitPort = 0xf4
 
-// Probe returns the smallest bootable image: it goes the kernel's own way into
-// 64-bit mode and writes value to DebugExitPort. A virtual machine that ends
-// with that value has really run code.
-func Probe(value byte) []byte {
+// Stub returns the smallest bootable image, for tests of what starts one: it
+// goes the kernel's own way into 64-bit mode, writes value to DebugExitPort, and
+// halts.
+func Stub(value byte) []byte {
 	text := []byte{
 		0xb0, value, // mov al, value
 		0xe6, DebugExitPort, // out DebugExitPort, al
@@ -21,7 +21,7 @@ func Probe(value byte) []byte {
 	}
 	image, err := Link(encode([]segment{load(elf.PF_R|elf.PF_X, LinkAddress, 0, text)}, LinkAddress))
 	if err != nil {
-		panic(fmt.Sprintf("pvh: probe image: %v", err)) // constant input
+		panic(fmt.Sprintf("pvh: stub image: %v", err)) // constant input
 	}
 	return image
 }
