@@ -226,7 +226,14 @@ func write(t testing.TB, c *Cache, off int64, b []byte) {
 // FuzzCache compares a cache with a byte slice.
 func FuzzCache(f *testing.F) {
 	f.Add([]byte("000011112222333344445555"), true)
-	f.Add([]byte("abcdefghijklmnopqrstuvwxyz"), false)
+	for seed := range uint64(20) {
+		r := rand.New(rand.NewPCG(seed, 1))
+		ops := make([]byte, 4*60)
+		for i := range ops {
+			ops[i] = byte(r.Uint32())
+		}
+		f.Add(ops, seed%2 == 0)
+	}
 	f.Fuzz(func(t *testing.T, ops []byte, backed bool) {
 		_, p := newPool(t, 256)
 		var d *disk

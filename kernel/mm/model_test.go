@@ -576,7 +576,14 @@ func TestModel(t *testing.T) {
 }
 
 func FuzzModel(f *testing.F) {
-	f.Add([]byte("01234567890123456789"), false)
+	for seed := range uint64(20) {
+		r := rand.New(rand.NewPCG(seed, 4))
+		ops := make([]byte, 5*200)
+		for i := range ops {
+			ops[i] = byte(r.Uint32())
+		}
+		f.Add(ops, seed%2 == 0)
+	}
 	f.Fuzz(func(t *testing.T, ops []byte, weak bool) {
 		if len(ops) > 5*2000 {
 			t.Skip()
