@@ -83,6 +83,9 @@ func (t *Task) leave() (last bool) {
 	p.threads = slices.DeleteFunc(p.threads, func(o *Task) bool { return o == t })
 	p.dead.addTask(t)
 	last = len(p.threads) == 0
+	if last && !p.exiting {
+		p.exiting, p.exitCode = true, t.exitCode // the status of a process is that of its last thread
+	}
 	if p.execer != nil {
 		p.execer.Wake()
 	}
@@ -147,10 +150,7 @@ const killTime = 5_000_000_000
 // reaped when nobody is going to wait for it (exit(3), wait(2)). k.mu is held.
 func (k *Kernel) ended(p *Process) {
 	p.mu.Lock()
-	p.status = p.leader.exitCode
-	if p.exiting {
-		p.status = p.exitCode
-	}
+	p.status = p.exitCode
 	p.mu.Unlock()
 	p.zombie = true
 	g := p.group

