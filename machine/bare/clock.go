@@ -8,6 +8,12 @@ import (
 // Monotonic implements machine.Clock.
 func (*Machine) Monotonic() int64 { return int64(floor.Now()) }
 
+// Ticks implements machine.Clock.
+func (*Machine) Ticks() uint64 { return floor.Ticks() }
+
+// TicksToNS implements machine.Clock.
+func (*Machine) TicksToNS(d uint64) int64 { return int64(floor.TicksToNS(d)) }
+
 // Wall implements machine.Clock.
 func (*Machine) Wall() int64 { return int64(floor.Now() + floor.WallOffset()) }
 

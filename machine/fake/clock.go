@@ -45,6 +45,12 @@ func (c *clockState) time() int64 {
 	return c.now
 }
 
+// Ticks implements machine.Clock: a tick is a nanosecond.
+func (m *Machine) Ticks() uint64 { return uint64(m.Monotonic()) }
+
+// TicksToNS implements machine.Clock.
+func (m *Machine) TicksToNS(d uint64) int64 { return int64(d) }
+
 // Monotonic implements machine.Clock.
 func (m *Machine) Monotonic() int64 {
 	c := &m.clock

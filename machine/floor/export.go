@@ -108,6 +108,12 @@ func Now() uint64 {
 	}
 }
 
+// Ticks reads the time stamp counter.
+func Ticks() uint64 { return rdtsc() }
+
+// TicksToNS makes a difference of two Ticks nanoseconds.
+func TicksToNS(d uint64) uint64 { return scale(d, timeMult) }
+
 // Timebase returns what now computes with.
 func Timebase() (tsc, mult, base uint64) { return timeTSC, timeMult, timeBase }
 
