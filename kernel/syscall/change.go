@@ -7,7 +7,7 @@ import (
 	"gosv/kernel/vfs"
 )
 
-func changeRows(r *[numbers]row) {
+func changeRows(r *[numbers]*row) {
 	const cwd = unix.AT_FDCWD
 	r[unix.SYS_MKDIR] = call2("mkdir", aPath, aMode, func(t *task.Task, p string, mode uint32) (uint64, error) { return sysMkdirat(t, cwd, p, mode) })
 	r[unix.SYS_MKDIRAT] = call3("mkdirat", aDirFD, aPath, aMode, sysMkdirat)
@@ -240,7 +240,7 @@ const (
 )
 
 // aXattr is the name of an extended attribute: ERANGE when it is empty or too long.
-var aXattr = kind[string]{func(t *task.Task, addr uint64) (string, error) {
+var aXattr = &kind[string]{func(t *task.Task, addr uint64) (string, error) {
 	s, err := readString(t, addr, xattrNameMax+1)
 	if err == errTooLong || err == nil && s == "" {
 		err = unix.ERANGE
@@ -263,9 +263,9 @@ func (x target) done() {
 
 // The three ways to name a target, as kinds: through symbolic links, not through the last, by descriptor.
 var (
-	aFollow   = kind[func(*task.Task) (target, error)]{named(0), aPath.formatter}
-	aNoFollow = kind[func(*task.Task) (target, error)]{named(unix.AT_SYMLINK_NOFOLLOW), aPath.formatter}
-	aOpenFile = kind[func(*task.Task) (target, error)]{func(_ *task.Task, raw uint64) (func(*task.Task) (target, error), error) {
+	aFollow   = &kind[func(*task.Task) (target, error)]{named(0), aPath.formatter}
+	aNoFollow = &kind[func(*task.Task) (target, error)]{named(unix.AT_SYMLINK_NOFOLLOW), aPath.formatter}
+	aOpenFile = &kind[func(*task.Task) (target, error)]{func(_ *task.Task, raw uint64) (func(*task.Task) (target, error), error) {
 		return func(t *task.Task) (target, error) {
 			f, err := realFile(t, int32(raw))
 			if err != nil {
@@ -287,8 +287,8 @@ func named(flags int) func(*task.Task, uint64) (func(*task.Task) (target, error)
 	}
 }
 
-func xattrRows(r *[numbers]row) {
-	for i, k := range []kind[func(*task.Task) (target, error)]{aFollow, aNoFollow, aOpenFile} {
+func xattrRows(r *[numbers]*row) {
+	for i, k := range []*kind[func(*task.Task) (target, error)]{aFollow, aNoFollow, aOpenFile} {
 		prefix := []string{"", "l", "f"}[i]
 		r[unix.SYS_SETXATTR+i] = call5(prefix+"setxattr", k, aXattr, aSource, aSize, flags("flags", unix.XATTR_CREATE|unix.XATTR_REPLACE, nil), sysSetxattr)
 		r[unix.SYS_GETXATTR+i] = call4(prefix+"getxattr", k, aXattr, aSink, aSize, sysGetxattr)

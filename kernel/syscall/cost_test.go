@@ -115,3 +115,10 @@ func BenchmarkStat(b *testing.B) {
 		return []uint64{u.str("/bin/init"), buf}
 	}, unix.SYS_STAT)
 }
+
+// BenchmarkNew is what the table costs at every boot.
+func BenchmarkNew(b *testing.B) {
+	for b.Loop() {
+		New(Options{})
+	}
+}

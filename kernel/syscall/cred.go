@@ -15,7 +15,7 @@ const (
 	capVersion3 = 0x20080522
 )
 
-func credRows(r *[numbers]row) {
+func credRows(r *[numbers]*row) {
 	get := func(f func(*cred.Cred) uint32) func(*task.Task) (uint64, error) {
 		return func(t *task.Task) (uint64, error) { return uint64(f(t.Cred())), nil }
 	}

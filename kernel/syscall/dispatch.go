@@ -13,7 +13,7 @@ import (
 
 // Calls serves the system calls of one kernel.
 type Calls struct {
-	rows [numbers]row
+	rows [numbers]*row
 	o    Options
 	uts  names
 	// told are the missing calls that were logged already.
@@ -41,7 +41,7 @@ func (s *Calls) Dispatch(t *task.Task) {
 func (s *Calls) dispatch(t *task.Task, nr uint32) {
 	var r *row
 	if nr < numbers {
-		r = &s.rows[nr]
+		r = s.rows[nr]
 	}
 	var tr *trace
 	if s.o.Strace {

@@ -21,7 +21,7 @@ func docs() []byte {
 	var b bytes.Buffer
 	full, part, none, unused := 0, 0, 0, 0
 	for i := range rows {
-		switch r := &rows[i]; {
+		switch r := rows[i]; {
 		case r.name == "":
 			unused++
 		case r.call == nil:
@@ -44,7 +44,7 @@ What a call does is in section 2 of Linux's manual pages.
 | --: | --- | --- | --- |
 `, full+part+none, numbers-1, full, part, none)
 	for i := range rows {
-		r := &rows[i]
+		r := rows[i]
 		if r.name == "" {
 			continue
 		}
@@ -99,7 +99,7 @@ func TestEveryNumberHasItsName(t *testing.T) {
 		}
 	}
 	for nr := range rows {
-		r := &rows[nr]
+		r := rows[nr]
 		if listed[nr] != (r.name != "") {
 			t.Errorf("number %d: %q", nr, r.name)
 		}

@@ -9,7 +9,7 @@ import (
 	"gosv/kernel/vfs"
 )
 
-func epollRows(r *[numbers]row) {
+func epollRows(r *[numbers]*row) {
 	r[unix.SYS_EPOLL_CREATE] = call1("epoll_create", aInt, func(t *task.Task, size int32) (uint64, error) {
 		if size <= 0 {
 			return 0, unix.EINVAL
@@ -17,7 +17,7 @@ func epollRows(r *[numbers]row) {
 		return sysEpollCreate1(t, 0)
 	})
 	r[unix.SYS_EPOLL_CREATE1] = call1("epoll_create1", flags("flags", unix.EPOLL_CLOEXEC, epollCreate), sysEpollCreate1)
-	r[unix.SYS_EPOLL_CTL] = call4("epoll_ctl", aFD, choice("op", epollOps), aFD, kind[uint64]{aUlong.decode, lEpollEvent.in().formatter}, sysEpollCtl)
+	r[unix.SYS_EPOLL_CTL] = call4("epoll_ctl", aFD, choice("op", epollOps), aFD, &kind[uint64]{aUlong.decode, lEpollEvent.in().formatter}, sysEpollCtl)
 	r[unix.SYS_EPOLL_WAIT] = call4("epoll_wait", aFD, aAddr, aInt, aInt, func(t *task.Task, fd int32, addr uint64, most, ms int32) (uint64, error) {
 		return epollWait(t, fd, addr, most, milliseconds(t, ms))
 	})

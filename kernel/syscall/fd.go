@@ -11,7 +11,7 @@ import (
 	"gosv/kernel/wait"
 )
 
-func fdRows(r *[numbers]row) {
+func fdRows(r *[numbers]*row) {
 	aFcntl := choice("cmd", fcntlNames)
 	r[unix.SYS_CLOSE] = call1("close", aFD, sysClose)
 	r[unix.SYS_CLOSE_RANGE] = call3("close_range", aUint, aUint, flags("flags", unix.CLOSE_RANGE_UNSHARE|unix.CLOSE_RANGE_CLOEXEC, closeRangeNames), sysCloseRange)
@@ -307,7 +307,7 @@ func sysIoctl(t *task.Task, fd int32, request uint32, arg uint64) (uint64, error
 }
 
 // aMemfdName is the name of a memfd: EINVAL when it is too long.
-var aMemfdName = kind[string]{func(t *task.Task, addr uint64) (string, error) {
+var aMemfdName = &kind[string]{func(t *task.Task, addr uint64) (string, error) {
 	s, err := readString(t, addr, vfs.MemfdNameMax+1)
 	if err == errTooLong {
 		err = unix.EINVAL

@@ -29,8 +29,8 @@ const (
 	sizeofFutexWaiv = 24
 )
 
-func futexRows(r *[numbers]row) {
-	aOp := kind[uint32]{aUint.decode, show("operation", func(b []byte, v uint64) []byte {
+func futexRows(r *[numbers]*row) {
+	aOp := &kind[uint32]{aUint.decode, show("operation", func(b []byte, v uint64) []byte {
 		b = choice("", futexNames).in(b, nil, &args{v &^ (futexPrivate | futexClockRealtime)}, 0)
 		if v&futexPrivate != 0 {
 			b = append(b, "_PRIVATE"...)

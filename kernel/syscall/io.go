@@ -10,7 +10,7 @@ import (
 	"gosv/kernel/wait"
 )
 
-func ioRows(r *[numbers]row) {
+func ioRows(r *[numbers]*row) {
 	r[unix.SYS_READ] = call3("read", aFD, aSink, aSize, sysRead)
 	r[unix.SYS_WRITE] = call3("write", aFD, aSource, aSize, sysWrite)
 	r[unix.SYS_PREAD64] = call4("pread64", aFD, aSink, aSize, aOffset, sysPread)
@@ -43,7 +43,7 @@ func ioRows(r *[numbers]row) {
 }
 
 var (
-	aRequest = kind[uint32]{aUint.decode, show("request", func(b []byte, v uint64) []byte {
+	aRequest = &kind[uint32]{aUint.decode, show("request", func(b []byte, v uint64) []byte {
 		for _, n := range ioctlNames {
 			if n.bit == uint64(uint32(v)) {
 				return append(b, n.name...)
@@ -51,8 +51,8 @@ var (
 		}
 		return appendHex(b, uint64(uint32(v)))
 	})}
-	aRWF    = kind[uint32]{aUint.decode, show("rwf", appendHex)}
-	aUnused = kind[uint64]{aUlong.decode, show("unused", appendHex)}
+	aRWF    = &kind[uint32]{aUint.decode, show("rwf", appendHex)}
+	aUnused = &kind[uint64]{aUlong.decode, show("unused", appendHex)}
 )
 
 // readFile reads at the position, and waits when there is nothing yet and the file may block.

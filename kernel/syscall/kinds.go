@@ -39,20 +39,20 @@ func showOctal(b []byte, raw uint64) []byte {
 
 // The plain kinds. The C type decides how many bits of the register count.
 var (
-	aInt    = kind[int32]{func(_ *task.Task, v uint64) (int32, error) { return int32(v), nil }, show("int", showInt32)}
-	aUint   = kind[uint32]{func(_ *task.Task, v uint64) (uint32, error) { return uint32(v), nil }, show("unsigned", showUint32)}
-	aLong   = kind[int64]{func(_ *task.Task, v uint64) (int64, error) { return int64(v), nil }, show("long", showInt64)}
-	aUlong  = kind[uint64]{func(_ *task.Task, v uint64) (uint64, error) { return v, nil }, show("unsigned long", showUint64)}
-	aOffset = kind[int64]{aLong.decode, show("offset", showInt64)}
-	aSize   = kind[uint64]{aUlong.decode, show("size", showUint64)}
-	aHex    = kind[uint64]{aUlong.decode, show("word", appendHex)}
-	aAddr   = kind[uint64]{aUlong.decode, show("address", showAddr)}
-	aMode   = kind[uint32]{aUint.decode, show("mode", showOctal)}
-	aFD     = kind[int32]{aInt.decode, show("fd", showInt32)}
-	aPID    = kind[int32]{aInt.decode, show("pid", showInt32)}
-	aUID    = kind[uint32]{aUint.decode, show("id", showInt32)}
-	aDirFD  = kind[int32]{aInt.decode, show("dirfd", showDirFD)}
-	aSignal = kind[unix.Signal]{func(_ *task.Task, v uint64) (unix.Signal, error) { return unix.Signal(int32(v)), nil }, show("signal", showSignal)}
+	aInt    = &kind[int32]{func(_ *task.Task, v uint64) (int32, error) { return int32(v), nil }, show("int", showInt32)}
+	aUint   = &kind[uint32]{func(_ *task.Task, v uint64) (uint32, error) { return uint32(v), nil }, show("unsigned", showUint32)}
+	aLong   = &kind[int64]{func(_ *task.Task, v uint64) (int64, error) { return int64(v), nil }, show("long", showInt64)}
+	aUlong  = &kind[uint64]{func(_ *task.Task, v uint64) (uint64, error) { return v, nil }, show("unsigned long", showUint64)}
+	aOffset = &kind[int64]{aLong.decode, show("offset", showInt64)}
+	aSize   = &kind[uint64]{aUlong.decode, show("size", showUint64)}
+	aHex    = &kind[uint64]{aUlong.decode, show("word", appendHex)}
+	aAddr   = &kind[uint64]{aUlong.decode, show("address", showAddr)}
+	aMode   = &kind[uint32]{aUint.decode, show("mode", showOctal)}
+	aFD     = &kind[int32]{aInt.decode, show("fd", showInt32)}
+	aPID    = &kind[int32]{aInt.decode, show("pid", showInt32)}
+	aUID    = &kind[uint32]{aUint.decode, show("id", showInt32)}
+	aDirFD  = &kind[int32]{aInt.decode, show("dirfd", showDirFD)}
+	aSignal = &kind[unix.Signal]{func(_ *task.Task, v uint64) (unix.Signal, error) { return unix.Signal(int32(v)), nil }, show("signal", showSignal)}
 )
 
 func showDirFD(b []byte, raw uint64) []byte {
@@ -64,7 +64,7 @@ func showDirFD(b []byte, raw uint64) []byte {
 
 // path is a name for a file, at most PATH_MAX with its NUL. It fails with
 // EFAULT and ENAMETOOLONG; whether it may be empty is the handler's business.
-var aPath = kind[string]{decodePath, formatter{name: "path", in: showString}}
+var aPath = &kind[string]{decodePath, formatter{name: "path", in: showString}}
 
 func decodePath(t *task.Task, addr uint64) (string, error) {
 	s, err := readString(t, addr, abi.PathMax)
@@ -80,7 +80,7 @@ type optPath struct {
 	ok   bool
 }
 
-var aOptPath = kind[optPath]{func(t *task.Task, addr uint64) (optPath, error) {
+var aOptPath = &kind[optPath]{func(t *task.Task, addr uint64) (optPath, error) {
 	if addr == 0 {
 		return optPath{}, nil
 	}
@@ -119,11 +119,11 @@ func appendBytes(b []byte, t *task.Task, addr, n uint64) []byte {
 }
 
 // aSource is memory that the call reads; its length is the next argument.
-var aSource = kind[uint64]{aUlong.decode, formatter{name: "buffer in",
+var aSource = &kind[uint64]{aUlong.decode, formatter{name: "buffer in",
 	in: func(b []byte, t *task.Task, a *args, i int) []byte { return appendBytes(b, t, a[i], a[i+1]) }}}
 
 // aSink is memory that the call fills with as many bytes as it returns; its size is the next argument.
-var aSink = kind[uint64]{aUlong.decode, formatter{name: "buffer out", in: showAddr_,
+var aSink = &kind[uint64]{aUlong.decode, formatter{name: "buffer out", in: showAddr_,
 	out: func(b []byte, t *task.Task, a *args, i int, v uint64) []byte {
 		return appendBytes(b, t, a[i], min(v, a[i+1]))
 	}}}
@@ -170,8 +170,8 @@ func (l *layout[T]) format(b []byte, t *task.Task, addr uint64) []byte {
 }
 
 // in is the kind of a structure that the call reads.
-func (l *layout[T]) in() kind[T] {
-	return kind[T]{l.load, formatter{name: l.name, in: func(b []byte, t *task.Task, a *args, i int) []byte {
+func (l *layout[T]) in() *kind[T] {
+	return &kind[T]{l.load, formatter{name: l.name, in: func(b []byte, t *task.Task, a *args, i int) []byte {
 		return l.format(b, t, a[i])
 	}}}
 }
@@ -183,8 +183,8 @@ type opt[T any] struct {
 }
 
 // inOpt is in for an address that may be NULL.
-func (l *layout[T]) inOpt() kind[opt[T]] {
-	return kind[opt[T]]{func(t *task.Task, addr uint64) (opt[T], error) {
+func (l *layout[T]) inOpt() *kind[opt[T]] {
+	return &kind[opt[T]]{func(t *task.Task, addr uint64) (opt[T], error) {
 		if addr == 0 {
 			return opt[T]{}, nil
 		}
@@ -214,8 +214,8 @@ func (d dest[T]) putOpt(t *task.Task, v T) error {
 }
 
 // out is the kind of a structure that the call fills.
-func (l *layout[T]) out() kind[dest[T]] {
-	return kind[dest[T]]{
+func (l *layout[T]) out() *kind[dest[T]] {
+	return &kind[dest[T]]{
 		func(_ *task.Task, addr uint64) (dest[T], error) { return dest[T]{addr, l}, nil },
 		formatter{name: l.name + " out", in: showAddr_,
 			out: func(b []byte, t *task.Task, a *args, i int, _ uint64) []byte { return l.format(b, t, a[i]) }},
@@ -229,8 +229,8 @@ type flagName struct {
 }
 
 // flags is the kind of a set of bits: EINVAL when one is set that known lacks.
-func flags(name string, known uint64, names []flagName) kind[uint32] {
-	return kind[uint32]{
+func flags(name string, known uint64, names []flagName) *kind[uint32] {
+	return &kind[uint32]{
 		func(_ *task.Task, v uint64) (uint32, error) {
 			if uint64(uint32(v))&^known != 0 {
 				return 0, unix.EINVAL
@@ -265,8 +265,8 @@ func appendFlags(b []byte, v uint64, names []flagName) []byte {
 }
 
 // choice is the kind of a number that has a name.
-func choice(name string, names []flagName) kind[int32] {
-	return kind[int32]{aInt.decode, show(name, func(b []byte, v uint64) []byte {
+func choice(name string, names []flagName) *kind[int32] {
+	return &kind[int32]{aInt.decode, show(name, func(b []byte, v uint64) []byte {
 		for _, n := range names {
 			if n.bit == uint64(uint32(v)) {
 				return append(b, n.name...)

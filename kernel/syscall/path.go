@@ -16,7 +16,7 @@ const (
 )
 
 var (
-	aOpenFlags = kind[int32]{aInt.decode, show("open flags", func(b []byte, v uint64) []byte {
+	aOpenFlags = &kind[int32]{aInt.decode, show("open flags", func(b []byte, v uint64) []byte {
 		if v&unix.O_ACCMODE == unix.O_RDONLY {
 			b = append(b, "O_RDONLY"...)
 			if v = uint64(uint32(v)); v == 0 {
@@ -26,7 +26,7 @@ var (
 		}
 		return appendFlags(b, uint64(uint32(v)), openNames)
 	})}
-	aOpenMode = kind[uint32]{aUint.decode, formatter{name: "mode", in: func(b []byte, _ *task.Task, a *args, i int) []byte {
+	aOpenMode = &kind[uint32]{aUint.decode, formatter{name: "mode", in: func(b []byte, _ *task.Task, a *args, i int) []byte {
 		if a[i-1]&unix.O_CREAT == 0 && a[i-1]&unix.O_TMPFILE != unix.O_TMPFILE {
 			return append(b, '0') // not looked at
 		}
@@ -35,7 +35,7 @@ var (
 	aAccessMode = choice("access mode", accessNames)
 )
 
-func pathRows(r *[numbers]row) {
+func pathRows(r *[numbers]*row) {
 	r[unix.SYS_OPEN] = call3("open", aPath, aOpenFlags, aOpenMode, func(t *task.Task, p string, flags int32, mode uint32) (uint64, error) {
 		return sysOpenat(t, unix.AT_FDCWD, p, flags, mode)
 	})

@@ -10,7 +10,7 @@ import (
 	"gosv/kernel/wait"
 )
 
-func pollRows(r *[numbers]row) {
+func pollRows(r *[numbers]*row) {
 	r[unix.SYS_POLL] = call3("poll", aAddr, aUint, aInt, func(t *task.Task, addr uint64, n uint32, ms int32) (uint64, error) {
 		deadline := int64(0)
 		if ms >= 0 {

@@ -10,9 +10,9 @@ import (
 )
 
 // tidIn is the number that glibc's and musl's pthreads begin with; nothing to do with clone's.
-func procRows(r *[numbers]row) {
+func procRows(r *[numbers]*row) {
 	aWaitOptions := flags("options", unix.WNOHANG|unix.WUNTRACED|unix.WCONTINUED|unix.WNOTHREAD&0xffffffff|unix.WALL|unix.WCLONE&0xffffffff, waitNames)
-	r[unix.SYS_CLONE] = call5("clone", kind[uint64]{aUlong.decode, show("clone flags", showClone)}, aAddr, aAddr, aAddr, aAddr, sysClone).
+	r[unix.SYS_CLONE] = call5("clone", &kind[uint64]{aUlong.decode, show("clone flags", showClone)}, aAddr, aAddr, aAddr, aAddr, sysClone).
 		partly("no namespaces (CLONE_NEW…), no pidfds (CLONE_PIDFD)")
 	r[unix.SYS_CLONE3] = call2("clone3", aAddr, aSize, sysClone3).partly("no namespaces, no pidfds, no set_tid, no cgroups")
 	r[unix.SYS_FORK] = call0("fork", func(t *task.Task) (uint64, error) { return value(t.Clone(&task.CloneArgs{ExitSignal: unix.SIGCHLD})) })

@@ -5,7 +5,7 @@ import "golang.org/x/sys/unix"
 // fill makes the table. Every number has a row.
 func (s *Calls) fill() {
 	r := &s.rows
-	for _, f := range []func(*[numbers]row){
+	for _, f := range []func(*[numbers]*row){
 		ioRows, fdRows, pathRows, changeRows, pollRows, epollRows, memRows, procRows, execRows, credRows, sigRows, timeRows, futexRows, s.systemRows,
 	} {
 		f(r)
@@ -16,7 +16,7 @@ func (s *Calls) fill() {
 		}
 	}
 	for nr := range r {
-		if r[nr].name == "" {
+		if r[nr] == nil {
 			r[nr] = missing("", unix.ENOSYS, "no such call")
 		}
 	}

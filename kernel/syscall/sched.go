@@ -10,7 +10,7 @@ import (
 // schedResetOnFork is SCHED_RESET_ON_FORK.
 const schedResetOnFork = 0x40000000
 
-func schedRows(r *[numbers]row) {
+func schedRows(r *[numbers]*row) {
 	aWhich := choice("which", []flagName{{unix.PRIO_PROCESS, "PRIO_PROCESS"}, {unix.PRIO_PGRP, "PRIO_PGRP"}, {unix.PRIO_USER, "PRIO_USER"}})
 	aPolicy := choice("policy", []flagName{{task.SchedNormal, "SCHED_OTHER"}, {task.SchedFIFO, "SCHED_FIFO"}, {task.SchedRR, "SCHED_RR"},
 		{task.SchedBatch, "SCHED_BATCH"}, {task.SchedIdle, "SCHED_IDLE"}, {task.SchedDeadline, "SCHED_DEADLINE"}})

@@ -8,7 +8,7 @@ import (
 	"gosv/kernel/task"
 )
 
-func sigRows(r *[numbers]row) {
+func sigRows(r *[numbers]*row) {
 	r[unix.SYS_RT_SIGACTION] = call4("rt_sigaction", aSignal, lSigAction.inOpt(), lSigAction.out(), aSize, sysSigaction)
 	r[unix.SYS_RT_SIGPROCMASK] = call4("rt_sigprocmask", choice("how", sigmaskHow), lSigset.inOpt(), lSigset.out(), aSize, sysSigprocmask)
 	r[unix.SYS_RT_SIGPENDING] = call2("rt_sigpending", lSigset.out(), aSize, func(t *task.Task, to dest[uint64], size uint64) (uint64, error) {

@@ -59,7 +59,7 @@ func (s *Calls) Uname() (u unix.Utsname) {
 	return u
 }
 
-func (s *Calls) systemRows(r *[numbers]row) {
+func (s *Calls) systemRows(r *[numbers]*row) {
 	r[unix.SYS_UNAME] = call1("uname", lUtsname.out(), func(t *task.Task, to dest[unix.Utsname]) (uint64, error) { return done(to.put(t, s.Uname())) })
 	r[unix.SYS_SETHOSTNAME] = call2("sethostname", aSource, aInt, func(t *task.Task, addr uint64, n int32) (uint64, error) {
 		return s.setName(t, &s.uts.host, addr, n)

@@ -33,7 +33,7 @@ type row struct {
 	errno unix.Errno
 	// note says why a call is missing or what is missing of it.
 	note string
-	args []formatter
+	args []*formatter
 	// result shows the value for strace; nil: a decimal number.
 	result func(b []byte, v uint64) []byte
 	// final calls do not return to the program when they succeed.
@@ -64,14 +64,18 @@ type args [6]uint64
 
 func argsOf(c *machine.Context) args { return args{c.RDI, c.RSI, c.RDX, c.R10, c.R8, c.R9} }
 
-// Handlers for calls that do not fail.
-func call0(name string, fn func(*task.Task) (uint64, error)) row {
-	return row{name: name, call: fn}
+// The callN make a row from the kinds of the arguments and the handler. They are
+// not inlined, as each is used often, once.
+//
+//go:noinline
+func call0(name string, fn func(*task.Task) (uint64, error)) *row {
+	return &row{name: name, call: fn}
 }
 
-func call1[A any](name string, a kind[A], fn func(*task.Task, A) (uint64, error)) row {
+//go:noinline
+func call1[A any](name string, a *kind[A], fn func(*task.Task, A) (uint64, error)) *row {
 	da := a.decode
-	return row{name: name, args: []formatter{a.formatter}, call: func(t *task.Task) (uint64, error) {
+	return &row{name: name, args: []*formatter{&a.formatter}, call: func(t *task.Task) (uint64, error) {
 		va, err := da(t, t.Ctx.RDI)
 		if err != nil {
 			return 0, err
@@ -80,9 +84,10 @@ func call1[A any](name string, a kind[A], fn func(*task.Task, A) (uint64, error)
 	}}
 }
 
-func call2[A, B any](name string, a kind[A], b kind[B], fn func(*task.Task, A, B) (uint64, error)) row {
+//go:noinline
+func call2[A, B any](name string, a *kind[A], b *kind[B], fn func(*task.Task, A, B) (uint64, error)) *row {
 	da, db := a.decode, b.decode
-	return row{name: name, args: []formatter{a.formatter, b.formatter}, call: func(t *task.Task) (uint64, error) {
+	return &row{name: name, args: []*formatter{&a.formatter, &b.formatter}, call: func(t *task.Task) (uint64, error) {
 		va, err := da(t, t.Ctx.RDI)
 		if err != nil {
 			return 0, err
@@ -95,9 +100,10 @@ func call2[A, B any](name string, a kind[A], b kind[B], fn func(*task.Task, A, B
 	}}
 }
 
-func call3[A, B, C any](name string, a kind[A], b kind[B], c kind[C], fn func(*task.Task, A, B, C) (uint64, error)) row {
+//go:noinline
+func call3[A, B, C any](name string, a *kind[A], b *kind[B], c *kind[C], fn func(*task.Task, A, B, C) (uint64, error)) *row {
 	da, db, dc := a.decode, b.decode, c.decode
-	return row{name: name, args: []formatter{a.formatter, b.formatter, c.formatter}, call: func(t *task.Task) (uint64, error) {
+	return &row{name: name, args: []*formatter{&a.formatter, &b.formatter, &c.formatter}, call: func(t *task.Task) (uint64, error) {
 		va, err := da(t, t.Ctx.RDI)
 		if err != nil {
 			return 0, err
@@ -114,9 +120,10 @@ func call3[A, B, C any](name string, a kind[A], b kind[B], c kind[C], fn func(*t
 	}}
 }
 
-func call4[A, B, C, D any](name string, a kind[A], b kind[B], c kind[C], d kind[D], fn func(*task.Task, A, B, C, D) (uint64, error)) row {
+//go:noinline
+func call4[A, B, C, D any](name string, a *kind[A], b *kind[B], c *kind[C], d *kind[D], fn func(*task.Task, A, B, C, D) (uint64, error)) *row {
 	da, db, dc, dd := a.decode, b.decode, c.decode, d.decode
-	return row{name: name, args: []formatter{a.formatter, b.formatter, c.formatter, d.formatter}, call: func(t *task.Task) (uint64, error) {
+	return &row{name: name, args: []*formatter{&a.formatter, &b.formatter, &c.formatter, &d.formatter}, call: func(t *task.Task) (uint64, error) {
 		va, err := da(t, t.Ctx.RDI)
 		if err != nil {
 			return 0, err
@@ -137,9 +144,10 @@ func call4[A, B, C, D any](name string, a kind[A], b kind[B], c kind[C], d kind[
 	}}
 }
 
-func call5[A, B, C, D, E any](name string, a kind[A], b kind[B], c kind[C], d kind[D], e kind[E], fn func(*task.Task, A, B, C, D, E) (uint64, error)) row {
+//go:noinline
+func call5[A, B, C, D, E any](name string, a *kind[A], b *kind[B], c *kind[C], d *kind[D], e *kind[E], fn func(*task.Task, A, B, C, D, E) (uint64, error)) *row {
 	da, db, dc, dd, de := a.decode, b.decode, c.decode, d.decode, e.decode
-	return row{name: name, args: []formatter{a.formatter, b.formatter, c.formatter, d.formatter, e.formatter}, call: func(t *task.Task) (uint64, error) {
+	return &row{name: name, args: []*formatter{&a.formatter, &b.formatter, &c.formatter, &d.formatter, &e.formatter}, call: func(t *task.Task) (uint64, error) {
 		va, err := da(t, t.Ctx.RDI)
 		if err != nil {
 			return 0, err
@@ -164,9 +172,10 @@ func call5[A, B, C, D, E any](name string, a kind[A], b kind[B], c kind[C], d ki
 	}}
 }
 
-func call6[A, B, C, D, E, F any](name string, a kind[A], b kind[B], c kind[C], d kind[D], e kind[E], f kind[F], fn func(*task.Task, A, B, C, D, E, F) (uint64, error)) row {
+//go:noinline
+func call6[A, B, C, D, E, F any](name string, a *kind[A], b *kind[B], c *kind[C], d *kind[D], e *kind[E], f *kind[F], fn func(*task.Task, A, B, C, D, E, F) (uint64, error)) *row {
 	da, db, dc, dd, de, df := a.decode, b.decode, c.decode, d.decode, e.decode, f.decode
-	return row{name: name, args: []formatter{a.formatter, b.formatter, c.formatter, d.formatter, e.formatter, f.formatter}, call: func(t *task.Task) (uint64, error) {
+	return &row{name: name, args: []*formatter{&a.formatter, &b.formatter, &c.formatter, &d.formatter, &e.formatter, &f.formatter}, call: func(t *task.Task) (uint64, error) {
 		va, err := da(t, t.Ctx.RDI)
 		if err != nil {
 			return 0, err
@@ -196,18 +205,18 @@ func call6[A, B, C, D, E, F any](name string, a kind[A], b kind[B], c kind[C], d
 }
 
 // missing is a call that is not implemented.
-func missing(name string, errno unix.Errno, note string) row {
-	return row{name: name, errno: errno, note: note}
+func missing(name string, errno unix.Errno, note string) *row {
+	return &row{name: name, errno: errno, note: note}
 }
 
 // partly adds to a row what is missing of its call.
-func (r row) partly(note string) row { r.note = note; return r }
+func (r *row) partly(note string) *row { r.note = note; return r }
 
 // address makes strace show the result in hexadecimal.
-func (r row) address() row {
+func (r *row) address() *row {
 	r.result = appendHex
 	return r
 }
 
 // ends marks a call that does not return.
-func (r row) ends() row { r.final = true; return r }
+func (r *row) ends() *row { r.final = true; return r }

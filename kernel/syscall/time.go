@@ -8,7 +8,7 @@ import (
 	"gosv/kernel/task"
 )
 
-func timeRows(r *[numbers]row) {
+func timeRows(r *[numbers]*row) {
 	aClock := choice("clock", clockNames)
 	r[unix.SYS_CLOCK_GETTIME] = call2("clock_gettime", aClock, lTimespec.out(), func(t *task.Task, id int32, to dest[unix.Timespec]) (uint64, error) {
 		ns, err := t.ClockRead(id)
