@@ -28,6 +28,7 @@ var rooms = []room{
 	{"gosv/machine/fake", []string{"gosv/machine"}, false},
 	{"gosv/driver/virtio/virtiotest", []string{"gosv/machine", "gosv/machine/fake", "gosv/driver/virtio"}, false},
 	{"gosv/kernel/vdso/gen", nil, false},
+	{"gosv/kernel/vfs/vfstest", []string{"gosv/machine", "gosv/machine/fake", "gosv/kernel/..."}, false},
 
 	{"gosv/machine", nil, true},
 	{"gosv/machine/...", []string{"gosv/machine/..."}, true},
@@ -59,7 +60,8 @@ var unsafeTests = []string{"gosv/kernel/abi"}
 // testUses is what test files may import beyond their package's room: fakes, and
 // what a test of one room needs of another to check them together.
 var testUses = []string{
-	"gosv/machine/fake", "gosv/driver/virtio/virtiotest", "gosv/internal/...", "gosv/image/...", "gosv/vmm/...",
+	"gosv/machine/fake", "gosv/driver/virtio/virtiotest", "gosv/kernel/vfs/vfstest", "gosv/fs/ramfs",
+	"gosv/internal/...", "gosv/image/...", "gosv/vmm/...",
 }
 
 // guestBans are packages too large, or too fond of reflection, for the guest.
