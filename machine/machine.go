@@ -93,6 +93,9 @@ type Space interface {
 	// Lookup returns the frame mapped at va and its rights; ok is false when
 	// nothing is mapped there. Inside a large page it returns the 4 KiB frame.
 	Lookup(va uint64) (f Frame, acc Access, ok bool)
+	// Next returns the first address at or above va, below end, where a page is
+	// mapped; ok is false when there is none.
+	Next(va, end uint64) (at uint64, ok bool)
 	// Share maps every page of [va, va+length) that is mapped here into child
 	// too, at the same address, and takes the right to write away in both.
 	// It calls shared for each run of n frames. On ErrNoMemory the pages for

@@ -409,13 +409,8 @@ func (a *area) range_(c *mem.Cache, first, last uint64) (start, end uint64, ok b
 // nextMapped returns the first page at or above va, below end, that is in the
 // page tables.
 func (as *AddressSpace) nextMapped(va, end uint64) (uint64, bool) {
-	if as.walker != nil && va < end {
-		return as.walker.Next(va, end)
-	}
-	for ; va < end; va += pageSize {
-		if _, _, ok := as.space.Lookup(va); ok {
-			return va, true
-		}
+	if va < end {
+		return as.space.Next(va, end)
 	}
 	return end, false
 }

@@ -318,11 +318,11 @@ func (a *area) hugeBlock(va uint64) (start uint64, ok bool) {
 // shared.
 func (as *AddressSpace) wantsHuge(a *area, va uint64) bool {
 	block, ok := a.hugeBlock(va)
-	if !ok || a.access&machine.Write == 0 || a.flags&(flagNoHuge|flagGrowsDown) != 0 || as.walker == nil ||
+	if !ok || a.access&machine.Write == 0 || a.flags&(flagNoHuge|flagGrowsDown) != 0 ||
 		a.flags&flagHuge == 0 && a.end-a.start < hugeAreaMin {
 		return false
 	}
-	if _, some := as.walker.Next(block, block+machine.HugeSize); some {
+	if _, some := as.space.Next(block, block+machine.HugeSize); some {
 		return false
 	}
 	total, free := as.pool.Usage()

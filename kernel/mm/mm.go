@@ -56,7 +56,6 @@ const (
 // uses the address space any more.
 type AddressSpace struct {
 	space   machine.Space
-	walker  walker // the space, if it can say what is mapped next
 	machine machine.Spaces
 	pool    *mem.Pool
 
@@ -82,13 +81,6 @@ type AddressSpace struct {
 	rss     [mem.Kinds]atomic.Int64 // resident pages, by kind
 }
 
-// walker is a Space that finds mapped pages faster than by Lookup of each.
-type walker interface {
-	// Next returns the first address at or above va, below end, where a
-	// page is mapped.
-	Next(va, end uint64) (uint64, bool)
-}
-
 // New returns an empty address space; ENOMEM.
 func New(m machine.Spaces, pool *mem.Pool) (*AddressSpace, error) {
 	space, err := m.NewSpace()
@@ -96,7 +88,6 @@ func New(m machine.Spaces, pool *mem.Pool) (*AddressSpace, error) {
 		return nil, unix.ENOMEM
 	}
 	as := &AddressSpace{space: space, machine: m, pool: pool}
-	as.walker, _ = space.(walker)
 	as.giveBack = func(_ uint64, f machine.Frame, n int) { pool.UnrefRun(f, n, &as.gone) }
 	as.limits = Limits{AS: math.MaxUint64, Data: math.MaxUint64, Stack: 8 << 20, Memlock: math.MaxUint64}
 	as.layout = NewLayout(nil, as.limits.Stack)

@@ -217,38 +217,48 @@ func (s *space) split(e *uint64) error {
 	return nil
 }
 
-// walk calls visit for each entry that maps something in [va, end): a small
-// page, or a large page that lies wholly inside; others are split first.
-func (s *space) walk(va, end uint64, visit func(va uint64, e *uint64, pages int)) {
-	for va < end {
-		d := s.directory(va)
-		if d == nil {
-			va = (va>>30 + 1) << 30
-			continue
-		}
-		e := &d[va>>21&511]
-		v := atomic.LoadUint64(e)
-		stop := min((va>>21+1)<<21, end)
-		switch {
-		case v == 0:
-		case v&large != 0 && va&(machine.HugeSize-1) == 0 && stop-va == machine.HugeSize:
-			visit(va, e, 512)
-		default:
-			if v&large != 0 {
-				if s.split(e) != nil {
-					panic("machine: no memory to split a large page")
-				}
-				v = atomic.LoadUint64(e)
-			}
-			t := tableAt(v)
-			for ; va < stop; va += machine.PageSize {
-				if p := &t[va>>12&511]; *p != 0 {
-					visit(va, p, 1)
-				}
-			}
-		}
-		va = stop
+// block returns the entry of the page directory that covers va and the end of
+// what it covers, at most end; e is nil where there is no directory.
+func (s *space) block(va, end uint64) (e *uint64, stop uint64) {
+	v := atomic.LoadUint64(&s.root[va>>39&511])
+	if v == 0 {
+		return nil, min((va>>39+1)<<39, end)
 	}
+	v = atomic.LoadUint64(&tableAt(v)[va>>30&511])
+	if v == 0 {
+		return nil, min((va>>30+1)<<30, end)
+	}
+	return &tableAt(v)[va>>21&511], min((va>>21+1)<<21, end)
+}
+
+// pages returns the entries of [va, stop), which lies within one entry e of a
+// page directory: those of its small pages, or e itself if it is a large page
+// that is wanted whole. A large page that is wanted in part is split first.
+func (s *space) pages(e *uint64, va, stop uint64) (entries []uint64, whole bool) {
+	v := atomic.LoadUint64(e)
+	if v == 0 {
+		return nil, false
+	}
+	if v&large != 0 {
+		if stop-va == machine.HugeSize {
+			return unsafe.Slice(e, 1), true
+		}
+		if s.split(e) != nil {
+			panic("machine: no memory to split a large page")
+		}
+		v = atomic.LoadUint64(e)
+	}
+	i := va >> 12 & 511
+	return tableAt(v)[i : i+(stop-va)>>12], false
+}
+
+// frameOf returns the first frame that an entry maps, and how many.
+func frameOf(v uint64, whole bool) (machine.Frame, int) {
+	f := machine.Frame(v & frameBits / machine.PageSize)
+	if whole {
+		return f &^ 511, 512
+	}
+	return f, 1
 }
 
 // A run of frames that Unmap took out.
@@ -261,23 +271,31 @@ type run struct {
 // Unmap implements machine.Space.
 func (s *space) Unmap(va, length uint64, freed func(va uint64, f machine.Frame, n int)) {
 	check(va, length)
-	var first [8]run
+	var first [16]run
 	runs := first[:0]
-	live := false
-	s.walk(va, va+length, func(va uint64, e *uint64, pages int) {
-		v := atomic.SwapUint64(e, 0)
-		live = live || v&present != 0
-		f := machine.Frame(v & frameBits / machine.PageSize)
-		if pages == 512 {
-			f &^= 511
+	live := uint64(0)
+	for at, end := va, va+length; at < end; {
+		e, stop := s.block(at, end)
+		if e != nil {
+			entries, whole := s.pages(e, at, stop)
+			for i := range entries {
+				if entries[i] == 0 {
+					continue
+				}
+				v := atomic.SwapUint64(&entries[i], 0)
+				live |= v
+				f, n := frameOf(v, whole)
+				p := at + uint64(i)*machine.PageSize
+				if k := len(runs) - 1; k >= 0 && runs[k].f+machine.Frame(runs[k].n) == f && runs[k].va+uint64(runs[k].n)*machine.PageSize == p {
+					runs[k].n += n
+				} else {
+					runs = append(runs, run{p, f, n})
+				}
+			}
 		}
-		if n := len(runs); n > 0 && runs[n-1].f+machine.Frame(runs[n-1].n) == f && runs[n-1].va+uint64(runs[n-1].n)*machine.PageSize == va {
-			runs[n-1].n += pages
-			return
-		}
-		runs = append(runs, run{va, f, pages})
-	})
-	if live {
+		at = stop
+	}
+	if live&present != 0 {
 		floor.Flush(s.hot, va, length)
 	}
 	if freed != nil {
@@ -290,20 +308,29 @@ func (s *space) Unmap(va, length uint64, freed func(va uint64, f machine.Frame, 
 // Protect implements machine.Space.
 func (s *space) Protect(va, length uint64, acc machine.Access) {
 	check(va, length)
-	live := false
-	s.walk(va, va+length, func(_ uint64, e *uint64, pages int) {
-		v := *e
-		n := v&(frameBits|large) | parked
-		if acc != 0 {
-			n = v&(frameBits|large) | rights(acc)
+	bits := uint64(parked)
+	if acc != 0 {
+		bits = rights(acc)
+	}
+	live := uint64(0)
+	for at, end := va, va+length; at < end; {
+		e, stop := s.block(at, end)
+		if e != nil {
+			keep := uint64(frameBits)
+			entries, whole := s.pages(e, at, stop)
+			if whole {
+				keep |= large
+			}
+			for i := range entries {
+				if v := entries[i]; v != 0 {
+					live |= v
+					atomic.StoreUint64(&entries[i], v&keep|bits)
+				}
+			}
 		}
-		if pages == 1 {
-			n &^= large
-		}
-		atomic.StoreUint64(e, n)
-		live = live || v&present != 0
-	})
-	if live {
+		at = stop
+	}
+	if live&present != 0 {
 		floor.Flush(s.hot, va, length)
 	}
 }
@@ -333,48 +360,67 @@ func (s *space) Share(child machine.Space, va, length uint64, shared func(f mach
 	check(va, length)
 	c := child.(*space)
 	var err error
-	live := false
-	s.walk(va, va+length, func(va uint64, e *uint64, pages int) {
-		if err != nil {
-			return
+	live := uint64(0)
+	for at, end := va, va+length; at < end && err == nil; {
+		e, stop := s.block(at, end)
+		if e != nil {
+			var had uint64
+			had, err = s.shareBlock(c, e, at, stop, shared)
+			live |= had
 		}
-		v := *e &^ writable
-		if err = c.enter(va, v, pages); err != nil {
-			return
-		}
-		live = live || *e&writable != 0
-		atomic.StoreUint64(e, v)
-		f := machine.Frame(v & frameBits / machine.PageSize)
-		if pages == 512 {
-			f &^= 511
-		}
-		if shared != nil {
-			shared(f, pages)
-		}
-	})
-	if live {
+		at = stop
+	}
+	if live&writable != 0 {
 		floor.Flush(s.hot, va, length)
 	}
 	return err
 }
 
-// enter stores an entry as another space has it.
-func (s *space) enter(va, v uint64, pages int) error {
+// shareBlock is Share within one entry of a page directory; it returns the bits
+// that the entries had.
+func (s *space) shareBlock(c *space, e *uint64, va, stop uint64, shared func(f machine.Frame, n int)) (had uint64, err error) {
+	entries, whole := s.pages(e, va, stop)
+	var to []uint64
+	for i := range entries {
+		v := entries[i]
+		if v == 0 {
+			continue
+		}
+		if to == nil {
+			if to, err = c.room(va, stop, whole); err != nil {
+				return had, err
+			}
+		}
+		had |= v
+		if v&writable != 0 {
+			v &^= writable
+			atomic.StoreUint64(&entries[i], v)
+		}
+		atomic.StoreUint64(&to[i], v)
+		if shared != nil {
+			shared(frameOf(v, whole))
+		}
+	}
+	return had, nil
+}
+
+// room returns the entries of [va, stop), which lies within one entry of a page
+// directory; the tables are made. whole: the entry itself, for a large page.
+func (s *space) room(va, stop uint64, whole bool) ([]uint64, error) {
 	d, err := s.makeDirectory(va)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	e := &d[va>>21&511]
-	if pages == 512 {
-		atomic.StoreUint64(e, v)
-		return nil
+	if whole {
+		return unsafe.Slice(e, 1), nil
 	}
 	t, err := s.next(e)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	atomic.StoreUint64(&t[va>>12&511], v)
-	return nil
+	i := va >> 12 & 511
+	return t[i : i+(stop-va)>>12], nil
 }
 
 // Destroy implements machine.Space.
