@@ -2,6 +2,7 @@ package syscall
 
 import (
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -48,4 +49,37 @@ func TestHostileArguments(t *testing.T) {
 			t.Logf("%d calls, ended with %d, %v", made, status, sig)
 		})
 	}
+}
+
+// FuzzCalls makes sequences of calls whose arguments come from a pool of good and bad values, so
+// that one call finds what others left behind. The kernel must survive all of them.
+func FuzzCalls(f *testing.F) {
+	f.Add([]byte{unix.SYS_OPEN, 0, 0, 1, 2, 3, 4, 5, unix.SYS_READ, 0, 6, 7, 8, 9, 10, 11})
+	f.Add([]byte{unix.SYS_PIPE, 0, 0, 0, 0, 0, 0, 0, unix.SYS_FORK, 0, 0, 0, 0, 0, 0, 0, unix.SYS_WRITE, 0, 33, 22, 25, 0, 0, 0})
+	f.Fuzz(func(t *testing.T, script []byte) {
+		w := newWorld(t, Options{})
+		w.patience = 300 * time.Millisecond
+		w.put("/file", 0o666, []byte("contents"))
+		w.run(func(u *user) {
+			u.handle(unix.SIGALRM, 0, func(*user) {})
+			u.must(unix.SYS_SETITIMER, 0, u.words(0, 300, 0, 300), 0)
+			pool := append([]uint64{
+				u.alloc(512), u.str("/file"), u.str("/tmp/new"), u.str("."), u.words(0, 1, 0, 1), u.words(dataBase, 8, dataBase+64, 8),
+				2, 3, 4, 5, 6, 8, 16, 64, 512, 4096, 8192, unix.O_RDWR | unix.O_CREAT, unix.O_NONBLOCK, cwd, 0x8000000, uint64(unix.SIGUSR1),
+				unix.MAP_PRIVATE | unix.MAP_ANONYMOUS, unix.MAP_SHARED, unix.MAP_PRIVATE | unix.MAP_FIXED | unix.MAP_ANONYMOUS,
+			}, hostile...)
+			for calls := 0; len(script) >= 8 && calls < 64; script, calls = script[8:], calls+1 {
+				nr := (uint64(script[0]) | uint64(script[1])<<8) % numbers
+				if nr == unix.SYS_EXIT || nr == unix.SYS_EXIT_GROUP {
+					continue
+				}
+				var a [6]uint64
+				for i := range a {
+					a[i] = pool[int(script[2+i])%len(pool)]
+				}
+				u.call(nr, a[:]...)
+			}
+			u.exit(0)
+		})
+	})
 }

@@ -199,9 +199,6 @@ type dest[T any] struct {
 	l    *layout[T]
 }
 
-// null reports whether the program does not want it.
-func (d dest[T]) null() bool { return d.addr == 0 }
-
 // put stores v: EFAULT.
 func (d dest[T]) put(t *task.Task, v T) error { return d.l.store(t, d.addr, v) }
 

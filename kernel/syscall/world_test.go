@@ -42,8 +42,9 @@ type world struct {
 	over  chan struct{} // process 1 has ended
 	quit  chan struct{} // the test has ended
 
-	status int
-	sig    unix.Signal
+	patience time.Duration
+	status   int
+	sig      unix.Signal
 }
 
 // user is one thread of a program.
@@ -160,9 +161,16 @@ func (w *world) run(p program) (status int, sig unix.Signal) {
 		task.NewFS(w.ctx.Root, w.ctx.Cwd, 0o022)); err != nil {
 		w.tb.Fatal(err)
 	}
+	if w.patience != 0 { // a program that waits for nothing may be killed
+		select {
+		case <-w.over:
+		case <-time.After(w.patience):
+			w.k.SignalInit(unix.SIGKILL)
+		}
+	}
 	select {
 	case <-w.over:
-	case <-time.After(60 * time.Second):
+	case <-time.After(20 * time.Second):
 		b := make([]byte, 1<<20)
 		w.tb.Fatalf("process 1 did not end\n%s", b[:runtime.Stack(b, true)])
 	}

@@ -16,14 +16,14 @@ const (
 
 // A section is one part of the image; all but the section names are loaded.
 type section struct {
-	name        string
-	typ         elf.SectionType
-	flags       elf.SectionFlag
-	link, info  uint32
-	align, size uint64
-	entry       uint64
-	data        []byte
-	addr        uint64
+	name       string
+	typ        elf.SectionType
+	flags      elf.SectionFlag
+	link, info uint32
+	align      uint64
+	entry      uint64
+	data       []byte
+	addr       uint64
 }
 
 type symbol struct {
