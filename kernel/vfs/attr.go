@@ -53,20 +53,20 @@ func Chown(ctx *Context, p Path, uid, gid uint32) error {
 			return unix.EPERM
 		}
 	}
+	mode := i.mode.Load()
+	if !i.IsDir() {
+		mode = i.withoutPrivileges(c)
+	}
+	if mode != i.mode.Load() && !i.owns(c) {
+		return unix.EPERM
+	}
 	if uid != cred.Keep {
 		i.uid.Store(uid)
 	}
 	if gid != cred.Keep {
 		i.gid.Store(gid)
 	}
-	if !i.IsDir() && (uid != cred.Keep || gid != cred.Keep) {
-		mode := i.mode.Load()
-		mode &^= unix.S_ISUID
-		if mode&unix.S_IXGRP != 0 {
-			mode &^= unix.S_ISGID
-		}
-		i.mode.Store(mode)
-	}
+	i.mode.Store(mode)
 	i.touchAttr()
 	return nil
 }

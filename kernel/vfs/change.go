@@ -91,9 +91,6 @@ func Mknod(ctx *Context, at Path, path string, mode uint32, rdev uint64, private
 	case unix.S_IFREG, unix.S_IFIFO, unix.S_IFSOCK:
 		rdev = 0
 	case unix.S_IFCHR, unix.S_IFBLK:
-		if !ctx.Cred.Capable(unix.CAP_MKNOD) {
-			return unix.EPERM
-		}
 	case unix.S_IFDIR:
 		return unix.EPERM
 	default:
@@ -102,6 +99,14 @@ func Mknod(ctx *Context, at Path, path string, mode uint32, rdev uint64, private
 	dir, last, err := lookupNew(ctx, at, path, false)
 	if err != nil {
 		return err
+	}
+	if t := mode & unix.S_IFMT; t == unix.S_IFCHR || t == unix.S_IFBLK {
+		if err := mayCreate(ctx, dir); err != nil {
+			return err
+		}
+		if !ctx.Cred.Capable(unix.CAP_MKNOD) {
+			return unix.EPERM
+		}
 	}
 	d, err := create(ctx, dir, last, &NewNode{Mode: mode & (unix.S_IFMT | 0o7777) &^ ctx.Umask, Rdev: rdev})
 	if err == nil && private != nil {
@@ -146,8 +151,6 @@ func Link(ctx *Context, oldAt Path, oldPath string, newAt Path, newPath string, 
 		return err
 	case dir.Mount != from.Mount:
 		return unix.EXDEV
-	case from.Inode().IsDir():
-		return unix.EPERM
 	}
 	if err := mayLink(ctx.Cred, from.Inode()); err != nil {
 		return err
@@ -175,6 +178,9 @@ func link(ctx *Context, dir Path, name string, i *Inode, nameless bool) error {
 	}
 	if err := mayCreate(ctx, dir); err != nil {
 		return err
+	}
+	if i.IsDir() {
+		return unix.EPERM
 	}
 	if err := d.inode.ops.MayChange(d.inode); err != nil {
 		return err
@@ -302,14 +308,14 @@ func Rmdir(ctx *Context, at Path, path string) error {
 	d.dir.mu.Lock()
 	defer d.dir.mu.Unlock()
 	c := d.dir.children[last]
-	switch {
-	case c == nil:
+	if c == nil {
 		return unix.ENOENT
-	case !c.inode.IsDir():
-		return unix.ENOTDIR
 	}
 	if err := mayRemove(ctx.Cred, d.inode, c.inode); err != nil {
 		return err
+	}
+	if !c.inode.IsDir() {
+		return unix.ENOTDIR
 	}
 	return d.dropDirLocked(c)
 }

@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -28,6 +29,10 @@ type pair struct {
 }
 
 func newPair(t testing.TB) *pair {
+	for name, flag := range map[string]*atomic.Bool{"hardlinks": vfs.ProtectHardlinks, "symlinks": vfs.ProtectSymlinks} {
+		b, err := os.ReadFile("/proc/sys/fs/protected_" + name)
+		flag.Store(err == nil && string(b) == "1\n")
+	}
 	if os.Geteuid() != 0 {
 		t.Skip("needs root, for chroot and device nodes")
 	}
@@ -110,6 +115,12 @@ func hostResult(o op) string {
 			return result(err)
 		}
 		return string(buf[:n])
+	case "user":
+		unix.SetfsuidRetUid(o.flags)
+		unix.SetfsgidRetGid(o.num)
+		return "ok"
+	case "chown":
+		return result(unix.Fchownat(unix.AT_FDCWD, o.a, o.flags, o.num, unix.AT_SYMLINK_NOFOLLOW))
 	case "chmod":
 		return result(unix.Fchmodat(unix.AT_FDCWD, o.a, uint32(o.num), 0))
 	case "access":
@@ -166,6 +177,15 @@ func (p *pair) onOurs(o op) string {
 			return result(err)
 		}
 		return s
+	case "user":
+		c.Cred = c.Cred.SetFSUID(uint32(o.flags)).SetFSGID(uint32(o.num))
+		return "ok"
+	case "chown":
+		q, err := vfs.Lookup(c, at, o.a, unix.AT_SYMLINK_NOFOLLOW)
+		if err != nil {
+			return result(err)
+		}
+		return result(vfs.Chown(c, q, uint32(o.flags), uint32(o.num)))
 	case "chmod":
 		q, err := vfs.Lookup(c, at, o.a, 0)
 		if err != nil {
@@ -231,6 +251,7 @@ func (p *pair) do(o op) {
 // compare checks that both trees hold the same.
 func (p *pair) compare() {
 	p.t.Helper()
+	p.do(op{name: "user"})
 	tree := func(list func(dir string) []string, stat func(string) string, read func(string) string) (all []string) {
 		var walk func(string)
 		walk = func(dir string) {
@@ -283,7 +304,7 @@ func choose(next func(n int) int) op {
 		}
 		return pick("", "", "", "/") + strings.Join(parts, pick("/", "/", "//")) + pick("", "", "", "", "/", "/.")
 	}
-	o := op{name: pick("mkdir", "mkdir", "rmdir", "unlink", "rename", "rename", "link", "symlink", "mknod", "readlink", "chmod", "access", "stat", "open", "open", "open", "truncate")}
+	o := op{name: pick("mkdir", "mkdir", "rmdir", "unlink", "rename", "rename", "link", "symlink", "mknod", "readlink", "chmod", "chmod", "chown", "user", "access", "stat", "open", "open", "open", "truncate")}
 	o.a = path()
 	switch o.name {
 	case "mkdir":
@@ -299,8 +320,12 @@ func choose(next func(n int) int) op {
 	case "mknod":
 		o.num = []int{unix.S_IFREG | 0o644, unix.S_IFIFO | 0o600, unix.S_IFSOCK | 0o755, unix.S_IFCHR | 0o666, 0o600, unix.S_IFDIR | 0o755, 0o30000}[next(7)]
 		o.flags = int(unix.Mkdev(1, 3))
+	case "user", "chown":
+		o.flags, o.num = []int{0, 1000, 1001, -1}[next(4)], []int{0, 1000, 1001, -1}[next(4)]
 	case "chmod":
-		o.num = next(0o10000)
+		if o.num = next(0o10000); next(2) == 0 {
+			o.num |= 0o777
+		}
 	case "access":
 		o.num = next(8)
 	case "stat":

@@ -99,6 +99,9 @@ func (w *walk) openCreate(start Path, path string, flags int, mode uint32) (*Fil
 		case flags&unix.O_EXCL != 0:
 			return nil, unix.EEXIST
 		case p.Inode().Type() != unix.S_IFLNK || flags&unix.O_NOFOLLOW != 0:
+			if err := w.mayOpenInSticky(dir.Inode(), p.Inode()); err != nil {
+				return nil, err
+			}
 			return openAt(w.ctx, p, flags)
 		}
 		target, err := w.readlink(dir, p)
@@ -110,6 +113,22 @@ func (w *walk) openCreate(start Path, path string, flags int, mode uint32) (*Fil
 		}
 		start, path = dir, target.text
 	}
+}
+
+// mayOpenInSticky keeps O_CREAT from opening others' devices, sockets and links in sticky
+// directories that all may write to, as Linux does (may_create_in_sticky): EACCES. Files and
+// FIFOs are let pass, as with protected_regular and protected_fifos at 0.
+func (w *walk) mayOpenInSticky(dir, i *Inode) error {
+	switch i.Type() {
+	case unix.S_IFREG, unix.S_IFIFO, unix.S_IFDIR:
+		return nil
+	}
+	const open = unix.S_ISVTX | unix.S_IWOTH
+	owner := i.uid.Load()
+	if dir.mode.Load()&open != open || owner == dir.uid.Load() || owner == w.ctx.Cred.FSUID {
+		return nil
+	}
+	return unix.EACCES
 }
 
 // createOpen makes a regular file and opens it, whatever its mode says.

@@ -63,14 +63,19 @@ func (i *Inode) mayWriteLocked(off, n int64) error {
 // dropPrivileges takes set-user-ID and set-group-ID away from a file that
 // changes, unless c may keep them (inode(7)); i.mu is held.
 func (i *Inode) dropPrivileges(c *cred.Cred) {
-	mode := i.mode.Load()
-	strip := mode & unix.S_ISUID
-	if mode&(unix.S_ISGID|unix.S_IXGRP) == unix.S_ISGID|unix.S_IXGRP {
-		strip |= unix.S_ISGID
+	if i.mode.Load()&(unix.S_ISUID|unix.S_ISGID) != 0 && !c.Capable(unix.CAP_FSETID) {
+		i.mode.Store(i.withoutPrivileges(c))
 	}
-	if strip != 0 && !c.Capable(unix.CAP_FSETID) {
-		i.mode.Store(mode &^ strip)
+}
+
+// withoutPrivileges is the mode without set-user-ID and, if the group may execute
+// or c is not in the group, set-group-ID.
+func (i *Inode) withoutPrivileges(c *cred.Cred) uint32 {
+	mode := i.mode.Load() &^ unix.S_ISUID
+	if mode&unix.S_IXGRP != 0 || !c.InGroup(i.gid.Load()) && !c.Capable(unix.CAP_FSETID) {
+		mode &^= unix.S_ISGID
 	}
+	return mode
 }
 
 func (cachedFile) Seek(f *File, off int64, whence int) (int64, error) {

@@ -88,11 +88,11 @@ func (r *renaming) run() error {
 	case r.victim != nil && from.within(r.victim):
 		return unix.ENOTEMPTY
 	}
-	if err := r.allowed(); err != nil {
-		return err
-	}
 	if r.victim != nil && r.victim.inode == r.old.inode {
 		return nil // two names of one file: nothing happens (rename(2))
+	}
+	if err := r.allowed(); err != nil {
+		return err
 	}
 	if exchange {
 		r.exchange()
@@ -109,48 +109,62 @@ func (r *renaming) notDir(exchange bool) bool {
 	return !r.old.inode.IsDir() && (r.oldSlash || r.newSlash && !exchange)
 }
 
-// allowed checks the rights: EACCES, EPERM, EROFS, EBUSY.
+// allowed checks the rights, and that a directory replaces a directory only:
+// EACCES, EPERM, EROFS, ENOTDIR, EISDIR, EBUSY.
 func (r *renaming) allowed() error {
-	c := r.ctx.Cred
-	from, to := r.from.Inode(), r.to.Inode()
-	for _, d := range [...]Path{r.from, r.to} {
-		if err := mayChange(r.ctx, d); err != nil {
-			return err
-		}
-		if err := d.Inode().ops.MayChange(d.Inode()); err != nil {
-			return err
-		}
-	}
-	if err := mayRemove(c, from, r.old.inode); err != nil {
+	if err := r.mayTake(r.from, r.old); err != nil {
 		return err
 	}
-	if r.old.mounts.Load() != 0 {
-		return unix.EBUSY
+	if err := r.mayTake(r.to, r.victim); err != nil {
+		return err
 	}
-	if from != to && r.old.inode.IsDir() { // its .. changes
-		if err := r.old.inode.Access(c, MayWrite); err != nil {
+	isDir := r.old.inode.IsDir()
+	if v := r.victim; v != nil && r.flags&unix.RENAME_EXCHANGE == 0 && v.inode.IsDir() != isDir {
+		if isDir {
+			return unix.ENOTDIR
+		}
+		return unix.EISDIR
+	}
+	if r.from.Dentry != r.to.Dentry {
+		if err := r.mayMove(r.old); err != nil {
 			return err
 		}
+		if r.flags&unix.RENAME_EXCHANGE != 0 {
+			if err := r.mayMove(r.victim); err != nil {
+				return err
+			}
+		}
 	}
-	if r.victim == nil {
-		return nil
-	}
-	if r.victim.mounts.Load() != 0 {
+	if r.old.mounts.Load() != 0 || r.victim != nil && r.victim.mounts.Load() != 0 {
 		return unix.EBUSY
 	}
-	return mayRemove(c, to, r.victim.inode)
+	return nil
 }
 
-// move gives old its new place, where victim goes if there is one: ENOTDIR, EISDIR, ENOTEMPTY.
+// mayTake checks that dir may lose entry d, or if that is nil gain one.
+func (r *renaming) mayTake(dir Path, d *Dentry) error {
+	if err := mayChange(r.ctx, dir); err != nil {
+		return err
+	}
+	i := dir.Inode()
+	if d == nil {
+		return i.ops.MayChange(i)
+	}
+	return mayRemove(r.ctx.Cred, i, d.inode)
+}
+
+// mayMove checks that d may change its directory, which changes what .. is in it.
+func (r *renaming) mayMove(d *Dentry) error {
+	if !d.inode.IsDir() {
+		return nil
+	}
+	return d.inode.Access(r.ctx.Cred, MayWrite)
+}
+
+// move gives old its new place, where victim goes if there is one: ENOTEMPTY, EBUSY.
 func (r *renaming) move() error {
 	isDir := r.old.inode.IsDir()
 	if v := r.victim; v != nil {
-		switch {
-		case isDir && !v.inode.IsDir():
-			return unix.ENOTDIR
-		case !isDir && v.inode.IsDir():
-			return unix.EISDIR
-		}
 		if isDir {
 			if err := v.kill(); err != nil {
 				return err
