@@ -94,7 +94,7 @@ func New() *Table {
 }
 
 // bucket hashes the address only: equal addresses in different processes are rare enough.
-func (t *Table) bucket(k Key) *bucket {
+func (t *Table) bucket(k *Key) *bucket {
 	return &t.b[k.Offset>>2*0x9e3779b97f4a7c15>>56]
 }
 
@@ -122,8 +122,8 @@ func (b *bucket) release(w *Waiter) {
 
 // Enqueue puts wt on the queue of w if the word still has the value val: else
 // EAGAIN, or ErrFault.
-func (t *Table) Enqueue(wt *Waiter, w Word, val, bitset uint32) error {
-	b := t.bucket(w.Key)
+func (t *Table) Enqueue(wt *Waiter, w *Word, val, bitset uint32) error {
+	b := t.bucket(&w.Key)
 	b.waiting.Add(1) // before the word is read: see Wake
 	b.mu.Lock()
 	v, ok := w.Space.Load32(w.Addr)
@@ -162,7 +162,7 @@ func (t *Table) Cancel(w *Waiter) bool {
 
 // Wake wakes at most n waiters of k whose bitset has a bit of bitset, and returns
 // how many. EINVAL when a PI waiter is among them.
-func (t *Table) Wake(k Key, n int, bitset uint32) (int, error) {
+func (t *Table) Wake(k *Key, n int, bitset uint32) (int, error) {
 	b := t.bucket(k)
 	// A waiter counts itself before it reads the word, the waker has changed the
 	// word before it looks here: one of the two sees the other.
@@ -175,10 +175,10 @@ func (t *Table) Wake(k Key, n int, bitset uint32) (int, error) {
 	return woken, err
 }
 
-func (b *bucket) wake(k Key, n int, bitset uint32) (woken int, err error) {
+func (b *bucket) wake(k *Key, n int, bitset uint32) (woken int, err error) {
 	for w := b.head.next; w != &b.head && woken < n; {
 		next := w.next
-		if w.key == k && w.bitset&bitset != 0 {
+		if w.key.Offset == k.Offset && w.key == *k && w.bitset&bitset != 0 {
 			if w.pi {
 				return woken, unix.EINVAL
 			}
@@ -191,7 +191,7 @@ func (b *bucket) wake(k Key, n int, bitset uint32) (woken int, err error) {
 }
 
 // lock2 locks the buckets of two keys, which may be the same.
-func (t *Table) lock2(k1, k2 Key) (b1, b2 *bucket) {
+func (t *Table) lock2(k1, k2 *Key) (b1, b2 *bucket) {
 	b1, b2 = t.bucket(k1), t.bucket(k2)
 	switch {
 	case b1 == b2:
@@ -216,8 +216,8 @@ func unlock2(b1, b2 *bucket) {
 // Requeue wakes at most wake waiters of from and moves at most move others to
 // the queue of to. With cmp not nil, only if the word at from has that value:
 // else EAGAIN, or ErrFault. It returns the number woken and the number moved.
-func (t *Table) Requeue(from, to Word, wake, move int, cmp *uint32) (woken, moved int, err error) {
-	b1, b2 := t.lock2(from.Key, to.Key)
+func (t *Table) Requeue(from, to *Word, wake, move int, cmp *uint32) (woken, moved int, err error) {
+	b1, b2 := t.lock2(&from.Key, &to.Key)
 	defer unlock2(b1, b2)
 	if cmp != nil {
 		switch v, ok := from.Space.Load32(from.Addr); {
@@ -254,11 +254,11 @@ func (t *Table) Requeue(from, to Word, wake, move int, cmp *uint32) (woken, move
 // WakeOp is FUTEX_WAKE_OP: it changes the second word as op says, wakes at
 // most n1 waiters of the first, and n2 of the second if the word's old value
 // passes op's comparison. ENOSYS for an operation that does not exist.
-func (t *Table) WakeOp(w1, w2 Word, n1, n2 int, op Op) (int, error) {
+func (t *Table) WakeOp(w1, w2 *Word, n1, n2 int, op Op) (int, error) {
 	if !op.valid() {
 		return 0, unix.ENOSYS
 	}
-	b1, b2 := t.lock2(w1.Key, w2.Key)
+	b1, b2 := t.lock2(&w1.Key, &w2.Key)
 	defer unlock2(b1, b2)
 	old, ok := w2.Space.Load32(w2.Addr)
 	for {
@@ -274,10 +274,10 @@ func (t *Table) WakeOp(w1, w2 Word, n1, n2 int, op Op) (int, error) {
 		}
 		old = found
 	}
-	woken, err := b1.wake(w1.Key, n1, MatchAny)
+	woken, err := b1.wake(&w1.Key, n1, MatchAny)
 	if err == nil && op.test(old) {
 		var n int
-		n, err = b2.wake(w2.Key, n2, MatchAny)
+		n, err = b2.wake(&w2.Key, n2, MatchAny)
 		woken += n
 	}
 	return woken, err

@@ -10,8 +10,8 @@ import "golang.org/x/sys/unix"
 // caller then sleeps until Woken, which means that it owns the word.
 // EDEADLK when tid owns it already, ESRCH when alive denies its owner,
 // EAGAIN when it is taken and try is set, ErrFault.
-func (t *Table) LockPI(wt *Waiter, w Word, tid uint32, try bool, alive func(tid uint32) bool) (locked bool, err error) {
-	b := t.bucket(w.Key)
+func (t *Table) LockPI(wt *Waiter, w *Word, tid uint32, try bool, alive func(tid uint32) bool) (locked bool, err error) {
+	b := t.bucket(&w.Key)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for {
@@ -26,7 +26,7 @@ func (t *Table) LockPI(wt *Waiter, w Word, tid uint32, try bool, alive func(tid 
 			return false, unix.EDEADLK
 		case owner == 0:
 			next = tid | v&OwnerDied
-			if b.first(w.Key) != nil {
+			if b.first(&w.Key) != nil {
 				next |= Waiters
 			}
 		case try:
@@ -55,8 +55,8 @@ func (t *Table) LockPI(wt *Waiter, w Word, tid uint32, try bool, alive func(tid 
 
 // UnlockPI hands the word that the thread tid owns over to the first waiter, or frees it.
 // EPERM when tid does not own it, EINVAL when others wait on it without PI, ErrFault.
-func (t *Table) UnlockPI(w Word, tid uint32) error {
-	b := t.bucket(w.Key)
+func (t *Table) UnlockPI(w *Word, tid uint32) error {
+	b := t.bucket(&w.Key)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for {
@@ -77,11 +77,11 @@ func (t *Table) UnlockPI(w Word, tid uint32) error {
 // OwnerGone is called when the thread tid has ended and a robust list names
 // the PI word w: it hands the word over, marked FUTEX_OWNER_DIED. Without a waiter
 // for w's key it does nothing and reports false, unless free is set.
-func (t *Table) OwnerGone(w Word, tid uint32, free bool) (done bool, err error) {
-	b := t.bucket(w.Key)
+func (t *Table) OwnerGone(w *Word, tid uint32, free bool) (done bool, err error) {
+	b := t.bucket(&w.Key)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if !free && b.first(w.Key) == nil {
+	if !free && b.first(&w.Key) == nil {
 		return false, nil
 	}
 	for {
@@ -101,8 +101,8 @@ func (t *Table) OwnerGone(w Word, tid uint32, free bool) (done bool, err error) 
 
 // handOver changes the word from v to its next owner's, with extra bits, and
 // wakes that; done is false when the word was not v any more. b.mu is held.
-func (b *bucket) handOver(w Word, v, extra uint32) (done bool, err error) {
-	next := b.first(w.Key)
+func (b *bucket) handOver(w *Word, v, extra uint32) (done bool, err error) {
+	next := b.first(&w.Key)
 	if next != nil && !next.pi {
 		return false, unix.EINVAL
 	}
@@ -127,9 +127,9 @@ func (b *bucket) handOver(w Word, v, extra uint32) (done bool, err error) {
 }
 
 // first returns the first waiter for k, PI or not. b.mu is held.
-func (b *bucket) first(k Key) *Waiter {
+func (b *bucket) first(k *Key) *Waiter {
 	for w := b.head.next; w != &b.head; w = w.next {
-		if w.key == k {
+		if w.key == *k {
 			return w
 		}
 	}

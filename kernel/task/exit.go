@@ -76,7 +76,7 @@ func (t *Task) stopTaking() {
 // leave takes t out of its process; last: no thread is left.
 func (t *Task) leave() (last bool) {
 	k, p := t.k, t.proc
-	t.usage.off(k.Clock)
+	t.usage.off(k.Machine.Ticks())
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	p.mu.Lock()

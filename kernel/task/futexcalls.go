@@ -2,6 +2,7 @@ package task
 
 import (
 	"gosv/kernel/futex"
+	"gosv/machine"
 
 	"golang.org/x/sys/unix"
 )
@@ -10,12 +11,17 @@ const futexAny = futex.MatchAny
 
 // word finds the futex at a user address; private says that only this address space uses it. EINVAL when it is not
 // aligned, EFAULT.
-func (t *Task) word(addr uint64, private bool) (futex.Word, error) {
+func (t *Task) word(w *futex.Word, addr uint64, private bool) (err error) {
 	if addr&3 != 0 {
-		return futex.Word{}, unix.EINVAL
+		return unix.EINVAL
 	}
-	key, err := t.mem.FutexKey(addr, private)
-	return futex.Word{Space: t.space, Addr: addr, Key: key}, err
+	w.Space, w.Addr = t.space, addr
+	if private && addr < machine.UserTop {
+		w.Key = futex.Key{Space: t.mem.AddressSpace, Offset: addr}
+		return nil
+	}
+	w.Key, err = t.mem.FutexKey(addr, private)
+	return err
 }
 
 // present makes the page of a word that the futex table could not access present; EFAULT.
@@ -34,23 +40,22 @@ func (t *Task) FutexWait(addr uint64, val, bitset uint32, private bool, deadline
 	if bitset == 0 {
 		return unix.EINVAL
 	}
-	w, err := t.word(addr, private)
-	if err != nil {
+	var w futex.Word
+	if err := t.word(&w, addr, private); err != nil {
 		return err
 	}
 	for {
-		err = t.k.Futex.Enqueue(&t.waiter, w, val, bitset)
-		if err != futex.ErrFault {
-			break
-		}
-		if err = t.present(addr, false); err != nil {
+		switch err := t.k.Futex.Enqueue(&t.waiter, &w, val, bitset); err {
+		case nil:
+			return t.futexSleep(deadline, wall)
+		case futex.ErrFault:
+			if err := t.present(addr, false); err != nil {
+				return err
+			}
+		default:
 			return err
 		}
 	}
-	if err != nil {
-		return err
-	}
-	return t.futexSleep(deadline, wall)
 }
 
 // futexSleep sleeps until t.waiter is woken.
@@ -89,11 +94,11 @@ func (t *Task) FutexWake(addr uint64, n int, bitset uint32, private bool) (int, 
 	if bitset == 0 {
 		return 0, unix.EINVAL
 	}
-	w, err := t.word(addr, private)
-	if err != nil {
+	var w futex.Word
+	if err := t.word(&w, addr, private); err != nil {
 		return 0, err
 	}
-	return t.k.Futex.Wake(w.Key, max(n, 1), bitset)
+	return t.k.Futex.Wake(&w.Key, max(n, 1), bitset)
 }
 
 // FutexRequeue is FUTEX_REQUEUE or, with cmp, FUTEX_CMP_REQUEUE. It returns
@@ -102,16 +107,16 @@ func (t *Task) FutexRequeue(addr, addr2 uint64, wake, move int, cmp *uint32, pri
 	if wake < 0 || move < 0 {
 		return 0, unix.EINVAL
 	}
-	w, err := t.word(addr, private)
-	if err != nil {
+	var w futex.Word
+	if err := t.word(&w, addr, private); err != nil {
 		return 0, err
 	}
-	w2, err := t.word(addr2, private)
-	if err != nil {
+	var w2 futex.Word
+	if err := t.word(&w2, addr2, private); err != nil {
 		return 0, err
 	}
 	for {
-		woken, moved, err := t.k.Futex.Requeue(w, w2, wake, move, cmp)
+		woken, moved, err := t.k.Futex.Requeue(&w, &w2, wake, move, cmp)
 		if err != futex.ErrFault {
 			return woken + moved, err
 		}
@@ -123,16 +128,16 @@ func (t *Task) FutexRequeue(addr, addr2 uint64, wake, move int, cmp *uint32, pri
 
 // FutexWakeOp is FUTEX_WAKE_OP. EINVAL, EFAULT, ENOSYS.
 func (t *Task) FutexWakeOp(addr, addr2 uint64, n, n2 int, op uint32, private bool) (int, error) {
-	w, err := t.word(addr, private)
-	if err != nil {
+	var w futex.Word
+	if err := t.word(&w, addr, private); err != nil {
 		return 0, err
 	}
-	w2, err := t.word(addr2, private)
-	if err != nil {
+	var w2 futex.Word
+	if err := t.word(&w2, addr2, private); err != nil {
 		return 0, err
 	}
 	for {
-		woken, err := t.k.Futex.WakeOp(w, w2, max(n, 1), max(n2, 1), futex.Op(op))
+		woken, err := t.k.Futex.WakeOp(&w, &w2, max(n, 1), max(n2, 1), futex.Op(op))
 		if err != futex.ErrFault {
 			return woken, err
 		}
@@ -145,12 +150,12 @@ func (t *Task) FutexWakeOp(addr, addr2 uint64, n, n2 int, op uint32, private boo
 // FutexLockPI is FUTEX_LOCK_PI and FUTEX_LOCK_PI2 or, with try, FUTEX_TRYLOCK_PI. EDEADLK, ESRCH, EAGAIN, EINVAL,
 // EFAULT, ETIMEDOUT, ERESTARTNOINTR.
 func (t *Task) FutexLockPI(addr uint64, private bool, deadline int64, wall, try bool) error {
-	w, err := t.word(addr, private)
-	if err != nil {
+	var w futex.Word
+	if err := t.word(&w, addr, private); err != nil {
 		return err
 	}
 	for {
-		locked, err := t.k.Futex.LockPI(&t.waiter, w, uint32(t.TID()), try, t.k.threadLives)
+		locked, err := t.k.Futex.LockPI(&t.waiter, &w, uint32(t.TID()), try, t.k.threadLives)
 		if err == futex.ErrFault {
 			if err = t.present(addr, true); err == nil {
 				continue
@@ -167,12 +172,12 @@ func (k *Kernel) threadLives(tid uint32) bool { return k.Task(int32(tid)) != nil
 
 // FutexUnlockPI is FUTEX_UNLOCK_PI: EPERM, EINVAL, EFAULT.
 func (t *Task) FutexUnlockPI(addr uint64, private bool) error {
-	w, err := t.word(addr, private)
-	if err != nil {
+	var w futex.Word
+	if err := t.word(&w, addr, private); err != nil {
 		return err
 	}
 	for {
-		err := t.k.Futex.UnlockPI(w, uint32(t.TID()))
+		err := t.k.Futex.UnlockPI(&w, uint32(t.TID()))
 		if err != futex.ErrFault {
 			return err
 		}
@@ -218,12 +223,12 @@ func (t *Task) FutexWaitv(v []FutexVector, deadline int64, wall bool) (int, erro
 }
 
 func (t *Task) enqueueOne(wt *futex.Waiter, v *FutexVector) error {
-	w, err := t.word(v.Addr, v.Private)
-	if err != nil {
+	var w futex.Word
+	if err := t.word(&w, v.Addr, v.Private); err != nil {
 		return err
 	}
 	for {
-		err := t.k.Futex.Enqueue(wt, w, v.Val, futexAny)
+		err := t.k.Futex.Enqueue(wt, &w, v.Val, futexAny)
 		if err != futex.ErrFault {
 			return err
 		}

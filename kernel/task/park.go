@@ -9,31 +9,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// States of Task.parked.
-const (
-	awake = iota
-	asleep
-	notified
-)
-
 // Wake makes Block return, now or when it is next called. Any goroutine may call it; it does not block.
-func (t *Task) Wake() {
-	if t.parked.Swap(notified) == asleep {
-		t.wake <- struct{}{} // one token a sleep: never full
-	}
-}
+func (t *Task) Wake() { t.parker.Wake() }
 
 // Ready implements wait.Waiter.
-func (t *Task) Ready(*wait.Entry, wait.Mask) { t.Wake() }
+func (t *Task) Ready(*wait.Entry, wait.Mask) { t.parker.Wake() }
 
 // sleep parks the goroutine until Wake.
 func (t *Task) sleep() {
-	if t.parked.CompareAndSwap(awake, asleep) {
-		t.usage.off(t.k.Clock)
-		<-t.wake
-		t.usage.on(t.k.Clock)
-	}
-	t.parked.Store(awake)
+	m := t.k.Machine
+	t.usage.off(m.Ticks())
+	t.asleep.Store(true)
+	t.parker.Park()
+	t.asleep.Store(false)
+	t.usage.on(m.Ticks())
 }
 
 // Block sleeps until Wake, and may return nil without one. It returns ETIMEDOUT

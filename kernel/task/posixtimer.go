@@ -110,7 +110,7 @@ func (pt *posixTimer) now() int64 {
 	c := pt.p.k.Clock
 	switch {
 	case pt.thread != nil:
-		return pt.thread.usage.cpuTime(c.Now())
+		return pt.thread.cpuTime()
 	case pt.cpu:
 		return pt.p.cpuTimeLocked()
 	case pt.wall:

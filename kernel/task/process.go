@@ -232,7 +232,7 @@ func (t *Task) state() byte {
 	switch {
 	case t.stopped:
 		return 'T'
-	case t.parked.Load() == asleep:
+	case t.asleep.Load():
 		return 'S'
 	}
 	return 'R'

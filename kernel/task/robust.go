@@ -77,11 +77,11 @@ func (t *Task) ownerDied(addr uint64, pi, pending bool) bool {
 // ownerDiedPI hands a PI mutex over. Whether its users think of it as private is not known here.
 func (t *Task) ownerDiedPI(addr uint64) bool {
 	for _, private := range [...]bool{true, false} {
-		w, err := t.word(addr, private)
-		if err != nil {
+		var w futex.Word
+		if err := t.word(&w, addr, private); err != nil {
 			return false
 		}
-		if done, err := t.k.Futex.OwnerGone(w, uint32(t.TID()), !private); done || err != nil {
+		if done, err := t.k.Futex.OwnerGone(&w, uint32(t.TID()), !private); done || err != nil {
 			return err == nil
 		}
 	}

@@ -67,9 +67,10 @@ func (t *Task) yield() {
 	if t.flags.Load()&work != 0 {
 		return // kicked: to be handled first
 	}
-	t.usage.off(t.k.Clock)
+	m := t.k.Machine
+	t.usage.off(m.Ticks())
 	runtime.Gosched()
-	t.usage.on(t.k.Clock)
+	t.usage.on(m.Ticks())
 	t.usage.nivcsw.Add(1)
 }
 
@@ -222,8 +223,8 @@ func (t *Task) buffer(n int) []byte {
 // grown to what tasks need, which is the larger part of the cost of a new one.
 type worker struct {
 	next *worker
-	work chan *Task
-	wake chan struct{} // Task.wake of the task that it runs
+	task *Task
+	park machine.Parker
 }
 
 // workers are the idle ones.
@@ -247,18 +248,18 @@ func (k *Kernel) run(t *Task) {
 	}
 	p.mu.Unlock()
 	if w == nil {
-		w = &worker{work: make(chan *Task, 1), wake: make(chan struct{}, 1)}
-		go k.serve(w)
+		go k.serve(&worker{task: t})
+		return
 	}
-	t.wake = w.wake
-	w.work <- t
+	w.task = t
+	w.park.Wake()
 }
 
 func (k *Kernel) serve(w *worker) {
 	p := &k.pool
 	for {
-		t := <-w.work
-		t.usage.on(k.Clock)
+		t := w.task
+		t.usage.on(k.Machine.Ticks())
 		for !t.guarded() {
 		}
 		p.mu.Lock()
@@ -266,9 +267,11 @@ func (k *Kernel) serve(w *worker) {
 			p.mu.Unlock()
 			return
 		}
+		w.task = nil
 		w.next, p.idle = p.idle, w
 		p.n++
 		p.mu.Unlock()
+		w.park.Park()
 	}
 }
 

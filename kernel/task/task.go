@@ -18,16 +18,16 @@ import (
 // only its own system calls may use it.
 type Task struct {
 	flags   atomic.Uint32 // inUser and the work bits
-	parked  atomic.Uint32 // see Wake
-	syscall bool          // the last trap was a system call: its result may ask for a restart
-	calls   uint32        // system calls so far
+	parker  machine.Parker
+	asleep  atomic.Bool // in sleep
+	syscall bool        // the last trap was a system call: its result may ask for a restart
+	calls   uint32      // system calls so far
 	cpu     machine.CPU
 	Ctx     *machine.Context
 	space   machine.Space
 	k       *Kernel
 	mem     *Memory // nil after exit; written under proc.mu
 	proc    *Process
-	wake    chan struct{}
 
 	// Files and FS may be shared with other tasks. Writing them takes proc.mu.
 	Files *vfs.FDTable

@@ -12,13 +12,14 @@ import (
 // usage is what a thread has used. The task itself writes, others read.
 //
 // Time counts while the goroutine is not parked: from the end of one wait to
-// the begin of the next, without the times in which it let others run. How much of it went by
+// the begin of the next, without the times in which it let others run. It is kept in the machine's
+// ticks, because it is taken often and asked for seldom. How much of it went by
 // in the kernel is estimated: every sampling-th system call is measured and
 // counted for all of them.
 type usage struct {
-	total   atomic.Int64 // ns until the last begin of a wait
-	since   atomic.Int64 // monotonic ns when it began to run, 0 while it waits
-	system  atomic.Int64 // ns in the kernel, estimated
+	total   atomic.Uint64 // ticks until the last begin of a wait
+	since   atomic.Uint64 // ticks when it began to run, 0 while it waits
+	system  atomic.Uint64 // ticks in the kernel, estimated
 	minflt  atomic.Int64
 	nvcsw   atomic.Int64
 	nivcsw  atomic.Int64
@@ -28,18 +29,20 @@ type usage struct {
 // sampling is how many system calls one measured call stands for.
 const sampling = 64
 
-func (u *usage) on(c *clock.Clock) { u.since.Store(max(c.Now(), 1)) }
+func (u *usage) on(ticks uint64) { u.since.Store(ticks | 1) }
 
-func (u *usage) off(c *clock.Clock) {
+func (u *usage) off(ticks uint64) {
 	if s := u.since.Load(); s != 0 {
 		u.since.Store(0)
-		u.total.Add(c.Now() - s)
+		if ticks > s {
+			u.total.Add(ticks - s)
+		}
 		u.nvcsw.Add(1)
 	}
 }
 
-// cpuTime returns the ns used until now.
-func (u *usage) cpuTime(now int64) int64 {
+// ticks returns the ticks used until now.
+func (u *usage) ticks(now uint64) uint64 {
 	n := u.total.Load()
 	if s := u.since.Load(); s != 0 && now > s {
 		n += now - s
@@ -47,12 +50,18 @@ func (u *usage) cpuTime(now int64) int64 {
 	return n
 }
 
+// cpuTime returns the ns that t has used until now.
+func (t *Task) cpuTime() int64 {
+	m := t.k.Machine
+	return m.TicksToNS(t.usage.ticks(m.Ticks()))
+}
+
 // sampled serves a system call and counts its time for all since the last sample.
 func (t *Task) sampled() {
-	c := t.k.Clock
-	before := t.usage.cpuTime(c.Now())
+	m := t.k.Machine
+	before := t.usage.ticks(m.Ticks())
 	t.k.Dispatch(t)
-	t.usage.system.Add((t.usage.cpuTime(c.Now()) - before) * sampling)
+	t.usage.system.Add((t.usage.ticks(m.Ticks()) - before) * sampling)
 }
 
 // usageSum is the usage of several threads or processes.
@@ -68,8 +77,8 @@ type usageSum struct {
 
 func (s *usageSum) addTask(t *Task) {
 	u := &t.usage
-	s.total += u.cpuTime(t.k.Clock.Now())
-	s.system += u.system.Load()
+	s.total += t.cpuTime()
+	s.system += t.k.Machine.TicksToNS(u.system.Load())
 	s.minflt += u.minflt.Load()
 	s.nvcsw += u.nvcsw.Load()
 	s.nivcsw += u.nivcsw.Load()
@@ -187,9 +196,9 @@ func (p *Process) cpuTime() int64 {
 }
 
 func (p *Process) cpuTimeLocked() int64 {
-	now, n := p.k.Clock.Now(), p.dead.total
+	n := p.dead.total
 	for _, t := range p.threads {
-		n += t.usage.cpuTime(now)
+		n += t.cpuTime()
 	}
 	return n
 }
@@ -245,7 +254,7 @@ func (t *Task) ClockRead(id int32) (int64, error) {
 	case err != nil:
 		return 0, err
 	case thread != nil:
-		return thread.usage.cpuTime(t.k.Clock.Now()), nil
+		return thread.cpuTime(), nil
 	}
 	return p.cpuTime(), nil
 }
