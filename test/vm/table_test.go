@@ -103,6 +103,9 @@ func programs() []program {
 		add(guest(n+".static", once))
 	}
 	add(guest("pipe_restart.static", once).needing("pipe"))
+	add(guest("timers.static", once).needing("timer"), guest("events.dyn", smp).needing("pipe poll eventfd"))
+	add(guest("fork_exec.static", smp).needing("fork proc"), guest("fork_exec.dyn", once).needing("fork proc"))
+	add(guest("pipes.dyn", smp).needing("fork pipe"))
 	add(guest("cxx.static", smp), guest("cxx.dyn", everywhere), guest("gostock", everywhere).within(4*time.Minute))
 	plugin := filepath.Join(guestDir, "libplugin.so")
 	add(guest("tls.lib", smp).with("PLUGIN="+plugin).flagged("-v", plugin+":"+plugin))
@@ -216,6 +219,14 @@ func debianPrograms() []program {
 		debian("realpath", "/usr/bin/realpath", "/tmp/../tmp/./x"),
 		debian("awk", "/usr/bin/mawk", "{s+=$1} END {print s}").text(numbers.String()),
 		debian("perl", "/usr/bin/perl", "-e", "print join(',', map { $_*$_ } 1..20), \"\\n\""),
+	)
+	add(
+		debian("sh_pipeline", "/bin/sh", "-c", "printf 'b\\na\\nc\\n' | sort | tr a-z A-Z; exit 3").exits(3).needing("fork pipe"),
+		debian("sh_builtin", "/bin/sh", "-c", "i=0; while [ $i -lt 100 ]; do i=$((i+1)); done; echo $i; exit 4").exits(4),
+		debian("bash", "/bin/bash", "-c", "for i in {1..5}; do echo $((i*i)); done; x=$(echo sub); echo $x; (exit 7)").exits(7).needing("fork pipe"),
+		debian("xargs", "/usr/bin/xargs", "-n", "2", "echo").text("1 2 3 4 5\n").needing("fork"),
+		debian("find", "/usr/bin/find", "/dev/null", "-type", "c"),
+		debian("timeout", "/usr/bin/timeout", "0.2", "sleep", "5").exits(124).needing("fork timer"),
 	)
 	return t
 }

@@ -1,0 +1,129 @@
+/* pipes.c - pipe(7) between processes: data, end of file, atomic writes, fifos. */
+#include "check.h"
+#include <fcntl.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+TEST(between_processes)
+{
+	int p[2];
+	static u8 b[4096];
+	NEED(pipe(p) == 0);
+	pid_t c = fork();
+	if (c == 0) {
+		close(p[0]);
+		for (int i = 0; i < 500; i++) {
+			memset(b, i, sizeof b);
+			if (write(p[1], b, sizeof b) != sizeof b)
+				_exit(1);
+		}
+		_exit(0);
+	}
+	close(p[1]);
+	long total = 0, n;
+	while ((n = read(p[0], b, sizeof b)) > 0) {
+		for (long i = 0; i < n; i++)
+			if (b[i] != (u8)((total + i) / 4096)) {
+				FAIL("byte %ld", total + i);
+				i = n;
+			}
+		total += n;
+	}
+	SAME(n, 0);
+	SAME(total, 500 * 4096);
+	close(p[0]);
+	int st;
+	waitpid(c, &st, 0);
+	SAME(st, 0);
+}
+
+/* Writes up to PIPE_BUF never mix. */
+TEST(atomic_writes)
+{
+	int p[2];
+	char b[512];
+	NEED(pipe(p) == 0);
+	for (int w = 0; w < 4; w++)
+		if (fork() == 0) {
+			memset(b, 'a' + w, sizeof b);
+			for (int i = 0; i < 100; i++)
+				if (write(p[1], b, sizeof b) != sizeof b)
+					_exit(1);
+			_exit(0);
+		}
+	close(p[1]);
+	int count[4] = {0};
+	for (;;) {
+		long have = 0, n;
+		while (have < 512 && (n = read(p[0], b + have, 512 - (size_t)have)) > 0)
+			have += n;
+		if (have == 0)
+			break;
+		SAME(have, 512);
+		for (int i = 1; i < 512; i++)
+			if (b[i] != b[0]) {
+				FAIL("writes are mixed");
+				break;
+			}
+		if (b[0] >= 'a' && b[0] < 'e')
+			count[b[0] - 'a']++;
+	}
+	for (int w = 0; w < 4; w++)
+		SAME(count[w], 100);
+	close(p[0]);
+	while (wait(0) > 0)
+		;
+}
+
+TEST(fifo)
+{
+	char b[8];
+	unlink("/tmp/pipes.fifo");
+	NEED(mkfifo("/tmp/pipes.fifo", 0600) == 0);
+	EXPECT(open("/tmp/pipes.fifo", O_WRONLY | O_NONBLOCK), ENXIO);
+	pid_t c = fork();
+	if (c == 0) {
+		int fd = open("/tmp/pipes.fifo", O_WRONLY);
+		_exit(fd < 0 || write(fd, "through", 7) != 7);
+	}
+	int fd = open("/tmp/pipes.fifo", O_RDONLY);
+	SAME(read(fd, b, 8), 7);
+	SAME(read(fd, b, 8), 0);
+	close(fd);
+	int st;
+	waitpid(c, &st, 0);
+	SAME(st, 0);
+	unlink("/tmp/pipes.fifo");
+}
+
+TEST(sizes)
+{
+	int p[2], n = -1;
+	NEED(pipe(p) == 0);
+	SAME(write(p[1], "12345", 5), 5);
+	CHECK(ioctl(p[0], FIONREAD, &n) == 0);
+	SAME(n, 5);
+	SAME(fcntl(p[1], F_SETPIPE_SZ, 100000), 131072);
+	SAME(fcntl(p[0], F_GETPIPE_SZ), 131072);
+	EXPECT(lseek(p[0], 0, SEEK_CUR), ESPIPE);
+	EXPECT(pread(p[0], &n, 1, 0), ESPIPE);
+	EXPECT(write(p[0], "x", 1), EBADF);
+	EXPECT(read(p[1], &n, 1), EBADF);
+	struct stat st;
+	fstat(p[0], &st);
+	CHECK(S_ISFIFO(st.st_mode));
+	EXPECT(pipe2(p, 0x40000000), EINVAL);
+}
+
+TEST(splice_and_tee)
+{
+	int a[2], b[2];
+	char t[8] = "";
+	NEED(pipe(a) == 0 && pipe(b) == 0);
+	SAME(write(a[1], "abcdef", 6), 6);
+	SAME(tee(a[0], b[1], 3, 0), 3);
+	SAME(splice(a[0], 0, b[1], 0, 100, 0), 6);
+	SAME(read(b[0], t, 8), 8);
+	CHECK(!memcmp(t, "abcabcde", 8));
+}

@@ -1,0 +1,110 @@
+/* timers.c - timer_create(2): signals, overruns, threads, all clocks. */
+#include "check.h"
+#include <pthread.h>
+#include <sys/syscall.h>
+
+static volatile int ticks, value;
+static void on_tick(int s, siginfo_t *si, void *uc)
+{
+	(void)s;
+	(void)uc;
+	value = si->si_value.sival_int;
+	if (si->si_code == SI_TIMER)
+		ticks++;
+}
+
+TEST(periodic)
+{
+	struct sigaction sa = {.sa_sigaction = on_tick, .sa_flags = SA_SIGINFO};
+	struct sigevent ev = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGRTMIN, .sigev_value.sival_int = 31};
+	struct itimerspec it = {{0, 5000000}, {0, 5000000}}, now;
+	static const clockid_t clocks[] = {CLOCK_REALTIME, CLOCK_MONOTONIC, CLOCK_BOOTTIME};
+	sigaction(SIGRTMIN, &sa, 0);
+	for (unsigned i = 0; i < 3; i++) {
+		timer_t t;
+		ticks = 0;
+		NEED(timer_create(clocks[i], &ev, &t) == 0);
+		CHECK(timer_settime(t, 0, &it, 0) == 0);
+		while (ticks < 5)
+			pause();
+		SAME(value, 31);
+		CHECK(timer_gettime(t, &now) == 0);
+		SAME(now.it_interval.tv_nsec, 5000000);
+		CHECK(timer_delete(t) == 0);
+		EXPECT(timer_delete(t), EINVAL);
+		int n = ticks;
+		sleep_ms(20);
+		SAME(ticks, n);
+	}
+}
+
+TEST(overrun)
+{
+	struct sigevent ev = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGRTMIN};
+	struct itimerspec it = {{0, 2000000}, {0, 2000000}};
+	sigset_t s, old;
+	timer_t t;
+	sigemptyset(&s);
+	sigaddset(&s, SIGRTMIN);
+	sigprocmask(SIG_BLOCK, &s, &old);
+	NEED(timer_create(CLOCK_MONOTONIC, &ev, &t) == 0);
+	timer_settime(t, 0, &it, 0);
+	sleep_ms(50);
+	ticks = 0;
+	siginfo_t si;
+	SAME(sigwaitinfo(&s, &si), SIGRTMIN);
+	CHECK(si.si_overrun >= 10);
+	CHECK(timer_getoverrun(t) >= 10);
+	timer_delete(t);
+	sigprocmask(SIG_SETMASK, &old, 0);
+}
+
+static volatile pthread_t where;
+static void on_where(int s)
+{
+	(void)s;
+	where = pthread_self();
+}
+
+static void *sleeper(void *v)
+{
+	*(volatile int *)v = (int)syscall(SYS_gettid);
+	while (!where)
+		pause();
+	return 0;
+}
+
+TEST(to_a_thread)
+{
+	pthread_t th;
+	volatile int tid = 0;
+	signal(SIGUSR1, on_where);
+	pthread_create(&th, 0, sleeper, (void *)&tid);
+	while (!tid)
+		sleep_ms(1);
+	struct sigevent ev = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGUSR1};
+	ev._sigev_un._tid = tid;
+	struct itimerspec it = {{0, 10000000}, {0, 10000000}};
+	timer_t t;
+	NEED(timer_create(CLOCK_MONOTONIC, &ev, &t) == 0);
+	timer_settime(t, 0, &it, 0);
+	pthread_join(th, 0);
+	CHECK(pthread_equal(where, th));
+	timer_delete(t);
+	signal(SIGUSR1, SIG_DFL);
+}
+
+TEST(cpu_clock)
+{
+	struct sigevent ev = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGRTMIN, .sigev_value.sival_int = 5};
+	struct itimerspec it = {{0, 0}, {0, 20000000}};
+	timer_t t;
+	ticks = 0;
+	NEED(timer_create(CLOCK_PROCESS_CPUTIME_ID, &ev, &t) == 0);
+	timer_settime(t, 0, &it, 0);
+	for (u64 start = now_ns(CLOCK_MONOTONIC); !ticks && now_ns(CLOCK_MONOTONIC) - start < 20000000000ull;)
+		;
+	SAME(ticks, 1);
+	timer_delete(t);
+	EXPECT(timer_create(99, &ev, &t), EINVAL);
+}
