@@ -401,11 +401,11 @@ func (b *bounce) drain(n uint64) uio.Source {
 }
 
 // transfer moves up to n bytes from one file to another. from and to say how; from
-// also learns how much of what it read was not written.
-func transfer(n uint64, from func(uio.Sink) (uint64, error), to func(uio.Source) (uint64, error), unread func(uint64)) (uint64, error) {
+// also learns how much of what it read was not written. A signal ends a long transfer early.
+func transfer(t *task.Task, n uint64, from func(uio.Sink) (uint64, error), to func(uio.Source) (uint64, error), unread func(uint64)) (uint64, error) {
 	b := newBounce(n)
 	total := uint64(0)
-	for total < n {
+	for total < n && (total == 0 || !t.Interrupted()) {
 		got, err := from(b.fill(n - total))
 		if err == nil && got > 0 {
 			var put uint64
@@ -454,7 +454,7 @@ func sysSendfile(t *task.Task, out, in int32, offset, n uint64) (uint64, error) 
 		if src.Stream() {
 			return 0, unix.EINVAL
 		}
-		return transfer(n, func(s uio.Sink) (uint64, error) { return readFile(t, src, s) }, to,
+		return transfer(t, n, func(s uio.Sink) (uint64, error) { return readFile(t, src, s) }, to,
 			func(rest uint64) { src.Seek(-int64(rest), unix.SEEK_CUR) })
 	}
 	pos, err := lInt64.load(t, offset)
@@ -464,7 +464,7 @@ func sysSendfile(t *task.Task, out, in int32, offset, n uint64) (uint64, error) 
 	if src.Stream() {
 		return 0, unix.ESPIPE
 	}
-	total, err := transfer(n, func(s uio.Sink) (uint64, error) {
+	total, err := transfer(t, n, func(s uio.Sink) (uint64, error) {
 		n, err := src.Pread(s, pos)
 		pos += n
 		return value(n, err)
@@ -506,7 +506,7 @@ func sysCopyFileRange(t *task.Task, in int32, inOff uint64, out int32, outOff, n
 	if src.Inode() == dst.Inode() && from.pos < to.pos+int64(n) && to.pos < from.pos+int64(n) {
 		return 0, unix.EINVAL // the ranges overlap
 	}
-	total, err := transfer(n, func(s uio.Sink) (uint64, error) {
+	total, err := transfer(t, n, func(s uio.Sink) (uint64, error) {
 		n, err := src.Pread(s, from.pos)
 		from.pos += n
 		return value(n, err)
