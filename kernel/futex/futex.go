@@ -57,8 +57,8 @@ type Waker interface {
 type Waiter struct {
 	Owner Waker
 
-	bucket     atomic.Pointer[bucket] // nil when it is not queued
-	next, prev *Waiter                // guarded by bucket.mu, as is all below
+	queued     atomic.Int32 // 1 + the index of its bucket, 0 when it is not queued
+	next, prev *Waiter      // guarded by the bucket's mu, as is all below
 	key        Key
 	bitset     uint32
 	tid        uint32 // of the owner, for a PI wait
@@ -66,13 +66,13 @@ type Waiter struct {
 }
 
 // Woken reports whether w, which was enqueued, has been taken off its queue by somebody else.
-func (w *Waiter) Woken() bool { return w.bucket.Load() == nil }
+func (w *Waiter) Woken() bool { return w.queued.Load() == 0 }
 
 const buckets = 256
 
 type bucket struct {
 	waiting atomic.Int32 // waiters queued, or about to look at their word
-	index   int
+	index   int32
 	mu      sync.Mutex
 	head    Waiter // ring; guarded by mu
 }
@@ -87,7 +87,7 @@ func New() *Table {
 	t := new(Table)
 	for i := range t.b {
 		b := &t.b[i]
-		b.index = i
+		b.index = int32(i)
 		b.head.next, b.head.prev = &b.head, &b.head
 	}
 	return t
@@ -102,7 +102,7 @@ func (b *bucket) insert(w *Waiter) {
 	last := b.head.prev
 	w.prev, w.next = last, &b.head
 	last.next, b.head.prev = w, w
-	w.bucket.Store(b)
+	w.queued.Store(b.index + 1)
 }
 
 // unlink takes w off b, without telling its owner. b.mu is held.
@@ -116,7 +116,7 @@ func (b *bucket) unlink(w *Waiter) {
 func (b *bucket) release(w *Waiter) {
 	b.unlink(w)
 	owner := w.Owner
-	w.bucket.Store(nil)
+	w.queued.Store(0)
 	owner.Wake()
 }
 
@@ -144,17 +144,18 @@ func (t *Table) Enqueue(wt *Waiter, w *Word, val, bitset uint32) error {
 // Cancel takes w off whatever queue it is on; it reports false when somebody has woken it before.
 func (t *Table) Cancel(w *Waiter) bool {
 	for {
-		b := w.bucket.Load()
-		if b == nil {
+		n := w.queued.Load()
+		if n == 0 {
 			return false
 		}
+		b := &t.b[n-1]
 		b.mu.Lock()
-		if w.bucket.Load() != b { // requeued in between
+		if w.queued.Load() != n { // requeued or woken in between
 			b.mu.Unlock()
 			continue
 		}
 		b.unlink(w)
-		w.bucket.Store(nil)
+		w.queued.Store(0)
 		b.mu.Unlock()
 		return true
 	}

@@ -61,8 +61,11 @@ func (t *Task) FutexWait(addr uint64, val, bitset uint32, private bool, deadline
 // futexSleep sleeps until t.waiter is woken.
 func (t *Task) futexSleep(deadline int64, wall bool) error {
 	for !t.waiter.Woken() {
-		err := t.blockUntil(deadline, wall)
-		if err != nil {
+		if deadline == 0 && !t.Interrupted() {
+			t.sleep()
+			continue
+		}
+		if err := t.blockUntil(deadline, wall); err != nil {
 			if t.k.Futex.Cancel(&t.waiter) {
 				return err
 			}

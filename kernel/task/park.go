@@ -19,9 +19,7 @@ func (t *Task) Ready(*wait.Entry, wait.Mask) { t.parker.Wake() }
 func (t *Task) sleep() {
 	m := t.k.Machine
 	t.usage.off(m.Ticks())
-	t.asleep.Store(true)
 	t.parker.Park()
-	t.asleep.Store(false)
 	t.usage.on(m.Ticks())
 }
 

@@ -232,7 +232,7 @@ func (t *Task) state() byte {
 	switch {
 	case t.stopped:
 		return 'T'
-	case t.asleep.Load():
+	case t.usage.since.Load() == 0:
 		return 'S'
 	}
 	return 'R'

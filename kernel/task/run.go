@@ -67,11 +67,11 @@ func (t *Task) yield() {
 	if t.flags.Load()&work != 0 {
 		return // kicked: to be handled first
 	}
-	m := t.k.Machine
-	t.usage.off(m.Ticks())
+	m, u := t.k.Machine, &t.usage
+	before := m.Ticks()
 	runtime.Gosched()
-	t.usage.on(m.Ticks())
-	t.usage.nivcsw.Add(1)
+	u.since.Add(m.Ticks() - before) // others ran
+	u.nivcsw.Add(1)
 }
 
 // Yield is sched_yield(2).
@@ -239,6 +239,7 @@ const maxIdle = 16
 
 // run starts a task that is ready.
 func (k *Kernel) run(t *Task) {
+	t.usage.on(k.Machine.Ticks())
 	p := &k.pool
 	p.mu.Lock()
 	w := p.idle

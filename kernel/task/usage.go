@@ -72,7 +72,8 @@ type usageSum struct {
 	nsignals          int64
 	maxRSS            uint64 // pages
 	utime, stime      int64  // total, split; set by split
-	lastUser, lastSys int64  // what split returned last: the times never go back
+	last              int64  // what was told last, so that
+	lastUser, lastSys int64  // the times never go back
 }
 
 func (s *usageSum) addTask(t *Task) {
@@ -200,7 +201,8 @@ func (p *Process) cpuTimeLocked() int64 {
 	for _, t := range p.threads {
 		n += t.cpuTime()
 	}
-	return n
+	p.dead.last = max(p.dead.last, n)
+	return p.dead.last
 }
 
 // Parts of a clock ID that names the CPU clock of a process or thread (clock_getcpuclockid(3)):
