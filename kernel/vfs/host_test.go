@@ -264,7 +264,7 @@ func (p *pair) compare() {
 				switch {
 				case strings.HasPrefix(s, "4"):
 					walk(path)
-				case strings.HasPrefix(s, "100"):
+				case strings.HasPrefix(s, "10") && strings.Index(s, " ") == 6:
 					all = append(all, read(path))
 				}
 			}
