@@ -113,10 +113,12 @@ func (m *Machine) LoadFloat(c *machine.Context, src []byte) bool {
 		if have&^floor.FloatMask() != 0 {
 			return false
 		}
-		for _, b := range src[legacySize+8 : legacySize+headerSize] {
-			if b != 0 {
-				return false
-			}
+		reserved := uint64(0) // XCOMP_BV and what lies behind it
+		for h := src[legacySize+8 : legacySize+headerSize]; len(h) >= 8; h = h[8:] {
+			reserved |= binary.LittleEndian.Uint64(h)
+		}
+		if reserved != 0 {
+			return false
 		}
 		copy(dst[legacySize+headerSize:n], src[legacySize+headerSize:])
 	}
