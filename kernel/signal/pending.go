@@ -106,7 +106,7 @@ func (p *Pending) take(sig unix.Signal, into *Entry) (deliver bool, dequeued int
 	}
 	if found == nil {
 		p.set &^= bit(sig)
-		*into = Entry{}
+		into.Info, into.Forced = Info{}, false
 		into.Info.SetHead(sig, 0, User)
 		return true, 0
 	}
@@ -114,7 +114,7 @@ func (p *Pending) take(sig unix.Signal, into *Entry) (deliver bool, dequeued int
 	if !p.holds(sig, found.next) {
 		p.set &^= bit(sig)
 	}
-	*into = Entry{Info: found.Info, Forced: found.Forced}
+	into.Info, into.Forced = found.Info, found.Forced
 	dequeued = 1
 	if found.Preallocated {
 		dequeued = 0

@@ -235,6 +235,7 @@ func (p *Process) adoptChild(n *Process, t *Task, a *CloneArgs) {
 		parent, n.parentTask, n.exitSignal = p.parent, p.parentTask, p.exitSignal
 	}
 	n.parent = parent
+	n.ppid.Store(parent.PID)
 	parent.children = append(parent.children, n)
 }
 

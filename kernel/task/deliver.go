@@ -205,14 +205,13 @@ func (t *Task) forceSegv(sig unix.Signal) {
 // stack and returns what is to be in RAX. A frame that cannot be read or holds no valid state is SIGSEGV.
 func (t *Task) Sigreturn() uint64 {
 	c := t.Ctx
-	var b [signal.FrameSize]byte
-	sp := c.RSP - 8 // the handler's return has taken the restorer off
+	b := t.buffer(signal.FrameSize)
 	t.syscall = false
-	if _, err := t.mem.CopyIn(b[:], sp); err != nil {
+	if _, err := t.mem.CopyIn(b, c.RSP-8); err != nil { // the handler's return has taken the restorer off
 		t.forceSegv(0)
 		return 0
 	}
-	r := signal.Restore(b[:], &c.Regs)
+	r := signal.Restore(b, &c.Regs)
 	if !t.restoreFloat(r.Float) {
 		t.forceSegv(0)
 		return c.RAX

@@ -188,6 +188,7 @@ func (k *Kernel) forsake(p *Process) {
 		g := c.group
 		before := g.orphaned(nil)
 		c.parent, c.parentTask = heir, nil
+		c.ppid.Store(heir.PID)
 		c.exitSignal = unix.SIGCHLD
 		c.adopted = heir == k.init && !heir.subreaper
 		heir.children = append(heir.children, c)

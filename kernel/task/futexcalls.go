@@ -9,19 +9,24 @@ import (
 
 const futexAny = futex.MatchAny
 
-// word finds the futex at a user address; private says that only this address space uses it. EINVAL when it is not
-// aligned, EFAULT.
-func (t *Task) word(w *futex.Word, addr uint64, private bool) (err error) {
+// key finds out what identifies the futex at a user address; private says that only this address space uses it.
+// EINVAL when it is not aligned, EFAULT.
+func (t *Task) key(k *futex.Key, addr uint64, private bool) (err error) {
 	if addr&3 != 0 {
 		return unix.EINVAL
 	}
-	w.Space, w.Addr = t.space, addr
 	if private && addr < machine.UserTop {
-		w.Key = futex.Key{Space: t.mem.AddressSpace, Offset: addr}
+		k.Space, k.Offset = t.mem.AddressSpace, addr
 		return nil
 	}
-	w.Key, err = t.mem.FutexKey(addr, private)
+	*k, err = t.mem.FutexKey(addr, private)
 	return err
+}
+
+// word is key for operations that access the word.
+func (t *Task) word(w *futex.Word, addr uint64, private bool) error {
+	w.Space, w.Addr = t.space, addr
+	return t.key(&w.Key, addr, private)
 }
 
 // present makes the page of a word that the futex table could not access present; EFAULT.
@@ -97,11 +102,11 @@ func (t *Task) FutexWake(addr uint64, n int, bitset uint32, private bool) (int, 
 	if bitset == 0 {
 		return 0, unix.EINVAL
 	}
-	var w futex.Word
-	if err := t.word(&w, addr, private); err != nil {
+	var k futex.Key
+	if err := t.key(&k, addr, private); err != nil {
 		return 0, err
 	}
-	return t.k.Futex.Wake(&w.Key, max(n, 1), bitset)
+	return t.k.Futex.Wake(&k, max(n, 1), bitset)
 }
 
 // FutexRequeue is FUTEX_REQUEUE or, with cmp, FUTEX_CMP_REQUEUE. It returns

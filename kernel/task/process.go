@@ -16,6 +16,8 @@ type Process struct {
 	k   *Kernel
 	PID int32 // changes never
 
+	ppid atomic.Int32 // the parent's PID, 0 for process 1; written under Kernel.mu
+
 	// The tree; guarded by Kernel.mu.
 	parent     *Process // nil for process 1 and for the dead
 	parentTask *Task    // the thread that made it, for PR_SET_PDEATHSIG and __WNOTHREAD; nil when adopted
@@ -87,14 +89,7 @@ func (p *Process) Handlers() *signal.Handlers { return p.handlers.Load() }
 func (p *Process) Started() int64 { return p.started }
 
 // PPID returns the parent's process ID, 0 for process 1.
-func (p *Process) PPID() int32 {
-	p.k.mu.RLock()
-	defer p.k.mu.RUnlock()
-	if p.parent == nil {
-		return 0
-	}
-	return p.parent.PID
-}
+func (p *Process) PPID() int32 { return p.ppid.Load() }
 
 // Children returns the child processes, zombies too.
 func (p *Process) Children() []*Process {
