@@ -42,8 +42,9 @@ type Config struct {
 
 // CPUInfo describes the processors.
 type CPUInfo struct {
-	Vendor, Model string // as cpuid tells them
-	Flags         string // separated by spaces
+	Vendor, Model            string // as cpuid tells them
+	Family, Number, Stepping int    // Number is what Linux calls the model
+	Flags                    string // separated by spaces
 }
 
 // FS is the /proc of one kernel.

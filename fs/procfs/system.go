@@ -122,20 +122,27 @@ func (f *FS) megahertz() (mhz, thousandths uint64) {
 
 func showCPUInfo(v *view, b *out) error {
 	mhz, rest := v.megahertz()
+	i := &v.CPUInfo
+	speed := out{}
+	speed.unum(mhz).str(".").digits(rest, 10, 3, '0')
 	for n := range v.CPUs {
 		for _, f := range [...][2]string{
 			{"processor\t", strconv.Itoa(n)},
-			{"vendor_id\t", v.CPUInfo.Vendor},
-			{"model name\t", v.CPUInfo.Model},
+			{"vendor_id\t", i.Vendor},
+			{"cpu family\t", strconv.Itoa(i.Family)},
+			{"model\t\t", strconv.Itoa(i.Number)},
+			{"model name\t", i.Model},
+			{"stepping\t", strconv.Itoa(i.Stepping)},
+			{"cpu MHz\t\t", string(speed.b)},
 			{"physical id\t", "0"},
 			{"siblings\t", strconv.Itoa(v.CPUs)},
 			{"core id\t\t", strconv.Itoa(n)},
 			{"cpu cores\t", strconv.Itoa(v.CPUs)},
-			{"flags\t\t", v.CPUInfo.Flags},
+			{"flags\t\t", i.Flags},
 		} {
 			b.str(f[0], ": ", f[1], "\n")
 		}
-		b.str("cpu MHz\t\t: ").unum(mhz).str(".").digits(rest, 10, 3, '0').str("\n\n")
+		b.nl()
 	}
 	return nil
 }
