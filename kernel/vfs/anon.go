@@ -61,7 +61,7 @@ func anonMount() *Mount {
 	anon.once.Do(func() {
 		fs := NewFS("anon_inodefs", anonOps{}, anonNow)
 		fs.SetRoot(fs.NewInode(anonInode{}, &NewNode{Mode: unix.S_IFDIR | 0o500}, nil))
-		anon.mount = NewNamespace(fs, nil).root
+		anon.mount = newNamespace(fs, nil).root
 	})
 	return anon.mount
 }

@@ -55,12 +55,16 @@ type Namespace struct {
 
 // NewNamespace returns a tree with one mount, fs at its root.
 func NewNamespace(fs *FS, pool *mem.Pool) *Namespace {
+	anonClock.CompareAndSwap(nil, &fs.now)
+	return newNamespace(fs, pool)
+}
+
+func newNamespace(fs *FS, pool *mem.Pool) *Namespace {
 	ns := &Namespace{
 		Pool: pool, mounts: make(map[Path]*Mount), types: make(map[string]NewFSFunc), devices: make(map[deviceKey]OpenDevice),
 	}
 	ns.root = ns.newMount(fs, fs.root, "rootfs", unix.MS_RELATIME)
 	ns.all = append(ns.all, ns.root)
-	anonClock.CompareAndSwap(nil, &fs.now)
 	return ns
 }
 
