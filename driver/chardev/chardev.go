@@ -26,7 +26,7 @@ type Stream interface {
 
 // Open makes the files of a device that is s.
 func Open(s Stream) vfs.OpenDevice {
-	return func(f *vfs.File) (vfs.FileOps, error) {
+	return func(_ *vfs.Context, f *vfs.File) (vfs.FileOps, error) {
 		f.SetStream()
 		return Ops(s), nil
 	}

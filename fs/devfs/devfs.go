@@ -52,7 +52,7 @@ func New(ns *vfs.Namespace, dir vfs.Path, c Config) (*Devices, error) {
 			}
 			mode = 0o644
 		}
-		if err := d.Add(m.name, unix.S_IFCHR, 1, m.minor, mode, func(*vfs.File) (vfs.FileOps, error) { return m.ops, nil }); err != nil {
+		if err := d.Add(m.name, unix.S_IFCHR, 1, m.minor, mode, func(*vfs.Context, *vfs.File) (vfs.FileOps, error) { return m.ops, nil }); err != nil {
 			return nil, err
 		}
 	}

@@ -71,7 +71,7 @@ func TestDevices(t *testing.T) {
 	if s, err := vfs.Readlink(tr.Ctx, vfs.Path{}, "/dev/stdin"); s != "/proc/self/fd/0" || err != nil {
 		t.Error(s, err)
 	}
-	if err := dev.Add("a/b/c", unix.S_IFCHR, 99, 1, 0o600, func(*vfs.File) (vfs.FileOps, error) { return nil, unix.EBUSY }); err != nil {
+	if err := dev.Add("a/b/c", unix.S_IFCHR, 99, 1, 0o600, func(*vfs.Context, *vfs.File) (vfs.FileOps, error) { return nil, unix.EBUSY }); err != nil {
 		t.Error(err)
 	}
 	if _, err := vfs.Open(tr.Ctx, vfs.Path{}, "/dev/a/b/c", 0, 0); err != unix.EBUSY {

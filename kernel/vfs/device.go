@@ -2,8 +2,8 @@ package vfs
 
 import "golang.org/x/sys/unix"
 
-// OpenDevice returns the operations of a newly opened device file.
-type OpenDevice func(f *File) (FileOps, error)
+// OpenDevice returns the operations of a newly opened device file, which ctx opens.
+type OpenDevice func(ctx *Context, f *File) (FileOps, error)
 
 type deviceKey struct {
 	typ  uint32 // S_IFCHR or S_IFBLK
@@ -19,7 +19,7 @@ func (ns *Namespace) AddDevice(typ, major, minor uint32, open OpenDevice) {
 
 // openDevice opens the device that f's inode stands for: EACCES on a mount
 // without devices, ENXIO when there is no such device.
-func (ns *Namespace) openDevice(f *File) (FileOps, error) {
+func (ns *Namespace) openDevice(ctx *Context, f *File) (FileOps, error) {
 	if f.path.Mount.Flags()&unix.MS_NODEV != 0 {
 		return nil, unix.EACCES
 	}
@@ -29,5 +29,5 @@ func (ns *Namespace) openDevice(f *File) (FileOps, error) {
 	if open == nil {
 		return nil, unix.ENXIO
 	}
-	return open(f)
+	return open(ctx, f)
 }

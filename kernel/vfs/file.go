@@ -117,6 +117,7 @@ const (
 	stream    // has no position: pread and lseek give ESPIPE
 	pathOnly  // O_PATH
 	denyWrite // holds off writers while it is executed
+	terminal  // read(2) and write(2) go through task.TerminalFile
 )
 
 // Owner is who gets SIGIO and SIGURG (F_SETOWN_EX, F_SETSIG).
@@ -245,6 +246,13 @@ func (f *File) PathOnly() bool { return f.kind&pathOnly != 0 }
 
 // SetStream says, while the file is being opened, that it has no position.
 func (f *File) SetStream() { f.kind |= stream }
+
+// SetTerminal says, while the file is being opened, that it is a terminal: it has no position, and its operations are a
+// task.TerminalFile.
+func (f *File) SetTerminal() { f.kind |= stream | terminal }
+
+// Terminal reports whether SetTerminal was called.
+func (f *File) Terminal() bool { return f.kind&terminal != 0 }
 
 // Stream reports whether the file has no position.
 func (f *File) Stream() bool { return f.kind&stream != 0 }

@@ -257,7 +257,7 @@ func (f *File) begin(ctx *Context, flags int) (err error) {
 		return err
 	}
 	if f.ops == nil {
-		if f.ops, err = f.opsByType(); err != nil {
+		if f.ops, err = f.opsByType(ctx); err != nil {
 			return err
 		}
 	}
@@ -282,7 +282,7 @@ func (f *File) empty(ctx *Context) error {
 }
 
 // opsByType returns the operations that the type of the file alone decides.
-func (f *File) opsByType() (FileOps, error) {
+func (f *File) opsByType(ctx *Context) (FileOps, error) {
 	ns := f.path.Mount.ns
 	switch f.inode.Type() {
 	case unix.S_IFREG:
@@ -290,7 +290,7 @@ func (f *File) opsByType() (FileOps, error) {
 	case unix.S_IFDIR:
 		return directory, nil
 	case unix.S_IFCHR, unix.S_IFBLK:
-		return ns.openDevice(f)
+		return ns.openDevice(ctx, f)
 	case unix.S_IFIFO:
 		if ns.OpenFIFO != nil {
 			return ns.OpenFIFO(f)
