@@ -58,6 +58,11 @@ type CPU interface {
 	// Kick makes a running Enter on c, or else the next one, return
 	// Interrupted soon. It may be called from any goroutine.
 	Kick(c *Context)
+	// Unkick forgets a Kick that no Enter has returned for yet.
+	Unkick(c *Context)
+	// Number is the number of the processor that runs the caller, from 0; it
+	// may be another one already.
+	Number() int
 
 	// FloatSize is the size in bytes of a floating-point state image in the
 	// XSAVE standard format (Intel SDM vol. 1 §13.4), as signal frames carry

@@ -61,9 +61,12 @@ func start(m *bare.Machine, e *ending) error {
 	calls := syscall.New(syscall.Options{Strace: args.Strace, Hostname: args.Hostname, VDSO: object})
 	k := task.New(task.Config{
 		Machine: m, Pool: pool, Clock: c, Namespace: ns,
-		Dispatch: calls.Dispatch, Load: calls.Load,
+		Calls: calls.Table(), Failed: calls.Failed, Dispatch: calls.Dispatch, Load: calls.Load,
 		Log: e.log.line, OnExit: e.exited,
 	})
+	if err := mountInfo(m, ctx, k, calls); err != nil {
+		return err
+	}
 	files, err := out.files(c.Wall())
 	if err != nil {
 		return err

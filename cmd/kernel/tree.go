@@ -5,14 +5,18 @@ import (
 
 	"gosv/driver/chardev"
 	"gosv/fs/devfs"
+	"gosv/fs/procfs"
 	"gosv/fs/ramfs"
 	"gosv/kernel/clock"
 	"gosv/kernel/cred"
 	"gosv/kernel/initramfs"
 	"gosv/kernel/mem"
 	"gosv/kernel/pipe"
+	"gosv/kernel/syscall"
+	"gosv/kernel/task"
 	"gosv/kernel/vfs"
 	"gosv/machine"
+	"gosv/machine/bare"
 )
 
 // newTree makes the tree of files, an empty file system in memory at its root.
@@ -45,6 +49,27 @@ func mountDev(ns *vfs.Namespace, ctx *vfs.Context, pool *mem.Pool, c *clock.Cloc
 		return err
 	}
 	return dev.Add("console", unix.S_IFCHR, 5, 1, 0o600, chardev.Open(s.stdout))
+}
+
+// mountInfo mounts /proc and /sys, which tell programs about the kernel, and /dev/shm.
+func mountInfo(m *bare.Machine, ctx *vfs.Context, k *task.Kernel, calls *syscall.Calls) error {
+	name := calls.Uname()
+	c := procfs.Config{
+		Kernel: k, Namespace: k.Namespace, Pool: k.Pool, Clock: k.Clock, Random: fillRandom,
+		CPUs: m.CPUs(), CPUInfo: cpuID(m.CPUID).info(), CommandLine: m.CommandLine(),
+		Release: unix.ByteSliceToString(name.Release[:]), Version: unix.ByteSliceToString(name.Version[:]),
+		Hostname: calls.Hostname, SetHostname: calls.SetHostname,
+	}
+	proc, sys := procfs.New(c).FS(), procfs.NewSys(c).FS()
+	k.Namespace.AddType("proc", func(_, _ string) (*vfs.FS, error) { return proc, nil })
+	k.Namespace.AddType("sysfs", func(_, _ string) (*vfs.FS, error) { return sys, nil })
+	if err := mount(k.Namespace, ctx, "/proc", proc); err != nil {
+		return err
+	}
+	if err := mount(k.Namespace, ctx, "/sys", sys); err != nil {
+		return err
+	}
+	return mount(k.Namespace, ctx, "/dev/shm", ramfs.New(k.Pool, k.Clock.Wall, ramfs.Options{Mode: 0o1777}))
 }
 
 // mount mounts fs at path, which is made if need be.

@@ -167,15 +167,15 @@ func testExceptions() error {
 		trap   machine.Trap
 		vector uint64
 	}{
-		{[]byte{0x0f, 0x0b}, machine.Exception, 6},                   // ud2
-		{[]byte{0x31, 0xc9, 0xf7, 0xf1}, machine.Exception, 0},       // div by 0
-		{[]byte{0xcc}, machine.Exception, 3},                         // int3
-		{[]byte{0xf4}, machine.Exception, 13},                        // hlt
-		{[]byte{0xfa}, machine.Exception, 13},                        // cli
-		{[]byte{0xcd, 0x80}, machine.Exception, 13},                  // int 0x80
-		{[]byte{0xe4, 0x60}, machine.Exception, 13},                  // in al, 0x60
-		{[]byte{0x0f, 0x20, 0xc0}, machine.Exception, 13},            // mov rax, cr0
-		{[]byte{0x48, 0x31, 0xc0, 0x8b, 0x00}, machine.PageFault, 14}, // read of 0
+		{[]byte{0x0f, 0x0b}, machine.Exception, 6},                                                        // ud2
+		{[]byte{0x31, 0xc9, 0xf7, 0xf1}, machine.Exception, 0},                                            // div by 0
+		{[]byte{0xcc}, machine.Exception, 3},                                                              // int3
+		{[]byte{0xf4}, machine.Exception, 13},                                                             // hlt
+		{[]byte{0xfa}, machine.Exception, 13},                                                             // cli
+		{[]byte{0xcd, 0x80}, machine.Exception, 13},                                                       // int 0x80
+		{[]byte{0xe4, 0x60}, machine.Exception, 13},                                                       // in al, 0x60
+		{[]byte{0x0f, 0x20, 0xc0}, machine.Exception, 13},                                                 // mov rax, cr0
+		{[]byte{0x48, 0x31, 0xc0, 0x8b, 0x00}, machine.PageFault, 14},                                     // read of 0
 		{[]byte{0x48, 0xb8, 0, 0, 0x20, 0x80, 0xff, 0xff, 0xff, 0xff, 0x8b, 0x00}, machine.PageFault, 14}, // read of the kernel
 		{[]byte{0x48, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0x80, 0x8b, 0x00}, machine.Exception, 13},                // non-canonical
 	} {

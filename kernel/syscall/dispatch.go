@@ -20,25 +20,27 @@ type Calls struct {
 	told [numbers]atomic.Bool
 }
 
-// Dispatch serves the system call that t is at, and leaves the result in RAX:
-// a value, or a negated errno. It is what task.Kernel.Dispatch is set to.
-func (s *Calls) Dispatch(t *task.Task) {
-	nr := uint32(t.Ctx.OrigRAX)
-	if nr < numbers && !s.o.Strace {
-		if call := s.rows[nr].call; call != nil {
-			v, err := call(t)
-			if err != nil {
-				v = negated(err)
-			}
-			t.Ctx.RAX = v
-			return
-		}
+// Table returns the calls by number, nil for those that are not implemented, and
+// Failed what a program gets for an error: task.Config.Calls and Failed. Under strace there
+// are none, so that all go to Dispatch.
+func (s *Calls) Table() []func(*task.Task) (uint64, error) {
+	if s.o.Strace {
+		return nil
 	}
-	s.dispatch(t, nr)
+	t := make([]func(*task.Task) (uint64, error), numbers)
+	for nr, r := range s.rows {
+		t[nr] = r.call
+	}
+	return t
 }
 
-// dispatch serves what is not served fast.
-func (s *Calls) dispatch(t *task.Task, nr uint32) {
+// Failed is the value of RAX after a call that failed with err.
+func (s *Calls) Failed(err error) uint64 { return negated(err) }
+
+// Dispatch serves the system call that t is at, and leaves the result in RAX:
+// a value, or a negated errno. It is what task.Config.Dispatch is set to.
+func (s *Calls) Dispatch(t *task.Task) {
+	nr := uint32(t.Ctx.OrigRAX)
 	var r *row
 	if nr < numbers {
 		r = s.rows[nr]

@@ -29,7 +29,8 @@ type Options struct {
 	VDSO *vdso.Object
 }
 
-// New returns the system calls. Its methods Dispatch and Load are for task.Config.
+// New returns the system calls. Its methods Table, Failed,
+// Dispatch and Load are for task.Config.
 func New(o Options) *Calls {
 	s := &Calls{o: o}
 	s.uts.host, s.uts.domain = o.Hostname, "(none)"
@@ -59,6 +60,24 @@ func (s *Calls) Uname() (u unix.Utsname) {
 	return u
 }
 
+// Hostname returns what gethostname(2) tells.
+func (s *Calls) Hostname() string {
+	s.uts.mu.Lock()
+	defer s.uts.mu.Unlock()
+	return s.uts.host
+}
+
+// SetHostname does what sethostname(2) does, rights aside: EINVAL.
+func (s *Calls) SetHostname(name string) error {
+	if len(name) > 64 {
+		return unix.EINVAL
+	}
+	s.uts.mu.Lock()
+	defer s.uts.mu.Unlock()
+	s.uts.host = name
+	return nil
+}
+
 func (s *Calls) systemRows(r *[numbers]*row) {
 	r[unix.SYS_UNAME] = call1("uname", lUtsname.out(), func(t *task.Task, to dest[unix.Utsname]) (uint64, error) { return done(to.put(t, s.Uname())) })
 	r[unix.SYS_SETHOSTNAME] = call2("sethostname", aSource, aInt, func(t *task.Task, addr uint64, n int32) (uint64, error) {
@@ -69,7 +88,7 @@ func (s *Calls) systemRows(r *[numbers]*row) {
 	})
 	r[unix.SYS_SYSINFO] = call1("sysinfo", lSysinfo.out(), sysSysinfo).partly("the load averages are 0")
 	r[unix.SYS_GETRANDOM] = call3("getrandom", aSink, aSize, flags("flags", unix.GRND_NONBLOCK|unix.GRND_RANDOM|unix.GRND_INSECURE, grndNames), sysGetrandom)
-	r[unix.SYS_GETCPU] = call3("getcpu", lUint32.out(), lUint32.out(), aAddr, sysGetcpu).partly("always processor 0: a thread is not bound to one")
+	r[unix.SYS_GETCPU] = call3("getcpu", lUint32.out(), lUint32.out(), aAddr, sysGetcpu)
 	schedRows(r)
 }
 
@@ -134,7 +153,7 @@ func sysGetrandom(t *task.Task, addr, n uint64, flags uint32) (uint64, error) {
 }
 
 func sysGetcpu(t *task.Task, cpu, node dest[uint32], _ uint64) (uint64, error) {
-	if err := cpu.putOpt(t, 0); err != nil {
+	if err := cpu.putOpt(t, uint32(t.Kernel().Machine.Number())); err != nil {
 		return 0, err
 	}
 	return done(node.putOpt(t, 0))

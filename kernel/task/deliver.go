@@ -217,8 +217,12 @@ func (t *Task) Sigreturn() uint64 {
 		return c.RAX
 	}
 	t.SetMask(r.Mask)
-	if alt, err := signal.Check(&t.alt, r.Stack, c.RSP, 0); err == nil {
+	if alt, err := signal.Check(&t.alt, r.Stack, c.RSP, signal.MinSize); err == nil {
 		t.alt = alt
+	}
+	if !r.Selectors {
+		t.trap = trapInfo{vector: vectorGP}
+		t.forceSegv(0)
 	}
 	return c.RAX
 }

@@ -9,11 +9,10 @@
 // A Process is a thread group. Tasks share what clone(2) lets them share by
 // pointing to the same object: Memory, Files, FS, signal handlers.
 //
-// Each Task has one word of flags. Bit inUser says that the task is in ring 3;
-// the others ask it for something before it goes there again. Whoever sets
-// one of them kicks the task out of ring 3 if it is there, else wakes it; so
-// nothing that is asked for is ever missed, and a system call with nothing to
-// do costs one compare-and-swap.
+// Each Task has one word of flags that ask it for something before it goes to
+// ring 3 again. Whoever sets one wakes the task and kicks it: machine.CPU.Kick
+// ends the Enter that runs, or else the next; so nothing that is asked for is
+// ever missed, and a system call with nothing to do costs one load.
 //
 // # Waiting
 //
@@ -69,6 +68,11 @@ type Config struct {
 	Clock     *clock.Clock
 	Namespace *vfs.Namespace
 
+	// Calls are the system calls by number, for the quick way: each decodes its
+	// arguments from t.Ctx and returns a value, or an error for Failed to
+	// turn into a negative errno. What is nil or beyond the end goes to Dispatch.
+	Calls  []func(t *Task) (uint64, error)
+	Failed func(error) uint64
 	// Dispatch serves the system call that t.Ctx describes and stores its
 	// result in RAX: a negative errno for a failure, also one of abi's ERESTART errors.
 	Dispatch func(t *Task)

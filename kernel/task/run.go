@@ -14,8 +14,7 @@ import (
 
 // Bits of Task.flags.
 const (
-	inUser     = 1 << iota // in ring 3, or on the way there
-	workSignal             // look at signals, stops
+	workSignal = 1 << iota // look at signals, stops
 	workKill               // end
 	work       = workSignal | workKill
 )
@@ -23,31 +22,28 @@ const (
 // ask sets a work bit and makes t see it. proc.mu is held and t on the list of
 // threads, so that t cannot get from ring 3 to its end in the meantime.
 func (t *Task) ask(bits uint32) {
-	if t.flags.Or(bits)&inUser != 0 {
-		t.cpu.Kick(t.Ctx)
-		return
-	}
+	t.flags.Or(bits)
 	t.Wake()
+	t.cpu.Kick(t.Ctx)
 }
 
 // loop runs the program until the task ends.
 func (t *Task) loop() {
 	for {
-		if !t.flags.CompareAndSwap(0, inUser) {
+		if t.flags.Load() != 0 {
 			if !t.work() {
 				return
 			}
 			continue
 		}
 		trap := t.cpu.Enter(t.Ctx, t.space)
-		t.flags.And(^uint32(inUser))
 		if trap == machine.Syscall {
 			t.syscall = true
 			if t.calls++; t.calls%sampling == 0 {
 				t.sampled()
 				continue
 			}
-			t.k.Dispatch(t)
+			t.call()
 			continue
 		}
 		t.syscall = false
@@ -60,6 +56,21 @@ func (t *Task) loop() {
 			t.yield()
 		}
 	}
+}
+
+// call serves the system call that the context describes.
+func (t *Task) call() {
+	if nr := uint32(t.Ctx.OrigRAX); nr < uint32(len(t.k.Calls)) {
+		if f := t.k.Calls[nr]; f != nil {
+			v, err := f(t)
+			if err != nil {
+				v = t.k.Failed(err)
+			}
+			t.Ctx.RAX = v
+			return
+		}
+	}
+	t.k.Dispatch(t)
 }
 
 // yield lets the goroutines run that an interrupt has woken, and other tasks. Sched_yield(2) is the same.
@@ -79,6 +90,7 @@ func (t *Task) Yield() { t.yield() }
 
 // work does what others asked for; false when the task has ended.
 func (t *Task) work() bool {
+	t.cpu.Unkick(t.Ctx) // before the look: whoever asks sets the flag first
 	f := t.flags.Load()
 	if f&workKill == 0 && f&workSignal != 0 {
 		t.deliver()
@@ -96,7 +108,7 @@ func (t *Task) pageFault() {
 	t.usage.minflt.Add(1)
 	addr, code := t.Ctx.FaultAddr, t.Ctx.Error
 	if code&machine.FaultUser == 0 { // the processor's own access: no page that is missing makes it better
-		t.trap = trapInfo{vector: 14, code: code, addr: addr}
+		t.trap = trapInfo{vector: vectorPF, code: code, addr: addr}
 		var info signal.Info
 		info.SetHead(unix.SIGSEGV, 0, signal.Kernel)
 		t.Force(&info)
@@ -106,7 +118,7 @@ func (t *Task) pageFault() {
 	if err == nil {
 		return
 	}
-	t.trap = trapInfo{vector: 14, code: code, addr: addr}
+	t.trap = trapInfo{vector: vectorPF, code: code, addr: addr}
 	fault, ok := err.(*mm.FaultError)
 	if !ok { // no memory: Linux's OOM killer
 		t.k.Log("out of memory: killed process " + itoa(t.PID()) + " (" + t.Comm() + ")")
@@ -130,6 +142,8 @@ const (
 	vectorUD = 6
 	vectorNP = 11
 	vectorSS = 12
+	vectorGP = 13
+	vectorPF = 14
 	vectorMF = 16
 	vectorAC = 17
 	vectorXM = 19

@@ -17,7 +17,7 @@ import (
 // Task is one thread. What has no note belongs to the task's own goroutine:
 // only its own system calls may use it.
 type Task struct {
-	flags   atomic.Uint32 // inUser and the work bits
+	flags   atomic.Uint32 // the work bits
 	parker  machine.Parker
 	asleep  atomic.Bool // in sleep
 	syscall bool        // the last trap was a system call: its result may ask for a restart

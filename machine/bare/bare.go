@@ -53,6 +53,9 @@ func (*Machine) RSDP() uint64 { return floor.RSDP() }
 // CPUs implements machine.Firmware.
 func (*Machine) CPUs() int { return floor.CPUs() }
 
+// CPUID executes the instruction of that name.
+func (*Machine) CPUID(leaf, sub uint32) (a, b, c, d uint32) { return floor.CPUID(leaf, sub) }
+
 // Emergency implements machine.Console.
 func (*Machine) Emergency(b []byte) { floor.Emergency(b) }
 

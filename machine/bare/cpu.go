@@ -40,6 +40,12 @@ func (m *Machine) Enter(c *machine.Context, s machine.Space) machine.Trap {
 // Kick implements machine.CPU.
 func (m *Machine) Kick(c *machine.Context) { floor.Kick(c) }
 
+// Unkick implements machine.CPU.
+func (m *Machine) Unkick(c *machine.Context) { floor.Unkick(c) }
+
+// Number implements machine.CPU.
+func (m *Machine) Number() int { return int(floor.ThisCPU()) }
+
 // The vector state of a context is in the XSAVE standard format: 512 bytes
 // legacy, a header of 64 bytes that begins with XSTATE_BV, the rest (Intel SDM
 // vol. 1 §13.4). Without XSAVE there is only the first part.

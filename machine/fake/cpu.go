@@ -116,6 +116,17 @@ func (m *Machine) Kick(c *machine.Context) {
 	}
 }
 
+// Unkick implements machine.CPU.
+func (m *Machine) Unkick(c *machine.Context) {
+	select {
+	case <-m.extra(c).kicked:
+	default:
+	}
+}
+
+// Number implements machine.CPU.
+func (m *Machine) Number() int { return 0 }
+
 // Kicked is for Config.Enter functions that play a program which runs on: it
 // yields a value when Kick was called, upon which the function returns
 // Interrupted.

@@ -68,8 +68,19 @@ func TakeRun(order int) uint64 { return call(serviceTakeRun, uint64(order), 0, 0
 // FreeRun gives n contiguous frames back.
 func FreeRun(f, n uint64) { call(serviceFreeRun, f, n, 0) }
 
-// Kick makes the Enter that runs x, or the next one, return Interrupted.
-func Kick(x *machine.Context) { call(serviceKick, at(x), 0, 0) }
+// Kick makes the Enter that runs x, or the next one, return Interrupted. Enter
+// writes x.cpu and then looks at x.flag; here it is the other way round, so one
+// of the two sees the other.
+func Kick(c *machine.Context) {
+	x := (*context)(unsafe.Pointer(c))
+	atomic.StoreUint64(&x.flag, 1)
+	if atomic.LoadUint64(&x.cpu) != 0 {
+		call(serviceKick, at(c), 0, 0)
+	}
+}
+
+// Unkick forgets a Kick that no Enter has returned for yet.
+func Unkick(c *machine.Context) { atomic.StoreUint64(&(*context)(unsafe.Pointer(c)).flag, 0) }
 
 // Flush makes every CPU forget [va, va+n) of s.
 func Flush(s *Space, va, n uint64) {

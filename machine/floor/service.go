@@ -60,10 +60,8 @@ func service(c *cpu, t *thread, x *context) bool {
 	return true
 }
 
-// kick makes the Enter that runs x, or the next one, return. Enter writes x.cpu
-// and then looks at x.flag; here it is the other way round, so one of the two sees the other.
+// kick calls the CPU that runs x, whose flag is set.
 func kick(c *cpu, x *context) {
-	atomic.StoreUint64(&x.flag, 1)
 	if n := atomic.LoadUint64(&x.cpu); n != 0 && n-1 != c.index {
 		sendIPI(cpuAt(cpuTable[n-1]))
 	}
