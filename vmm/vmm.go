@@ -23,7 +23,6 @@ const (
 	PortStderr  = "gosv.stderr"  // guest to host
 	PortLog     = "gosv.log"     // guest to host: messages of the kernel
 	PortControl = "gosv.control" // both ways: lines of the control protocol
-	PortConsole = "gosv.console" // both ways: the three streams on one port
 )
 
 // Kinds of machine and ways to run one.
@@ -54,9 +53,10 @@ type Monitor interface {
 	// Start starts a machine. The machine ends when the calling process does,
 	// however that comes about.
 	Start(Config) (VM, error)
-	// CommandLine returns arguments that run the same machine by hand, with
-	// PortConsole on standard input and output, the kernel and the initramfs
-	// under the names of their files, and messages of the serial port in a file.
+	// CommandLine returns arguments that run the same machine by hand, with the
+	// streams of the program on those of the monitor, the kernel and the
+	// initramfs under the names of their files, and what comes by the serial
+	// port in a file.
 	CommandLine(c Config, serial string) ([]string, error)
 }
 

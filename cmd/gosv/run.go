@@ -198,7 +198,7 @@ func dryRun(monitor vmm.Monitor, config vmm.Config, std streams) error {
 		words[i] = shellQuote(w)
 	}
 	fmt.Fprintf(std.err, "gosv: the kernel and the root file system are in %s; remove it when you are done.\n"+
-		"gosv: QEMU's exit status will be 2 × the program's + 1 (modulo 256).\n", dir)
+		"gosv: QEMU's exit status will be 2n + 1 for the program's n, or 0 where the machine powers off by ACPI.\n", dir)
 	_, err = fmt.Fprintln(std.out, strings.Join(words, " "))
 	return err
 }

@@ -44,12 +44,17 @@ func (m *Monitor) Path() string { return m.path }
 
 // CommandLine implements vmm.Monitor.
 func (m *Monitor) CommandLine(c vmm.Config, serial string) ([]string, error) {
-	c.Ports = []string{vmm.PortConsole}
+	// Each stream has a port of its own: the end of standard input closes the
+	// port that it came by, in both directions.
+	c.Ports = []string{vmm.PortStdin, vmm.PortStdout, vmm.PortStderr}
+	devices := map[string]string{
+		serialID:       "file,id=%s,path=" + strings.ReplaceAll(escape(serial), "%", "%%"),
+		vmm.PortStdin:  "stdio,id=%s",
+		vmm.PortStdout: "file,id=%s,append=on,path=/dev/stdout",
+		vmm.PortStderr: "file,id=%s,append=on,path=/dev/stderr",
+	}
 	args, err := arguments(c, c.Kernel.Name(), c.Initrd.Name(), func(id string) string {
-		if id == serialID {
-			return "file,id=" + id + ",path=" + escape(serial)
-		}
-		return "stdio,id=" + id
+		return fmt.Sprintf(devices[id], id)
 	})
 	if err != nil {
 		return nil, err

@@ -59,13 +59,13 @@ func TestCommandLine(t *testing.T) {
 	line := strings.Join(words, " ")
 	for _, want := range []string{
 		"/usr/bin/qemu -M microvm,acpi=off -accel tcg -cpu max,-erms,-fsrm,-la57 -m 64M -smp 2 -nodefaults -no-user-config -display none -no-reboot ",
-		"-kernel " + c.Kernel.Name(), "-initrd " + c.Initrd.Name(), "path=/tmp/a,,b", "name=gosv.console", "isa-debug-exit,iobase=0xf4,iosize=4",
+		"-kernel " + c.Kernel.Name(), "-initrd " + c.Initrd.Name(), "path=/tmp/a,,b", "name=gosv.stdin", "name=gosv.stderr", "isa-debug-exit,iobase=0xf4,iosize=4",
 	} {
 		if !strings.Contains(line, want) {
 			t.Errorf("no %q in %s", want, line)
 		}
 	}
-	if strings.Contains(line, "gosv.stdin") {
+	if strings.Contains(line, "gosv.control") || strings.Contains(line, "fd=") {
 		t.Errorf("ports of a session in %s", line)
 	}
 	if !slices.Equal(words[len(words)-2:], c.Extra) {
