@@ -17,7 +17,7 @@ KBUILD    = GOOS=linux GOARCH=amd64 CGO_ENABLED=0 GOFLAGS= $(GO) build -trimpath
 # Packages whose tests run on the host, without a virtual machine.
 HOSTPKGS  = $(shell $(GO) list ./... | grep -v '^gosv/test/')
 
-.PHONY: all build kernel run test test-host test-vm soak bench lint lint-lite fuzz clean setup help
+.PHONY: all build kernel run test test-host test-vm test-apps soak bench lint lint-lite fuzz clean setup help
 .DEFAULT_GOAL := build
 
 run: setup build ## run two programs, each in its own virtual machine
@@ -49,6 +49,9 @@ test-vm: build ## run real programs in virtual machines
 
 soak: build ## run garbage collection, faults, threads and signals for SOAKTIME (10m)
 	GOSV=$(CURDIR)/$(BIN)/gosv GOSV_SOAK=$(SOAKTIME) $(GO) test -count=1 -v -timeout 0 -run Soak ./test/...
+
+test-apps: setup build ## run real applications of Debian, on Linux and in virtual machines, and print a table
+	GOSV_APPS=$(CURDIR)/build/apps/root $(GO) test -count=1 -v -timeout 0 -run Apps ./test/apps
 
 bench: setup build ## measure, beside Linux, and write docs/benchmarks.md
 	GOSV=$(CURDIR)/$(BIN)/gosv $(GO) run ./bench -o docs/benchmarks.md
