@@ -57,6 +57,9 @@ var (
 
 // readFile reads at the position, and waits when there is nothing yet and the file may block.
 func readFile(t *task.Task, f *vfs.File, dst uio.Sink) (uint64, error) {
+	if f.Terminal() && f.Readable() {
+		return value(f.Ops().(task.TerminalFile).ReadBy(t, f, dst))
+	}
 	for {
 		n, err := f.Read(dst)
 		if err != unix.EAGAIN || f.Nonblock() {
@@ -71,6 +74,11 @@ func readFile(t *task.Task, f *vfs.File, dst uio.Sink) (uint64, error) {
 // writeFile writes at the position until all is written, waiting for room when the
 // file may block. What was written before an error counts.
 func writeFile(t *task.Task, f *vfs.File, src uio.Source) (uint64, error) {
+	if f.Terminal() && f.Writable() {
+		if err := f.Ops().(task.TerminalFile).MayWrite(t); err != nil {
+			return 0, err
+		}
+	}
 	done := int64(0)
 	for {
 		n, err := f.Write(src)

@@ -100,6 +100,7 @@ func (t *Task) copy(a *CloneArgs) (*Task, error) {
 		return nil, err
 	}
 	n.space = n.mem.Space()
+	n.cpu.SetSpace(n.Ctx, n.space)
 	ctx.Regs = t.Ctx.Regs
 	ctx.RAX = 0
 	if a.Stack != 0 {
@@ -229,6 +230,7 @@ func (p *Process) fork(t *Task, a *CloneArgs) *Process {
 // adoptChild makes n a child of p, made by t, or of p's parent with CLONE_PARENT. Kernel.mu is held.
 func (p *Process) adoptChild(n *Process, t *Task, a *CloneArgs) {
 	p.group.add(n)
+	n.noTTY = p.noTTY
 	parent := p
 	n.parentTask = t
 	if a.Flags&unix.CLONE_PARENT != 0 {

@@ -155,7 +155,7 @@ func (k *Kernel) ended(p *Process) {
 	p.zombie = true
 	g := p.group
 	if s := g.session; s.leader == p {
-		k.hangup(s)
+		k.leaderEnded(s)
 		s.leader = nil
 	}
 	k.forsake(p)

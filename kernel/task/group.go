@@ -19,7 +19,8 @@ type Session struct {
 	leader *Process // nil after its end
 	groups int
 	tty    Terminal
-	fg     *Group // the foreground group of tty
+	fg     *Group // the foreground group of tty; it may have no members any more
+	lost   *Group // that of a terminal that hung up
 }
 
 func (k *Kernel) newGroup(n int32, s *Session) *Group {
@@ -45,9 +46,6 @@ func (k *Kernel) leave(p *Process) {
 		return
 	}
 	s := g.session
-	if s.fg == g {
-		s.fg = nil
-	}
 	k.ids[g.ID].group = nil
 	k.dropID(g.ID)
 	if s.groups--; s.groups == 0 {
@@ -134,6 +132,7 @@ func (t *Task) Setsid() (int32, error) {
 	g := k.newGroup(p.PID, s)
 	k.leave(p)
 	g.add(p)
+	p.noTTY = false
 	return p.PID, nil
 }
 

@@ -25,6 +25,7 @@ type Process struct {
 	adopted    bool // reaped by the kernel, see the package comment
 	subreaper  bool
 	group      *Group
+	noTTY      bool // gave up the session's terminal (TIOCNOTTY)
 	zombie     bool
 	reaped     bool
 	status     int32       // wait(2)'s encoding, of a zombie

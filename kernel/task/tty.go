@@ -3,33 +3,38 @@ package task
 import (
 	"gosv/kernel/abi"
 	"gosv/kernel/signal"
+	"gosv/kernel/uio"
 	"gosv/kernel/vfs"
 
 	"golang.org/x/sys/unix"
 )
 
-// Terminal is the controlling terminal of a session. The operations of an open file that is a terminal
-// have a method Terminal that returns it.
+// Terminal is what may be the controlling terminal of a session.
 type Terminal = interface {
-	// Hangup is called when the session loses the terminal because its leader
-	// ended. It may block.
-	Hangup()
+	// LeaderEnded is called, on a goroutine of its own, when the leader of the session that the
+	// terminal controlled has ended.
+	LeaderEnded()
 }
 
-type terminalFile interface{ Terminal() Terminal }
-
-// TerminalOf returns the terminal that f is, nil when it is none.
-func TerminalOf(f *vfs.File) Terminal {
-	if tf, ok := f.Ops().(terminalFile); ok {
-		return tf.Terminal()
-	}
-	return nil
+// A TerminalFile is the operations of an open file that vfs.File.SetTerminal marks.
+type TerminalFile interface {
+	vfs.FileOps
+	// Terminal returns the terminal that an open without O_NOCTTY makes the controlling
+	// one; nil: this does not.
+	Terminal() Terminal
+	// ReadBy is read(2) by t, which may block: ERESTARTSYS too.
+	ReadBy(t *Task, f *vfs.File, dst uio.Sink) (int64, error)
+	// MayWrite is asked before each write(2) by t: EIO, ERESTARTSYS.
+	MayWrite(t *Task) error
 }
 
 // OpenedTerminal is called when t has opened f without O_NOCTTY: the leader of a session without a
 // terminal gets it (tty_ioctl(4), credentials(7)).
 func (t *Task) OpenedTerminal(f *vfs.File) {
-	if tty := TerminalOf(f); tty != nil {
+	if !f.Terminal() || !f.Readable() {
+		return // who can only write is not to take the terminal over
+	}
+	if tty := f.Ops().(TerminalFile).Terminal(); tty != nil {
 		t.proc.SetTerminal(tty, false)
 	}
 }
@@ -39,11 +44,36 @@ func (t *Task) OpenedTerminal(f *vfs.File) {
 func (p *Process) Terminal() (tty Terminal, fg int32) {
 	p.k.mu.RLock()
 	defer p.k.mu.RUnlock()
-	s := p.group.session
+	s := p.session()
 	if s.fg != nil {
 		fg = s.fg.ID
 	}
 	return s.tty, fg
+}
+
+// noSession stands for the session of a process that has no terminal.
+var noSession Session
+
+// session returns the session whose terminal is p's, noSession when p is a zombie or gave the terminal up. k.mu is held.
+func (p *Process) session() *Session {
+	if p.group == nil || p.noTTY {
+		return &noSession
+	}
+	return p.group.session
+}
+
+// SessionOf returns the IDs of the session that tty controls and of its foreground group, 0 without.
+func (k *Kernel) SessionOf(tty Terminal) (sid, fg int32) {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	s := k.sessionOf(tty)
+	if s == nil {
+		return 0, 0
+	}
+	if s.fg != nil {
+		fg = s.fg.ID
+	}
+	return s.ID, fg
 }
 
 // SetTerminal is TIOCSCTTY: tty becomes the controlling terminal of p's session,
@@ -54,11 +84,11 @@ func (p *Process) SetTerminal(tty Terminal, steal bool) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	s := p.group.session
+	if s.leader != p || s.tty != nil && s.tty != tty {
+		return unix.EPERM
+	}
 	if s.tty == tty {
 		return nil
-	}
-	if s.leader != p || s.tty != nil {
-		return unix.EPERM
 	}
 	if o := k.sessionOf(tty); o != nil {
 		if !steal {
@@ -66,7 +96,7 @@ func (p *Process) SetTerminal(tty Terminal, steal bool) error {
 		}
 		o.tty, o.fg = nil, nil
 	}
-	s.tty, s.fg = tty, p.group
+	s.tty, s.fg, s.lost = tty, p.group, nil
 	return nil
 }
 
@@ -80,31 +110,65 @@ func (k *Kernel) sessionOf(tty Terminal) *Session {
 	return nil
 }
 
-// DropTerminal is TIOCNOTTY: the session loses its terminal when p leads it.
-func (p *Process) DropTerminal() {
+// DropTerminal is TIOCNOTTY: ENOTTY when tty is not p's controlling terminal. If p leads the session, all of it loses
+// the terminal, and the foreground group gets SIGHUP and SIGCONT.
+func (p *Process) DropTerminal(tty Terminal) error {
 	p.k.mu.Lock()
-	s := p.group.session
-	if s.leader == p {
-		p.k.hangup(s)
+	defer p.k.mu.Unlock()
+	s := p.session()
+	switch {
+	case s.tty == nil || s.tty != tty:
+		return unix.ENOTTY
+	case s.leader != p:
+		p.noTTY = true
+		return nil
 	}
-	p.k.mu.Unlock()
+	s.fg.signal(unix.SIGHUP, unix.SIGCONT)
+	s.tty, s.fg = nil, nil
+	return nil
 }
 
-// hangup takes the terminal away from s: its foreground group gets SIGHUP and SIGCONT. k.mu is held.
-func (k *Kernel) hangup(s *Session) {
+// leaderEnded takes the terminal away from a session whose leader ended: its foreground group gets SIGHUP, also when the
+// terminal hung up before. k.mu is held.
+func (k *Kernel) leaderEnded(s *Session) {
 	if s.tty == nil {
+		s.lost.signal(unix.SIGHUP, unix.SIGCONT)
+		s.lost = nil
 		return
 	}
-	fg, tty := s.fg, s.tty
+	s.fg.signal(unix.SIGHUP)
+	go s.tty.LeaderEnded()
 	s.tty, s.fg = nil, nil
-	if fg != nil {
+}
+
+// HangUp is told by a terminal that its line is gone: the session that it controls loses
+// it, and the leader gets SIGHUP and SIGCONT.
+func (k *Kernel) HangUp(tty Terminal) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	s := k.sessionOf(tty)
+	if s == nil {
+		return
+	}
+	s.tty, s.fg, s.lost = nil, nil, s.fg
+	if s.leader != nil {
 		hup, cont := kernelInfo(unix.SIGHUP), kernelInfo(unix.SIGCONT)
-		for _, p := range fg.members {
-			p.send(&hup)
-			p.send(&cont)
+		s.leader.send(&hup)
+		s.leader.send(&cont)
+	}
+}
+
+// signal sends signals to each member of the group. k.mu is held.
+func (g *Group) signal(sigs ...unix.Signal) {
+	if g == nil {
+		return
+	}
+	for _, sig := range sigs {
+		info := kernelInfo(sig)
+		for _, p := range g.members {
+			p.send(&info)
 		}
 	}
-	go tty.Hangup()
 }
 
 // SetForeground is TIOCSPGRP: ENOTTY when tty is not the session's, EPERM when the group is not
@@ -113,7 +177,7 @@ func (p *Process) SetForeground(tty Terminal, pgid int32) error {
 	k := p.k
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	s := p.group.session
+	s := p.session()
 	if s.tty == nil || s.tty != tty {
 		return unix.ENOTTY
 	}
@@ -133,8 +197,8 @@ func (p *Process) SetForeground(tty Terminal, pgid int32) error {
 func (p *Process) InForeground(tty Terminal) bool {
 	p.k.mu.RLock()
 	defer p.k.mu.RUnlock()
-	g := p.group
-	return g == nil || g.session.tty != tty || g.session.fg == g
+	s := p.session()
+	return s.tty != tty || s.fg == p.group
 }
 
 // TTYStop is called for a background task that reads from (SIGTTIN) or changes (SIGTTOU) its terminal.
@@ -162,10 +226,7 @@ func (t *Task) TTYStop(sig unix.Signal) error {
 func (k *Kernel) SignalForeground(tty Terminal, sig unix.Signal) {
 	k.mu.RLock()
 	defer k.mu.RUnlock()
-	if s := k.sessionOf(tty); s != nil && s.fg != nil {
-		info := kernelInfo(sig)
-		for _, p := range s.fg.members {
-			p.send(&info)
-		}
+	if s := k.sessionOf(tty); s != nil {
+		s.fg.signal(sig)
 	}
 }
