@@ -1,6 +1,7 @@
-// Package procfs is /proc (proc(5)): what the kernel tells about itself and its processes.
+// Package procfs is /proc (proc(5)): what the kernel tells about itself and its processes. It is
+// also /sys (sysfs(5)), which is made in the same way.
 //
-// Everything there is comes from one table, rows: a row names a file and says how to show it.
+// Everything there is comes from tables, rows and sysRows: a row names a file and says how to show it.
 // The contents are made when a file is opened, so a reader sees one moment.
 //
 // FS.mu guards what other rooms added and what programs stored; it is a leaf.
@@ -47,16 +48,16 @@ type CPUInfo struct {
 	Flags                    string // separated by spaces
 }
 
-// FS is the /proc of one kernel.
+// FS is the /proc or the /sys of one kernel.
 type FS struct {
 	Config
+	magic  int64
 	fs     *vfs.FS
 	bootID string
 
-	mu    sync.Mutex
-	root  *row               // guarded by mu, with all fixed directories below
-	added map[*row]bool      // guarded by mu
-	oom   map[int32]oomScore // oom_score_adj by process ID; guarded by mu
+	mu   sync.Mutex
+	root *row               // guarded by mu, with all fixed directories below
+	oom  map[int32]oomScore // oom_score_adj by process ID; guarded by mu
 }
 
 // row is a file or directory.
@@ -100,20 +101,31 @@ type subject struct {
 
 // New returns a /proc, to be mounted.
 func New(c Config) *FS {
-	f := &FS{Config: c, root: &row{mode: unix.S_IFDIR | 0o555}, added: make(map[*row]bool), oom: make(map[int32]oomScore)}
-	f.bootID = uuid(c.Random)
-	f.root.more = processes{}
-	for i := range rows {
-		r := rows[i]
-		if r.path == "sys/kernel/hostname" && c.Hostname == nil {
-			continue
-		}
-		f.enter(f.root, &r)
+	f := &FS{Config: c, magic: unix.PROC_SUPER_MAGIC, bootID: uuid(c.Random), oom: make(map[int32]oomScore)}
+	table := rows
+	if c.Hostname == nil {
+		table = slices.DeleteFunc(slices.Clone(rows), func(r row) bool { return r.path == "sys/kernel/hostname" })
 	}
 	for _, r := range processRows {
 		number(r)
 	}
-	f.fs = vfs.NewFS("proc", f, c.Clock.Wall)
+	return f.fill("proc", table, processes{})
+}
+
+// NewSys returns a /sys, to be mounted.
+func NewSys(c Config) *FS {
+	f := &FS{Config: c, magic: unix.SYSFS_MAGIC}
+	return f.fill("sysfs", append(slices.Clone(sysRows), f.cpuRows()...), nil)
+}
+
+// fill makes the tree of a table; more are the other entries of its root.
+func (f *FS) fill(name string, table []row, more lister) *FS {
+	f.root = &row{mode: unix.S_IFDIR | 0o555, more: more}
+	for i := range table {
+		r := table[i]
+		f.enter(f.root, &r)
+	}
+	f.fs = vfs.NewFS(name, f, f.Clock.Wall)
 	root := f.fs.NewInode(&node{fs: f, row: f.root}, &vfs.NewNode{Mode: f.root.mode}, nil)
 	root.Ino = 1
 	f.fs.SetRoot(root)
@@ -190,7 +202,7 @@ func (f *FS) entries(dir *row) []*row {
 }
 
 // Statfs implements vfs.FSOps.
-func (f *FS) Statfs(s *unix.Statfs_t) { s.Type = unix.PROC_SUPER_MAGIC }
+func (f *FS) Statfs(s *unix.Statfs_t) { s.Type = f.magic }
 
 // Sync implements vfs.FSOps.
 func (f *FS) Sync() error { return nil }
