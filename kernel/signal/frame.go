@@ -159,6 +159,9 @@ type Restored struct {
 	Stack abi.StackT
 	// Float is the user address of the floating-point state, 0 for the initial state.
 	Float uint64
+	// Selectors says that the code and stack segments are those of a 64-bit
+	// program: any others fault when they are loaded.
+	Selectors bool
 }
 
 // Restore reads back the frame b of FrameSize bytes into the registers.
@@ -174,10 +177,13 @@ func Restore(b []byte, r *machine.Regs) Restored {
 	r.RCX, r.RSP = le.Uint64(m[112:]), le.Uint64(m[120:])
 	r.RIP = le.Uint64(m[128:])
 	r.RFLAGS = r.RFLAGS&^flagsRestored | le.Uint64(m[136:])&flagsRestored
+	cs, ss := le.Uint16(m[144:])|3, le.Uint16(m[150:])|3
+	strict := le.Uint64(b[ucOff:])&ucStrictRestoreSS != 0 // else Linux repairs SS
 	return Restored{
-		Mask:  Set(le.Uint64(b[maskOff:])),
-		Stack: abi.GetStackT(b[ucOff+16:]),
-		Float: le.Uint64(b[fpPtrOff:]),
+		Mask:      Set(le.Uint64(b[maskOff:])),
+		Stack:     abi.GetStackT(b[ucOff+16:]),
+		Float:     le.Uint64(b[fpPtrOff:]),
+		Selectors: cs == userCS && (ss == userSS || !strict),
 	}
 }
 
