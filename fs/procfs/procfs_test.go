@@ -169,11 +169,17 @@ func TestLinks(t *testing.T) {
 	if got, err := vfs.Readlink(w.ctx, vfs.Path{}, "/proc/self/fd/0"); !strings.HasPrefix(got, "pipe:[") || err != nil {
 		t.Errorf("fd 0 -> %q, %v", got, err)
 	}
-	f, err := vfs.Open(w.ctx, vfs.Path{}, "/proc/self/fd/1", unix.O_RDONLY|unix.O_NONBLOCK, 0)
-	if err != nil {
-		t.Fatal(err)
+	// Opening a pipe again waits for nobody, though its writer is gone.
+	for _, flags := range []int{unix.O_RDONLY, unix.O_WRONLY, unix.O_WRONLY | unix.O_NONBLOCK} {
+		f, err := vfs.Open(w.ctx, vfs.Path{}, "/proc/self/fd/1", flags, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !f.Opened() {
+			t.Errorf("opening a pipe again with flags %#x waits", flags)
+		}
+		f.DecRef()
 	}
-	f.DecRef()
 	p, err := vfs.Lookup(w.ctx, vfs.Path{}, "/proc/self/exe", 0)
 	if name, _ := vfs.PathName(p, w.ctx.Root); err != nil || name != "/prog" {
 		t.Errorf("exe leads to %q, %v", name, err)

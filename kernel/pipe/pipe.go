@@ -42,8 +42,9 @@ type slot struct {
 }
 
 type pipe struct {
-	pool  *mem.Pool
-	queue wait.Queue
+	pool     *mem.Pool
+	nameless bool // made by pipe(2): opening it again waits for nobody
+	queue    wait.Queue
 
 	// All below is guarded by mu.
 	mu    sync.Mutex
@@ -65,8 +66,10 @@ func newPipe(pool *mem.Pool) *pipe {
 type end struct {
 	vfs.FileDefaults
 	p *pipe
-	// others is how many open files the other side had had when this one opened.
+	// others is how many open files the other side had had when this one opened alone: it waits
+	// for one more, and a reader sees no hangup before. One that opens not alone has alone false.
 	others uint32
+	alone  bool
 }
 
 // New is pipe2(2) without the descriptors. flags: O_NONBLOCK; O_CLOEXEC is for the descriptors; EINVAL for others.
@@ -79,6 +82,7 @@ func New(ns *vfs.Namespace, c *cred.Cred, flags int) (r, w *vfs.File, err error)
 		r, w end
 	}{}
 	p := &both.p
+	p.nameless = true
 	p.pool, p.slots = ns.Pool, make([]slot, DefaultSize/machine.PageSize)
 	p.readers, p.writers, p.readersOpened, p.writersEver = 1, 1, 1, 1
 	both.r.p, both.w.p = p, p
@@ -111,12 +115,12 @@ func (p *pipe) open(f *vfs.File) (vfs.FileOps, error) {
 	defer p.mu.Unlock()
 	e := &end{p: p}
 	if f.Writable() && !f.Readable() {
-		if f.Nonblock() && p.readers == 0 {
+		e.others, e.alone = p.readersOpened, p.readers == 0 && !p.nameless
+		if f.Nonblock() && e.alone {
 			return nil, unix.ENXIO
 		}
-		e.others = p.readersOpened
 	} else {
-		e.others = p.writersEver
+		e.others, e.alone = p.writersEver, p.writers == 0 && !p.nameless
 	}
 	if f.Readable() {
 		p.readers++
@@ -136,12 +140,12 @@ func (e *end) Opened(f *vfs.File) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
-	case f.Nonblock() || f.Readable() && f.Writable():
+	case !e.alone || f.Nonblock() || f.Readable() && f.Writable():
 		return true
 	case f.Readable():
-		return p.writers > 0 || p.writersEver != e.others
+		return p.writersEver != e.others
 	}
-	return p.readers > 0 || p.readersOpened != e.others
+	return p.readersOpened != e.others
 }
 
 // Read implements vfs.FileOps: 0 when all writers are gone.
@@ -277,7 +281,7 @@ func (e *end) Poll(f *vfs.File, mask wait.Mask) (ready wait.Mask) {
 		if p.used > 0 {
 			ready |= readable
 		}
-		if p.writers == 0 && p.writersEver != e.others {
+		if p.writers == 0 && (!e.alone || p.writersEver != e.others) {
 			ready |= unix.EPOLLHUP
 		}
 	}

@@ -178,7 +178,12 @@ func TestFIFO(t *testing.T) {
 	if !r.Opened() || !w.Opened() {
 		t.Error("both open, but not complete")
 	}
+	late := open(unix.O_RDONLY)
 	w.DecRef()
+	if got := late.Readiness(unix.POLLIN); got != unix.POLLHUP {
+		t.Errorf("reader that opened beside a writer, after it: readiness %x", got)
+	}
+	late.DecRef()
 	if !r.Opened() {
 		t.Error("a writer that came and went does not count")
 	}
