@@ -52,9 +52,12 @@ type CPU interface {
 	NewContext() (*Context, error)
 	// FreeContext gives it back; no Enter may be running on it.
 	FreeContext(*Context)
+	// SetSpace says in which address space Enter runs c, at first none; no Enter may be
+	// running on c.
+	SetSpace(c *Context, s Space)
 	// Enter runs the program until something happens. At most one Enter per
 	// context at a time.
-	Enter(*Context, Space) Trap
+	Enter(c *Context) Trap
 	// Kick makes a running Enter on c, or else the next one, return
 	// Interrupted soon. It may be called from any goroutine.
 	Kick(c *Context)

@@ -50,6 +50,7 @@ func newProgram(code ...byte) *program {
 		panic(err)
 	}
 	p.ctx.RIP, p.ctx.RSP = codeAt, dataAt+4096
+	m.SetSpace(p.ctx, p.space)
 	return p
 }
 
@@ -62,7 +63,7 @@ func (p *program) free() {
 // run enters until something other than an interrupt happens.
 func (p *program) run() machine.Trap {
 	for {
-		if t := m.Enter(p.ctx, p.space); t != machine.Interrupted {
+		if t := m.Enter(p.ctx); t != machine.Interrupted {
 			return t
 		}
 	}
@@ -395,16 +396,20 @@ func testKick() error {
 	p := newProgram(spin...)
 	defer p.free()
 	m.Kick(p.ctx)
-	if t := m.Enter(p.ctx, p.space); t != machine.Interrupted {
+	if t := m.Enter(p.ctx); t != machine.Interrupted {
 		return fmt.Errorf("kick before enter: %v", t)
 	}
+	var wg sync.WaitGroup
+	defer wg.Wait() // before free: a freed context must not be kicked
 	for range 20 {
+		wg.Add(1)
 		go func() {
+			defer wg.Done()
 			time.Sleep(time.Millisecond)
 			m.Kick(p.ctx)
 		}()
 		t0 := time.Now()
-		for m.Enter(p.ctx, p.space) == machine.Interrupted && time.Since(t0) < time.Millisecond {
+		for m.Enter(p.ctx) == machine.Interrupted && time.Since(t0) < time.Millisecond {
 		}
 		if d := time.Since(t0); d > 3*time.Second {
 			return fmt.Errorf("kick took %v", d)
@@ -425,7 +430,7 @@ func testPreempt() error {
 			defer wg.Done()
 			p := newProgram(spin...)
 			for {
-				m.Enter(p.ctx, p.space)
+				m.Enter(p.ctx)
 				counts[i] = p.ctx.RAX
 				select {
 				case <-stop:
@@ -472,7 +477,7 @@ func testAlarm() error {
 	m.OnAlarm(func() { done = true })
 	m.SetAlarm(m.Monotonic() + 2000000)
 	for t0 := time.Now(); !done; {
-		m.Enter(p.ctx, p.space)
+		m.Enter(p.ctx)
 		if time.Since(t0) > 5*time.Second {
 			return fmt.Errorf("alarm lost in ring 3")
 		}
@@ -517,7 +522,7 @@ func testShootdown() error {
 	go func() {
 		defer wg.Done()
 		for !stop.Load() {
-			if m.Enter(p.ctx, p.space) == machine.PageFault {
+			if m.Enter(p.ctx) == machine.PageFault {
 				runtime.Gosched()
 			}
 		}

@@ -121,6 +121,7 @@ func (t *Task) install(img *Image, args *ExecArgs) {
 	p.mu.Lock()
 	t.mem = newMemory(img.Mem)
 	t.space = img.Mem.Space()
+	t.cpu.SetSpace(t.Ctx, t.space)
 	oldExe := p.exe
 	p.exe = img.Exe
 	p.layout = img.Layout

@@ -19,12 +19,14 @@ const (
 	work       = workSignal | workKill
 )
 
-// ask sets a work bit and makes t see it. proc.mu is held and t on the list of
-// threads, so that t cannot get from ring 3 to its end in the meantime.
+// ask sets a work bit and makes t see it. proc.mu is held: a task that has begun to end, and may have
+// freed its context, is marked exiting under it.
 func (t *Task) ask(bits uint32) {
 	t.flags.Or(bits)
 	t.Wake()
-	t.cpu.Kick(t.Ctx)
+	if !t.exiting {
+		t.cpu.Kick(t.Ctx)
+	}
 }
 
 // loop runs the program until the task ends.
@@ -36,7 +38,7 @@ func (t *Task) loop() {
 			}
 			continue
 		}
-		trap := t.cpu.Enter(t.Ctx, t.space)
+		trap := t.cpu.Enter(t.Ctx)
 		if trap == machine.Syscall {
 			t.syscall = true
 			if t.calls++; t.calls%sampling == 0 {

@@ -28,9 +28,14 @@ func (m *Machine) FreeContext(c *machine.Context) {
 	m.Free(machine.Frame((uint64(uintptr(unsafe.Pointer(c)))-floor.DirectMap)/machine.PageSize), 1)
 }
 
+// SetSpace implements machine.CPU.
+func (m *Machine) SetSpace(c *machine.Context, s machine.Space) {
+	whole(c).SetSpace(s.(*space).hot)
+}
+
 // Enter implements machine.CPU.
-func (m *Machine) Enter(c *machine.Context, s machine.Space) machine.Trap {
-	t := floor.Enter(c, s.(*space).hot)
+func (m *Machine) Enter(c *machine.Context) machine.Trap {
+	t := floor.Enter(c)
 	if t == machine.Interrupted && floor.DevicePending() {
 		m.interrupts.serve()
 	}

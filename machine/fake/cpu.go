@@ -23,6 +23,7 @@ type contextState struct {
 // contextExtra is what a context has beyond what the kernel may touch.
 type contextExtra struct {
 	float  [floatSize]byte
+	space  machine.Space // of the goroutine that enters
 	kicked chan struct{} // holds a value from Kick until Enter returns for it
 	inside bool          // guarded by contextState.mu
 }
@@ -77,10 +78,13 @@ func (m *Machine) Contexts() int {
 	return len(m.contexts.known)
 }
 
+// SetSpace implements machine.CPU.
+func (m *Machine) SetSpace(c *machine.Context, s machine.Space) { m.extra(c).space = s }
+
 // Enter implements machine.CPU by Config.Enter. A pending Kick makes it return
 // at once; a Kick while Config.Enter runs, when that returns, unless it consumed the Kick
 // from Kicked itself.
-func (m *Machine) Enter(c *machine.Context, s machine.Space) machine.Trap {
+func (m *Machine) Enter(c *machine.Context) machine.Trap {
 	if m.cfg.Enter == nil {
 		panic("fake: Enter without Config.Enter")
 	}
@@ -92,7 +96,7 @@ func (m *Machine) Enter(c *machine.Context, s machine.Space) machine.Trap {
 	}
 	m.setInside(x, true)
 	defer m.setInside(x, false)
-	trap := m.cfg.Enter(c, s)
+	trap := m.cfg.Enter(c, x.space)
 	if trap == machine.Syscall {
 		c.OrigRAX = c.RAX
 	}

@@ -284,14 +284,14 @@ func TestCPU(t *testing.T) {
 	}
 	m.Kick(c)
 	m.Kick(c)
-	if trap := m.Enter(c, nil); trap != machine.Interrupted || steps != 0 {
+	if trap := m.Enter(c); trap != machine.Interrupted || steps != 0 {
 		t.Error(trap, steps)
 	}
-	if trap := m.Enter(c, nil); trap != machine.Syscall || c.OrigRAX != 39 {
+	if trap := m.Enter(c); trap != machine.Syscall || c.OrigRAX != 39 {
 		t.Error(trap, c.OrigRAX)
 	}
 	go m.Kick(c)
-	if trap := m.Enter(c, nil); trap != machine.Interrupted || steps != 2 {
+	if trap := m.Enter(c); trap != machine.Interrupted || steps != 2 {
 		t.Error(trap, steps)
 	}
 	m.FreeContext(c)

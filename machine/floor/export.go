@@ -33,8 +33,11 @@ func (x *context) InRing3() bool { return atomic.LoadUint64(&x.cpu) != 0 }
 
 func at[T any](p *T) uint64 { return uint64(uintptr(unsafe.Pointer(p))) }
 
-// Enter runs x in ring 3 in the space s until something happens.
-func Enter(x *machine.Context, s *Space) machine.Trap { return enter(x, at(s)) }
+// SetSpace says in which space Enter runs x.
+func (x *context) SetSpace(s *Space) { x.space = at(s) }
+
+// Enter runs x in ring 3 until something happens.
+func Enter(x *machine.Context) machine.Trap { return enter(x) }
 
 // CopyUser copies n bytes between kernel and program memory of s, and returns how many it could not.
 func CopyUser(dst, src, n uint64, s *Space) uint64 { return copyUser(dst, src, n, at(s)) }

@@ -32,6 +32,7 @@
 #define C_KSP 0xd8
 #define C_KBP 0xe0
 #define C_CPU 0xe8
+#define C_SPACE 0xf0
 #define C_FX 0x100
 
 // cpu (GS base)

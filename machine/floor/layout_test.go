@@ -35,7 +35,7 @@ func TestLayout(t *testing.T) {
 		"C_CS": unsafe.Offsetof(x.CS), "C_RFL": unsafe.Offsetof(x.RFLAGS), "C_RSP": unsafe.Offsetof(x.RSP),
 		"C_SS": unsafe.Offsetof(x.SS), "C_TOP": contextTop, "C_FS": unsafe.Offsetof(x.FSBase), "C_GS": unsafe.Offsetof(x.GSBase),
 		"C_CR2": unsafe.Offsetof(x.FaultAddr), "C_ORIG": unsafe.Offsetof(x.OrigRAX), "C_FLAG": unsafe.Offsetof(x.flag),
-		"C_KSP": unsafe.Offsetof(x.kSP), "C_KBP": unsafe.Offsetof(x.kBP), "C_CPU": unsafe.Offsetof(x.cpu),
+		"C_KSP": unsafe.Offsetof(x.kSP), "C_KBP": unsafe.Offsetof(x.kBP), "C_CPU": unsafe.Offsetof(x.cpu), "C_SPACE": unsafe.Offsetof(x.space),
 		"C_FX": unsafe.Offsetof(x.float),
 
 		"P_SELF": unsafe.Offsetof(c.self), "P_USERTOP": unsafe.Offsetof(c.userTop), "P_SCRATCH": unsafe.Offsetof(c.scratch),

@@ -116,7 +116,7 @@ func leave(t *thread) {
 	k.RIP, k.RSP, k.RBP = ld64(x.kSP), x.kSP+8, x.kBP
 	k.CS, k.SS, k.RFLAGS = selCode, selData, 0x202
 	k.flag = 0
-	st64(x.kSP+24, uint64(machineInterrupted))
+	st64(x.kSP+16, uint64(machineInterrupted))
 }
 
 // Offsets in struct rt_sigframe's ucontext (Linux arch/x86 uapi sigcontext).

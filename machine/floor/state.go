@@ -29,7 +29,8 @@ type context struct {
 	kSP   uint64 // ring 3: where Enter was called
 	kBP   uint64
 	cpu   uint64 // ring 3: the CPU that runs it, plus one
-	_     [16]byte
+	space uint64 // ring 3: *space
+	_     [8]byte
 	float [floatMax]byte // XSAVE area, 64-byte aligned
 }
 
@@ -206,7 +207,7 @@ func loadTables(gdtr, idtr uint64)
 func halt()
 func pause()
 func tripleFault()
-func enter(c *machine.Context, s uint64) machine.Trap
+func enter(c *machine.Context) machine.Trap
 func copyUser(dst, src, n, s uint64) (left uint64)
 func zeroUser(dst, n, s uint64) (left uint64)
 func wordUser(va, v, old, op, s uint64) (found uint64, ok bool)

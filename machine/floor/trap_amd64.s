@@ -20,22 +20,27 @@
 #define PUSHFRAME(cs, ss) \
 	PUSHQ ss; PUSHQ P_SCRATCH(GS); PUSHQ R11; PUSHQ cs; PUSHQ CX; PUSHQ $0; PUSHQ VEC_SYSCALL
 
+// STOREFRAME does so where nobody looks at the vector.
+#define STOREFRAME(cs, ss) \
+	PUSHQ ss; PUSHQ P_SCRATCH(GS); PUSHQ R11; PUSHQ cs; PUSHQ CX; LEAQ -16(SP), SP
+
 // SAVEBASES stores the program's FS and GS bases in its context at SP.
 #define SAVEBASES \
 	RDFSBASEQ AX; MOVQ AX, C_FS(SP); SWAPGS; RDGSBASEQ AX; SWAPGS; MOVQ AX, C_GS(SP)
 
-// SAVEMODERN and LOADMODERN are SAVEFLOAT and LOADFLOAT where the answer is known.
+// SAVEMODERN and LOADMODERN are SAVEFLOAT and LOADFLOAT where the answer is
+// known. What EDX adds to the mask is not in XCR0, and does not count.
 #define SAVEMODERN(ctx) \
-	MOVL ·floatMask(SB), AX; XORL DX, DX; XSAVEOPT64 C_FX(ctx)
+	MOVL ·floatMask(SB), AX; XSAVEOPT64 C_FX(ctx)
 #define LOADMODERN(ctx) \
-	MOVL ·floatMask(SB), AX; XORL DX, DX; XRSTOR64 C_FX(ctx)
+	MOVL ·floatMask(SB), AX; XRSTOR64 C_FX(ctx)
 
 // LEAVE makes Enter return R8 to the goroutine that called it, from the
 // program's context DI, when the kernel's FS base is loaded.
 #define LEAVE \
 	MOVQ P_THRTOP(GS), CX; MOVQ CX, P_IST(GS); MOVQ $0, C_CPU(DI); \
 	LDMXCSR ·mxcsr(SB); \
-	LOADBP; MOVQ C_KSP(DI), SP; MOVQ R8, 24(SP); STI; BYTE $0xc3	// RET; the assembler would count the PUSHQs
+	LOADBP; MOVQ C_KSP(DI), SP; MOVQ R8, 16(SP); STI; BYTE $0xc3	// RET; the assembler would count the PUSHQs
 
 // LOADREGS loads the registers of the context DI but for RIP, RSP, RFLAGS, RCX,
 // R11 and RDI, then RIP into RCX and RFLAGS into R11.
@@ -68,7 +73,7 @@ user:
 	SWAPGS
 	MOVQ	SP, P_SCRATCH(GS)
 	MOVQ	P_USERTOP(GS), SP
-	PUSHFRAME(SEL_UCODE, SEL_UDATA)
+	STOREFRAME(SEL_UCODE, SEL_UDATA)
 	PUSHREGS
 	MOVQ	AX, C_ORIG(SP)
 	SAVEBASES
@@ -197,12 +202,12 @@ leave:
 	MOVL	$3, AX	// machine.Interrupted
 	JMP	leaveUser<>(SB)
 
-// func enter(c *Context, s uint64) machine.Trap
+// func enter(c *Context) machine.Trap
 //
 // The goroutine's side is SP and BP only: assembly functions keep nothing else.
-TEXT ·enter(SB),NOSPLIT|NOFRAME,$0-24
+TEXT ·enter(SB),NOSPLIT|NOFRAME,$0-16
 	MOVQ	c+0(FP), DI
-	MOVQ	s+8(FP), SI
+	MOVQ	C_SPACE(DI), SI
 	CLI
 	MOVQ	P_NUMBER(GS), CX
 	XCHGQ	CX, C_CPU(DI)	// before the look at C_FLAG: see kick
@@ -254,7 +259,7 @@ kicked:
 	MOVQ	$0, C_FLAG(DI)
 	MOVQ	$0, C_CPU(DI)
 	STI
-	MOVQ	$3, ret+16(FP)	// machine.Interrupted
+	MOVQ	$3, ret+8(FP)	// machine.Interrupted
 	RET
 high:
 	INCQ	CX	// a kernel address is for the page tables to refuse
@@ -263,7 +268,7 @@ high:
 	STI
 	MOVQ	$13, C_VEC(DI)
 	MOVQ	$0, C_ERR(DI)
-	MOVQ	$2, ret+16(FP)	// machine.Exception
+	MOVQ	$2, ret+8(FP)	// machine.Exception
 	RET
 
 // toUser goes to ring 3 with the context DI, whose space is loaded.
