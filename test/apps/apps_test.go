@@ -208,7 +208,11 @@ func (o *outcome) inVM(t *testing.T, d *debian, line string, extra map[string]st
 		kernel = "../../bin/kernel.elf"
 	}
 	m := machine{kernel: kernel, initrd: initrd, memory: o.memory, cpus: cpus, log: log}
-	return m.run(vmLimit)
+	limit := vmLimit
+	if d, err := time.ParseDuration(os.Getenv("GOSV_APPS_LIMIT")); err == nil {
+		limit = d
+	}
+	return m.run(limit)
 }
 
 // show prints the table.

@@ -16,6 +16,7 @@
 //	GOSV_APPS_ALL=1        run checks whose needs are not met yet as well
 //	GOSV_APPS_LINUX=0      do not run them on Linux first
 //	GOSV_APPS_CPUS=2       processors of a machine
+//	GOSV_APPS_LIMIT=1m     how long a machine may run
 //	GOSV_APPS_TRACE=DIR    write every system call to DIR/NAME.strace
 //	GOSV_APPS_COMMAND=...  run this shell command in place of the check
 package apps
