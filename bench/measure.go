@@ -44,14 +44,15 @@ func (s spread) median() float64 {
 }
 
 func (s spread) text(decimals int) string {
-	switch {
-	case len(s) == 0:
+	if len(s) == 0 {
 		return "–"
-	case slices.Max(s) == slices.Min(s):
-		return strconv.FormatFloat(s[0], 'f', decimals, 64)
 	}
 	f := func(v float64) string { return strconv.FormatFloat(v, 'f', decimals, 64) }
-	return f(s.median()) + " (" + f(slices.Min(s)) + "…" + f(slices.Max(s)) + ")"
+	least, most := f(slices.Min(s)), f(slices.Max(s))
+	if least == most {
+		return least
+	}
+	return f(s.median()) + " (" + least + "…" + most + ")"
 }
 
 var (
