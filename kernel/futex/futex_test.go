@@ -114,8 +114,8 @@ func TestOp(t *testing.T) {
 		{enc(2, 3, 8, 7), 7, 15, true},
 		{enc(3, 4, 1, 6), 7, 6, true},
 		{enc(4, 5, 1, 8), 7, 6, false},
-		{enc(8|0, 0, 4, 7), 7, 16, true}, // the shift
-		{enc(8|0, 0, 33, 7), 7, 2, true}, // only five bits count
+		{enc(8, 0, 4, 7), 7, 16, true}, // the shift
+		{enc(8, 0, 33, 7), 7, 2, true}, // only five bits count
 	} {
 		if !c.op.valid() || c.op.apply(c.old) != c.new || c.op.test(c.old) != c.test {
 			t.Errorf("%#x: %d, %v", uint32(c.op), c.op.apply(c.old), c.op.test(c.old))

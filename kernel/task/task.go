@@ -19,9 +19,8 @@ import (
 type Task struct {
 	flags   atomic.Uint32 // the work bits
 	parker  machine.Parker
-	asleep  atomic.Bool // in sleep
-	syscall bool        // the last trap was a system call: its result may ask for a restart
-	calls   uint32      // system calls so far
+	syscall bool   // the last trap was a system call: its result may ask for a restart
+	calls   uint32 // system calls so far
 	cpu     machine.CPU
 	Ctx     *machine.Context
 	space   machine.Space

@@ -43,13 +43,14 @@ type world struct {
 	m  *fake.Machine
 	k  *Kernel
 
-	mu    sync.Mutex
-	users map[*machine.Context]*user
-	code  []program // by address, codeBase + 16*index
-	exits []exitStatus
-	log   []string
-	over  chan struct{} // process 1 has ended
-	quit  chan struct{} // the test has ended
+	mu     sync.Mutex
+	users  map[*machine.Context]*user
+	inTask map[*machine.Context]func(*Task)
+	code   []program // by address, codeBase + 16*index
+	exits  []exitStatus
+	log    []string
+	over   chan struct{} // process 1 has ended
+	quit   chan struct{} // the test has ended
 }
 
 type exitStatus struct {
@@ -68,11 +69,11 @@ const (
 )
 
 func newWorld(tb testing.TB, realClock bool) *world {
-	w := &world{tb: tb, users: make(map[*machine.Context]*user), over: make(chan struct{}), quit: make(chan struct{})}
+	w := &world{tb: tb, users: make(map[*machine.Context]*user), inTask: make(map[*machine.Context]func(*Task)), over: make(chan struct{}), quit: make(chan struct{})}
 	w.m = fake.ForTest(tb, fake.Config{Enter: w.enter, RealClock: realClock, CPUs: 2})
 	pool := mem.NewPool(w.m)
 	w.k = New(Config{
-		Machine: w.m, Pool: pool, Clock: clock.New(w.m), Dispatch: dispatch, Load: w.load,
+		Machine: w.m, Pool: pool, Clock: clock.New(w.m), Dispatch: w.dispatch, Load: w.load,
 		Log: func(s string) {
 			w.mu.Lock()
 			w.log = append(w.log, s)
@@ -387,6 +388,18 @@ func (w *world) asleep(tid int32) func() bool {
 	}
 }
 
+func (w *world) dispatch(t *Task) {
+	if t.Ctx.OrigRAX != sysOnTask {
+		dispatch(t)
+		return
+	}
+	w.mu.Lock()
+	f := w.inTask[t.Ctx]
+	w.mu.Unlock()
+	f(t)
+	t.Ctx.RAX = 0
+}
+
 // dispatch is what package syscall does, for the calls of these tests.
 func dispatch(t *Task) {
 	r, err := serve(t, t.Ctx)
@@ -404,6 +417,7 @@ const (
 	sysPanic = 2000 + iota
 	sysBlock
 	sysNap // sleep, restarted by a restart block
+	sysOnTask
 )
 
 func serve(t *Task, c *machine.Context) (uint64, error) {
