@@ -28,10 +28,9 @@ func futexWait(c *cpu, t *thread, key uint64, val uint32, deadline uint64) bool 
 }
 
 func futexWake(c *cpu, key, n uint64) uint64 {
+	// The lock is taken even if nobody seems to wait: a thread that has looked
+	// at the word holds it until it is on the queue.
 	q := futexBucket(key)
-	if q.head == 0 {
-		return 0
-	}
 	woken := uint64(0)
 	for woken < n {
 		lock(c, &q.lock)

@@ -46,10 +46,7 @@ func raise(c *cpu, bit uint64) {
 
 // wakePoller hands the events that are due to a waiting thread.
 func wakePoller(c *cpu) bool {
-	if pollQueue.head == 0 {
-		return false
-	}
-	lock(c, &pollQueue.lock)
+	lock(c, &pollQueue.lock) // as in futexWake
 	id := pollQueue.head
 	if id != 0 {
 		t := byID(id)
