@@ -10,6 +10,7 @@
 package clock
 
 import (
+	"slices"
 	"sync"
 
 	"gosv/machine"
@@ -29,7 +30,7 @@ type Clock struct {
 	mono  heap  // timers in monotonic time; guarded by mu
 	wall  heap  // timers in wall time; guarded by mu
 	alarm int64 // the monotonic time that the machine was last asked for, 0 none; guarded by mu
-	onSet []func()
+	onSet []*func() // replaced, never changed; guarded by mu
 }
 
 // New makes the clock of m and takes over m's alarm.
@@ -56,15 +57,21 @@ func (c *Clock) SetWall(ns int64) {
 	c.rearm()
 	c.mu.Unlock()
 	for _, f := range hooks {
-		f()
+		(*f)()
 	}
 }
 
-// OnSet has f called after each SetWall (TFD_TIMER_CANCEL_ON_SET, the vDSO's data page).
-func (c *Clock) OnSet(f func()) {
+// OnSet has f called after each SetWall (TFD_TIMER_CANCEL_ON_SET, the vDSO's data page),
+// until remove is called.
+func (c *Clock) OnSet(f func()) (remove func()) {
 	c.mu.Lock()
-	c.onSet = append(c.onSet[:len(c.onSet):len(c.onSet)], f)
+	c.onSet = append(slices.Clip(c.onSet), &f)
 	c.mu.Unlock()
+	return func() {
+		c.mu.Lock()
+		c.onSet = slices.DeleteFunc(slices.Clone(c.onSet), func(o *func()) bool { return o == &f })
+		c.mu.Unlock()
+	}
 }
 
 // Read returns the time of a system-wide clock in nanoseconds; EINVAL for any
