@@ -179,6 +179,20 @@ func (r *random) Read(_ *vfs.File, dst uio.Sink, _ int64) (n int64, err error) {
 	return n, err
 }
 
+// Write takes what a program wants to be mixed in, and lets it be: the generator needs none.
+func (r *random) Write(_ *vfs.File, src uio.Source, _ int64) (n int64, err error) {
+	var buf [256]byte
+	for src.Left() > 0 && err == nil {
+		var m int
+		m, err = src.Take(buf[:min(len(buf), src.Left())])
+		n += int64(m)
+	}
+	if n > 0 {
+		err = nil
+	}
+	return n, err
+}
+
 // Requests of random(4).
 const rndGetEntCnt = 0x80045200
 

@@ -76,7 +76,7 @@ func TestReadWriteSeek(t *testing.T) {
 		u.fails(unix.EBADF, unix.SYS_WRITE, fd, buf, 1)
 		u.fails(unix.EFAULT, unix.SYS_READ, fd, 0x1000, 1)
 		u.fails(unix.EFAULT, unix.SYS_READ, fd, 0xffffffff80000000, 1)
-		u.fails(unix.EINVAL, unix.SYS_READ, fd, buf, 1<<63)
+		u.fails(unix.EFAULT, unix.SYS_READ, fd, buf, 1<<63)
 		u.fails(unix.EINVAL, unix.SYS_READV, fd, iov, 1025)
 		u.fails(unix.EINVAL, unix.SYS_READV, fd, u.words(buf, 1<<63), 1)
 		u.fails(unix.EFAULT, unix.SYS_READV, fd, 8, 1)

@@ -138,6 +138,15 @@ func length(n uint64) (uint64, error) {
 	return min(n, abi.MaxRW), nil
 }
 
+// buffer checks a transfer's buffer: EFAULT when it does not lie among a program's
+// addresses, as Linux does first; the length is cut as length does.
+func buffer(addr, n uint64) (uint64, error) {
+	if n > machine.UserTop || addr > machine.UserTop-n {
+		return 0, unix.EFAULT
+	}
+	return min(n, abi.MaxRW), nil
+}
+
 // ranges reads an array of iovecs: EINVAL for more than UIO_MAXIOV or a
 // negative length, EFAULT. The total is cut like a length. The result lives until the call's end.
 func ranges(t *task.Task, addr uint64, count uint64) ([]mm.Range, error) {

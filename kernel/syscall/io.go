@@ -109,7 +109,7 @@ func sysRead(t *task.Task, fd int32, addr, n uint64) (uint64, error) {
 		return 0, err
 	}
 	v, err := uint64(0), error(nil)
-	if n, err = length(n); err == nil {
+	if n, err = buffer(addr, n); err == nil {
 		t.IO.Set(t.Mem(), addr, n)
 		v, err = readFile(t, f, &t.IO)
 	}
@@ -123,7 +123,7 @@ func sysWrite(t *task.Task, fd int32, addr, n uint64) (uint64, error) {
 		return 0, err
 	}
 	v, err := uint64(0), error(nil)
-	if n, err = length(n); err == nil {
+	if n, err = buffer(addr, n); err == nil {
 		if n, err = roomFor(t, f, n, -1); err == nil {
 			t.IO.Set(t.Mem(), addr, n)
 			v, err = writeFile(t, f, &t.IO)
@@ -160,7 +160,7 @@ func sysPread(t *task.Task, fd int32, addr, n uint64, off int64) (uint64, error)
 		return 0, err
 	}
 	defer f.DecRef()
-	if n, err = length(n); err != nil {
+	if n, err = buffer(addr, n); err != nil {
 		return 0, err
 	}
 	t.IO.Set(t.Mem(), addr, n)
@@ -173,7 +173,7 @@ func sysPwrite(t *task.Task, fd int32, addr, n uint64, off int64) (uint64, error
 		return 0, err
 	}
 	defer f.DecRef()
-	if n, err = length(n); err != nil {
+	if n, err = buffer(addr, n); err != nil {
 		return 0, err
 	}
 	if off < 0 {

@@ -109,6 +109,9 @@ func (t *Task) work() bool {
 func (t *Task) pageFault() {
 	t.usage.minflt.Add(1)
 	addr, code := t.Ctx.FaultAddr, t.Ctx.Error
+	if addr >= machine.UserTop {
+		code |= machine.FaultPresent // what is mapped there is not for programs to know
+	}
 	if code&machine.FaultUser == 0 { // the processor's own access: no page that is missing makes it better
 		t.trap = trapInfo{vector: vectorPF, code: code, addr: addr}
 		var info signal.Info
