@@ -55,6 +55,7 @@ var (
 	aSignal = &kind[unix.Signal]{func(_ *task.Task, v uint64) (unix.Signal, error) { return unix.Signal(int32(v)), nil }, show("signal", showSignal)}
 )
 
+//go:noinline
 func showDirFD(b []byte, raw uint64) []byte {
 	if int32(raw) == unix.AT_FDCWD {
 		return append(b, "AT_FDCWD"...)
@@ -91,6 +92,7 @@ var aOptPath = &kind[optPath]{func(t *task.Task, addr uint64) (optPath, error) {
 // maxShown is how much of a string or buffer strace shows.
 const maxShown = 32
 
+//go:noinline
 func showString(b []byte, t *task.Task, a *args, i int) []byte {
 	if a[i] == 0 {
 		return append(b, "NULL"...)
@@ -103,6 +105,8 @@ func showString(b []byte, t *task.Task, a *args, i int) []byte {
 }
 
 // appendBytes shows n bytes of user memory as a string.
+//
+//go:noinline
 func appendBytes(b []byte, t *task.Task, addr, n uint64) []byte {
 	if addr == 0 {
 		return append(b, "NULL"...)
@@ -128,6 +132,7 @@ var aSink = &kind[uint64]{aUlong.decode, formatter{name: "buffer out", in: showA
 		return appendBytes(b, t, a[i], min(v, a[i+1]))
 	}}}
 
+//go:noinline
 func showAddr_(b []byte, _ *task.Task, a *args, i int) []byte { return showAddr(b, a[i]) }
 
 // A layout is how a structure lies in a program's memory.
@@ -155,6 +160,7 @@ func (l *layout[T]) store(t *task.Task, addr uint64, v T) error {
 	return copyOut(t, addr, b)
 }
 
+//go:noinline
 func (l *layout[T]) format(b []byte, t *task.Task, addr uint64) []byte {
 	if addr == 0 {
 		return append(b, "NULL"...)
@@ -170,6 +176,8 @@ func (l *layout[T]) format(b []byte, t *task.Task, addr uint64) []byte {
 }
 
 // in is the kind of a structure that the call reads.
+//
+//go:noinline
 func (l *layout[T]) in() *kind[T] {
 	return &kind[T]{l.load, formatter{name: l.name, in: func(b []byte, t *task.Task, a *args, i int) []byte {
 		return l.format(b, t, a[i])
@@ -183,6 +191,8 @@ type opt[T any] struct {
 }
 
 // inOpt is in for an address that may be NULL.
+//
+//go:noinline
 func (l *layout[T]) inOpt() *kind[opt[T]] {
 	return &kind[opt[T]]{func(t *task.Task, addr uint64) (opt[T], error) {
 		if addr == 0 {
@@ -200,9 +210,13 @@ type dest[T any] struct {
 }
 
 // put stores v: EFAULT.
+//
+//go:noinline
 func (d dest[T]) put(t *task.Task, v T) error { return d.l.store(t, d.addr, v) }
 
 // putOpt stores v unless the address is NULL.
+//
+//go:noinline
 func (d dest[T]) putOpt(t *task.Task, v T) error {
 	if d.addr == 0 {
 		return nil
@@ -211,6 +225,8 @@ func (d dest[T]) putOpt(t *task.Task, v T) error {
 }
 
 // out is the kind of a structure that the call fills.
+//
+//go:noinline
 func (l *layout[T]) out() *kind[dest[T]] {
 	return &kind[dest[T]]{
 		func(_ *task.Task, addr uint64) (dest[T], error) { return dest[T]{addr, l}, nil },
@@ -226,6 +242,8 @@ type flagName struct {
 }
 
 // flags is the kind of a set of bits: EINVAL when one is set that known lacks.
+//
+//go:noinline
 func flags(name string, known uint64, names []flagName) *kind[uint32] {
 	return &kind[uint32]{
 		func(_ *task.Task, v uint64) (uint32, error) {
@@ -238,6 +256,7 @@ func flags(name string, known uint64, names []flagName) *kind[uint32] {
 	}
 }
 
+//go:noinline
 func appendFlags(b []byte, v uint64, names []flagName) []byte {
 	if v == 0 {
 		return append(b, '0')
@@ -262,6 +281,8 @@ func appendFlags(b []byte, v uint64, names []flagName) []byte {
 }
 
 // choice is the kind of a number that has a name.
+//
+//go:noinline
 func choice(name string, names []flagName) *kind[int32] {
 	return &kind[int32]{aInt.decode, show(name, func(b []byte, v uint64) []byte {
 		for _, n := range names {

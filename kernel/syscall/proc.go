@@ -13,8 +13,8 @@ import (
 func procRows(r *[numbers]*row) {
 	aWaitOptions := flags("options", unix.WNOHANG|unix.WUNTRACED|unix.WCONTINUED|unix.WNOTHREAD&0xffffffff|unix.WALL|unix.WCLONE&0xffffffff, waitNames)
 	r[unix.SYS_CLONE] = call5("clone", &kind[uint64]{aUlong.decode, show("clone flags", showClone)}, aAddr, aAddr, aAddr, aAddr, sysClone).
-		partly("no namespaces (CLONE_NEW…), no pidfds (CLONE_PIDFD)")
-	r[unix.SYS_CLONE3] = call2("clone3", aAddr, aSize, sysClone3).partly("no namespaces, no pidfds, no set_tid, no cgroups")
+		partly("no namespaces (CLONE_NEW…)")
+	r[unix.SYS_CLONE3] = call2("clone3", aAddr, aSize, sysClone3).partly("no namespaces, no set_tid, no cgroups")
 	r[unix.SYS_FORK] = call0("fork", func(t *task.Task) (uint64, error) { return value(t.Clone(&task.CloneArgs{ExitSignal: unix.SIGCHLD})) })
 	r[unix.SYS_VFORK] = call0("vfork", func(t *task.Task) (uint64, error) {
 		return value(t.Clone(&task.CloneArgs{Flags: unix.CLONE_VM | unix.CLONE_VFORK, ExitSignal: unix.SIGCHLD}))
@@ -24,7 +24,7 @@ func procRows(r *[numbers]*row) {
 	r[unix.SYS_WAIT4] = call4("wait4", aPID, lInt32.out(), aWaitOptions, lRusage.out(), sysWait4)
 	r[unix.SYS_WAITID] = call5("waitid", choice("id type", idTypeNames), aPID, lSigInfo.out(),
 		flags("options", unix.WNOHANG|unix.WEXITED|unix.WSTOPPED|unix.WCONTINUED|unix.WNOWAIT|unix.WNOTHREAD&0xffffffff|unix.WALL|unix.WCLONE&0xffffffff, waitNames),
-		lRusage.out(), sysWaitid).partly("no pidfds (P_PIDFD)")
+		lRusage.out(), sysWaitid)
 	r[unix.SYS_GETPID] = call0("getpid", func(t *task.Task) (uint64, error) { return uint64(t.PID()), nil })
 	r[unix.SYS_GETTID] = call0("gettid", func(t *task.Task) (uint64, error) { return uint64(t.TID()), nil })
 	r[unix.SYS_GETPPID] = call0("getppid", func(t *task.Task) (uint64, error) { return uint64(t.Process().PPID()), nil })
@@ -81,13 +81,17 @@ func showClone(b []byte, v uint64) []byte {
 // sysClone is clone(2) in the order of arguments of x86-64.
 func sysClone(t *task.Task, flags, stack, parentTID, childTID, tls uint64) (uint64, error) {
 	const exitSignal = 0xff
-	if flags&unix.CLONE_PIDFD != 0 {
-		return 0, unix.EINVAL
-	}
-	return value(t.Clone(&task.CloneArgs{
+	a := task.CloneArgs{
 		Flags: uint64(uint32(flags)) &^ exitSignal, ExitSignal: unix.Signal(flags & exitSignal),
 		ParentTID: parentTID, ChildTID: childTID, Stack: stack, TLS: tls,
-	}))
+	}
+	if flags&unix.CLONE_PIDFD == 0 {
+		return value(t.Clone(&a))
+	}
+	if flags&(unix.CLONE_PARENT_SETTID|unix.CLONE_DETACHED) != 0 {
+		return 0, unix.EINVAL
+	}
+	return cloneWithPidfd(t, &a, parentTID)
 }
 
 func sysClone3(t *task.Task, addr, size uint64) (uint64, error) {
@@ -101,7 +105,7 @@ func sysClone3(t *task.Task, addr, size uint64) (uint64, error) {
 	a := abi.GetCloneArgs(b[:])
 	const known = unix.CLONE_CLEAR_SIGHAND<<1 - 1 // and CLONE_INTO_CGROUP, which is not
 	switch {
-	case a.Flags&^known != 0 || a.Flags&(unix.CLONE_DETACHED|unix.CSIGNAL|unix.CLONE_PIDFD) != 0,
+	case a.Flags&^known != 0 || a.Flags&(unix.CLONE_DETACHED|unix.CSIGNAL) != 0,
 		a.ExitSignal > abi.NSIG,
 		(a.Stack == 0) != (a.StackSize == 0),
 		a.Stack > machine.UserTop || a.StackSize > machine.UserTop-a.Stack,
@@ -112,9 +116,13 @@ func sysClone3(t *task.Task, addr, size uint64) (uint64, error) {
 	if a.Stack != 0 {
 		stack = a.Stack + a.StackSize
 	}
-	return value(t.Clone(&task.CloneArgs{
+	args := task.CloneArgs{
 		Flags: a.Flags, ExitSignal: unix.Signal(a.ExitSignal), ParentTID: a.ParentTID, ChildTID: a.ChildTID, Stack: stack, TLS: a.TLS,
-	}))
+	}
+	if a.Flags&unix.CLONE_PIDFD != 0 {
+		return cloneWithPidfd(t, &args, a.Pidfd)
+	}
+	return value(t.Clone(&args))
 }
 
 func sysUnshare(t *task.Task, flags uint32) (uint64, error) {
@@ -157,11 +165,24 @@ func sysWaitid(t *task.Task, typ, id int32, info dest[abi.SigInfo], options uint
 	if options&(unix.WEXITED|unix.WSTOPPED|unix.WCONTINUED) == 0 {
 		return 0, unix.EINVAL
 	}
+	a := task.WaitArgs{Type: int(typ), ID: id, Options: int(options)}
+	nonblock := false
 	switch {
-	case typ == unix.P_PID && id <= 0, typ == unix.P_PGID && id < 0, typ < unix.P_ALL, typ > unix.P_PGID:
+	case typ == unix.P_PID && id <= 0, (typ == unix.P_PGID || typ == unix.P_PIDFD) && id < 0, typ < unix.P_ALL, typ > unix.P_PIDFD:
 		return 0, unix.EINVAL
+	case typ == unix.P_PIDFD:
+		var err error
+		if a.Process, nonblock, err = pidfd(t, id); err != nil {
+			return 0, err
+		}
 	}
-	r, err := t.Wait(&task.WaitArgs{Type: int(typ), ID: id, Options: int(options)})
+	if nonblock {
+		a.Options |= unix.WNOHANG
+	}
+	r, err := t.Wait(&a)
+	if err == nil && nonblock && r.PID == 0 && options&unix.WNOHANG == 0 {
+		err = unix.EAGAIN
+	}
 	if err != nil {
 		return 0, err
 	}

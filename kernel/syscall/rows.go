@@ -6,7 +6,7 @@ import "golang.org/x/sys/unix"
 func (s *Calls) fill() {
 	r := &s.rows
 	for _, f := range []func(*[numbers]*row){
-		ioRows, fdRows, pathRows, changeRows, pollRows, epollRows, memRows, procRows, execRows, credRows, sigRows, timeRows, futexRows, s.systemRows,
+		ioRows, fdRows, pathRows, changeRows, pollRows, epollRows, memRows, procRows, execRows, credRows, sigRows, timeRows, futexRows, handleRows, s.systemRows,
 	} {
 		f(r)
 	}
@@ -51,10 +51,7 @@ var absent = []struct {
 		{unix.SYS_MQ_OPEN, "mq_open"}, {unix.SYS_MQ_UNLINK, "mq_unlink"}, {unix.SYS_MQ_TIMEDSEND, "mq_timedsend"},
 		{unix.SYS_MQ_TIMEDRECEIVE, "mq_timedreceive"}, {unix.SYS_MQ_NOTIFY, "mq_notify"}, {unix.SYS_MQ_GETSETATTR, "mq_getsetattr"},
 	}},
-	{unix.ENOSYS, "signalfd, timerfd, pidfd, inotify: not yet", []number{
-		{unix.SYS_SIGNALFD, "signalfd"}, {unix.SYS_SIGNALFD4, "signalfd4"},
-		{unix.SYS_TIMERFD_CREATE, "timerfd_create"}, {unix.SYS_TIMERFD_SETTIME, "timerfd_settime"}, {unix.SYS_TIMERFD_GETTIME, "timerfd_gettime"},
-		{unix.SYS_PIDFD_OPEN, "pidfd_open"}, {unix.SYS_PIDFD_SEND_SIGNAL, "pidfd_send_signal"}, {unix.SYS_PIDFD_GETFD, "pidfd_getfd"},
+	{unix.ENOSYS, "inotify, fanotify: not yet", []number{
 		{unix.SYS_INOTIFY_INIT, "inotify_init"}, {unix.SYS_INOTIFY_INIT1, "inotify_init1"},
 		{unix.SYS_INOTIFY_ADD_WATCH, "inotify_add_watch"}, {unix.SYS_INOTIFY_RM_WATCH, "inotify_rm_watch"},
 		{unix.SYS_FANOTIFY_INIT, "fanotify_init"}, {unix.SYS_FANOTIFY_MARK, "fanotify_mark"},

@@ -1,0 +1,155 @@
+package syscall
+
+import (
+	"golang.org/x/sys/unix"
+
+	"gosv/kernel/abi"
+	"gosv/kernel/signal"
+	"gosv/kernel/task"
+	"gosv/kernel/timerfd"
+)
+
+// handleRows are the calls that make descriptors of processes, signals and timers.
+func handleRows(r *[numbers]*row) {
+	r[unix.SYS_TIMERFD_CREATE] = call2("timerfd_create", choice("clock", clockNames), flags("flags", unix.TFD_CLOEXEC|unix.TFD_NONBLOCK, timerfdNames),
+		func(t *task.Task, id int32, flags uint32) (uint64, error) {
+			f, err := timerfd.New(t.Kernel().Clock, t.Cred(), id, int(flags))
+			if err != nil {
+				return 0, err
+			}
+			return install(t, f, int(flags))
+		})
+	r[unix.SYS_TIMERFD_SETTIME] = call4("timerfd_settime", aFD, flags("flags", unix.TFD_TIMER_ABSTIME|unix.TFD_TIMER_CANCEL_ON_SET, timerfdSet), lItimerspec.in(), lItimerspec.out(), sysTimerfdSettime)
+	r[unix.SYS_TIMERFD_GETTIME] = call2("timerfd_gettime", aFD, lItimerspec.out(), sysTimerfdGettime)
+
+	r[unix.SYS_SIGNALFD] = call3("signalfd", aFD, lSigset.in(), aSize, func(t *task.Task, fd int32, mask, size uint64) (uint64, error) {
+		return sysSignalfd4(t, fd, mask, size, 0)
+	})
+	r[unix.SYS_SIGNALFD4] = call4("signalfd4", aFD, lSigset.in(), aSize, flags("flags", unix.SFD_CLOEXEC|unix.SFD_NONBLOCK, signalfdNames), sysSignalfd4)
+
+	r[unix.SYS_PIDFD_OPEN] = call2("pidfd_open", aPID, flags("flags", unix.PIDFD_NONBLOCK, pidfdNames), sysPidfdOpen)
+	r[unix.SYS_PIDFD_SEND_SIGNAL] = call4("pidfd_send_signal", aFD, aSignal, lSigInfo.inOpt(), flags("flags", 0, nil), sysPidfdSendSignal)
+	r[unix.SYS_PIDFD_GETFD] = call3("pidfd_getfd", aFD, aFD, flags("flags", 0, nil), sysPidfdGetfd)
+}
+
+func sysTimerfdSettime(t *task.Task, fd int32, flags uint32, set abi.Itimerspec, old dest[abi.Itimerspec]) (uint64, error) {
+	if !abi.ValidTimespec(set.Value) || !abi.ValidTimespec(set.Interval) {
+		return 0, unix.EINVAL
+	}
+	f, err := file(t, fd)
+	if err != nil {
+		return 0, err
+	}
+	defer f.DecRef()
+	v, i, err := timerfd.Set(f, abi.TimespecToNsec(set.Value), abi.TimespecToNsec(set.Interval), int(flags))
+	if err != nil {
+		return 0, err
+	}
+	return done(old.putOpt(t, itimerspec(v, i)))
+}
+
+func sysTimerfdGettime(t *task.Task, fd int32, to dest[abi.Itimerspec]) (uint64, error) {
+	f, err := file(t, fd)
+	if err != nil {
+		return 0, err
+	}
+	defer f.DecRef()
+	v, i, err := timerfd.Get(f)
+	if err != nil {
+		return 0, err
+	}
+	return done(to.put(t, itimerspec(v, i)))
+}
+
+func sysSignalfd4(t *task.Task, fd int32, mask, size uint64, flags uint32) (uint64, error) {
+	if size != abi.SigSetSize {
+		return 0, unix.EINVAL
+	}
+	if fd == -1 {
+		return install(t, t.NewSignalfd(signal.Set(mask), int(flags)), int(flags))
+	}
+	f, err := file(t, fd)
+	if err != nil {
+		return 0, err
+	}
+	defer f.DecRef()
+	return uint64(fd), task.SetSignalfd(f, signal.Set(mask))
+}
+
+func sysPidfdOpen(t *task.Task, pid int32, flags uint32) (uint64, error) {
+	if pid <= 0 {
+		return 0, unix.EINVAL
+	}
+	p := t.Kernel().Process(pid)
+	switch {
+	case p != nil:
+		return install(t, p.NewPidfd(t, int(flags)), unix.O_CLOEXEC)
+	case t.Kernel().Task(pid) != nil:
+		return 0, unix.EINVAL // a thread that leads no group
+	}
+	return 0, unix.ESRCH
+}
+
+// pidfd returns the process that a descriptor stands for: EBADF. nonblock is its PIDFD_NONBLOCK.
+func pidfd(t *task.Task, fd int32) (p *task.Process, nonblock bool, err error) {
+	f, err := file(t, fd)
+	if err != nil {
+		return nil, false, err
+	}
+	defer f.DecRef()
+	if p = task.PidfdProcess(f); p == nil {
+		return nil, false, unix.EBADF
+	}
+	return p, f.Nonblock(), nil
+}
+
+func sysPidfdSendSignal(t *task.Task, fd int32, sig unix.Signal, info opt[abi.SigInfo], _ uint32) (uint64, error) {
+	p, _, err := pidfd(t, fd)
+	if err != nil {
+		return 0, err
+	}
+	var i *signal.Info
+	if info.ok {
+		if info.v.Signo() != sig {
+			return 0, unix.EINVAL
+		}
+		i = &info.v
+	}
+	return done(t.KillProcess(p, sig, i))
+}
+
+func sysPidfdGetfd(t *task.Task, fd, target int32, _ uint32) (uint64, error) {
+	p, _, err := pidfd(t, fd)
+	if err != nil {
+		return 0, err
+	}
+	if err := t.MayAccess(p); err != nil {
+		return 0, err
+	}
+	files := p.Files()
+	if files == nil {
+		return 0, unix.ESRCH
+	}
+	f, err := files.Get(int(target))
+	if err != nil {
+		return 0, err
+	}
+	return install(t, f, unix.O_CLOEXEC)
+}
+
+// cloneWithPidfd is task.Clone with CLONE_PIDFD: the descriptor goes to the user address at.
+func cloneWithPidfd(t *task.Task, a *task.CloneArgs, at uint64) (uint64, error) {
+	a.Pidfd = func(p *task.Process) error {
+		f := p.NewPidfd(t, 0)
+		fd, err := t.Files.Install(f, unix.O_CLOEXEC, 0, openLimit(t))
+		if err != nil {
+			f.DecRef()
+			return err
+		}
+		if err = lInt32.store(t, at, int32(fd)); err != nil {
+			t.Files.Close(fd)
+		}
+		return err
+	}
+	return value(t.Clone(a))
+}
