@@ -12,7 +12,7 @@ import (
 // the kernel does not have yet is false: such a program runs on Linux only.
 var capabilities = map[string]bool{
 	"fork":    false, // fork, exec, wait
-	"pipe":    false,
+	"pipe":    true,
 	"poll":    false, // poll, select, epoll
 	"eventfd": false, // eventfd, timerfd, signalfd
 	"socket":  false,
