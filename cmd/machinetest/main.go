@@ -74,6 +74,7 @@ var tests = []struct {
 	f    func() error
 }{
 	{"runtime", testRuntime},
+	{"page tables", m.Audit},
 	{"syscall", testSyscall},
 	{"exceptions", testExceptions},
 	{"hostile registers", testHostile},
@@ -90,6 +91,7 @@ var tests = []struct {
 	{"frames", testFrames},
 	{"float", testFloat},
 	{"soak", testSoak},
+	{"tables afterwards", m.Audit},
 }
 
 func main() {

@@ -172,6 +172,12 @@ func Physical(pa, n uint64) bool               { return physical(pa, n) }
 func Random() uint64                           { return random() }
 func BootAPIC() uint32                         { return uint32(apicIDs[0]) }
 
+// ImageFrames returns the frames [text, data) of the image that must never be written.
+func ImageFrames() (text, data uint64) {
+	_, _, _, _, start := symbols()
+	return imageStart >> 12, (start - ImageBase) >> 12
+}
+
 // CPUID executes the instruction.
 func CPUID(leaf, sub uint32) (a, b, c, d uint32) { return cpuid(leaf, sub) }
 
