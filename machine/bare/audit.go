@@ -14,7 +14,7 @@ import (
 // It is for tests.
 func (*Machine) Audit() error {
 	text, data := floor.ImageFrames()
-	return audit(tableAt(floor.KernelRoot()), 4, 0, present|writable|user, text, data)
+	return audit(tableAt(floor.KernelRoot()), 4, 0xffff<<48, present|writable|user, text, data)
 }
 
 // audit checks the tables below t, which is of the given level and begins at va;
