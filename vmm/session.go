@@ -38,6 +38,7 @@ const (
 
 // Session connects one machine with the process that started it.
 type Session struct {
+	Terminal       bool // the program has a terminal: Stdin and Stdout are its other side, Stderr is not used
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
 	Log            io.Writer // messages of the kernel, made safe for a terminal; nil drops them
@@ -50,6 +51,9 @@ type Session struct {
 func Ports() []string {
 	return []string{PortStdin, PortStdout, PortStderr, PortLog, PortControl}
 }
+
+// TerminalPorts returns those that it needs for a terminal.
+func TerminalPorts() []string { return []string{PortTTY, PortLog, PortControl} }
 
 // Result is the outcome of a session.
 type Result struct {
@@ -98,8 +102,12 @@ type run struct {
 // machine, except the one for standard input, which may be blocked in a read.
 func (r *run) connect() {
 	go r.feed()
-	r.outputs.start(r.vm.Port(PortStdout), r.Stdout, r.brokenPipe)
-	r.outputs.start(r.vm.Port(PortStderr), r.Stderr, nil)
+	if r.Terminal {
+		r.outputs.start(r.vm.Port(PortTTY), r.Stdout, r.brokenPipe)
+	} else {
+		r.outputs.start(r.vm.Port(PortStdout), r.Stdout, r.brokenPipe)
+		r.outputs.start(r.vm.Port(PortStderr), r.Stderr, nil)
+	}
 	r.messages.start(r.vm.Port(PortLog), &cleaner{out: tee(&r.log, r.Log)}, nil)
 	r.messages.start(r.vm.Serial(), &cleaner{out: tee(&r.serial, r.Log)}, nil)
 	go readControl(r.vm.Port(PortControl), r.events)
@@ -108,6 +116,12 @@ func (r *run) connect() {
 // feed copies standard input. It ends with a half-close, since QEMU drops what
 // it has not passed on yet when a socket is closed altogether.
 func (r *run) feed() {
+	if r.Terminal {
+		if r.Stdin != nil {
+			_, _ = io.Copy(r.vm.Port(PortTTY), r.Stdin)
+		}
+		return // a terminal's line stays up
+	}
 	port := r.vm.Port(PortStdin)
 	if r.Stdin != nil {
 		_, _ = io.Copy(port, r.Stdin) // an error on either side is the end of the input

@@ -22,6 +22,7 @@ const (
 	PortStdout  = "gosv.stdout"  // guest to host
 	PortStderr  = "gosv.stderr"  // guest to host
 	PortLog     = "gosv.log"     // guest to host: messages of the kernel
+	PortTTY     = "gosv.tty"     // both ways: a terminal, in place of the three streams
 	PortControl = "gosv.control" // both ways: lines of the control protocol
 )
 

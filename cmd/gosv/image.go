@@ -29,6 +29,10 @@ func packImage(o *runOptions, args []string, warn io.Writer) (*os.File, error) {
 	}
 	env := guestEnv(o.env)
 	spec := rootfs.Run{Exe: program, Args: args, Env: env, Dir: path.Clean(o.dir), Hostname: o.hostname, Strace: o.strace, Verbose: o.verbose}
+	if o.terminal != nil {
+		spec.Env = o.terminal.env(env)
+		spec.Rows, spec.Columns, _ = o.terminal.size()
+	}
 	if !path.IsAbs(spec.Dir) {
 		return nil, fmt.Errorf("--workdir %s: the working directory must be an absolute path", o.dir)
 	}
@@ -54,6 +58,11 @@ func packImage(o *runOptions, args []string, warn io.Writer) (*os.File, error) {
 	}
 	if err := errors.Join(tree.Base(o.hostname), tree.LoaderCache(closures)); err != nil {
 		return nil, err
+	}
+	if o.terminal != nil {
+		if err := addTerminfo(tree, lookupEnv(spec.Env, "TERM")); err != nil {
+			return nil, err
+		}
 	}
 	if !tree.Has(spec.Dir) {
 		if err := tree.Dir(spec.Dir, 0o755); err != nil {

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
 	"gosv/image/elfdeps"
 	"gosv/image/pvh"
@@ -40,6 +39,10 @@ type runOptions struct {
 	kernel   string
 	dryRun   bool
 	qemuArgs []string
+
+	interactive bool
+	tty         bool
+	terminal    *terminal // of this process, with --tty
 }
 
 func newRun(std streams) *cobra.Command {
@@ -54,6 +57,7 @@ The machine's root file system holds the program, the shared libraries that its
 ELF headers name, a few files in /etc, and what --volume adds; all of it lives in
 memory and is gone afterwards. Standard input, output and error are connected,
 signals are passed on, and a second Ctrl-C within two seconds stops the machine.
+With -it the program gets a terminal instead, and every key, Ctrl-C too, is its own.
 
 Exit status: the program's own, or 128 plus the number of the signal that ended
 it; 124 when --timeout was reached; 125 when gosv, the virtual machine or the
@@ -61,6 +65,7 @@ kernel failed; 126 when PROGRAM cannot be executed; 127 when it was not found.`,
 		Example: `  gosv run ls -l /
   gosv run -m 256M --cpus 2 -e LANG=C ./myprogram --its-own-flag
   gosv run -v ./config.json:/etc/app/config.json ./app
+  gosv run -it bash
   gosv run --strace -- /bin/true`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
@@ -75,6 +80,8 @@ kernel failed; 126 when PROGRAM cannot be executed; 127 when it was not found.`,
 	f := cmd.Flags()
 	f.SetInterspersed(false) // flags after PROGRAM are the program's
 	f.SortFlags = false
+	f.BoolVarP(&o.interactive, "interactive", "i", false, "pass standard input on (without --tty that is always so)")
+	f.BoolVarP(&o.tty, "tty", "t", false, "give the program a terminal")
 	f.StringVarP(&o.memory, "memory", "m", "128M", "memory of the machine, with unit K, M or G")
 	f.IntVar(&o.cpus, "cpus", 1, "processors of the machine")
 	f.StringArrayVarP(&o.env, "env", "e", nil, "environment variable `KEY=VALUE`; KEY alone takes this environment's value")
@@ -102,6 +109,11 @@ func runProgram(ctx context.Context, o *runOptions, args []string, std streams) 
 	if o.cpus < 1 || o.cpus > maxCPUs {
 		return fmt.Errorf("--cpus %d: a machine has 1 to %d processors", o.cpus, maxCPUs)
 	}
+	if o.tty {
+		if o.terminal, err = openTerminal(o.interactive, std); err != nil {
+			return err
+		}
+	}
 	kernel, info, err := openKernel(o.kernel)
 	if err != nil {
 		return err
@@ -120,6 +132,9 @@ func runProgram(ctx context.Context, o *runOptions, args []string, std streams) 
 		return err
 	}
 	config := vmm.Config{Kernel: kernel, Initrd: initrd, Memory: memory, CPUs: o.cpus, Machine: o.machine, Ports: vmm.Ports(), Extra: o.qemuArgs}
+	if o.tty {
+		config.Ports = vmm.TerminalPorts()
+	}
 	accel := accelerator{monitor: monitor, emulator: monitor.Path(), kernel: kernel, kernelFile: o.kernel, warn: std.err}
 	if o.kernel == "" {
 		accel.kernelFile, _ = os.Executable() // holds the kernel
@@ -146,11 +161,19 @@ func serve(ctx context.Context, o *runOptions, monitor vmm.Monitor, config vmm.C
 		ctx, cancel = context.WithTimeout(ctx, o.timeout)
 		defer cancel()
 	}
+	var size func() (rows, cols int, ok bool)
+	if o.terminal != nil {
+		if err := o.terminal.raw(); err != nil {
+			return err
+		}
+		defer o.terminal.restore()
+		std, size = o.terminal.streams(std), o.terminal.size
+	}
 	vm, err := monitor.Start(config)
 	if err != nil {
 		return err
 	}
-	session := vmm.Session{Stdin: std.in, Stdout: std.out, Stderr: std.err, Signals: signals, BootTime: o.boot, WindowSize: windowSize}
+	session := vmm.Session{Terminal: o.tty, Stdin: std.in, Stdout: std.out, Stderr: std.err, Signals: signals, BootTime: o.boot, WindowSize: size}
 	if o.verbose || o.strace {
 		session.Log = std.err
 	}
@@ -162,15 +185,6 @@ func serve(ctx context.Context, o *runOptions, monitor vmm.Monitor, config vmm.C
 		return nil
 	}
 	return &statusError{result.Status, result.Err}
-}
-
-// windowSize returns the size of the terminal on standard output, if it is one.
-func windowSize() (rows, cols int, ok bool) {
-	ws, err := unix.IoctlGetWinsize(int(os.Stdout.Fd()), unix.TIOCGWINSZ)
-	if err != nil {
-		return 0, 0, false
-	}
-	return int(ws.Row), int(ws.Col), true
 }
 
 // dryRun writes kernel and root file system to files and prints the command.

@@ -49,7 +49,8 @@ func start(m *bare.Machine, e *ending) error {
 	e.log.open(out, args.Verbose || args.Strace)
 	e.log.bootLine(m)
 	ctx := rootContext(root)
-	if err := mountDev(ns, ctx, pool, c, out, e.log); err != nil {
+	dev, err := mountDev(ns, ctx, pool, c, e.log)
+	if err != nil {
 		return err
 	}
 	object, err := vdso.New(pool)
@@ -67,7 +68,10 @@ func start(m *bare.Machine, e *ending) error {
 	if err := mountInfo(m, ctx, k, calls); err != nil {
 		return err
 	}
-	files, err := out.files(c.Wall())
+	if err := mountTerminals(k, ctx, dev, out, args.Window); err != nil {
+		return err
+	}
+	files, err := out.files(ctx, c.Wall())
 	if err != nil {
 		return err
 	}

@@ -4,14 +4,17 @@ import (
 	"errors"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"gosv/driver/chardev"
 	"gosv/driver/console"
 	"gosv/driver/uart"
+	"gosv/kernel/bootargs"
 	"gosv/kernel/cred"
 	"gosv/kernel/task"
+	"gosv/kernel/tty"
 	"gosv/kernel/vfs"
 	"gosv/kernel/wait"
 	"gosv/machine"
@@ -26,7 +29,9 @@ const writeTimeout = 2e9
 type streams struct {
 	m                     machine.Machine
 	stdin, stdout, stderr chardev.Stream
-	console               *uart.Port // the serial port, when it is the program's
+	tty                   *console.Port // instead of the three
+	terminal              *tty.Terminal // on tty
+	console               *uart.Port    // the serial port, when it is the program's
 	control, log          *console.Port
 	ports                 []*console.Port
 }
@@ -49,6 +54,9 @@ func openStreams(m machine.Machine, consoles []*console.Console, l *log) (*strea
 	}
 	s.control = open("gosv.control", console.Input|console.Output)
 	s.log = open("gosv.log", console.Output)
+	if s.tty = open("gosv.tty", console.Input|console.Output); s.tty != nil {
+		return s, nil
+	}
 	in, out, errs := open("gosv.stdin", console.Input), open("gosv.stdout", console.Output), open("gosv.stderr", console.Output)
 	if in != nil && out != nil && errs != nil {
 		s.stdin, s.stdout, s.stderr = in, out, errs
@@ -68,8 +76,22 @@ func openStreams(m machine.Machine, consoles []*console.Console, l *log) (*strea
 }
 
 // files returns a table with descriptors 0, 1 and 2.
-func (s *streams) files(now int64) (*vfs.FDTable, error) {
+func (s *streams) files(ctx *vfs.Context, now int64) (*vfs.FDTable, error) {
 	t := vfs.NewFDTable()
+	if s.terminal != nil {
+		f, err := vfs.Open(ctx, ctx.Root, "/dev/console", unix.O_RDWR, 0)
+		if err != nil {
+			return nil, err
+		}
+		for range 3 {
+			if _, err := t.Install(f, 0, 0, 3); err != nil {
+				return nil, err
+			}
+			f.IncRef()
+		}
+		f.DecRef()
+		return t, nil
+	}
 	root := cred.Root()
 	for _, f := range []*vfs.File{
 		chardev.Pipe(s.stdin, now, root, unix.O_RDONLY),
@@ -92,6 +114,9 @@ func (s *streams) say(line string) {
 
 // flush waits until the host has taken all output.
 func (s *streams) flush(deadline int64) {
+	for s.terminal != nil && !s.terminal.Idle() && s.m.Monotonic() < deadline {
+		time.Sleep(time.Millisecond)
+	}
 	for _, p := range s.ports {
 		p.Flush(deadline)
 	}
@@ -130,7 +155,7 @@ func (s *streams) listen(k *task.Kernel) {
 					}
 					continue
 				}
-				serve(k, string(line))
+				s.serve(k, string(line))
 				line = line[:0]
 			}
 			if err == nil && n == 0 {
@@ -144,11 +169,16 @@ func (s *streams) listen(k *task.Kernel) {
 }
 
 // serve carries out one request of the host.
-func serve(k *task.Kernel, line string) {
-	words := strings.Fields(line)
-	if len(words) == 2 && words[0] == "signal" {
-		if n, err := strconv.Atoi(words[1]); err == nil && n > 0 && n <= 64 {
+func (s *streams) serve(k *task.Kernel, line string) {
+	word, rest, _ := strings.Cut(line, " ")
+	switch word {
+	case "signal":
+		if n, err := strconv.Atoi(rest); err == nil && n > 0 && n <= 64 {
 			k.SignalInit(unix.Signal(n))
+		}
+	case "winsize":
+		if w, ok := bootargs.ParseWindow(rest); ok && s.terminal != nil {
+			s.terminal.SetSize(unix.Winsize{Row: w.Rows, Col: w.Columns})
 		}
 	}
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"golang.org/x/sys/unix"
 
-	"gosv/driver/chardev"
 	"gosv/fs/devfs"
 	"gosv/fs/procfs"
 	"gosv/fs/ramfs"
@@ -35,20 +34,16 @@ func unpack(m machine.Machine, root vfs.Path) ([]byte, error) {
 }
 
 // mountDev fills /dev.
-func mountDev(ns *vfs.Namespace, ctx *vfs.Context, pool *mem.Pool, c *clock.Clock, s *streams, l *log) error {
+func mountDev(ns *vfs.Namespace, ctx *vfs.Context, pool *mem.Pool, c *clock.Clock, l *log) (*devfs.Devices, error) {
 	fs := ramfs.New(pool, c.Wall, ramfs.Options{Type: "devtmpfs", Mode: 0o755})
 	if err := mount(ns, ctx, "/dev", fs); err != nil {
-		return err
+		return nil, err
 	}
 	dir, err := vfs.Lookup(ctx, ctx.Root, "/dev", 0)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	dev, err := devfs.New(ns, dir, devfs.Config{Random: fillRandom, Log: l.bytes, Pool: pool})
-	if err != nil {
-		return err
-	}
-	return dev.Add("console", unix.S_IFCHR, 5, 1, 0o600, chardev.Open(s.stdout))
+	return devfs.New(ns, dir, devfs.Config{Random: fillRandom, Log: l.bytes, Pool: pool})
 }
 
 // mountInfo mounts /proc and /sys, which tell programs about the kernel, and /dev/shm.

@@ -13,6 +13,8 @@ type Run struct {
 	Env      []string // KEY=VALUE
 	Dir      string   // working directory; "" for "/"
 	Hostname string
+	Rows     int // of the terminal, in characters; 0 when there is none
+	Columns  int
 	Strace   bool // log every system call
 	Verbose  bool // log what the kernel does
 }
@@ -48,6 +50,9 @@ func (r *Run) File() ([]byte, error) {
 	record("cwd", dir)
 	if r.Hostname != "" {
 		record("hostname", r.Hostname)
+	}
+	if r.Rows > 0 || r.Columns > 0 {
+		record("winsize", fmt.Sprintf("%d %d", r.Rows, r.Columns))
 	}
 	if r.Strace {
 		record("strace", "1")

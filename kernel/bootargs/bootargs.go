@@ -16,10 +16,22 @@ type Args struct {
 	Envp     []string
 	Dir      string // working directory
 	Hostname string
-	Strace   bool // log every system call
-	Verbose  bool // log the kernel's own messages
+	Window   Window // of the terminal, if there is one
+	Strace   bool   // log every system call
+	Verbose  bool   // log the kernel's own messages
 	// Devices are the arguments of virtio_mmio.device= words, in order.
 	Devices []string
+}
+
+// Window is the size of a terminal in characters, 0 when it is not known.
+type Window struct{ Rows, Columns uint16 }
+
+// ParseWindow reads ROWS COLUMNS.
+func ParseWindow(s string) (Window, bool) {
+	rows, cols, _ := strings.Cut(s, " ")
+	r, err := strconv.ParseUint(rows, 10, 16)
+	c, err2 := strconv.ParseUint(cols, 10, 16)
+	return Window{uint16(r), uint16(c)}, err == nil && err2 == nil
 }
 
 // Defaults are what Linux gives its first program, but for PATH, which is
@@ -105,6 +117,11 @@ func (a *Args) parseRun(run []byte) error {
 			a.Dir = value
 		case "hostname":
 			a.Hostname = value
+		case "winsize":
+			a.Window, ok = ParseWindow(value)
+			if !ok {
+				return errors.New("run file: bad winsize")
+			}
 		case "strace":
 			a.Strace = value == "1"
 		case "verbose":

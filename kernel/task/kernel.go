@@ -78,6 +78,8 @@ type Config struct {
 	Dispatch func(t *Task)
 	// Load makes a program ready in a new address space; it changes nothing of t.
 	Load func(t *Task, args *ExecArgs) (*Image, error)
+	// Terminal is the controlling terminal of process 1, nil for none. It may be set until Start.
+	Terminal Terminal
 	// Log takes a line for the kernel's log, without a newline; nil drops it.
 	Log func(line string)
 	// OnExit is called once, when the first process has ended and all others are gone:
@@ -144,9 +146,13 @@ func (k *Kernel) Start(args *ExecArgs, files *vfs.FDTable, fs *FS) (*Task, error
 	p.PID, p.leader = n, t
 	t.tid.Store(n)
 	k.ids[n].proc = p
-	s := &Session{ID: n, leader: p}
+	s := &Session{ID: n, leader: p, tty: k.Terminal}
 	k.ids[n].session = s
-	k.newGroup(n, s).add(p)
+	g := k.newGroup(n, s)
+	g.add(p)
+	if s.tty != nil {
+		s.fg = g
+	}
 	k.init, k.procs = p, 1
 	k.mu.Unlock()
 
