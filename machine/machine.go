@@ -46,6 +46,10 @@ type Frames interface {
 	Bytes(f Frame, n int) []byte
 	// Limit returns a frame number above that of any frame.
 	Limit() Frame
+	// OnShortage installs what to do when the kernel's own reserve shrinks although
+	// its collector has run: the kernel must make programs give memory
+	// back. It runs on a goroutine of its own.
+	OnShortage(func())
 	// Usage returns the number of frames that the machine has for programs and
 	// kernel together, and how many of them are free.
 	Usage() (total, free uint64)

@@ -38,6 +38,9 @@ func (t *Task) end() {
 		return
 	}
 	p.stopTimers()
+	if k.Ended != nil {
+		k.Ended(p.PID)
+	}
 	if p == k.init {
 		t.killAll()
 	}

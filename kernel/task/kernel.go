@@ -82,6 +82,8 @@ type Config struct {
 	Terminal Terminal
 	// Log takes a line for the kernel's log, without a newline; nil drops it.
 	Log func(line string)
+	// Ended, if not nil, is called when a process has ended.
+	Ended func(pid int32)
 	// OnExit is called once, when the first process has ended and all others are gone:
 	// its exit status, or else the signal that killed it.
 	OnExit func(status int, sig unix.Signal)
@@ -121,7 +123,9 @@ func New(c Config) *Kernel {
 	if c.Log == nil {
 		c.Log = func(string) {}
 	}
-	return &Kernel{Config: c, Futex: futex.New(), ids: make(map[int32]*id)}
+	k := &Kernel{Config: c, Futex: futex.New(), ids: make(map[int32]*id)}
+	c.Machine.OnShortage(func() { k.OutOfMemory() })
+	return k
 }
 
 // Start makes process 1 and lets it run the program. files and fs become its own.

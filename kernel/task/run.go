@@ -125,9 +125,8 @@ func (t *Task) pageFault() {
 	}
 	t.trap = trapInfo{vector: vectorPF, code: code, addr: addr}
 	fault, ok := err.(*mm.FaultError)
-	if !ok { // no memory: Linux's OOM killer
-		t.k.Log("out of memory: killed process " + itoa(t.PID()) + " (" + t.Comm() + ")")
-		t.proc.kill(unix.SIGKILL)
+	if !ok { // no memory; the instruction is tried again
+		t.starved()
 		return
 	}
 	var info signal.Info

@@ -7,7 +7,6 @@
 package bare
 
 import (
-	"runtime/debug"
 	"sync/atomic"
 
 	"gosv/machine"
@@ -18,6 +17,7 @@ import (
 type Machine struct {
 	frames
 	interrupts
+	shortage
 	off atomic.Pointer[func()]
 }
 
@@ -26,15 +26,8 @@ var _ machine.Machine = (*Machine)(nil)
 // New takes the machine over. It is called once, first thing in main.
 func New() *Machine {
 	m := new(Machine)
-	total, _ := m.Usage()
-	// The collector works harder as the heap comes near to half of the memory;
-	// the rest is for programs, and the floor's reserve for what comes beyond.
-	debug.SetMemoryLimit(int64(max(total*machine.PageSize/2, 4<<20)))
-	if total < 8192 {
-		debug.SetGCPercent(40)
-	}
-	debug.SetPanicOnFault(true)
 	m.interrupts.start()
+	m.shortage.start(&m.interrupts)
 	return m
 }
 

@@ -135,6 +135,9 @@ func (m *Machine) Bytes(f machine.Frame, n int) []byte {
 // Limit implements machine.Frames.
 func (m *Machine) Limit() machine.Frame { return machine.Frame(len(m.state)) }
 
+// OnShortage implements machine.Frames: the fake machine's heap is the host's.
+func (m *Machine) OnShortage(func()) {}
+
 // Usage implements machine.Frames.
 func (m *Machine) Usage() (total, free uint64) {
 	m.mu.Lock()

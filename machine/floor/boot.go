@@ -223,7 +223,8 @@ func freeMemory() {
 		}
 	}
 	frameTotal = frameFree
-	frameReserve = min(max(frameTotal/16, 256), 16384)
+	frameReserve = min(max(frameTotal/8, 256), 16384)
+	frameAlert = 2 * frameReserve
 }
 
 func giveRange(from, to uint64) { giveRun(from>>12, (to-from)>>12) }

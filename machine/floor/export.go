@@ -142,7 +142,7 @@ func EntryTSC() uint64 { return tscEntry }
 func DevicePending() bool { return atomic.LoadUint64(&devicePending) != 0 }
 
 // TakeDevices returns and clears the device interrupts that came in: bit v for
-// vector v, bit 0 for the alarm.
+// vector v, bit 0 for the alarm, bit 1 for a shortage of memory.
 func TakeDevices() (bits [2]uint64) {
 	atomic.StoreUint64(&devicePending, 0)
 	bits[0] = atomic.SwapUint64(&deviceBits[0], 0)
@@ -165,6 +165,7 @@ func RSDP() uint64                             { return rsdpAddr }
 func CPUs() int                                { return int(ncpu) }
 func FrameLimit() uint64                       { return frameLimit }
 func FrameUsage() (total, free, kernel uint64) { return frameTotal, frameFree, heapPages }
+func FrameReserve() uint64                     { return frameReserve }
 func KernelRoot() uint64                       { return kernelRoot }
 func FloatMask() uint64                        { return uint64(floatMask) }
 func HasXSAVE() bool                           { return floatMode != 0 }
@@ -184,6 +185,7 @@ func CPUID(leaf, sub uint32) (a, b, c, d uint32) { return cpuid(leaf, sub) }
 // Vectors that devices may have: [FirstVector, LastVector].
 const (
 	DeviceFile  = fdDevice
+	ShortageBit = shortageBit
 	FirstVector = vectorDevice
 	LastVector  = vectorSpurious - 1
 )

@@ -18,6 +18,9 @@ var (
 	frameFree  uint64
 	// frameReserve frames are kept from programs.
 	frameReserve uint64
+	// frameAlert is how many free frames were left when the kernel was told of
+	// the shortage last; it is told again for each further eighth of the reserve.
+	frameAlert uint64
 )
 
 func blockPush(f uint64, order uint) {
@@ -101,6 +104,7 @@ func kernelFrame(c *cpu) uint64 {
 	lock(c, &frameLock)
 	f := takeBlock(0)
 	unlock(&frameLock)
+	checkShortage(c)
 	if f == 0 {
 		puts("\ngosv: kernel memory exhausted\n")
 		stop(statusMemory)
@@ -142,7 +146,23 @@ func refill(c *cpu, list, n uint64) uint64 {
 		got++
 	}
 	unlock(&frameLock)
+	checkShortage(c)
 	return got
+}
+
+// checkShortage tells the kernel when less than twice the reserve is free.
+func checkShortage(c *cpu) {
+	free := frameFree
+	if free >= 2*frameReserve {
+		frameAlert = 2 * frameReserve
+		return
+	}
+	if free+frameReserve/8 <= frameAlert {
+		frameAlert = free
+		raise(c, shortageBit)
+	} else if free > frameAlert {
+		frameAlert = free
+	}
 }
 
 func drain(c *cpu, list, n uint64) {

@@ -19,8 +19,11 @@ var (
 	deviceEdge uint32 // an interrupt came since the last report
 )
 
-// alarmBit is the number of the bit in deviceBits that stands for the alarm.
-const alarmBit = 0
+// Bits in deviceBits below the vectors of devices: the alarm, and a shortage of memory.
+const (
+	alarmBit = iota
+	shortageBit
+)
 
 // raise notes a device interrupt and sees to it that a goroutine learns of it:
 // through a thread that waits in epoll_wait, through this CPU's Enter (see
