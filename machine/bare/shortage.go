@@ -58,7 +58,7 @@ func (s *shortage) relieve() {
 		return
 	}
 	debug.FreeOSMemory()
-	if _, free, _ := floor.FrameUsage(); free < floor.FrameReserve()/2 {
+	if _, free, _ := floor.FrameUsage(); free < floor.FrameReserve()*3/4 {
 		if f := s.kernel.Load(); f != nil {
 			(*f)()
 		}
