@@ -63,7 +63,7 @@ func start(m *bare.Machine, e *ending) error {
 	k := task.New(task.Config{
 		Machine: m, Pool: pool, Clock: c, Namespace: ns,
 		Calls: calls.Table(), Failed: calls.Failed, Dispatch: calls.Dispatch, Load: calls.Load,
-		Log: e.log.line, OnExit: e.exited,
+		Log: e.log.line, Ended: calls.Ended, OnExit: e.exited,
 	})
 	if err := mountInfo(m, ctx, k, calls); err != nil {
 		return err

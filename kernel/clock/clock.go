@@ -27,9 +27,9 @@ type Clock struct {
 	m machine.Clock
 
 	mu    sync.Mutex
-	mono  heap  // timers in monotonic time; guarded by mu
-	wall  heap  // timers in wall time; guarded by mu
-	alarm int64 // the monotonic time that the machine was last asked for, 0 none; guarded by mu
+	mono  heap      // timers in monotonic time; guarded by mu
+	wall  heap      // timers in wall time; guarded by mu
+	alarm int64     // the monotonic time that the machine was last asked for, 0 none; guarded by mu
 	onSet []*func() // replaced, never changed; guarded by mu
 }
 

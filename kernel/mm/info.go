@@ -43,6 +43,7 @@ type AreaInfo struct {
 	Name         string // path, "[heap]", "[stack]", "[vdso]", or empty
 	Locked       bool
 	GrowsDown    bool
+	Object       Mappable // what is mapped, without a reference; nil: anonymous memory
 }
 
 // Areas returns the areas in order of address.
@@ -52,7 +53,7 @@ func (as *AddressSpace) Areas() []AreaInfo {
 	infos := make([]AreaInfo, len(as.areas))
 	for i, a := range as.areas {
 		info := AreaInfo{Start: a.start, End: a.end, Prot: a.prot, Shared: a.shared(),
-			Locked: a.flags&flagLocked != 0, GrowsDown: a.flags&flagGrowsDown != 0}
+			Object: a.object, Locked: a.flags&flagLocked != 0, GrowsDown: a.flags&flagGrowsDown != 0}
 		if a.object != nil {
 			info.Offset = a.page * pageSize
 			info.Major, info.Minor, info.Inode = a.object.MapInode()

@@ -2,10 +2,12 @@ package syscall
 
 import (
 	"errors"
+	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
+	"gosv/kernel/ipc"
 	"gosv/kernel/mem"
 	"gosv/kernel/task"
 	"gosv/machine"
@@ -16,6 +18,9 @@ type Calls struct {
 	rows [numbers]*row
 	o    Options
 	uts  names
+
+	ipc     atomic.Pointer[ipc.Space] // nil until it is needed
+	ipcOnce sync.Once
 	// told are the missing calls that were logged already.
 	told [numbers]atomic.Bool
 }

@@ -6,7 +6,7 @@ import "golang.org/x/sys/unix"
 func (s *Calls) fill() {
 	r := &s.rows
 	for _, f := range []func(*[numbers]*row){
-		ioRows, fdRows, pathRows, changeRows, pollRows, epollRows, memRows, procRows, execRows, credRows, sigRows, timeRows, futexRows, handleRows, s.systemRows,
+		ioRows, fdRows, pathRows, changeRows, pollRows, epollRows, memRows, procRows, execRows, credRows, sigRows, timeRows, futexRows, handleRows, s.sysvRows, s.systemRows,
 	} {
 		f(r)
 	}
@@ -42,9 +42,7 @@ var absent = []struct {
 		{unix.SYS_BIND, "bind"}, {unix.SYS_LISTEN, "listen"}, {unix.SYS_GETSOCKNAME, "getsockname"}, {unix.SYS_GETPEERNAME, "getpeername"},
 		{unix.SYS_SETSOCKOPT, "setsockopt"}, {unix.SYS_GETSOCKOPT, "getsockopt"}, {unix.SYS_RECVMMSG, "recvmmsg"}, {unix.SYS_SENDMMSG, "sendmmsg"},
 	}},
-	{unix.ENOSYS, "System V IPC: not yet", []number{
-		{unix.SYS_SHMGET, "shmget"}, {unix.SYS_SHMAT, "shmat"}, {unix.SYS_SHMCTL, "shmctl"}, {unix.SYS_SHMDT, "shmdt"},
-		{unix.SYS_SEMGET, "semget"}, {unix.SYS_SEMOP, "semop"}, {unix.SYS_SEMCTL, "semctl"}, {unix.SYS_SEMTIMEDOP, "semtimedop"},
+	{unix.ENOSYS, "System V message queues: no program asked for them", []number{
 		{unix.SYS_MSGGET, "msgget"}, {unix.SYS_MSGSND, "msgsnd"}, {unix.SYS_MSGRCV, "msgrcv"}, {unix.SYS_MSGCTL, "msgctl"},
 	}},
 	{unix.ENOSYS, "POSIX message queues: no program asked for them", []number{
