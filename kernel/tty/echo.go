@@ -2,16 +2,10 @@ package tty
 
 import "golang.org/x/sys/unix"
 
-// emit sends a byte of an echo, behind those that wait.
+// emit adds to the echo, which is sent when all input at hand has been received. What is
+// too much, as output is stopped, is lost.
 func (t *Terminal) emit(p ...byte) {
-	for _, c := range p {
-		switch {
-		case t.echo.len() == 0 && !t.stopped && t.out.len() < outputSize:
-			t.out.put(c)
-		case t.echo.len() < echoSize:
-			t.echo.put(c)
-		}
-	}
+	t.echo.put(p[:min(len(p), max(echoSize-t.echo.len(), 0))]...)
 }
 
 // echoByte echoes c as programs' output is processed.

@@ -74,6 +74,9 @@ func (t *Terminal) receive(p []byte) (n int) {
 			n++
 		}
 	}
+	if t.lflag&(unix.ECHO|unix.ECHONL) != 0 {
+		t.flushEcho()
+	}
 	if t.line != line || !t.canonical() && t.head != raw {
 		t.ready |= readable
 	}
@@ -170,6 +173,7 @@ func (t *Terminal) ordinary(c byte, newline bool) {
 func (t *Terminal) wakeByAny() {
 	if t.stopped && !t.stoppedByCall && t.iflag&(unix.IXON|unix.IXANY) == unix.IXON|unix.IXANY {
 		t.start()
+		t.flushEcho()
 	}
 }
 

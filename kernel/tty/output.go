@@ -16,10 +16,10 @@ type output struct {
 
 // writeRoom returns how many bytes of a program are certain to fit, as they are changed on their way.
 func (t *Terminal) writeRoom() int {
-	if t.stopped || t.echo.len() > 0 {
+	if t.stopped {
 		return 0
 	}
-	free := outputSize - t.out.len()
+	free := outputSize - t.out.len() - t.echo.len()
 	switch {
 	case !t.o(unix.OPOST):
 	case t.oflag&unix.TABDLY == unix.XTABS:
@@ -129,7 +129,6 @@ func (t *Terminal) start() {
 	}
 	t.stopped = false
 	t.packet(unix.TIOCPKT_START, unix.TIOCPKT_STOP)
-	t.flushEcho()
 	t.ready |= writable
 }
 

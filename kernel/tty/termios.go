@@ -138,6 +138,7 @@ func (t *Terminal) setTermios(m termios) {
 	}
 	if old.i(unix.IXON) && !m.i(unix.IXON) {
 		t.start()
+		t.flushEcho()
 	}
 	t.tellPacket(&old)
 	t.ready |= readable | writable
