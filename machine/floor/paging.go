@@ -17,12 +17,11 @@ const (
 )
 
 var (
-	vmLock      uint32
-	heapNext    uint64 = heapBase
-	largeNext   uint64 = heapLarge
-	windowNext  uint64 = windowBase
-	heapPages   uint64
-	kernelFlush uint64 // generation: kernel mappings that went away
+	vmLock     uint32
+	heapNext   uint64 = heapBase
+	largeNext  uint64 = heapLarge
+	windowNext uint64 = windowBase
+	heapPages  uint64
 )
 
 // entry returns the address of va's entry at the given level (1: page, 2: 2 MiB),

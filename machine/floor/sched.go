@@ -272,6 +272,9 @@ func dispatch(c *cpu, cur *thread, mine, keep bool) (*context, uint64) {
 		deliver(c, t)
 	}
 	c.arm(t)
+	if t.state == threadIdle {
+		atomic.StoreUint64(&c.halted, 1)
+	}
 	return resume(c, t)
 }
 

@@ -2,46 +2,73 @@ package floor
 
 import "sync/atomic"
 
-// TLB shootdown. Whoever takes a translation away raises a generation, calls the
-// CPUs that may hold it, and waits until each has seen the generation. A CPU
-// that spins on a lock, or waits here itself, answers meanwhile, so that two CPUs cannot
-// wait for each other.
+// TLB shootdown. Whoever takes a translation away asks each CPU that may hold it:
+// it raises the CPU's number of requests, calls it, and waits until the
+// CPU has answered that many. A CPU that spins on a lock, or waits here itself,
+// answers meanwhile, so that two CPUs cannot wait for each other. A halted CPU is
+// neither called nor waited for: it answers before it does anything else.
 
 // answer forgets all translations if somebody has asked for it since last time,
 // and lets go of a space that is being destroyed.
 func answer(c *cpu) {
-	g := atomic.LoadUint64(&kernelFlush)
 	if c.space != 0 && atomic.LoadUint64(&spaceAt(c.space).dead) != 0 {
 		setSpace(0)
 	}
-	if c.flushAck != g {
+	if r := atomic.LoadUint64(&c.flushAsked); c.flushDone != r {
 		wrcr3(c.root)
-		atomic.StoreUint64(&c.flushAck, g)
+		atomic.StoreUint64(&c.flushDone, r)
 	}
 }
 
-// flush makes the CPUs in mask, and this one, forget all translations.
-func flush(c *cpu, mask uint64) {
-	g := atomic.AddUint64(&kernelFlush, 1)
-	for i := uint64(0); i < ncpu; i++ {
-		if p := cpuTable[i]; p != 0 && i != c.index && mask>>i&1 != 0 && cpuAt(p).online != 0 {
-			sendIPI(cpuAt(p))
-		}
+// awake ends the state that halts set; requests that came meanwhile are answered.
+func awake(c *cpu) {
+	if c.halted != 0 {
+		atomic.StoreUint64(&c.halted, 0)
 	}
 	answer(c)
+}
+
+// flush makes the CPUs in mask other than this one forget all translations.
+func flush(c *cpu, mask uint64) {
+	mask &^= c.bit
 	for i := uint64(0); i < ncpu; i++ {
-		p := cpuTable[i]
-		if p == 0 || i == c.index || mask>>i&1 == 0 || cpuAt(p).online == 0 {
+		o := asked(i, mask)
+		if o == nil {
 			continue
 		}
-		for atomic.LoadUint64(&cpuAt(p).flushAck) < g {
+		atomic.AddUint64(&o.flushAsked, 1)
+		if atomic.LoadUint64(&o.halted) == 0 {
+			sendIPI(o)
+		}
+	}
+	for i := uint64(0); i < ncpu; i++ {
+		o := asked(i, mask)
+		if o == nil {
+			continue
+		}
+		// Requests of others may have raised the number meanwhile: waiting for
+		// those too does no harm.
+		for g := atomic.LoadUint64(&o.flushAsked); atomic.LoadUint64(&o.flushDone) < g && atomic.LoadUint64(&o.halted) == 0; {
 			answer(c)
 			pause()
 		}
 	}
 }
 
-func flushKernel(c *cpu) { flush(c, ^uint64(0)) }
+// asked returns CPU i if it is in mask and running.
+func asked(i, mask uint64) *cpu {
+	p := cpuTable[i]
+	if mask>>i&1 == 0 || p == 0 || atomic.LoadUint32(&cpuAt(p).online) == 0 {
+		return nil
+	}
+	return cpuAt(p)
+}
+
+// flushKernel makes every CPU forget the kernel's translations.
+func flushKernel(c *cpu) {
+	flush(c, ^uint64(0))
+	wrcr3(c.root)
+}
 
 // flushSpace makes every CPU that has s loaded forget [va, va+n).
 func flushSpace(c *cpu, s *space, va, n uint64) {

@@ -175,9 +175,8 @@ func bootAP(c *cpu) *context {
 	c.inFloor = 1
 	wrcr3(kernelRoot)
 	x := start(c)
-	atomic.StoreUint64(&c.flushAck, atomic.LoadUint64(&kernelFlush))
+	atomic.StoreUint32(&c.online, 1) // from now on it is asked
 	wrcr3(kernelRoot)
-	atomic.StoreUint32(&c.online, 1)
 	setIdle(c)
 	return x
 }

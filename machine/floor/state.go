@@ -73,39 +73,40 @@ type thread struct {
 
 // cpu is one processor. The first fields are known to assembly.
 type cpu struct {
-	self     uint64
-	userTop  uint64 // where a program's registers go: the top of its register file
-	scratch  uint64
-	floorSP  uint64
-	g        uint64
-	floorFS  uint64
-	inFloor  uint64
-	thrTop   uint64 // the same for the thread itself
-	thrFS    uint64
-	root     uint64
-	space    uint64
-	bit      uint64
-	number   uint64 // index + 1
-	tss      [104]byte
-	index    uint64
-	current  uint64 // *thread
-	idle     uint64 // *thread
-	apic     uint64
-	online   uint32
-	lock     uint32 // guards the run queue and the timers
-	head     uint32
-	tail     uint32
-	queued   uint32
-	timers   uint32 // length of heap
-	armed    uint64 // deadline that the local APIC timer is set for; 0: none
-	slice    uint64 // when the current thread's time is up
-	flushAll uint64 // generation of kernel mappings seen
-	flushAck uint64
-	heap     [maxThread]uint32
-	gdt      [16]uint64
-	gdtr     [10]byte
-	_        [6]byte
-	fakeG    [512]byte
+	self       uint64
+	userTop    uint64 // where a program's registers go: the top of its register file
+	scratch    uint64
+	floorSP    uint64
+	g          uint64
+	floorFS    uint64
+	inFloor    uint64
+	thrTop     uint64 // the same for the thread itself
+	thrFS      uint64
+	root       uint64
+	space      uint64
+	bit        uint64
+	number     uint64 // index + 1
+	tss        [104]byte
+	index      uint64
+	current    uint64 // *thread
+	idle       uint64 // *thread
+	apic       uint64
+	online     uint32
+	lock       uint32 // guards the run queue and the timers
+	head       uint32
+	tail       uint32
+	queued     uint32
+	timers     uint32 // length of heap
+	armed      uint64 // deadline that the local APIC timer is set for; 0: none
+	slice      uint64 // when the current thread's time is up
+	halted     uint64 // in the idle loop: whatever wakes it comes through awake
+	flushAsked uint64 // shootdown requests made
+	flushDone  uint64 // and answered
+	heap       [maxThread]uint32
+	gdt        [16]uint64
+	gdtr       [10]byte
+	_          [6]byte
+	fakeG      [512]byte
 }
 
 // space is the part of an address space that CPUs and the floor look at.

@@ -13,7 +13,7 @@ const (
 
 // trap is the way in for everything; x is where the registers of what ran are.
 func trap(c *cpu, x *context) (*context, uint64) {
-	answer(c)
+	awake(c)
 	t := c.thread()
 	t.space = c.space
 	t.resume, t.user = addr(ptr(x)), 0
