@@ -52,5 +52,5 @@ func setWallClock(m machine.Machine, l *log) {
 		l.line("gosv: " + err.Error() + ": the time of day is wrong")
 		return
 	}
-	m.SetWall(t.UnixNano())
+	m.SetWall(t * 1e9)
 }

@@ -3,7 +3,6 @@ package rtc
 
 import (
 	"errors"
-	"time"
 )
 
 // Ports is the access to I/O ports.
@@ -46,22 +45,22 @@ const (
 	attempts    = 8
 )
 
-// Read returns the time in UTC, to the second. It takes some twenty port accesses, more while the clock is being
+// Read returns the time in seconds since 1970. It takes some twenty port accesses, more while the clock is being
 // updated. A year without century is taken to be from 2000 on.
-func Read(p Ports) (time.Time, error) {
+func Read(p Ports) (int64, error) {
 	if get(p, regA) == 0xff {
-		return time.Time{}, ErrNone
+		return 0, ErrNone
 	}
 	for range attempts {
 		if !settled(p) {
-			return time.Time{}, ErrNone
+			return 0, ErrNone
 		}
 		r := look(p)
 		if get(p, regA)&updating == 0 && r == look(p) {
 			return r.time(get(p, regB))
 		}
 	}
-	return time.Time{}, ErrNone
+	return 0, ErrNone
 }
 
 func get(p Ports, reg uint8) uint8 {
@@ -110,7 +109,7 @@ func (r reading) hour24(b uint8) int {
 }
 
 // time makes sense of the registers; b is regB.
-func (r reading) time(b uint8) (time.Time, error) {
+func (r reading) time(b uint8) (int64, error) {
 	hour := r.hour24(b)
 	second, minute, day := decode(r.second, b), decode(r.minute, b), decode(r.day, b)
 	month, year, century := decode(r.month, b), decode(r.year, b), decode(r.century, b)
@@ -118,7 +117,17 @@ func (r reading) time(b uint8) (time.Time, error) {
 		century = 20
 	}
 	if second > 60 || minute > 59 || hour > 23 || day < 1 || day > 31 || month < 1 || month > 12 || year > 99 {
-		return time.Time{}, ErrNone
+		return 0, ErrNone
 	}
-	return time.Date(century*100+year, time.Month(month), day, hour, minute, second, 0, time.UTC), nil
+	return int64(((days(century*100+year, month, day)*24+hour)*60+minute)*60 + second), nil
+}
+
+// days counts the days from 1970-01-01 to a date. Years begin in March here, so that a leap day is the last of
+// its year. Package time would bring its time zones along.
+func days(year, month, day int) int {
+	const epoch = 719468 // from 0000-03-01 to 1970-01-01
+	if month -= 3; month < 0 {
+		year, month = year-1, month+12
+	}
+	return year*365 + year/4 - year/100 + year/400 + (month*153+2)/5 + day - 1 - epoch
 }

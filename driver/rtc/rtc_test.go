@@ -76,7 +76,7 @@ func TestRead(t *testing.T) {
 			if err != ErrNone {
 				t.Errorf("%s: %v, %v", test.name, got, err)
 			}
-		} else if err != nil || got.Format(time.RFC3339) != test.want {
+		} else if err != nil || time.Unix(got, 0).UTC().Format(time.RFC3339) != test.want {
 			t.Errorf("%s: %v, %v", test.name, got, err)
 		}
 	}

@@ -3,7 +3,7 @@ package procfs
 import (
 	"math"
 	"math/bits"
-	"slices"
+	"sort"
 	"strconv"
 	"strings"
 
@@ -70,7 +70,7 @@ func (processes) list(v *view) ([]int32, error) {
 	for _, p := range v.Kernel.Processes() {
 		list = append(list, p.PID)
 	}
-	slices.Sort(list)
+	sort.Sort(ascending(list))
 	return list, nil
 }
 
@@ -86,6 +86,13 @@ func (processes) find(v *view, n int32) (*row, subject, error) {
 	return processRow, s, nil
 }
 
+// ascending sorts numbers.
+type ascending []int32
+
+func (a ascending) Len() int           { return len(a) }
+func (a ascending) Less(i, j int) bool { return a[i] < a[j] }
+func (a ascending) Swap(i, j int)      { a[i], a[j] = a[j], a[i] }
+
 // threads lists /proc/PID/task.
 type threads struct{}
 
@@ -94,7 +101,7 @@ func (threads) list(v *view) ([]int32, error) {
 	for _, t := range v.p.Threads() {
 		list = append(list, t.TID())
 	}
-	slices.Sort(list)
+	sort.Sort(ascending(list))
 	return list, nil
 }
 
@@ -283,7 +290,7 @@ func mapsLine(b *out, a *mm.AreaInfo) {
 	}
 	b.hex(a.Offset, 8).str(" ").hex(uint64(a.Major), 2).str(":").hex(uint64(a.Minor), 2).str(" ").unum(a.Inode)
 	if a.Name != "" {
-		b.str(" ").pad(start, 73).str(strings.ReplaceAll(a.Name, "\n", `\012`))
+		b.str(" ").pad(start, 73).str(escape(a.Name, "\n"))
 	}
 	b.nl()
 }
@@ -542,7 +549,25 @@ func mountOptions(flags uint64) string {
 	return s
 }
 
-var mangle = strings.NewReplacer(" ", `\040`, "\t", `\011`, "\n", `\012`, `\`, `\134`)
+// mangle writes a field of a table, where white space and the backslash are escaped.
+func mangle(s string) string { return escape(s, " \t\n\\") }
+
+// escape writes the bytes of set as a backslash and three octal digits.
+func escape(s, set string) string {
+	if !strings.ContainsAny(s, set) {
+		return s
+	}
+	var b []byte
+	for i := range len(s) {
+		c := s[i]
+		if strings.IndexByte(set, c) < 0 {
+			b = append(b, c)
+		} else {
+			b = append(b, '\\', '0'+c>>6, '0'+c>>3&7, '0'+c&7)
+		}
+	}
+	return string(b)
+}
 
 // mountList lists the mounts that the process sees.
 func (v *view) mountList() []vfs.MountInfo {
@@ -555,7 +580,7 @@ func (v *view) mountList() []vfs.MountInfo {
 
 func showMounts(v *view, b *out) error {
 	for _, m := range v.mountList() {
-		b.str(mangle.Replace(m.Source), " ", mangle.Replace(m.Point), " ", m.Type, " ", mountOptions(m.Flags), " 0 0\n")
+		b.str(mangle(m.Source), " ", mangle(m.Point), " ", m.Type, " ", mountOptions(m.Flags), " 0 0\n")
 	}
 	return nil
 }
@@ -564,7 +589,7 @@ func showMountinfo(v *view, b *out) error {
 	for _, m := range v.mountList() {
 		b.unum(m.ID).str(" ").unum(m.ParentID).str(" ").unum(uint64(unix.Major(m.Dev))).str(":").unum(uint64(unix.Minor(m.Dev)))
 		access, _, _ := strings.Cut(mountOptions(m.Flags), ",")
-		b.str(" ", mangle.Replace(m.Root), " ", mangle.Replace(m.Point), " ", mountOptions(m.Flags), " - ", m.Type, " ", mangle.Replace(m.Source), " ", access, "\n")
+		b.str(" ", mangle(m.Root), " ", mangle(m.Point), " ", mountOptions(m.Flags), " - ", m.Type, " ", mangle(m.Source), " ", access, "\n")
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package cred
 
 import (
 	"slices"
+	"sort"
 
 	"golang.org/x/sys/unix"
 )
@@ -165,6 +166,14 @@ func (c *Cred) SetFSGID(id uint32) *Cred {
 	return &n
 }
 
+// byID sorts groups. The code of sort.Sort is part of the kernel anyway, that of slices.Sort would be once
+// more for each type.
+type byID []uint32
+
+func (g byID) Len() int           { return len(g) }
+func (g byID) Less(i, j int) bool { return g[i] < g[j] }
+func (g byID) Swap(i, j int)      { g[i], g[j] = g[j], g[i] }
+
 // SetGroups is setgroups(2): EPERM, EINVAL. It keeps the slice, and sorts it.
 func (c *Cred) SetGroups(groups []uint32) (*Cred, error) {
 	if !c.Capable(unix.CAP_SETGID) {
@@ -173,7 +182,7 @@ func (c *Cred) SetGroups(groups []uint32) (*Cred, error) {
 	if len(groups) > MaxGroups || slices.Contains(groups, Keep) {
 		return nil, unix.EINVAL
 	}
-	slices.Sort(groups)
+	sort.Sort(byID(groups))
 	n := *c
 	n.Groups = groups
 	return &n, nil

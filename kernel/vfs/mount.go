@@ -2,6 +2,7 @@ package vfs
 
 import (
 	"slices"
+	"sort"
 	"sync"
 	"sync/atomic"
 
@@ -89,7 +90,7 @@ func (ns *Namespace) Types() []string {
 	for n := range ns.types {
 		names = append(names, n)
 	}
-	slices.Sort(names)
+	sort.Sort(sort.StringSlice(names))
 	return names
 }
 

@@ -1,8 +1,7 @@
 package vfs
 
 import (
-	"maps"
-	"slices"
+	"sort"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -134,7 +133,12 @@ func Listxattr(ctx *Context, p Path) []byte {
 	if r := p.Inode().rare.Load(); r != nil {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		for _, name := range slices.Sorted(maps.Keys(r.xattrs)) {
+		names := make(sort.StringSlice, 0, len(r.xattrs))
+		for name := range r.xattrs {
+			names = append(names, name)
+		}
+		sort.Sort(names)
+		for _, name := range names {
 			if !strings.HasPrefix(name, "trusted.") || ctx.Cred.Capable(unix.CAP_SYS_ADMIN) {
 				list = append(append(list, name...), 0)
 			}
