@@ -31,7 +31,7 @@ const (
 
 func futexRows(r *[numbers]*row) {
 	aOp := &kind[uint32]{aUint.decode, show("operation", func(b []byte, v uint64) []byte {
-		b = choice("", futexNames).in(b, nil, &args{v &^ (futexPrivate | futexClockRealtime)}, 0)
+		b = appendChoice(b, v&^(futexPrivate|futexClockRealtime), futexNames)
 		if v&futexPrivate != 0 {
 			b = append(b, "_PRIVATE"...)
 		}

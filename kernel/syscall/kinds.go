@@ -20,7 +20,7 @@ func appendInt(b []byte, v int64) []byte { return strconv.AppendInt(b, v, 10) }
 
 // show makes the formatter of a value that the raw argument alone tells.
 func show(name string, f func(b []byte, raw uint64) []byte) formatter {
-	return formatter{name: name, in: func(b []byte, _ *task.Task, a *args, i int) []byte { return f(b, a[i]) }}
+	return formatter{name: name, raw: f}
 }
 
 func showInt32(b []byte, raw uint64) []byte  { return appendInt(b, int64(int32(raw))) }
@@ -127,13 +127,10 @@ var aSource = &kind[uint64]{aUlong.decode, formatter{name: "buffer in",
 	in: func(b []byte, t *task.Task, a *args, i int) []byte { return appendBytes(b, t, a[i], a[i+1]) }}}
 
 // aSink is memory that the call fills with as many bytes as it returns; its size is the next argument.
-var aSink = &kind[uint64]{aUlong.decode, formatter{name: "buffer out", in: showAddr_,
+var aSink = &kind[uint64]{aUlong.decode, formatter{name: "buffer out", raw: showAddr,
 	out: func(b []byte, t *task.Task, a *args, i int, v uint64) []byte {
 		return appendBytes(b, t, a[i], min(v, a[i+1]))
 	}}}
-
-//go:noinline
-func showAddr_(b []byte, _ *task.Task, a *args, i int) []byte { return showAddr(b, a[i]) }
 
 // A layout is how a structure lies in a program's memory.
 type layout[T any] struct {
@@ -141,7 +138,8 @@ type layout[T any] struct {
 	size int
 	get  func([]byte) T
 	put  func([]byte, T)
-	show func([]byte, T) []byte
+	// show appends to b what lies in mem; nil: strace shows the address.
+	show func(b, mem []byte) []byte
 }
 
 // load reads the structure at addr: EFAULT.
@@ -160,28 +158,11 @@ func (l *layout[T]) store(t *task.Task, addr uint64, v T) error {
 	return copyOut(t, addr, b)
 }
 
-//go:noinline
-func (l *layout[T]) format(b []byte, t *task.Task, addr uint64) []byte {
-	if addr == 0 {
-		return append(b, "NULL"...)
-	}
-	if l.show == nil || l.get == nil {
-		return appendHex(b, addr)
-	}
-	buf := make([]byte, l.size) // the scratch buffer belongs to the call
-	if n, _ := t.Mem().CopyIn(buf, addr); n < len(buf) {
-		return appendHex(b, addr)
-	}
-	return l.show(b, l.get(buf))
-}
-
 // in is the kind of a structure that the call reads.
 //
 //go:noinline
 func (l *layout[T]) in() *kind[T] {
-	return &kind[T]{l.load, formatter{name: l.name, in: func(b []byte, t *task.Task, a *args, i int) []byte {
-		return l.format(b, t, a[i])
-	}}}
+	return &kind[T]{l.load, memory(l.name, l.size, l.show)}
 }
 
 // An opt is a structure that may be missing (NULL).
@@ -194,29 +175,26 @@ type opt[T any] struct {
 //
 //go:noinline
 func (l *layout[T]) inOpt() *kind[opt[T]] {
-	return &kind[opt[T]]{func(t *task.Task, addr uint64) (opt[T], error) {
-		if addr == 0 {
-			return opt[T]{}, nil
+	return &kind[opt[T]]{func(t *task.Task, addr uint64) (o opt[T], err error) {
+		if addr != 0 {
+			o.v, err = l.load(t, addr)
+			o.ok = true
 		}
-		v, err := l.load(t, addr)
-		return opt[T]{v, true}, err
-	}, formatter{name: l.name + " or NULL", in: l.in().formatter.in}}
+		return o, err
+	}, memory(l.name+" or NULL", l.size, l.show)}
 }
 
-// A dest is where the call stores a structure.
+// A dest is where the call stores a structure. All dests are alike to the compiler, which makes one of generic code
+// for them all.
 type dest[T any] struct {
 	addr uint64
-	l    *layout[T]
+	l    any // the *layout[T]
 }
 
 // put stores v: EFAULT.
-//
-//go:noinline
-func (d dest[T]) put(t *task.Task, v T) error { return d.l.store(t, d.addr, v) }
+func (d dest[T]) put(t *task.Task, v T) error { return d.l.(*layout[T]).store(t, d.addr, v) }
 
 // putOpt stores v unless the address is NULL.
-//
-//go:noinline
 func (d dest[T]) putOpt(t *task.Task, v T) error {
 	if d.addr == 0 {
 		return nil
@@ -228,11 +206,34 @@ func (d dest[T]) putOpt(t *task.Task, v T) error {
 //
 //go:noinline
 func (l *layout[T]) out() *kind[dest[T]] {
-	return &kind[dest[T]]{
-		func(_ *task.Task, addr uint64) (dest[T], error) { return dest[T]{addr, l}, nil },
-		formatter{name: l.name + " out", in: showAddr_,
-			out: func(b []byte, t *task.Task, a *args, i int, _ uint64) []byte { return l.format(b, t, a[i]) }},
+	return &kind[dest[T]]{func(_ *task.Task, addr uint64) (dest[T], error) { return dest[T]{addr, l}, nil }, stored(l.name+" out", l.size, l.show)}
+}
+
+// memory makes the formatter of what lies at the address that the argument is.
+//
+//go:noinline
+func memory(name string, size int, show func(b, mem []byte) []byte) formatter {
+	if show == nil {
+		return formatter{name: name, raw: showAddr}
 	}
+	return formatter{name: name, in: func(b []byte, t *task.Task, a *args, i int) []byte {
+		mem := make([]byte, size) // the scratch buffer belongs to the call
+		if n, _ := t.Mem().CopyIn(mem, a[i]); a[i] == 0 || n < size {
+			return showAddr(b, a[i])
+		}
+		return show(b, mem)
+	}}
+}
+
+// stored is memory for what the call puts there.
+//
+//go:noinline
+func stored(name string, size int, show func(b, mem []byte) []byte) formatter {
+	f := formatter{name: name, raw: showAddr}
+	if in := memory(name, size, show).in; in != nil {
+		f.out = func(b []byte, t *task.Task, a *args, i int, _ uint64) []byte { return in(b, t, a, i) }
+	}
+	return f
 }
 
 // A flagName is a bit and its name.
@@ -284,12 +285,14 @@ func appendFlags(b []byte, v uint64, names []flagName) []byte {
 //
 //go:noinline
 func choice(name string, names []flagName) *kind[int32] {
-	return &kind[int32]{aInt.decode, show(name, func(b []byte, v uint64) []byte {
-		for _, n := range names {
-			if n.bit == uint64(uint32(v)) {
-				return append(b, n.name...)
-			}
+	return &kind[int32]{aInt.decode, show(name, func(b []byte, v uint64) []byte { return appendChoice(b, v, names) })}
+}
+
+func appendChoice(b []byte, v uint64, names []flagName) []byte {
+	for _, n := range names {
+		if n.bit == uint64(uint32(v)) {
+			return append(b, n.name...)
 		}
-		return showInt32(b, v)
-	})}
+	}
+	return showInt32(b, v)
 }

@@ -44,7 +44,7 @@ func begin(t *task.Task, nr uint32, r *row) *trace {
 			tr.line = append(tr.line, ", "...)
 		}
 		if f.out == nil {
-			tr.line = f.in(tr.line, t, &tr.a, i)
+			tr.line = f.before(tr.line, t, &tr.a, i)
 		}
 		tr.outs[i] = len(tr.line)
 	}
@@ -65,7 +65,7 @@ func (tr *trace) end(t *task.Task, v uint64, err error) []byte {
 			case err == nil:
 				b = f.out(b, t, &tr.a, i, v)
 			default:
-				b = f.in(b, t, &tr.a, i)
+				b = f.before(b, t, &tr.a, i)
 			}
 		}
 	}
@@ -79,6 +79,14 @@ func (tr *trace) end(t *task.Task, v uint64, err error) []byte {
 		b = appendInt(b, int64(v))
 	}
 	return b
+}
+
+// before shows an argument before the call.
+func (f *formatter) before(b []byte, t *task.Task, a *args, i int) []byte {
+	if f.in != nil {
+		return f.in(b, t, a, i)
+	}
+	return f.raw(b, a[i])
 }
 
 // endless is the line of a call that does not return.

@@ -52,10 +52,12 @@ type kind[T any] struct {
 type formatter struct {
 	// name is the kind's name in the documentation.
 	name string
-	// in shows an argument that the program hands over, before the call.
+	// raw shows a register that says all by itself.
+	raw func(b []byte, raw uint64) []byte
+	// in, if not nil, shows an argument that the program hands over, before the call, in place of raw.
 	in func(b []byte, t *task.Task, a *args, i int) []byte
 	// out, if not nil, shows what the kernel has stored, after a call that succeeded
-	// with value v, in place of in.
+	// with value v, in place of both.
 	out func(b []byte, t *task.Task, a *args, i int, v uint64) []byte
 }
 
@@ -64,30 +66,28 @@ type args [6]uint64
 
 func argsOf(c *machine.Context) args { return args{c.RDI, c.RSI, c.RDX, c.R10, c.R8, c.R9} }
 
-// The callN make a row from the kinds of the arguments and the handler. They are
-// not inlined, as each is used often, once.
+// The callN make a row from the kinds of the arguments and the handler. The compiler makes one of each for every
+// combination of kinds, so what need not be generic is in newRow; they are not inlined, as each is used often, once.
 //
 //go:noinline
-func call0(name string, fn func(*task.Task) (uint64, error)) *row {
-	return &row{name: name, call: fn}
-}
+func call0(name string, fn func(*task.Task) (uint64, error)) *row { return newRow(name, fn) }
 
 //go:noinline
 func call1[A any](name string, a *kind[A], fn func(*task.Task, A) (uint64, error)) *row {
 	da := a.decode
-	return &row{name: name, args: []*formatter{&a.formatter}, call: func(t *task.Task) (uint64, error) {
+	return newRow(name, func(t *task.Task) (uint64, error) {
 		va, err := da(t, t.Ctx.RDI)
 		if err != nil {
 			return 0, err
 		}
 		return fn(t, va)
-	}}
+	}, &a.formatter)
 }
 
 //go:noinline
 func call2[A, B any](name string, a *kind[A], b *kind[B], fn func(*task.Task, A, B) (uint64, error)) *row {
 	da, db := a.decode, b.decode
-	return &row{name: name, args: []*formatter{&a.formatter, &b.formatter}, call: func(t *task.Task) (uint64, error) {
+	return newRow(name, func(t *task.Task) (uint64, error) {
 		va, err := da(t, t.Ctx.RDI)
 		if err != nil {
 			return 0, err
@@ -97,13 +97,13 @@ func call2[A, B any](name string, a *kind[A], b *kind[B], fn func(*task.Task, A,
 			return 0, err
 		}
 		return fn(t, va, vb)
-	}}
+	}, &a.formatter, &b.formatter)
 }
 
 //go:noinline
 func call3[A, B, C any](name string, a *kind[A], b *kind[B], c *kind[C], fn func(*task.Task, A, B, C) (uint64, error)) *row {
 	da, db, dc := a.decode, b.decode, c.decode
-	return &row{name: name, args: []*formatter{&a.formatter, &b.formatter, &c.formatter}, call: func(t *task.Task) (uint64, error) {
+	return newRow(name, func(t *task.Task) (uint64, error) {
 		va, err := da(t, t.Ctx.RDI)
 		if err != nil {
 			return 0, err
@@ -117,13 +117,13 @@ func call3[A, B, C any](name string, a *kind[A], b *kind[B], c *kind[C], fn func
 			return 0, err
 		}
 		return fn(t, va, vb, vc)
-	}}
+	}, &a.formatter, &b.formatter, &c.formatter)
 }
 
 //go:noinline
 func call4[A, B, C, D any](name string, a *kind[A], b *kind[B], c *kind[C], d *kind[D], fn func(*task.Task, A, B, C, D) (uint64, error)) *row {
 	da, db, dc, dd := a.decode, b.decode, c.decode, d.decode
-	return &row{name: name, args: []*formatter{&a.formatter, &b.formatter, &c.formatter, &d.formatter}, call: func(t *task.Task) (uint64, error) {
+	return newRow(name, func(t *task.Task) (uint64, error) {
 		va, err := da(t, t.Ctx.RDI)
 		if err != nil {
 			return 0, err
@@ -141,13 +141,13 @@ func call4[A, B, C, D any](name string, a *kind[A], b *kind[B], c *kind[C], d *k
 			return 0, err
 		}
 		return fn(t, va, vb, vc, vd)
-	}}
+	}, &a.formatter, &b.formatter, &c.formatter, &d.formatter)
 }
 
 //go:noinline
 func call5[A, B, C, D, E any](name string, a *kind[A], b *kind[B], c *kind[C], d *kind[D], e *kind[E], fn func(*task.Task, A, B, C, D, E) (uint64, error)) *row {
 	da, db, dc, dd, de := a.decode, b.decode, c.decode, d.decode, e.decode
-	return &row{name: name, args: []*formatter{&a.formatter, &b.formatter, &c.formatter, &d.formatter, &e.formatter}, call: func(t *task.Task) (uint64, error) {
+	return newRow(name, func(t *task.Task) (uint64, error) {
 		va, err := da(t, t.Ctx.RDI)
 		if err != nil {
 			return 0, err
@@ -169,13 +169,13 @@ func call5[A, B, C, D, E any](name string, a *kind[A], b *kind[B], c *kind[C], d
 			return 0, err
 		}
 		return fn(t, va, vb, vc, vd, ve)
-	}}
+	}, &a.formatter, &b.formatter, &c.formatter, &d.formatter, &e.formatter)
 }
 
 //go:noinline
 func call6[A, B, C, D, E, F any](name string, a *kind[A], b *kind[B], c *kind[C], d *kind[D], e *kind[E], f *kind[F], fn func(*task.Task, A, B, C, D, E, F) (uint64, error)) *row {
 	da, db, dc, dd, de, df := a.decode, b.decode, c.decode, d.decode, e.decode, f.decode
-	return &row{name: name, args: []*formatter{&a.formatter, &b.formatter, &c.formatter, &d.formatter, &e.formatter, &f.formatter}, call: func(t *task.Task) (uint64, error) {
+	return newRow(name, func(t *task.Task) (uint64, error) {
 		va, err := da(t, t.Ctx.RDI)
 		if err != nil {
 			return 0, err
@@ -201,7 +201,14 @@ func call6[A, B, C, D, E, F any](name string, a *kind[A], b *kind[B], c *kind[C]
 			return 0, err
 		}
 		return fn(t, va, vb, vc, vd, ve, vf)
-	}}
+	}, &a.formatter, &b.formatter, &c.formatter, &d.formatter, &e.formatter, &f.formatter)
+}
+
+// newRow is the row of a call that is implemented. It keeps a copy of the formatters.
+//
+//go:noinline
+func newRow(name string, call func(*task.Task) (uint64, error), args ...*formatter) *row {
+	return &row{name: name, call: call, args: append([]*formatter(nil), args...)}
 }
 
 // missing is a call that is not implemented.
