@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gosv/kernel/cred"
+	"gosv/kernel/inotify"
 	"gosv/kernel/mem"
 	"gosv/kernel/pipe"
 	"gosv/kernel/task"
@@ -33,6 +34,8 @@ var rows = []row{
 	{path: "version", mode: ro, show: showVersion},
 
 	{path: "sys/fs/file-max", mode: ro, show: text("9223372036854775807\n")},
+	{path: "sys/fs/inotify/max_queued_events", mode: ro, show: number10(inotify.MaxEvents)},
+	{path: "sys/fs/inotify/max_user_watches", mode: ro, show: number10(inotify.MaxWatches)},
 	{path: "sys/fs/nr_open", mode: ro, show: text("1048576\n")},
 	{path: "sys/fs/pipe-max-size", mode: ro, show: number10(pipe.MaxSize)},
 	{path: "sys/fs/protected_hardlinks", mode: rw, show: showFlag(vfs.ProtectHardlinks), store: storeFlag(vfs.ProtectHardlinks)},

@@ -4,12 +4,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gosv/kernel/abi"
+	"gosv/kernel/inotify"
 	"gosv/kernel/signal"
 	"gosv/kernel/task"
 	"gosv/kernel/timerfd"
 )
 
-// handleRows are the calls that make descriptors of processes, signals and timers.
+// handleRows are the calls that make descriptors of processes, signals, timers and watches.
 func handleRows(r *[numbers]*row) {
 	r[unix.SYS_TIMERFD_CREATE] = call2("timerfd_create", choice("clock", clockNames), flags("flags", unix.TFD_CLOEXEC|unix.TFD_NONBLOCK, timerfdNames),
 		func(t *task.Task, id int32, flags uint32) (uint64, error) {
@@ -29,7 +30,32 @@ func handleRows(r *[numbers]*row) {
 
 	r[unix.SYS_PIDFD_OPEN] = call2("pidfd_open", aPID, flags("flags", unix.PIDFD_NONBLOCK, pidfdNames), sysPidfdOpen)
 	r[unix.SYS_PIDFD_SEND_SIGNAL] = call4("pidfd_send_signal", aFD, aSignal, lSigInfo.inOpt(), flags("flags", 0, nil), sysPidfdSendSignal)
+	r[unix.SYS_INOTIFY_INIT] = call0("inotify_init", func(t *task.Task) (uint64, error) { return sysInotifyInit1(t, 0) })
+	r[unix.SYS_INOTIFY_INIT1] = call1("inotify_init1", flags("flags", unix.IN_CLOEXEC|unix.IN_NONBLOCK, inotifyNames), sysInotifyInit1)
+	r[unix.SYS_INOTIFY_ADD_WATCH] = call3("inotify_add_watch", aFD, aPath, &kind[uint32]{aUint.decode, flags("events", 1<<32-1, inotifyEvents).formatter}, sysInotifyAddWatch)
+	r[unix.SYS_INOTIFY_RM_WATCH] = call2("inotify_rm_watch", aFD, aInt, func(t *task.Task, fd, wd int32) (uint64, error) {
+		f, err := file(t, fd)
+		if err != nil {
+			return 0, err
+		}
+		defer f.DecRef()
+		return done(inotify.RemoveWatch(f, wd))
+	})
+
 	r[unix.SYS_PIDFD_GETFD] = call3("pidfd_getfd", aFD, aFD, flags("flags", 0, nil), sysPidfdGetfd)
+}
+
+func sysInotifyInit1(t *task.Task, flags uint32) (uint64, error) {
+	return install(t, inotify.New(t.Cred(), int(flags)), int(flags))
+}
+
+func sysInotifyAddWatch(t *task.Task, fd int32, path string, mask uint32) (uint64, error) {
+	f, err := file(t, fd)
+	if err != nil {
+		return 0, err
+	}
+	defer f.DecRef()
+	return value(inotify.AddWatch(f, view(t), path, mask))
 }
 
 func sysTimerfdSettime(t *task.Task, fd int32, flags uint32, set abi.Itimerspec, old dest[abi.Itimerspec]) (uint64, error) {

@@ -49,9 +49,7 @@ var absent = []struct {
 		{unix.SYS_MQ_OPEN, "mq_open"}, {unix.SYS_MQ_UNLINK, "mq_unlink"}, {unix.SYS_MQ_TIMEDSEND, "mq_timedsend"},
 		{unix.SYS_MQ_TIMEDRECEIVE, "mq_timedreceive"}, {unix.SYS_MQ_NOTIFY, "mq_notify"}, {unix.SYS_MQ_GETSETATTR, "mq_getsetattr"},
 	}},
-	{unix.ENOSYS, "inotify, fanotify: not yet", []number{
-		{unix.SYS_INOTIFY_INIT, "inotify_init"}, {unix.SYS_INOTIFY_INIT1, "inotify_init1"},
-		{unix.SYS_INOTIFY_ADD_WATCH, "inotify_add_watch"}, {unix.SYS_INOTIFY_RM_WATCH, "inotify_rm_watch"},
+	{unix.ENOSYS, "fanotify, secret memory: no program asked for them", []number{
 		{unix.SYS_FANOTIFY_INIT, "fanotify_init"}, {unix.SYS_FANOTIFY_MARK, "fanotify_mark"},
 		{unix.SYS_MEMFD_SECRET, "memfd_secret"},
 	}},

@@ -34,6 +34,7 @@ func Chmod(ctx *Context, p Path, mode uint32) error {
 	}
 	i.mode.Store(i.mode.Load()&unix.S_IFMT | mode)
 	i.touchAttr()
+	p.Dentry.notify(unix.IN_ATTRIB)
 	return nil
 }
 
@@ -68,6 +69,7 @@ func Chown(ctx *Context, p Path, uid, gid uint32) error {
 	}
 	i.mode.Store(mode)
 	i.touchAttr()
+	p.Dentry.notify(unix.IN_ATTRIB)
 	return nil
 }
 
@@ -115,6 +117,14 @@ func Utimes(ctx *Context, p Path, times *[2]unix.Timespec) error {
 	i.atime.Store(at[0])
 	i.mtime.Store(at[1])
 	i.ctime.Store(clock)
+	switch {
+	case times[0].Nsec == unix.UTIME_OMIT:
+		p.Dentry.notify(unix.IN_MODIFY)
+	case times[1].Nsec == unix.UTIME_OMIT:
+		p.Dentry.notify(unix.IN_ACCESS)
+	default:
+		p.Dentry.notify(unix.IN_ATTRIB)
+	}
 	return nil
 }
 
@@ -154,5 +164,9 @@ func Truncate(ctx *Context, path string, size int64) error {
 		return unix.ENOENT
 	}
 	defer i.drop()
-	return i.truncate(ctx.Cred, size)
+	if err := i.truncate(ctx.Cred, size); err != nil {
+		return err
+	}
+	p.Dentry.notify(unix.IN_MODIFY)
+	return nil
 }

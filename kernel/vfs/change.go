@@ -50,7 +50,11 @@ func create(ctx *Context, dir Path, name string, n *NewNode) (*Dentry, error) {
 		return nil, err
 	}
 	inherit(ctx.Cred, d.inode, n)
-	return d.Make(name, n)
+	c, err := d.Make(name, n)
+	if err == nil && watched.Load() != 0 {
+		d.inode.tell(unix.IN_CREATE|c.inode.dirFlag(), 0, name)
+	}
+	return c, err
 }
 
 // lookupNew finds where a new file is to go: EEXIST, ENOENT.
@@ -205,6 +209,10 @@ func link(ctx *Context, dir Path, name string, i *Inode, nameless bool) error {
 	d.dir.insert(newDentry(d, name, i))
 	i.touchAttr()
 	d.inode.touch()
+	if watched.Load() != 0 {
+		i.tell(unix.IN_ATTRIB, 0, "")
+		d.inode.tell(unix.IN_CREATE, 0, name)
+	}
 	return nil
 }
 

@@ -144,7 +144,7 @@ func (d *Dentry) dropFileLocked(c *Dentry) error {
 	d.dir.remove(c)
 	c.gone.Store(true)
 	d.inode.touch()
-	c.inode.unlinked(1)
+	d.removed(c, 1)
 	return nil
 }
 
@@ -156,8 +156,20 @@ func (d *Dentry) dropDirLocked(c *Dentry) error {
 	d.dir.remove(c)
 	d.inode.nlink.Add(^uint32(0))
 	d.inode.touch()
-	c.inode.unlinked(2)
+	d.removed(c, 2)
 	return nil
+}
+
+// removed takes away the links that the entry c, which is gone, was to its inode, and tells the watchers.
+func (d *Dentry) removed(c *Dentry, links uint32) {
+	if watched.Load() == 0 {
+		c.inode.unlinked(links)
+		return
+	}
+	dir := c.inode.dirFlag()
+	c.inode.tell(unix.IN_ATTRIB|dir, 0, "")
+	c.inode.unlinked(links)
+	d.inode.tell(unix.IN_DELETE|dir, 0, c.name)
 }
 
 // insert enters c under its name; the lock is held for writing.

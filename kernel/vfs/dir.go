@@ -105,6 +105,7 @@ func (f *File) Getdents(ctx *Context, dst uio.Sink, legacy bool) (int64, error) 
 		f.pos = e.Next
 		return true
 	})
+	f.accessed(done)
 	if done > 0 {
 		f.inode.accessed(f.path.Mount)
 		return done, nil

@@ -203,6 +203,7 @@ func (f *File) release() {
 	if f.locks.Load() {
 		f.inode.unlockFile(f)
 	}
+	f.closed()
 	f.ops.Release(f)
 	if f.kind&canWrite != 0 {
 		f.inode.writers.Add(-1)
@@ -303,6 +304,7 @@ func (f *File) Read(dst uio.Sink) (int64, error) {
 	n, err := f.ops.Read(f, dst, f.pos)
 	f.pos += n
 	f.mu.Unlock()
+	f.accessed(n)
 	return n, err
 }
 
@@ -311,7 +313,9 @@ func (f *File) Pread(dst uio.Sink, off int64) (int64, error) {
 	if err := f.at(off, canRead); err != nil {
 		return 0, err
 	}
-	return f.ops.Read(f, dst, off)
+	n, err := f.ops.Read(f, dst, off)
+	f.accessed(n)
+	return n, err
 }
 
 // Write writes at the position, or with O_APPEND at the end, and moves it: EBADF, EPIPE, EAGAIN, EFAULT, ENOSPC, EFBIG.
@@ -330,6 +334,7 @@ func (f *File) Write(src uio.Source) (int64, error) {
 		f.pos += n
 	}
 	f.mu.Unlock()
+	f.modified(n)
 	return n, err
 }
 
@@ -338,7 +343,9 @@ func (f *File) Pwrite(src uio.Source, off int64) (int64, error) {
 	if err := f.at(off, canWrite); err != nil {
 		return 0, err
 	}
-	return f.ops.Write(f, src, off)
+	n, err := f.ops.Write(f, src, off)
+	f.modified(n)
+	return n, err
 }
 
 func (f *File) at(off int64, kind uint32) error {
@@ -437,7 +444,11 @@ func (f *File) Truncate(size int64) error {
 	if size < 0 {
 		return unix.EINVAL
 	}
-	return f.ops.Truncate(f, size)
+	err := f.ops.Truncate(f, size)
+	if err == nil {
+		f.modified(1)
+	}
+	return err
 }
 
 // Allocate is fallocate(2): EBADF, EINVAL, EFBIG, ESPIPE, ENODEV, EOPNOTSUPP.
@@ -452,7 +463,11 @@ func (f *File) Allocate(mode uint32, off, n int64) error {
 	case f.kind&stream != 0:
 		return unix.ESPIPE
 	}
-	return f.ops.Allocate(f, mode, off, n)
+	err := f.ops.Allocate(f, mode, off, n)
+	if err == nil {
+		f.modified(1)
+	}
+	return err
 }
 
 // Sync is fsync(2): EINVAL, EBADF.

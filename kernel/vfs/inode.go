@@ -116,7 +116,9 @@ type Inode struct {
 type rare struct {
 	mu     sync.Mutex
 	xattrs map[string][]byte // guarded by mu
-	locks  lockTable
+	// watchers is replaced, never changed; guarded by mu.
+	watchers []InodeWatcher
+	locks    lockTable
 }
 
 func (i *Inode) getRare() *rare {
@@ -261,6 +263,9 @@ func (i *Inode) drop() {
 // evict gives up an inode without names and users.
 func (i *Inode) evict() {
 	if i.users.CompareAndSwap(0, evicted) {
+		if watched.Load() != 0 {
+			i.tell(unix.IN_DELETE_SELF|i.dirFlag(), 0, "")
+		}
 		i.ops.Evict(i)
 	}
 }

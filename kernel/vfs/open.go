@@ -247,6 +247,7 @@ func finishOpen(ctx *Context, p Path, flags int) (*File, error) {
 // abandon undoes a File that never opened.
 func (f *File) abandon() {
 	f.ops = FileDefaults{}
+	f.kind |= pathOnly // so that nobody is told of its end
 	f.DecRef()
 }
 
@@ -261,6 +262,7 @@ func (f *File) begin(ctx *Context, flags int) (err error) {
 			return err
 		}
 	}
+	f.path.Dentry.notify(unix.IN_OPEN)
 	if flags&unix.O_TRUNC != 0 && i.Type() == unix.S_IFREG {
 		if err = f.empty(ctx); err != nil {
 			f.ops.Release(f)
@@ -278,7 +280,11 @@ func (f *File) empty(ctx *Context) error {
 	if err := i.mayTruncate(); err != nil {
 		return err
 	}
-	return i.truncate(ctx.Cred, 0)
+	if err := i.truncate(ctx.Cred, 0); err != nil {
+		return err
+	}
+	f.modified(1)
+	return nil
 }
 
 // opsByType returns the operations that the type of the file alone decides.

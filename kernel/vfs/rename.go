@@ -181,6 +181,7 @@ func (r *renaming) move() error {
 		r.to.Inode().nlink.Add(1)
 	}
 	r.stamp()
+	moved(r.from.Dentry, r.to.Dentry, r.oldName, r.newName, r.old.inode, r.victim)
 	if v := r.victim; v != nil {
 		links := uint32(1)
 		if isDir {
@@ -214,6 +215,8 @@ func (r *renaming) exchange() {
 	}
 	b.inode.touchAttr()
 	r.stamp()
+	moved(r.from.Dentry, r.to.Dentry, r.oldName, r.newName, a.inode, nil)
+	moved(r.to.Dentry, r.from.Dentry, r.newName, r.oldName, b.inode, nil)
 }
 
 func (r *renaming) stamp() {

@@ -72,13 +72,18 @@ func Getxattr(ctx *Context, p Path, name string) ([]byte, error) {
 }
 
 // Setxattr is setxattr(2), and keeps value. flags: XATTR_CREATE, XATTR_REPLACE. EEXIST, ENODATA, E2BIG, ENOSPC.
-func Setxattr(ctx *Context, p Path, name string, value []byte, flags int) error {
-	if err := p.mayChangeXattr(ctx, name); err != nil {
+func Setxattr(ctx *Context, p Path, name string, value []byte, flags int) (err error) {
+	if err = p.mayChangeXattr(ctx, name); err != nil {
 		return err
 	}
 	if len(value) > XattrSizeMax {
 		return unix.E2BIG
 	}
+	defer func() {
+		if err == nil {
+			p.Dentry.notify(unix.IN_ATTRIB)
+		}
+	}()
 	r := p.Inode().getRare()
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -112,10 +117,15 @@ func (p Path) mayChangeXattr(ctx *Context, name string) error {
 }
 
 // Removexattr is removexattr(2): ENODATA.
-func Removexattr(ctx *Context, p Path, name string) error {
-	if err := p.mayChangeXattr(ctx, name); err != nil {
+func Removexattr(ctx *Context, p Path, name string) (err error) {
+	if err = p.mayChangeXattr(ctx, name); err != nil {
 		return err
 	}
+	defer func() {
+		if err == nil {
+			p.Dentry.notify(unix.IN_ATTRIB)
+		}
+	}()
 	r := p.Inode().getRare()
 	r.mu.Lock()
 	defer r.mu.Unlock()
