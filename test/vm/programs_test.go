@@ -17,7 +17,7 @@ var capabilities = map[string]bool{
 	"eventfd": false, // eventfd, timerfd, signalfd
 	"socket":  false,
 	"proc":    false, // /proc
-	"pty":     false,
+	"pty":     true,
 	"shm":     false, // shared memory between processes
 	"timer":   false, // timer_create
 }
