@@ -106,7 +106,7 @@ func programs() []program {
 	add(guest("timers.static", once).needing("timer"), guest("events.dyn", smp).needing("pipe poll eventfd"))
 	add(guest("fork_exec.static", smp).needing("fork proc"), guest("fork_exec.dyn", once).needing("fork proc"))
 	add(guest("pipes.dyn", smp).needing("fork pipe"))
-	add(guest("sysv.static", smp).needing("fork"))
+	add(guest("sysv.static", smp).needing("fork"), guest("inotify.dyn", once))
 	add(guest("cxx.static", smp), guest("cxx.dyn", everywhere), guest("gostock", everywhere).within(4*time.Minute))
 	add(guest("tty.static", smp).needing("fork pty"), guest("tty.dyn", once).needing("fork pty"))
 	plugin := filepath.Join(guestDir, "libplugin.so")
