@@ -108,7 +108,7 @@ func programs() []program {
 	add(guest("pipes.dyn", smp).needing("fork pipe"))
 	add(guest("sysv.static", smp).needing("fork"), guest("inotify.dyn", once))
 	add(guest("cxx.static", smp), guest("cxx.dyn", everywhere), guest("gostock", everywhere).within(4*time.Minute))
-	add(guest("tty.static", smp).needing("fork pty"), guest("tty.dyn", once).needing("fork pty"))
+	add(guest("tty.static", smp).needing("pty"), guest("tty.dyn", once).needing("pty"))
 	plugin := filepath.Join(guestDir, "libplugin.so")
 	add(guest("tls.lib", smp).with("PLUGIN="+plugin).flagged("-v", plugin+":"+plugin))
 	if _, err := exec.LookPath("rustc"); err == nil {
