@@ -2,9 +2,11 @@
 //
 // A pipe holds its bytes in up to as many pages as its capacity has. A write
 // of at most PIPE_BUF bytes goes in whole or not at all, since a page is as long.
+// Pipes may share pages (splice(2), tee(2)), which nobody writes to then.
 //
-// Lock order: pipe.mu may be held while user memory is copied; below it are
-// only the pool's and the wait queue's locks.
+// Lock order: pair → pipe.mu, of one pipe or of two. pipe.mu may be held while user memory is copied
+// and while a file that is no pipe is read or written (Fill, Drain); below it are
+// only their locks, the pool's and the wait queue's.
 package pipe
 
 import (
@@ -183,23 +185,54 @@ func (e *end) Read(f *vfs.File, dst uio.Sink, _ int64) (n int64, err error) {
 func (p *pipe) readSlot(dst uio.Sink) (int, error) {
 	s := &p.slots[p.head]
 	n, err := dst.Put(p.pool.Bytes(s.frame)[s.off : s.off+s.n])
-	s.off += uint16(n)
-	s.n -= uint16(n)
-	p.bytes -= n
-	if s.n == 0 {
-		p.free(s.frame)
-		*s = slot{}
-		p.used--
-		if p.head++; p.head == len(p.slots) {
-			p.head = 0
-		}
-	}
+	p.consume(n)
 	return n, err
 }
 
-// free gives up a page, or keeps it for the next write.
+// consume takes n bytes off the first slot, which has as many; p.mu is held.
+func (p *pipe) consume(n int) {
+	s := &p.slots[p.head]
+	if n == int(s.n) {
+		frame := s.frame
+		p.pop()
+		p.free(frame)
+		return
+	}
+	s.off += uint16(n)
+	s.n -= uint16(n)
+	p.bytes -= n
+}
+
+// pop forgets the first slot; p.mu is held.
+func (p *pipe) pop() {
+	s := &p.slots[p.head]
+	p.bytes -= int(s.n)
+	*s = slot{}
+	p.used--
+	if p.head++; p.head == len(p.slots) {
+		p.head = 0
+	}
+}
+
+// push puts a slot behind the last; p.mu is held and there is room.
+func (p *pipe) push(s slot) {
+	*p.slot(p.used) = s
+	p.used++
+	p.bytes += int(s.n)
+}
+
+// page returns a page for a new slot: ENOMEM. p.mu is held.
+func (p *pipe) page() (machine.Frame, error) {
+	if f := p.spare; f != machine.NoFrame {
+		p.spare = machine.NoFrame
+		return f, nil
+	}
+	return p.pool.Alloc()
+}
+
+// free gives up a page, or keeps it for the next write unless another pipe has it too.
 func (p *pipe) free(f machine.Frame) {
-	if p.spare == machine.NoFrame {
+	if p.spare == machine.NoFrame && p.pool.Exclusive(f) {
 		p.spare = f
 	} else {
 		p.pool.Unref(f)
@@ -236,7 +269,7 @@ func (p *pipe) writeSlot(src uio.Source) (n int, err error) {
 	left := src.Left()
 	if p.used > 0 {
 		s := p.slot(p.used - 1)
-		if end := int(s.off) + int(s.n); end+left <= machine.PageSize {
+		if end := int(s.off) + int(s.n); end+left <= machine.PageSize && p.pool.Exclusive(s.frame) {
 			n, err = src.Take(p.pool.Bytes(s.frame)[end : end+left])
 			s.n += uint16(n)
 			p.bytes += n
@@ -246,21 +279,16 @@ func (p *pipe) writeSlot(src uio.Source) (n int, err error) {
 	if p.used == len(p.slots) {
 		return 0, unix.EAGAIN
 	}
-	frame := p.spare
-	p.spare = machine.NoFrame
-	if frame == machine.NoFrame {
-		if frame, err = p.pool.Alloc(); err != nil {
-			return 0, err
-		}
+	frame, err := p.page()
+	if err != nil {
+		return 0, err
 	}
 	n, err = src.Take(p.pool.Bytes(frame)[:min(left, machine.PageSize)])
 	if n == 0 {
 		p.free(frame)
 		return 0, err
 	}
-	*p.slot(p.used) = slot{frame, 0, uint16(n)}
-	p.used++
-	p.bytes += n
+	p.push(slot{frame, 0, uint16(n)})
 	return n, err
 }
 

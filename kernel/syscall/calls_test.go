@@ -712,3 +712,84 @@ func TestMissingCallIsLoggedOnce(t *testing.T) {
 		t.Errorf("log %q", w.log)
 	}
 }
+
+func TestSplice(t *testing.T) {
+	const nonblock = spliceNonblock
+	run(t, func(u *user) {
+		pipe := func() (r, w uint64) {
+			fds := u.alloc(8)
+			u.must(unix.SYS_PIPE2, fds, 0)
+			return uint64(u.half(fds)), uint64(u.half(fds + 4))
+		}
+		buf := u.alloc(64)
+		expect := func(what string, want string, nr uint64, fd uint64) {
+			t.Helper()
+			if n := u.must(nr, fd, buf, 64); string(u.read(buf, n)) != want {
+				t.Errorf("%s: %q, want %q", what, u.read(buf, n), want)
+			}
+		}
+		moves := func(want, nr uint64, args ...uint64) {
+			t.Helper()
+			if n := u.must(nr, args...); n != want {
+				t.Errorf("moved %d of %d", n, want)
+			}
+		}
+		ar, aw := pipe()
+		br, bw := pipe()
+		file := u.must(unix.SYS_OPEN, u.str("/tmp/splice"), unix.O_RDWR|unix.O_CREAT, 0o666)
+		u.must(unix.SYS_WRITE, aw, u.str("abcdef"), 6)
+		moves(3, unix.SYS_TEE, ar, bw, 3, 0)
+		moves(2, unix.SYS_SPLICE, ar, 0, bw, 0, 2, 0)
+		u.must(unix.SYS_WRITE, bw, u.str("XY"), 2) // beside a page that the other pipe reads on
+		u.must(unix.SYS_WRITE, aw, u.str("gh"), 2)
+		expect("tee, splice", "abcabXY", unix.SYS_READ, br)
+		expect("what is left", "cdefgh", unix.SYS_READ, ar)
+
+		u.must(unix.SYS_WRITE, file, u.str("0123456789"), 10)
+		off := u.words(2)
+		moves(5, unix.SYS_SPLICE, file, off, aw, 0, 5, 0)
+		if u.word(off) != 7 {
+			t.Errorf("offset %d", u.word(off))
+		}
+		moves(0, unix.SYS_SPLICE, file, 0, aw, 0, 5, 0) // at the end of the file
+		moves(5, unix.SYS_SPLICE, ar, 0, file, 0, 100, 0)
+		moves(8, unix.SYS_SPLICE, file, off, aw, 0, 100, 0)
+		expect("file to pipe", "78923456", unix.SYS_READ, ar)
+		u.must(unix.SYS_WRITE, aw, u.str("zz"), 2)
+		moves(2, unix.SYS_SPLICE, ar, 0, file, u.words(0), 2, 0)
+		u.must(unix.SYS_LSEEK, file, 0, unix.SEEK_SET)
+		expect("pipe to file", "zz2345678923456", unix.SYS_READ, file)
+
+		iov := u.words(u.str("one"), 3, u.str("two"), 3)
+		moves(6, unix.SYS_VMSPLICE, aw, iov, 2, 0)
+		moves(6, unix.SYS_VMSPLICE, ar, u.words(buf, 64), 1, 0)
+		if string(u.read(buf, 6)) != "onetwo" {
+			t.Errorf("vmsplice: %q", u.read(buf, 6))
+		}
+
+		u.fails(unix.EAGAIN, unix.SYS_SPLICE, ar, 0, bw, 0, 1, nonblock)
+		u.fails(unix.EAGAIN, unix.SYS_SPLICE, ar, 0, file, 0, 1, nonblock)
+		u.fails(unix.EAGAIN, unix.SYS_TEE, ar, bw, 1, nonblock)
+		u.fails(unix.EINVAL, unix.SYS_SPLICE, ar, 0, aw, 0, 1, 0)
+		u.fails(unix.EINVAL, unix.SYS_SPLICE, ar, 0, bw, 0, 1, 16)
+		u.fails(unix.EINVAL, unix.SYS_SPLICE, file, 0, file, 0, 1, 0)
+		u.fails(unix.ESPIPE, unix.SYS_SPLICE, ar, off, bw, 0, 1, 0)
+		u.fails(unix.EBADF, unix.SYS_SPLICE, aw, 0, bw, 0, 1, 0)
+		u.fails(unix.EINVAL, unix.SYS_TEE, file, bw, 1, 0)
+		u.fails(unix.EBADF, unix.SYS_VMSPLICE, file, iov, 1, 0)
+		moves(0, unix.SYS_SPLICE, none, 0, none, 0, 0, 16)
+
+		child := u.fork(func(c *user) {
+			time.Sleep(3 * time.Millisecond)
+			c.must(unix.SYS_WRITE, aw, c.str("late"), 4)
+			c.exit(0)
+		})
+		moves(4, unix.SYS_SPLICE, ar, 0, bw, 0, 100, 0) // waits
+		u.must(unix.SYS_WAIT4, child, 0, 0, 0)
+		u.must(unix.SYS_CLOSE, aw)
+		moves(0, unix.SYS_SPLICE, ar, 0, bw, 0, 100, 0)
+		u.must(unix.SYS_CLOSE, br)
+		u.must(unix.SYS_RT_SIGPROCMASK, unix.SIG_BLOCK, u.words(1<<(unix.SIGPIPE-1)), 0, 8)
+		u.fails(unix.EPIPE, unix.SYS_SPLICE, file, u.words(0), bw, 0, 1, 0)
+	})
+}

@@ -6,7 +6,7 @@ import "golang.org/x/sys/unix"
 func (s *Calls) fill() {
 	r := &s.rows
 	for _, f := range []func(*[numbers]*row){
-		ioRows, fdRows, pathRows, changeRows, pollRows, epollRows, memRows, procRows, execRows, credRows, sigRows, timeRows, futexRows, handleRows, s.sysvRows, s.systemRows,
+		ioRows, fdRows, pathRows, changeRows, pollRows, epollRows, memRows, procRows, execRows, credRows, sigRows, timeRows, futexRows, handleRows, spliceRows, s.sysvRows, s.systemRows,
 	} {
 		f(r)
 	}
@@ -60,9 +60,6 @@ var absent = []struct {
 	}},
 	{unix.ENOSYS, "ptrace: not yet", []number{{unix.SYS_PTRACE, "ptrace"}, {unix.SYS_KCMP, "kcmp"}}},
 	{unix.ENOSYS, "restartable sequences: the C libraries do without", []number{{unix.SYS_RSEQ, "rseq"}}},
-	{unix.EINVAL, "splicing: programs fall back to read and write", []number{
-		{unix.SYS_SPLICE, "splice"}, {unix.SYS_TEE, "tee"}, {unix.SYS_VMSPLICE, "vmsplice"},
-	}},
 	{unix.ENOSYS, "NUMA: one node", []number{
 		{unix.SYS_MBIND, "mbind"}, {unix.SYS_SET_MEMPOLICY, "set_mempolicy"}, {unix.SYS_GET_MEMPOLICY, "get_mempolicy"},
 		{unix.SYS_MIGRATE_PAGES, "migrate_pages"}, {unix.SYS_MOVE_PAGES, "move_pages"},

@@ -83,13 +83,21 @@ func spliceLoop(t *task.Task, src, dst *vfs.File, nonblock bool, move func() (in
 		if err != unix.EAGAIN || nonblock {
 			return value(n, err)
 		}
-		if err = t.WaitFor(src, wait.Mask(unix.POLLIN|abi.POLLRDNORM|unix.POLLRDHUP), 0); err == nil {
-			err = t.WaitFor(dst, wait.Mask(unix.POLLOUT|abi.POLLWRNORM), 0)
+		if err = spliceWait(t, src, unix.POLLIN|abi.POLLRDNORM|unix.POLLRDHUP); err == nil {
+			err = spliceWait(t, dst, unix.POLLOUT|abi.POLLWRNORM)
 		}
 		if err != nil {
 			return 0, err
 		}
 	}
+}
+
+// spliceWait waits until f is ready: EAGAIN when it is a file that does not block. Whether a pipe does is known before.
+func spliceWait(t *task.Task, f *vfs.File, mask wait.Mask) error {
+	if f.Nonblock() && !pipe.Is(f) && f.Readiness(mask) == 0 {
+		return unix.EAGAIN
+	}
+	return t.WaitFor(f, mask, 0)
 }
 
 // offset returns the cursor for the file that is no pipe: EFAULT, EINVAL when it has no position to choose.
@@ -134,7 +142,7 @@ func spliceIn(t *task.Task, src *vfs.File, at uint64, dst *vfs.File, n uint64, n
 			return n, err
 		}
 	}
-	total, err := spliceLoop(t, src, dst, nonblock || src.Nonblock() || dst.Nonblock(), func() (int, error) { return pipe.Fill(dst, int(n), read) })
+	total, err := spliceLoop(t, src, dst, nonblock || dst.Nonblock(), func() (int, error) { return pipe.Fill(dst, int(n), read) })
 	return c.keep(t, total, err)
 }
 
