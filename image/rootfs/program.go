@@ -7,10 +7,11 @@ import (
 	"gosv/image/elfdeps"
 )
 
-// nssLibraries are the name-service modules that glibc opens at run time for
-// the nsswitch.conf that Base writes. Since glibc 2.34 they are part of libc
-// and need not exist.
-var nssLibraries = []string{"libnss_files.so.2", "libnss_dns.so.2"}
+// openedLibraries are what glibc opens at run time without naming it in its
+// header: the name-service modules for the nsswitch.conf that Base writes (since
+// glibc 2.34 they are part of libc), and the unwinder, for pthread_cancel(3)
+// and pthread_exit(3). They need not exist.
+var openedLibraries = []string{"libnss_files.so.2", "libnss_dns.so.2", "libgcc_s.so.1"}
 
 // Program adds a program with its interpreter and libraries, all under the
 // names that the source has them at, and what the C library's loader wants.
@@ -20,7 +21,7 @@ func (t *Tree) Program(f *elfdeps.Finder, name string) (*elfdeps.Closure, error)
 		return nil, err
 	}
 	if c.Interpreter != "" && !c.Musl() {
-		for _, lib := range nssLibraries {
+		for _, lib := range openedLibraries {
 			if _, err := f.Library(c, lib); err != nil {
 				return nil, err
 			}
