@@ -52,7 +52,11 @@ func New(ns *vfs.Namespace, dir vfs.Path, c Config) (*Devices, error) {
 			}
 			mode = 0o644
 		}
-		if err := d.Add(m.name, unix.S_IFCHR, 1, m.minor, mode, func(*vfs.Context, *vfs.File) (vfs.FileOps, error) { return m.ops, nil }); err != nil {
+		open := func(_ *vfs.Context, f *vfs.File) (vfs.FileOps, error) {
+			f.SetStill()
+			return m.ops, nil
+		}
+		if err := d.Add(m.name, unix.S_IFCHR, 1, m.minor, mode, open); err != nil {
 			return nil, err
 		}
 	}
@@ -99,8 +103,6 @@ type null struct{ vfs.FileDefaults }
 func (null) Read(*vfs.File, uio.Sink, int64) (int64, error) { return 0, nil }
 
 func (null) Write(_ *vfs.File, src uio.Source, _ int64) (int64, error) { return int64(src.Left()), nil }
-
-func (null) Seek(*vfs.File, int64, int) (int64, error) { return 0, nil }
 
 // zero is /dev/zero.
 type zero struct {

@@ -63,6 +63,9 @@ func TestDevices(t *testing.T) {
 		if n, err := f.Write(&b); n != c.write || err != c.writeErr {
 			t.Errorf("%s: wrote %d, %v", c.path, n, err)
 		}
+		if pos, err := f.Seek(100, unix.SEEK_SET); pos != 0 || err != nil {
+			t.Errorf("%s: lseek %d, %v", c.path, pos, err)
+		}
 		f.DecRef()
 	}
 	if log != "hello" {

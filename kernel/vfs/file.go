@@ -118,6 +118,7 @@ const (
 	pathOnly  // O_PATH
 	denyWrite // holds off writers while it is executed
 	terminal  // read(2) and write(2) go through task.TerminalFile
+	still     // has a position that is always 0
 )
 
 // Owner is who gets SIGIO and SIGURG (F_SETOWN_EX, F_SETSIG).
@@ -255,6 +256,9 @@ func (f *File) SetTerminal() { f.kind |= stream | terminal }
 // Terminal reports whether SetTerminal was called.
 func (f *File) Terminal() bool { return f.kind&terminal != 0 }
 
+// SetStill says, while the file is being opened, that its position is always 0, as that of /dev/null.
+func (f *File) SetStill() { f.kind |= still }
+
 // Stream reports whether the file has no position.
 func (f *File) Stream() bool { return f.kind&stream != 0 }
 
@@ -367,6 +371,9 @@ func (f *File) Seek(off int64, whence int) (int64, error) {
 	}
 	if f.kind&stream != 0 {
 		return 0, unix.ESPIPE
+	}
+	if f.kind&still != 0 {
+		return 0, nil
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
