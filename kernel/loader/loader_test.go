@@ -452,6 +452,7 @@ func TestRefused(t *testing.T) {
 		"address wraps":       {seg(func(p *elf.ProgHeader) { p.Vaddr = ^uint64(0)&^0xfff | 0x10 }), unix.EINVAL},
 		"ends above top":      {seg(func(p *elf.ProgHeader) { p.Vaddr = machine.UserTop - 0x1000 + 0x10 }), unix.EINVAL},
 		"huge":                {seg(func(p *elf.ProgHeader) { p.Memsz = 1 << 63 }), unix.EINVAL},
+		"more than memory":    {seg(func(p *elf.ProgHeader) { p.Memsz = 1 << 46; p.Flags = elf.PF_R }), unix.ENOMEM},
 		"misaligned":          {seg(func(p *elf.ProgHeader) { p.Off++ }), unix.EINVAL},
 		"entry in the kernel": {func() exe { e := static(); e.entry = 0xffffffff80200000; return e }, unix.EINVAL},
 		"page zero":           {seg(func(p *elf.ProgHeader) { p.Vaddr = 0x10 }), unix.EPERM},

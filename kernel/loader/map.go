@@ -77,8 +77,9 @@ func mapSegment(as *mm.AddressSpace, f *vfs.File, s *segment, bias uint64) error
 	if end <= zeros {
 		return nil
 	}
+	// They may be written whatever the segment says, as on Linux, and so are accounted.
 	_, err := as.Map(mm.MapArgs{
-		Addr: zeros, Length: end - zeros, Prot: s.prot(),
+		Addr: zeros, Length: end - zeros, Prot: s.prot()&unix.PROT_EXEC | unix.PROT_READ | unix.PROT_WRITE,
 		Flags: unix.MAP_PRIVATE | unix.MAP_FIXED | unix.MAP_ANONYMOUS,
 	})
 	return err
