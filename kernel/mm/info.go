@@ -104,6 +104,13 @@ type Stats struct {
 	Areas                      int
 }
 
+// MaxRSS returns the highest number of resident pages so far.
+func (as *AddressSpace) MaxRSS() uint64 {
+	as.mu.RLock()
+	defer as.mu.RUnlock()
+	return max(as.maxRSS, as.resident())
+}
+
 // Stats returns them.
 func (as *AddressSpace) Stats() Stats {
 	as.mu.RLock()

@@ -192,6 +192,7 @@ func (t *Task) leaveMemory() {
 	}
 	m := t.mem
 	t.proc.mu.Lock()
+	t.proc.dead.maxRSS = max(t.proc.dead.maxRSS, m.MaxRSS())
 	t.mem, t.space = nil, nil
 	t.proc.mu.Unlock()
 	m.Release()

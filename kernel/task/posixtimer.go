@@ -38,21 +38,22 @@ type posixTimer struct {
 	queued uint64 // serial of the setting that entry is about
 }
 
-// TimerCreate is timer_create(2); ev is nil for the default, SIGALRM with the timer's ID. EINVAL, EAGAIN, EOPNOTSUPP.
+// TimerCreate is timer_create(2); ev is nil for the default, SIGALRM with the timer's ID. EINVAL, EAGAIN, EOPNOTSUPP,
+// which another process's CPU time gives too.
 func (t *Task) TimerCreate(id int32, ev *abi.SigEvent) (int32, error) {
 	p := t.proc
 	pt := &posixTimer{p: p}
-	switch id {
-	case unix.CLOCK_PROCESS_CPUTIME_ID:
-		pt.cpu = true
-	case unix.CLOCK_THREAD_CPUTIME_ID:
-		pt.cpu, pt.thread = true, t
-	default:
-		wall, err := clock.Base(id)
-		if err != nil {
-			return 0, err
+	var err error
+	if pt.cpu = isCPUClock(id); pt.cpu {
+		var of *Process
+		if of, pt.thread, err = t.cpuClock(id); err == nil && of != p {
+			err = unix.EOPNOTSUPP
 		}
-		pt.wall = wall
+	} else {
+		pt.wall, err = clock.Base(id)
+	}
+	if err != nil {
+		return 0, err
 	}
 	if ev != nil {
 		pt.notify = ev.Notify

@@ -53,6 +53,11 @@ func TestForkWait(t *testing.T) {
 		if u.load32(dataBase) != 0 {
 			t.Error("memory is shared after fork")
 		}
+		u.onTask(func(tk *Task) {
+			if ru, err := tk.Rusage(unix.RUSAGE_CHILDREN); ru.Maxrss < 4 || err != nil {
+				t.Errorf("the child's most resident memory: %d KiB, %v", ru.Maxrss, err)
+			}
+		})
 		u.fails(unix.ECHILD, unix.SYS_WAIT4, ^uint64(0), 0, 0)
 		pid = u.fork(func(u *user) { u.call(unix.SYS_PAUSE) })
 		if p, _ := u.wait4(-1, unix.WNOHANG); p != 0 {

@@ -39,6 +39,11 @@ func TestPosixTimer(t *testing.T) {
 			if _, err := tk.TimerCreate(unix.CLOCK_MONOTONIC_RAW, nil); err != unix.EOPNOTSUPP {
 				t.Error(err)
 			}
+			for _, id := range []int32{-6, -2} { // as the C library names the caller's CPU time: process, thread
+				if n, err := tk.TimerCreate(id, nil); err != nil || tk.proc.TimerDelete(n) != nil {
+					t.Errorf("timer_create(%d): %v", id, err)
+				}
+			}
 			if _, err := tk.TimerCreate(99, nil); err != unix.EINVAL {
 				t.Error(err)
 			}

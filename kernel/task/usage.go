@@ -114,7 +114,7 @@ func (p *Process) sumLocked() usageSum {
 	for _, t := range p.threads {
 		s.addTask(t)
 		if t.mem != nil {
-			s.maxRSS = max(s.maxRSS, t.mem.Stats().MaxRSS)
+			s.maxRSS = max(s.maxRSS, t.mem.MaxRSS())
 		}
 	}
 	s.split()
@@ -163,7 +163,7 @@ func (t *Task) Rusage(who int) (unix.Rusage, error) {
 	case unix.RUSAGE_THREAD:
 		var s usageSum
 		s.addTask(t)
-		s.maxRSS = t.mem.Stats().MaxRSS
+		s.maxRSS = t.mem.MaxRSS()
 		s.split()
 		return s.rusage(), nil
 	}
@@ -215,6 +215,10 @@ const (
 	clockSched     = 2
 )
 
+func isCPUClock(id int32) bool {
+	return id < 0 || id == unix.CLOCK_PROCESS_CPUTIME_ID || id == unix.CLOCK_THREAD_CPUTIME_ID
+}
+
 // cpuClock finds whose CPU time a clock tells: of the process p, or of the thread if that is not nil. EINVAL.
 func (t *Task) cpuClock(id int32) (p *Process, thread *Task, err error) {
 	switch id {
@@ -248,7 +252,7 @@ func (t *Task) cpuClock(id int32) (p *Process, thread *Task, err error) {
 
 // ClockRead is clock_gettime(2) for any clock, in ns: EINVAL.
 func (t *Task) ClockRead(id int32) (int64, error) {
-	if id >= 0 && id != unix.CLOCK_PROCESS_CPUTIME_ID && id != unix.CLOCK_THREAD_CPUTIME_ID {
+	if !isCPUClock(id) {
 		return t.k.Clock.Read(id)
 	}
 	p, thread, err := t.cpuClock(id)
@@ -263,7 +267,7 @@ func (t *Task) ClockRead(id int32) (int64, error) {
 
 // ClockResolution is clock_getres(2) for any clock, in ns: EINVAL.
 func (t *Task) ClockResolution(id int32) (int64, error) {
-	if id >= 0 && id != unix.CLOCK_PROCESS_CPUTIME_ID && id != unix.CLOCK_THREAD_CPUTIME_ID {
+	if !isCPUClock(id) {
 		return clock.Resolution(id)
 	}
 	_, _, err := t.cpuClock(id)
