@@ -36,13 +36,16 @@ func (e *ending) exited(status int, sig unix.Signal) {
 	e.off("exit "+strconv.Itoa(status), status)
 }
 
-// failed is what follows when the program could not be started.
+// failed is what follows when the program could not be started: because of the program when err is
+// a *refusal, else because of the kernel.
 func (e *ending) failed(err error) {
 	status := statusError
+	_, refused := err.(*refusal)
 	switch {
+	case !refused:
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR):
 		status = statusNotFound
-	case errors.Is(err, unix.EACCES), errors.Is(err, unix.ENOEXEC), errors.Is(err, unix.ELIBBAD), errors.Is(err, unix.EISDIR):
+	default:
 		status = statusNotExecutable
 	}
 	if e.streams == nil || e.streams.control == nil {

@@ -77,13 +77,13 @@ func start(m *bare.Machine, e *ending) error {
 	}
 	dir, err := vfs.Lookup(ctx, root, args.Dir, 0)
 	if err != nil {
-		return wrap("working directory "+args.Dir, err)
+		return &refusal{"working directory " + args.Dir, err}
 	}
 	out.listen(k)
 	out.say("ready")
 	_, err = syscall.StartInit(k, args.Path, args.Argv, args.Envp, files, task.NewFS(root, dir, 0o022))
 	if err != nil {
-		return wrap(args.Path, err)
+		return &refusal{args.Path, err}
 	}
 	return nil
 }
@@ -100,13 +100,11 @@ func fillRandom(b []byte) {
 	}
 }
 
-// failure is an error with what it is about.
-type failure struct {
+// A refusal says that the program, or what it was to be started with, is at fault.
+type refusal struct {
 	what string
 	err  error
 }
 
-func (f *failure) Error() string { return f.what + ": " + f.err.Error() }
-func (f *failure) Unwrap() error { return f.err }
-
-func wrap(what string, err error) error { return &failure{what, err} }
+func (r *refusal) Error() string { return r.what + ": " + r.err.Error() }
+func (r *refusal) Unwrap() error { return r.err }
