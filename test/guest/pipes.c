@@ -1,5 +1,6 @@
 /* pipes.c - pipe(7) between processes: data, end of file, atomic writes, fifos. */
 #include "check.h"
+#include <sys/uio.h>
 #include <fcntl.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
@@ -126,4 +127,43 @@ TEST(splice_and_tee)
 	SAME(splice(a[0], 0, b[1], 0, 100, 0), 6);
 	SAME(read(b[0], t, 8), 8);
 	CHECK(!memcmp(t, "abcabcde", 8));
+	SAME(read(b[0], t, 8), 1);
+
+	/* From a file into a pipe and back, with and without offsets. */
+	FILE *f = tmpfile();
+	NEED(f && fputs("0123456789", f) >= 0 && fflush(f) == 0);
+	int fd = fileno(f);
+	loff_t off = 3;
+	SAME(splice(fd, &off, a[1], 0, 4, 0), 4);
+	SAME(off, 7);
+	SAME(lseek(fd, 8, SEEK_SET), 8);
+	SAME(splice(fd, 0, a[1], 0, 100, SPLICE_F_MOVE), 2);
+	SAME(splice(fd, 0, a[1], 0, 100, 0), 0);
+	off = 0;
+	SAME(splice(a[0], 0, fd, &off, 100, 0), 6);
+	SAME(pread(fd, t, 8, 0), 8);
+	CHECK(!memcmp(t, "34568967", 8));
+	EXPECT(splice(a[0], 0, fd, 0, 10, SPLICE_F_NONBLOCK), EAGAIN);
+	EXPECT(splice(a[0], &off, fd, 0, 10, 0), ESPIPE);
+	EXPECT(splice(fd, 0, fd, 0, 10, 0), EINVAL);
+	EXPECT(splice(a[0], 0, a[1], 0, 10, 0), EINVAL);
+	EXPECT(splice(a[0], 0, b[1], 0, 10, 0x40), EINVAL);
+	EXPECT(tee(a[0], b[1], 10, SPLICE_F_NONBLOCK), EAGAIN);
+	EXPECT(tee(fd, b[1], 10, 0), EINVAL);
+	fclose(f);
+
+	struct iovec v[2] = {{"vm", 2}, {"splice", 6}};
+	SAME(vmsplice(a[1], v, 2, 0), 8);
+	struct iovec w[2] = {{t, 3}, {t + 3, 5}};
+	SAME(vmsplice(a[0], w, 2, 0), 8);
+	CHECK(!memcmp(t, "vmsplice", 8));
+	close(b[0]);
+	signal(SIGPIPE, SIG_IGN);
+	SAME(write(a[1], "x", 1), 1);
+	EXPECT(splice(a[0], 0, b[1], 0, 1, 0), EPIPE);
+	close(a[1]);
+	SAME(read(a[0], t, 8), 1);
+	close(b[1]);
+	NEED(pipe(b) == 0);
+	SAME(splice(a[0], 0, b[1], 0, 1, 0), 0);
 }
