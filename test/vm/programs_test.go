@@ -11,15 +11,15 @@ import (
 // capabilities are parts of Linux that a program of the table may need. What
 // the kernel does not have yet is false: such a program runs on Linux only.
 var capabilities = map[string]bool{
-	"fork":    false, // fork, exec, wait
+	"fork":    true, // fork, exec, wait
 	"pipe":    true,
-	"poll":    false, // poll, select, epoll
-	"eventfd": false, // eventfd, timerfd, signalfd
+	"poll":    true, // poll, select, epoll
+	"eventfd": true, // eventfd, timerfd, signalfd
 	"socket":  false,
-	"proc":    false, // /proc
+	"proc":    true, // /proc
 	"pty":     true,
-	"shm":     false, // shared memory between processes
-	"timer":   false, // timer_create
+	"shm":     true, // shared memory between processes
+	"timer":   true, // timer_create
 }
 
 // missing returns the first need that the kernel does not meet.

@@ -43,6 +43,12 @@ func (p program) input(r func() io.Reader) program   { p.stdin = r; return p }
 func (p program) text(s string) program {
 	return p.input(func() io.Reader { return strings.NewReader(s) })
 }
+func (p program) bringing(files ...string) program { // files of this machine that the program starts
+	for _, f := range files {
+		p.flags = append(p.flags, "-v", f+":"+f)
+	}
+	return p
+}
 func (p program) comparing(f func(string) string) program { p.normalise = f; return p }
 
 // noise returns n bytes that are the same each time.
@@ -104,7 +110,7 @@ func programs() []program {
 	}
 	add(guest("pipe_restart.static", once).needing("pipe"))
 	add(guest("timers.static", once).needing("timer"), guest("events.dyn", smp).needing("pipe poll eventfd"))
-	add(guest("fork_exec.static", smp).needing("fork proc"), guest("fork_exec.dyn", once).needing("fork proc"))
+	add(guest("fork_exec.static", smp).needing("fork proc").bringing("/bin/sh"), guest("fork_exec.dyn", once).needing("fork proc").bringing("/bin/sh"))
 	add(guest("pipes.dyn", smp).needing("fork pipe"))
 	add(guest("sysv.static", smp).needing("fork"), guest("inotify.dyn", once))
 	add(guest("cxx.static", smp), guest("cxx.dyn", everywhere), guest("gostock", everywhere).within(4*time.Minute))
@@ -223,12 +229,12 @@ func debianPrograms() []program {
 		debian("perl", "/usr/bin/perl", "-e", "print join(',', map { $_*$_ } 1..20), \"\\n\""),
 	)
 	add(
-		debian("sh_pipeline", "/bin/sh", "-c", "printf 'b\\na\\nc\\n' | sort | tr a-z A-Z; exit 3").exits(3).needing("fork pipe"),
+		debian("sh_pipeline", "/bin/sh", "-c", "printf 'b\\na\\nc\\n' | sort | tr a-z A-Z; exit 3").exits(3).needing("fork pipe").bringing("/usr/bin/sort", "/usr/bin/tr"),
 		debian("sh_builtin", "/bin/sh", "-c", "i=0; while [ $i -lt 100 ]; do i=$((i+1)); done; echo $i; exit 4").exits(4),
 		debian("bash", "/bin/bash", "-c", "for i in {1..5}; do echo $((i*i)); done; x=$(echo sub); echo $x; (exit 7)").exits(7).needing("fork pipe"),
-		debian("xargs", "/usr/bin/xargs", "-n", "2", "echo").text("1 2 3 4 5\n").needing("fork"),
+		debian("xargs", "/usr/bin/xargs", "-n", "2", "echo").text("1 2 3 4 5\n").needing("fork").bringing("/usr/bin/echo"),
 		debian("find", "/usr/bin/find", "/dev/null", "-type", "c"),
-		debian("timeout", "/usr/bin/timeout", "0.2", "sleep", "5").exits(124).needing("fork timer"),
+		debian("timeout", "/usr/bin/timeout", "0.2", "sleep", "5").exits(124).needing("fork timer").bringing("/usr/bin/sleep"),
 	)
 	return t
 }
