@@ -575,6 +575,7 @@ func TestSystemInformation(t *testing.T) {
 			t.Errorf("sched_getaffinity: %d %#x", n, u.word(buf))
 		}
 		u.fails(unix.EINVAL, unix.SYS_SCHED_GETAFFINITY, 0, 7, buf)
+		u.fails(unix.ESRCH, unix.SYS_SCHED_GETAFFINITY, none, 128, buf)
 		u.must(unix.SYS_PRLIMIT64, 0, unix.RLIMIT_STACK, 0, buf)
 		if u.word(buf) != 8<<20 {
 			t.Errorf("RLIMIT_STACK %d", u.word(buf))
@@ -791,5 +792,62 @@ func TestSplice(t *testing.T) {
 		u.must(unix.SYS_CLOSE, br)
 		u.must(unix.SYS_RT_SIGPROCMASK, unix.SIG_BLOCK, u.words(1<<(unix.SIGPIPE-1)), 0, 8)
 		u.fails(unix.EPIPE, unix.SYS_SPLICE, file, u.words(0), bw, 0, 1, 0)
+	})
+}
+
+func TestHandles(t *testing.T) {
+	run(t, func(u *user) {
+		buf := u.alloc(4096)
+		// A timer.
+		timer := u.must(unix.SYS_TIMERFD_CREATE, unix.CLOCK_MONOTONIC, unix.TFD_NONBLOCK)
+		u.fails(unix.EAGAIN, unix.SYS_READ, timer, buf, 8)
+		u.must(unix.SYS_TIMERFD_SETTIME, timer, unix.TFD_TIMER_ABSTIME, u.words(0, 0, 0, 1), 0)
+		for u.call(unix.SYS_READ, timer, buf, 8) == eagain {
+			u.must(unix.SYS_SCHED_YIELD)
+		}
+		if n := u.word(buf); n != 1 {
+			t.Errorf("%d expirations", n)
+		}
+		u.fails(unix.EINVAL, unix.SYS_TIMERFD_SETTIME, timer, 8, u.words(0, 0, 0, 1), 0)
+		u.fails(unix.EINVAL, unix.SYS_TIMERFD_CREATE, 77, 0)
+		// A signal, which is blocked.
+		mask := u.words(1 << (unix.SIGUSR1 - 1))
+		u.must(unix.SYS_RT_SIGPROCMASK, 0, mask, 0, 8)
+		sig := u.must(unix.SYS_SIGNALFD4, none, mask, 8, unix.SFD_NONBLOCK)
+		u.fails(unix.EAGAIN, unix.SYS_READ, sig, buf, 128)
+		u.fails(unix.EINVAL, unix.SYS_READ, sig, buf, 127)
+		pid := u.must(unix.SYS_GETPID)
+		u.must(unix.SYS_KILL, pid, uint64(unix.SIGUSR1))
+		if n := u.must(unix.SYS_READ, sig, buf, 1000); n != 128 || le.Uint32(u.read(buf, 4)) != uint32(unix.SIGUSR1) || le.Uint32(u.read(buf+12, 4)) != uint32(pid) {
+			t.Errorf("%d bytes of signalfd: % x", n, u.read(buf, 24))
+		}
+		u.fails(unix.EINVAL, unix.SYS_WRITE, sig, buf, 128)
+		u.fails(unix.EINVAL, unix.SYS_SIGNALFD4, timer, mask, 8, 0)
+		// A process.
+		self := u.must(unix.SYS_PIDFD_OPEN, pid, 0)
+		u.must(unix.SYS_PIDFD_SEND_SIGNAL, self, 0, 0, 0)
+		u.must(unix.SYS_PIDFD_SEND_SIGNAL, self, uint64(unix.SIGUSR1), 0, 0)
+		u.must(unix.SYS_READ, sig, buf, 128)
+		u.fails(unix.EBADF, unix.SYS_PIDFD_SEND_SIGNAL, timer, 0, 0, 0)
+		u.fails(unix.ESRCH, unix.SYS_PIDFD_OPEN, 4000, 0)
+		u.fails(unix.EINVAL, unix.SYS_PIDFD_OPEN, 0, 0)
+		if fd := u.must(unix.SYS_PIDFD_GETFD, self, timer, 0); u.must(unix.SYS_FCNTL, fd, unix.F_GETFD) != unix.FD_CLOEXEC {
+			t.Error("pidfd_getfd without close-on-exec")
+		}
+		// A directory.
+		in := u.must(unix.SYS_INOTIFY_INIT1, unix.IN_NONBLOCK)
+		wd := u.must(unix.SYS_INOTIFY_ADD_WATCH, in, u.str("/tmp"), unix.IN_CREATE)
+		u.must(unix.SYS_MKDIR, u.str("/tmp/new"), 0o700)
+		if n := u.must(unix.SYS_READ, in, buf, 1000); n != 32 || string(u.read(buf+16, 4)) != "new\x00" ||
+			le.Uint32(u.read(buf+4, 4)) != unix.IN_CREATE|unix.IN_ISDIR {
+			t.Errorf("%d bytes of inotify: % x", n, u.read(buf, 32))
+		}
+		u.must(unix.SYS_INOTIFY_RM_WATCH, in, wd)
+		u.fails(unix.EINVAL, unix.SYS_INOTIFY_RM_WATCH, in, wd)
+		u.fails(unix.EINVAL, unix.SYS_INOTIFY_RM_WATCH, timer, wd)
+		dir := u.must(unix.SYS_OPEN, u.str("/tmp"), unix.O_RDONLY)
+		u.must(unix.SYS_FCNTL, dir, unix.F_NOTIFY, dnMultishot)
+		u.fails(unix.EINVAL, unix.SYS_FCNTL, dir, unix.F_NOTIFY, 4)
+		u.fails(unix.ENOTDIR, unix.SYS_FCNTL, timer, unix.F_NOTIFY, dnMultishot)
 	})
 }

@@ -134,6 +134,8 @@ func fcntlFile(t *task.Task, f *vfs.File, cmd int32, arg uint64) (uint64, error)
 	case unix.F_SETPIPE_SZ:
 		n, err := pipe.SetSize(f, int(int32(arg)), t.Cred().Capable(unix.CAP_SYS_RESOURCE))
 		return value(n, err)
+	case unix.F_NOTIFY:
+		return done(dnotify(f, uint32(arg)))
 	case unix.F_ADD_SEALS:
 		return done(f.AddSeals(uint32(arg)))
 	case unix.F_GET_SEALS:
@@ -141,6 +143,21 @@ func fcntlFile(t *task.Task, f *vfs.File, cmd int32, arg uint64) (uint64, error)
 		return uint64(seals), err
 	}
 	return fcntlOwner(t, f, cmd, arg)
+}
+
+// dnMultishot is DN_MULTISHOT.
+const dnMultishot = 0x80000000
+
+// dnotify is F_NOTIFY, which inotify(7) has replaced and which is not here: what it takes back, there is none of.
+// ENOTDIR; EINVAL, as from a Linux that is built without it.
+func dnotify(f *vfs.File, events uint32) error {
+	switch {
+	case !f.Inode().IsDir():
+		return unix.ENOTDIR
+	case events&^dnMultishot != 0:
+		return unix.EINVAL
+	}
+	return nil
 }
 
 // Types of F_SETOWN_EX.

@@ -65,6 +65,9 @@ func (t *Task) mayChange(o *Task) bool {
 
 // Affinity is sched_getaffinity(2): ESRCH, EINVAL.
 func (t *Task) Affinity(tid int32) (CPUSet, error) {
+	if tid < 0 {
+		return CPUSet{}, unix.ESRCH
+	}
 	o, err := t.find(tid)
 	if err != nil {
 		return CPUSet{}, err
@@ -77,6 +80,9 @@ func (t *Task) Affinity(tid int32) (CPUSet, error) {
 // SetAffinity is sched_setaffinity(2): EINVAL when no processor is left, ESRCH, EPERM. Where a thread runs
 // is Go's business; the set is kept for the program.
 func (t *Task) SetAffinity(tid int32, set CPUSet) error {
+	if tid < 0 {
+		return unix.ESRCH
+	}
 	o, err := t.find(tid)
 	if err != nil {
 		return err
