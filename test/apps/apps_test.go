@@ -22,9 +22,6 @@ type app struct {
 	packages []string
 }
 
-// met are the needs that the kernel fulfils.
-var met = []string{"-"}
-
 // An outcome is a line of the table.
 type outcome struct {
 	app
