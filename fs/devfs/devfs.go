@@ -38,7 +38,7 @@ func New(ns *vfs.Namespace, dir vfs.Path, c Config) (*Devices, error) {
 		minor uint32
 		ops   vfs.FileOps
 	}{
-		{"null", 3, null{}},
+		{"null", 3, &null{}},
 		{"zero", 5, &zero{pool: c.Pool}},
 		{"full", 7, &full{zero{pool: c.Pool}}},
 		{"random", 8, &random{fill: c.Random}},
@@ -100,9 +100,11 @@ func (d *Devices) Link(name, target string) error {
 // null is /dev/null.
 type null struct{ vfs.FileDefaults }
 
-func (null) Read(*vfs.File, uio.Sink, int64) (int64, error) { return 0, nil }
+func (*null) Read(*vfs.File, uio.Sink, int64) (int64, error) { return 0, nil }
 
-func (null) Write(_ *vfs.File, src uio.Source, _ int64) (int64, error) { return int64(src.Left()), nil }
+func (*null) Write(_ *vfs.File, src uio.Source, _ int64) (int64, error) {
+	return int64(src.Left()), nil
+}
 
 // zero is /dev/zero.
 type zero struct {

@@ -15,16 +15,16 @@ import (
 
 type anonOps struct{}
 
-func (anonOps) Statfs(s *unix.Statfs_t) { s.Type = unix.ANON_INODE_FS_MAGIC }
-func (anonOps) Sync() error             { return nil }
-func (anonOps) Unmounted()              {}
+func (*anonOps) Statfs(s *unix.Statfs_t) { s.Type = unix.ANON_INODE_FS_MAGIC }
+func (*anonOps) Sync() error             { return nil }
+func (*anonOps) Unmounted()              {}
 
 // anonInode keeps what Linux's anonymous files allow: nothing through their name.
 type anonInode struct{ InodeDefaults }
 
-func (anonInode) MaySetAttr(*Inode) error { return nil }
+func (*anonInode) MaySetAttr(*Inode) error { return nil }
 
-func (anonInode) Open(ctx *Context, f *File) (FileOps, error) {
+func (*anonInode) Open(ctx *Context, f *File) (FileOps, error) {
 	f.inode.mu.Lock()
 	private := f.inode.Private
 	f.inode.mu.Unlock()
@@ -59,8 +59,8 @@ func anonNow() int64 {
 
 func anonMount() *Mount {
 	anon.once.Do(func() {
-		fs := NewFS("anon_inodefs", anonOps{}, anonNow)
-		fs.SetRoot(fs.NewInode(anonInode{}, &NewNode{Mode: unix.S_IFDIR | 0o500}, nil))
+		fs := NewFS("anon_inodefs", &anonOps{}, anonNow)
+		fs.SetRoot(fs.NewInode(&anonInode{}, &NewNode{Mode: unix.S_IFDIR | 0o500}, nil))
 		anon.mount = newNamespace(fs, nil).root
 	})
 	return anon.mount
@@ -73,7 +73,7 @@ func NewAnon(name string, ops FileOps, c *cred.Cred, flags int) *File {
 	anon.mu.Lock()
 	d := anon.shared[name]
 	if d == nil {
-		d = newDentry(nil, "anon_inode:["+name+"]", m.FS.NewInode(anonInode{}, &NewNode{Mode: 0o600}, nil))
+		d = newDentry(nil, "anon_inode:["+name+"]", m.FS.NewInode(&anonInode{}, &NewNode{Mode: 0o600}, nil))
 		anon.shared[name] = d
 	}
 	anon.mu.Unlock()
@@ -84,7 +84,7 @@ func NewAnon(name string, ops FileOps, c *cred.Cred, flags int) *File {
 // mode is its type (S_IFIFO, S_IFSOCK) and rights, now its time, private its Inode.Private.
 func NewNameless(kind string, mode uint32, now int64, c *cred.Cred, private any) *Dentry {
 	fs := anonMount().FS
-	i := &Inode{Ino: fs.ino.Add(1), fs: fs, ops: anonInode{}, Private: private}
+	i := &Inode{Ino: fs.ino.Add(1), fs: fs, ops: &anonInode{}, Private: private}
 	i.mode.Store(mode)
 	i.uid.Store(c.FSUID)
 	i.gid.Store(c.FSGID)

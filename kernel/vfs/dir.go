@@ -11,11 +11,11 @@ import (
 // dirFile is an open directory.
 type dirFile struct{ FileDefaults }
 
-var directory FileOps = dirFile{}
+var directory FileOps = &dirFile{}
 
-func (dirFile) Read(*File, uio.Sink, int64) (int64, error) { return 0, unix.EISDIR }
+func (*dirFile) Read(*File, uio.Sink, int64) (int64, error) { return 0, unix.EISDIR }
 
-func (dirFile) Sync(f *File) error { return f.inode.fs.ops.Sync() }
+func (*dirFile) Sync(f *File) error { return f.inode.fs.ops.Sync() }
 
 // Offsets of . and .., behind which those of the entries are moved.
 const (
@@ -23,7 +23,7 @@ const (
 	offDotDot = 2
 )
 
-func (dirFile) Readdir(ctx *Context, f *File, off int64, emit func(Dirent) bool) error {
+func (*dirFile) Readdir(ctx *Context, f *File, off int64, emit func(Dirent) bool) error {
 	d := f.path.Dentry
 	if off < offDot && !emit(Dirent{".", d.inode.Ino, unix.S_IFDIR, offDot}) {
 		return nil

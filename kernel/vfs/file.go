@@ -67,48 +67,48 @@ type FileOps interface {
 type FileDefaults struct{}
 
 // Read is refused.
-func (FileDefaults) Read(*File, uio.Sink, int64) (int64, error) { return 0, unix.EINVAL }
+func (*FileDefaults) Read(*File, uio.Sink, int64) (int64, error) { return 0, unix.EINVAL }
 
 // Write is refused.
-func (FileDefaults) Write(*File, uio.Source, int64) (int64, error) { return 0, unix.EINVAL }
+func (*FileDefaults) Write(*File, uio.Source, int64) (int64, error) { return 0, unix.EINVAL }
 
 // Seek is refused.
-func (FileDefaults) Seek(*File, int64, int) (int64, error) { return 0, unix.EINVAL }
+func (*FileDefaults) Seek(*File, int64, int) (int64, error) { return 0, unix.EINVAL }
 
 // Readdir is refused.
-func (FileDefaults) Readdir(*Context, *File, int64, func(Dirent) bool) error { return unix.ENOTDIR }
+func (*FileDefaults) Readdir(*Context, *File, int64, func(Dirent) bool) error { return unix.ENOTDIR }
 
 // Ioctl knows no request.
-func (FileDefaults) Ioctl(*File, *IoctlArgs) (uint64, error) { return 0, unix.ENOTTY }
+func (*FileDefaults) Ioctl(*File, *IoctlArgs) (uint64, error) { return 0, unix.ENOTTY }
 
 // Poll is always ready to read and write (poll(2) on regular files).
-func (FileDefaults) Poll(_ *File, mask wait.Mask) wait.Mask {
+func (*FileDefaults) Poll(_ *File, mask wait.Mask) wait.Mask {
 	return mask & (unix.POLLIN | unix.POLLOUT | unix.EPOLLRDNORM | unix.EPOLLWRNORM)
 }
 
 // Register has no queue to put e on, as nothing changes.
-func (FileDefaults) Register(*File, *wait.Entry) {}
+func (*FileDefaults) Register(*File, *wait.Entry) {}
 
 // Unregister undoes Register.
-func (FileDefaults) Unregister(*File, *wait.Entry) {}
+func (*FileDefaults) Unregister(*File, *wait.Entry) {}
 
 // Map is refused.
-func (FileDefaults) Map(*File) *mem.Cache { return nil }
+func (*FileDefaults) Map(*File) *mem.Cache { return nil }
 
 // Truncate is refused.
-func (FileDefaults) Truncate(*File, int64) error { return unix.EINVAL }
+func (*FileDefaults) Truncate(*File, int64) error { return unix.EINVAL }
 
 // Allocate is refused.
-func (FileDefaults) Allocate(*File, uint32, int64, int64) error { return unix.ENODEV }
+func (*FileDefaults) Allocate(*File, uint32, int64, int64) error { return unix.ENODEV }
 
 // Sync is refused.
-func (FileDefaults) Sync(*File) error { return unix.EINVAL }
+func (*FileDefaults) Sync(*File) error { return unix.EINVAL }
 
 // SetFlags takes all flags.
-func (FileDefaults) SetFlags(*File, uint32) error { return nil }
+func (*FileDefaults) SetFlags(*File, uint32) error { return nil }
 
 // Release has nothing to do.
-func (FileDefaults) Release(*File) {}
+func (*FileDefaults) Release(*File) {}
 
 // Kinds of open file.
 const (

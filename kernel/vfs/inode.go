@@ -59,31 +59,31 @@ type InodeOps interface {
 type InodeDefaults struct{}
 
 // Lookup finds nothing.
-func (InodeDefaults) Lookup(*Context, *Dentry, string) (*Inode, error) { return nil, unix.ENOENT }
+func (*InodeDefaults) Lookup(*Context, *Dentry, string) (*Inode, error) { return nil, unix.ENOENT }
 
 // Readdir lists nothing.
-func (InodeDefaults) Readdir(*Context, *Dentry, int64, func(Dirent) bool) error { return nil }
+func (*InodeDefaults) Readdir(*Context, *Dentry, int64, func(Dirent) bool) error { return nil }
 
 // Create is refused.
-func (InodeDefaults) Create(*Inode, string, *NewNode) (*Inode, error) { return nil, unix.EPERM }
+func (*InodeDefaults) Create(*Inode, string, *NewNode) (*Inode, error) { return nil, unix.EPERM }
 
 // MayChange says no.
-func (InodeDefaults) MayChange(*Inode) error { return unix.EPERM }
+func (*InodeDefaults) MayChange(*Inode) error { return unix.EPERM }
 
 // MaySetAttr says no.
-func (InodeDefaults) MaySetAttr(*Inode) error { return unix.EPERM }
+func (*InodeDefaults) MaySetAttr(*Inode) error { return unix.EPERM }
 
 // Readlink returns the target given at creation.
-func (InodeDefaults) Readlink(_ *Context, i *Inode) (string, error) { return i.target, nil }
+func (*InodeDefaults) Readlink(_ *Context, i *Inode) (string, error) { return i.target, nil }
 
 // Follow leads nowhere.
-func (InodeDefaults) Follow(*Context, *Inode) (Path, error) { return Path{}, nil }
+func (*InodeDefaults) Follow(*Context, *Inode) (Path, error) { return Path{}, nil }
 
 // Open leaves it to the type.
-func (InodeDefaults) Open(*Context, *File) (FileOps, error) { return nil, nil }
+func (*InodeDefaults) Open(*Context, *File) (FileOps, error) { return nil, nil }
 
 // Evict frees the pages.
-func (InodeDefaults) Evict(i *Inode) {
+func (*InodeDefaults) Evict(i *Inode) {
 	if i.cache != nil {
 		i.cache.Release()
 	}

@@ -10,7 +10,7 @@ import (
 // memfdInode is the InodeOps of a file that memfd_create(2) made.
 type memfdInode struct{ InodeDefaults }
 
-func (memfdInode) MaySetAttr(*Inode) error { return nil }
+func (*memfdInode) MaySetAttr(*Inode) error { return nil }
 
 // MemfdNameMax is the longest name that memfd_create(2) takes.
 const MemfdNameMax = 249
@@ -23,7 +23,7 @@ func NewMemfd(ns *Namespace, c *cred.Cred, name string, flags int) (*File, error
 		return nil, unix.EINVAL
 	}
 	m := anonMount()
-	i := &Inode{Ino: m.FS.ino.Add(1), fs: m.FS, ops: memfdInode{}, cache: mem.NewShmem(ns.Pool)}
+	i := &Inode{Ino: m.FS.ino.Add(1), fs: m.FS, ops: &memfdInode{}, cache: mem.NewShmem(ns.Pool)}
 	i.mode.Store(unix.S_IFREG | 0o777)
 	i.uid.Store(c.FSUID)
 	i.gid.Store(c.FSGID)

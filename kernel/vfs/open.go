@@ -227,7 +227,7 @@ func finishOpen(ctx *Context, p Path, flags int) (*File, error) {
 	}
 	f := newFile(p, ctx.Cred, flags)
 	if f.kind&pathOnly != 0 {
-		f.ops = pathFile{}
+		f.ops = &pathFile{}
 		return f, nil
 	}
 	if f.kind&canWrite != 0 {
@@ -246,7 +246,7 @@ func finishOpen(ctx *Context, p Path, flags int) (*File, error) {
 
 // abandon undoes a File that never opened.
 func (f *File) abandon() {
-	f.ops = FileDefaults{}
+	f.ops = &FileDefaults{}
 	f.kind |= pathOnly // so that nobody is told of its end
 	f.DecRef()
 }

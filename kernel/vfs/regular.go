@@ -13,9 +13,9 @@ import (
 // cachedFile is a regular file whose contents are its page cache.
 type cachedFile struct{ FileDefaults }
 
-var cached FileOps = cachedFile{}
+var cached FileOps = &cachedFile{}
 
-func (cachedFile) Read(f *File, dst uio.Sink, off int64) (int64, error) {
+func (*cachedFile) Read(f *File, dst uio.Sink, off int64) (int64, error) {
 	n, err := f.inode.cache.ReadAt(dst, off)
 	if f.flags.Load()&unix.O_NOATIME == 0 {
 		f.inode.accessed(f.path.Mount)
@@ -23,7 +23,7 @@ func (cachedFile) Read(f *File, dst uio.Sink, off int64) (int64, error) {
 	return n, err
 }
 
-func (cachedFile) Write(f *File, src uio.Source, off int64) (int64, error) {
+func (*cachedFile) Write(f *File, src uio.Source, off int64) (int64, error) {
 	i := f.inode
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -78,7 +78,7 @@ func (i *Inode) withoutPrivileges(c *cred.Cred) uint32 {
 	return mode
 }
 
-func (cachedFile) Seek(f *File, off int64, whence int) (int64, error) {
+func (*cachedFile) Seek(f *File, off int64, whence int) (int64, error) {
 	c := f.inode.cache
 	switch whence {
 	case unix.SEEK_END:
@@ -107,7 +107,7 @@ func seekHole(c *mem.Cache, off int64, whence int) (int64, error) {
 	return c.NextHole(off)
 }
 
-func (cachedFile) Ioctl(f *File, a *IoctlArgs) (uint64, error) {
+func (*cachedFile) Ioctl(f *File, a *IoctlArgs) (uint64, error) {
 	if a.Cmd != unix.TIOCINQ {
 		return 0, unix.ENOTTY
 	}
@@ -124,11 +124,11 @@ func (a *IoctlArgs) PutInt32(v int32) error {
 	return err
 }
 
-func (cachedFile) Map(f *File) *mem.Cache { return f.inode.cache }
+func (*cachedFile) Map(f *File) *mem.Cache { return f.inode.cache }
 
-func (cachedFile) Truncate(f *File, size int64) error { return f.inode.truncate(f.cred, size) }
+func (*cachedFile) Truncate(f *File, size int64) error { return f.inode.truncate(f.cred, size) }
 
-func (cachedFile) Allocate(f *File, mode uint32, off, n int64) error {
+func (*cachedFile) Allocate(f *File, mode uint32, off, n int64) error {
 	i := f.inode
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -172,7 +172,7 @@ func (i *Inode) allocate(off, n int64, grow bool) error {
 	return err
 }
 
-func (cachedFile) Sync(f *File) error {
+func (*cachedFile) Sync(f *File) error {
 	if f.inode.cache.Backed() {
 		if err := f.inode.cache.Sync(0, math.MaxUint64); err != nil {
 			return err
