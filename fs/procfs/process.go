@@ -36,6 +36,7 @@ var processRows = []*row{
 	{path: "oom_score_adj", mode: rw, show: showOOM, store: storeOOM, inTask: true},
 	{path: "personality", mode: 0o400, show: showPersonality, private: true, inTask: true},
 	{path: "root", mode: unix.S_IFLNK | 0o777, jump: jumpRoot, private: true, inTask: true},
+	{path: "smaps", mode: ro, show: showSmaps, private: true, inTask: true},
 	{path: "stat", mode: ro, show: showProcessStat, inTask: true},
 	{path: "statm", mode: ro, show: showStatm, inTask: true},
 	{path: "status", mode: ro, show: showStatus, inTask: true},
@@ -293,6 +294,32 @@ func mapsLine(b *out, a *mm.AreaInfo) {
 		b.str(" ").pad(start, 73).str(escape(a.Name, "\n"))
 	}
 	b.nl()
+}
+
+// showSmaps is maps with what of each area is in memory. How many others map a page
+// is not known, and so Pss is not told.
+func showSmaps(v *view, b *out) error {
+	v.memory(func(as *mm.AddressSpace) {
+		for _, a := range as.Areas() {
+			mapsLine(b, &a)
+			all, private := as.Resident(a.Start, a.End)
+			locked := uint64(0)
+			if a.Locked {
+				locked = all
+			}
+			for _, f := range []struct {
+				name  string
+				pages uint64
+			}{
+				{"Size", (a.End - a.Start) / 4096}, {"KernelPageSize", 1}, {"MMUPageSize", 1}, {"Rss", all}, {"Shared_Clean", all - private},
+				{"Shared_Dirty", 0}, {"Private_Clean", 0}, {"Private_Dirty", private}, {"Referenced", all}, {"Anonymous", private},
+				{"Swap", 0}, {"Locked", locked},
+			} {
+				b.kb(f.name, f.pages, 16)
+			}
+		}
+	})
+	return nil
 }
 
 // memoryFile is /proc/PID/mem: positions are addresses.

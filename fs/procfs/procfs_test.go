@@ -131,6 +131,8 @@ func TestFiles(t *testing.T) {
 	}
 	for path, parts := range map[string][]string{
 		"/proc/self/maps":      {"00010000-00011000 rw-p 00000000 00:00 0"},
+		"/proc/self/smaps":     {"00010000-00011000 rw-p 00000000 00:00 0", "Size:                  4 kB\n", "Private_Dirty:         4 kB\n"},
+		"/proc/vmstat":         {"nr_free_pages ", "nr_anon_pages 1\n", "pgpgin 0\n"},
 		"/proc/self/status":    {"Name:\tprog\n", "Umask:\t0022\n", "Uid:\t0\t0\t0\t0\n", "VmSize:\t", "Threads:\t1\n", "CapEff:\t000001ffffffffff\n", "Cpus_allowed_list:\t0-1\n"},
 		"/proc/self/stat":      {"1 (prog) R 0 "},
 		"/proc/self/statm":     {"1 1 0 "},
@@ -322,5 +324,50 @@ func TestMemory(t *testing.T) {
 	b = uio.Buffer(make([]byte, 4))
 	if _, err := f.Pread(&b, 4096); err != unix.EIO {
 		t.Error(err)
+	}
+}
+
+func TestSys(t *testing.T) {
+	w := start(t)
+	sys := NewSys(w.fs.Config)
+	if err := vfs.Mkdir(w.ctx, vfs.Path{}, "/sys", 0o555); err != nil {
+		t.Fatal(err)
+	}
+	at, err := vfs.Lookup(w.ctx, vfs.Path{}, "/sys", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.NS.MountFS(at, sys.FS(), "sysfs", 0); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{
+		"/sys/devices/system/cpu/online":                           "0-1\n",
+		"/sys/devices/system/cpu/kernel_max":                       "1\n",
+		"/sys/devices/system/cpu/cpu1/topology/core_id":            "1\n",
+		"/sys/devices/system/cpu/cpu1/topology/thread_siblings":    "2\n",
+		"/sys/devices/system/cpu/cpu0/topology/core_siblings_list": "0-1\n",
+		"/sys/devices/system/node/node0/cpumap":                    "3\n",
+		"/sys/kernel/mm/transparent_hugepage/hpage_pmd_size":       "2097152\n",
+	} {
+		if got := w.Read(t, path); got != want {
+			t.Errorf("%s is %q, want %q", path, got, want)
+		}
+	}
+	if _, err := vfs.Lookup(w.ctx, vfs.Path{}, "/sys/1", 0); err != unix.ENOENT {
+		t.Errorf("processes in /sys: %v", err)
+	}
+}
+
+func TestCPUMask(t *testing.T) {
+	for _, c := range []struct {
+		first, end, count int
+		want              string
+	}{
+		{0, 1, 1, "1"}, {0, 4, 4, "f"}, {1, 2, 5, "02"}, {0, 33, 33, "1,ffffffff"}, {32, 33, 64, "00000001,00000000"},
+	} {
+		var o out
+		if got := string(o.cpuMask(c.first, c.end, c.count).b); got != c.want {
+			t.Errorf("processors %d to %d of %d: %q, want %q", c.first, c.end, c.count, got, c.want)
+		}
 	}
 }

@@ -31,6 +31,7 @@ var rows = []row{
 	{path: "stat", mode: ro, show: showStat},
 	{path: "swaps", mode: ro, show: text("Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n")},
 	{path: "uptime", mode: ro, show: showUptime},
+	{path: "vmstat", mode: ro, show: showVMStat},
 	{path: "version", mode: ro, show: showVersion},
 
 	{path: "sys/fs/file-max", mode: ro, show: text("9223372036854775807\n")},
@@ -175,17 +176,35 @@ func showLoad(v *view, b *out) error {
 
 func showMemory(v *view, b *out) error {
 	total, free := v.Pool.Usage()
+	count := v.Pool.Count()
+	files, shmem := uint64(count[mem.File]), uint64(count[mem.Shmem])
 	const column = 16
 	for _, f := range []struct {
 		name  string
 		pages uint64
 	}{
-		{"MemTotal", total}, {"MemFree", free}, {"MemAvailable", free}, {"Buffers", 0}, {"Cached", 0}, {"SwapCached", 0},
-		{"SwapTotal", 0}, {"SwapFree", 0}, {"CommitLimit", v.Pool.CommitLimit()}, {"Committed_AS", v.Pool.Committed()},
+		{"MemTotal", total}, {"MemFree", free}, {"MemAvailable", free}, {"Buffers", 0}, {"Cached", files + shmem}, {"SwapCached", 0},
+		{"SwapTotal", 0}, {"SwapFree", 0}, {"AnonPages", uint64(count[mem.Anonymous])}, {"Shmem", shmem}, {"CommitLimit", v.Pool.CommitLimit()}, {"Committed_AS", v.Pool.Committed()},
 	} {
 		b.kb(f.name, f.pages, column)
 	}
 	b.str("HugePages_Total:       0\nHugePages_Free:        0\nHugepagesize:       2048 kB\n")
+	return nil
+}
+
+// showVMStat tells what vmstat(8) reads. There is no swap, and no disk whose pages come and go.
+func showVMStat(v *view, b *out) error {
+	_, free := v.Pool.Usage()
+	count := v.Pool.Count()
+	for _, f := range []struct {
+		name string
+		n    uint64
+	}{
+		{"nr_free_pages", free}, {"nr_anon_pages", uint64(count[mem.Anonymous])}, {"nr_file_pages", uint64(count[mem.File] + count[mem.Shmem])},
+		{"nr_shmem", uint64(count[mem.Shmem])}, {"pgpgin", 0}, {"pgpgout", 0}, {"pswpin", 0}, {"pswpout", 0},
+	} {
+		b.str(f.name, " ").unum(f.n).nl()
+	}
 	return nil
 }
 

@@ -114,6 +114,16 @@ func (p *Pool) ref(f machine.Frame) Kind {
 // A Tally counts frames by kind.
 type Tally [Kinds]int64
 
+// Count counts the frames in use by kind. It looks at each.
+func (p *Pool) Count() (t Tally) {
+	for i := range p.refs {
+		if word := p.refs[i].Load(); word != 0 {
+			t[word>>kindShift]++
+		}
+	}
+	return t
+}
+
 // RefRun adds a reference to each of n frames and counts them in t.
 func (p *Pool) RefRun(f machine.Frame, n int, t *Tally) {
 	for i := range machine.Frame(n) {
