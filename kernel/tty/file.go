@@ -83,6 +83,10 @@ func (f *file) Write(_ *vfs.File, src uio.Source, _ int64) (n int64, err error) 
 		t.mu.Lock()
 		t.flushEcho()
 		room := t.writeRoom()
+		if room == 0 {
+			t.push()
+			room = t.writeRoom()
+		}
 		hung := f.hung()
 		t.unlock()
 		if hung {
@@ -100,11 +104,13 @@ func (f *file) Write(_ *vfs.File, src uio.Source, _ int64) (n int64, err error) 
 		if m, err = src.Take(t.wbuf[:min(room, len(t.wbuf))]); m > 0 {
 			t.mu.Lock()
 			t.write(t.wbuf[:m])
-			t.push()
 			t.unlock()
 			n += int64(m)
 		}
 	}
+	t.mu.Lock()
+	t.push()
+	t.unlock()
 	if n > 0 {
 		err = nil
 	}
