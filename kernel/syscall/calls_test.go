@@ -576,6 +576,10 @@ func TestSystemInformation(t *testing.T) {
 		}
 		u.fails(unix.EINVAL, unix.SYS_SCHED_GETAFFINITY, 0, 7, buf)
 		u.fails(unix.ESRCH, unix.SYS_SCHED_GETAFFINITY, none, 128, buf)
+		u.must(unix.SYS_GETRLIMIT, unix.RLIMIT_NOFILE, buf)
+		if soft, hard := u.word(buf), u.word(buf+8); soft != 1024 || hard != 1<<20 {
+			t.Errorf("limit on descriptors: %d, %d", soft, hard)
+		}
 		u.must(unix.SYS_PRLIMIT64, 0, unix.RLIMIT_STACK, 0, buf)
 		if u.word(buf) != 8<<20 {
 			t.Errorf("RLIMIT_STACK %d", u.word(buf))

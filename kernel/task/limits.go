@@ -11,14 +11,15 @@ const nlimits = 16 // RLIM_NLIMITS
 // limits are the resource limits of a process (getrlimit(2)).
 type limits [nlimits]unix.Rlimit
 
-// defaultLimits are those of process 1 under Linux, with as many open files as Docker allows.
+// defaultLimits are those of process 1 under Linux, with as many open files as Docker allows. The
+// soft limit stays at 1024, for there are programs that close all descriptors up to it, or use select(2).
 func defaultLimits() (l limits) {
 	for i := range l {
 		l[i] = unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}
 	}
 	l[unix.RLIMIT_STACK].Cur = 8 << 20
 	l[unix.RLIMIT_CORE].Cur = 0
-	l[unix.RLIMIT_NOFILE] = unix.Rlimit{Cur: 1 << 20, Max: 1 << 20}
+	l[unix.RLIMIT_NOFILE] = unix.Rlimit{Cur: 1024, Max: 1 << 20}
 	l[unix.RLIMIT_MEMLOCK] = unix.Rlimit{Cur: 8 << 20, Max: 8 << 20}
 	l[rlimitSigpending] = unix.Rlimit{Cur: 16384, Max: 16384}
 	l[rlimitMsgqueue] = unix.Rlimit{Cur: 819200, Max: 819200}
