@@ -246,7 +246,7 @@ var aXattr = &kind[string]{func(t *task.Task, addr uint64) (string, error) {
 		err = unix.ERANGE
 	}
 	return s, err
-}, formatter{name: "xattr name", in: showString}}
+}, &formatter{name: "xattr name", in: showString}}
 
 // A target is the file that a call of one of the families X, lX and fX is about.
 type target struct {

@@ -18,9 +18,7 @@ func epollRows(r *[numbers]*row) {
 	})
 	r[unix.SYS_EPOLL_CREATE1] = call1("epoll_create1", flags("flags", unix.EPOLL_CLOEXEC, epollCreate), sysEpollCreate1)
 	r[unix.SYS_EPOLL_CTL] = call4("epoll_ctl", aFD, choice("op", epollOps), aFD, &kind[uint64]{aUlong.decode, lEpollEvent.in().formatter}, sysEpollCtl)
-	r[unix.SYS_EPOLL_WAIT] = call4("epoll_wait", aFD, aAddr, aInt, aInt, func(t *task.Task, fd int32, addr uint64, most, ms int32) (uint64, error) {
-		return epollWait(t, fd, addr, most, milliseconds(t, ms))
-	})
+	r[unix.SYS_EPOLL_WAIT] = call4("epoll_wait", aFD, aAddr, aInt, aInt, sysEpollWait)
 	r[unix.SYS_EPOLL_PWAIT] = call6("epoll_pwait", aFD, aAddr, aInt, aInt, lSigset.inOpt(), aSize,
 		func(t *task.Task, fd int32, addr uint64, most, ms int32, mask opt[uint64], size uint64) (uint64, error) {
 			return epollPwait(t, fd, addr, most, milliseconds(t, ms), mask, size)
@@ -41,6 +39,10 @@ func milliseconds(t *task.Task, ms int32) int64 {
 		return 0
 	}
 	return t.Kernel().Clock.After(int64(ms) * 1e6)
+}
+
+func sysEpollWait(t *task.Task, fd int32, addr uint64, most, ms int32) (uint64, error) {
+	return epollWait(t, fd, addr, most, milliseconds(t, ms))
 }
 
 func sysEpollCreate1(t *task.Task, flags uint32) (uint64, error) {

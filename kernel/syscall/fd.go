@@ -330,7 +330,7 @@ var aMemfdName = &kind[string]{func(t *task.Task, addr uint64) (string, error) {
 		err = unix.EINVAL
 	}
 	return s, err
-}, formatter{name: "name", in: showString}}
+}, &formatter{name: "name", in: showString}}
 
 func sysMemfdCreate(t *task.Task, name string, flags uint32) (uint64, error) {
 	f, err := vfs.NewMemfd(t.Kernel().Namespace, t.Cred(), name, int(flags))

@@ -41,11 +41,6 @@ func futexRows(r *[numbers]*row) {
 		return b
 	})}
 	r[unix.SYS_FUTEX] = call6("futex", aAddr, aOp, aUint, aHex, aAddr, aUint, sysFutex).partly("no FUTEX_WAIT_REQUEUE_PI and FUTEX_CMP_REQUEUE_PI")
-	// The most frequent call of threads takes its numbers as they are: its kinds cannot fail.
-	r[unix.SYS_FUTEX].call = func(t *task.Task) (uint64, error) {
-		c := t.Ctx
-		return sysFutex(t, c.RDI, uint32(c.RSI), uint32(c.RDX), c.R10, c.R8, uint32(c.R9))
-	}
 	r[unix.SYS_FUTEX_WAITV] = call5("futex_waitv", aAddr, aUint, flags("flags", 0, nil), lTimespec.inOpt(), choice("clock", clockNames), sysFutexWaitv)
 	r[unix.SYS_SET_ROBUST_LIST] = call2("set_robust_list", aAddr, aSize, func(t *task.Task, addr, size uint64) (uint64, error) {
 		if size != abi.SizeofRobustListHead {

@@ -19,8 +19,8 @@ func appendHex(b []byte, v uint64) []byte {
 func appendInt(b []byte, v int64) []byte { return strconv.AppendInt(b, v, 10) }
 
 // show makes the formatter of a value that the raw argument alone tells.
-func show(name string, f func(b []byte, raw uint64) []byte) formatter {
-	return formatter{name: name, raw: f}
+func show(name string, f func(b []byte, raw uint64) []byte) *formatter {
+	return &formatter{name: name, raw: f}
 }
 
 func showInt32(b []byte, raw uint64) []byte  { return appendInt(b, int64(int32(raw))) }
@@ -65,7 +65,7 @@ func showDirFD(b []byte, raw uint64) []byte {
 
 // path is a name for a file, at most PATH_MAX with its NUL. It fails with
 // EFAULT and ENAMETOOLONG; whether it may be empty is the handler's business.
-var aPath = &kind[string]{decodePath, formatter{name: "path", in: showString}}
+var aPath = &kind[string]{decodePath, &formatter{name: "path", in: showString}}
 
 func decodePath(t *task.Task, addr uint64) (string, error) {
 	s, err := readString(t, addr, abi.PathMax)
@@ -87,7 +87,7 @@ var aOptPath = &kind[optPath]{func(t *task.Task, addr uint64) (optPath, error) {
 	}
 	s, err := decodePath(t, addr)
 	return optPath{s, true}, err
-}, formatter{name: "path or NULL", in: showString}}
+}, &formatter{name: "path or NULL", in: showString}}
 
 // maxShown is how much of a string or buffer strace shows.
 const maxShown = 32
@@ -123,11 +123,11 @@ func appendBytes(b []byte, t *task.Task, addr, n uint64) []byte {
 }
 
 // aSource is memory that the call reads; its length is the next argument.
-var aSource = &kind[uint64]{aUlong.decode, formatter{name: "buffer in",
+var aSource = &kind[uint64]{aUlong.decode, &formatter{name: "buffer in",
 	in: func(b []byte, t *task.Task, a *args, i int) []byte { return appendBytes(b, t, a[i], a[i+1]) }}}
 
 // aSink is memory that the call fills with as many bytes as it returns; its size is the next argument.
-var aSink = &kind[uint64]{aUlong.decode, formatter{name: "buffer out", raw: showAddr,
+var aSink = &kind[uint64]{aUlong.decode, &formatter{name: "buffer out", raw: showAddr,
 	out: func(b []byte, t *task.Task, a *args, i int, v uint64) []byte {
 		return appendBytes(b, t, a[i], min(v, a[i+1]))
 	}}}
@@ -167,9 +167,13 @@ func (l *layout[T]) in() *kind[T] {
 
 // An opt is a structure that may be missing (NULL).
 type opt[T any] struct {
+	_  incomparable
 	v  T
 	ok bool
 }
+
+// incomparable spares a type the function that compares it.
+type incomparable [0]func()
 
 // inOpt is in for an address that may be NULL.
 //
@@ -187,6 +191,7 @@ func (l *layout[T]) inOpt() *kind[opt[T]] {
 // A dest is where the call stores a structure. All dests are alike to the compiler, which makes one of generic code
 // for them all.
 type dest[T any] struct {
+	_    incomparable
 	addr uint64
 	l    any // the *layout[T]
 }
@@ -202,21 +207,23 @@ func (d dest[T]) putOpt(t *task.Task, v T) error {
 	return d.put(t, v)
 }
 
+func (l *layout[T]) at(addr uint64) dest[T] { return dest[T]{addr: addr, l: l} }
+
 // out is the kind of a structure that the call fills.
 //
 //go:noinline
 func (l *layout[T]) out() *kind[dest[T]] {
-	return &kind[dest[T]]{func(_ *task.Task, addr uint64) (dest[T], error) { return dest[T]{addr, l}, nil }, stored(l.name+" out", l.size, l.show)}
+	return &kind[dest[T]]{func(_ *task.Task, addr uint64) (dest[T], error) { return l.at(addr), nil }, stored(l.name+" out", l.size, l.show)}
 }
 
 // memory makes the formatter of what lies at the address that the argument is.
 //
 //go:noinline
-func memory(name string, size int, show func(b, mem []byte) []byte) formatter {
+func memory(name string, size int, show func(b, mem []byte) []byte) *formatter {
 	if show == nil {
-		return formatter{name: name, raw: showAddr}
+		return &formatter{name: name, raw: showAddr}
 	}
-	return formatter{name: name, in: func(b []byte, t *task.Task, a *args, i int) []byte {
+	return &formatter{name: name, in: func(b []byte, t *task.Task, a *args, i int) []byte {
 		mem := make([]byte, size) // the scratch buffer belongs to the call
 		if n, _ := t.Mem().CopyIn(mem, a[i]); a[i] == 0 || n < size {
 			return showAddr(b, a[i])
@@ -228,8 +235,8 @@ func memory(name string, size int, show func(b, mem []byte) []byte) formatter {
 // stored is memory for what the call puts there.
 //
 //go:noinline
-func stored(name string, size int, show func(b, mem []byte) []byte) formatter {
-	f := formatter{name: name, raw: showAddr}
+func stored(name string, size int, show func(b, mem []byte) []byte) *formatter {
+	f := &formatter{name: name, raw: showAddr}
 	if in := memory(name, size, show).in; in != nil {
 		f.out = func(b []byte, t *task.Task, a *args, i int, _ uint64) []byte { return in(b, t, a, i) }
 	}

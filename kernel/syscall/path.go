@@ -26,7 +26,7 @@ var (
 		}
 		return appendFlags(b, uint64(uint32(v)), openNames)
 	})}
-	aOpenMode = &kind[uint32]{aUint.decode, formatter{name: "mode", in: func(b []byte, _ *task.Task, a *args, i int) []byte {
+	aOpenMode = &kind[uint32]{aUint.decode, &formatter{name: "mode", in: func(b []byte, _ *task.Task, a *args, i int) []byte {
 		if a[i-1]&unix.O_CREAT == 0 && a[i-1]&unix.O_TMPFILE != unix.O_TMPFILE {
 			return append(b, '0') // not looked at
 		}

@@ -15,6 +15,9 @@ func (s *Calls) fill() {
 			r[c.nr] = missing(c.name, m.errno, m.note)
 		}
 	}
+	for _, h := range hot {
+		r[h.nr].call = h.call
+	}
 	for nr := range r {
 		if r[nr] == nil {
 			r[nr] = missing("", unix.ENOSYS, "no such call")

@@ -39,14 +39,16 @@ func sigRows(r *[numbers]*row) {
 		}
 		return done(t.Tgkill(0, tid, sig))
 	})
-	r[unix.SYS_TGKILL] = call3("tgkill", aPID, aPID, aSignal, func(t *task.Task, tgid, tid int32, sig unix.Signal) (uint64, error) {
-		if tgid <= 0 || tid <= 0 {
-			return 0, unix.EINVAL
-		}
-		return done(t.Tgkill(tgid, tid, sig))
-	})
+	r[unix.SYS_TGKILL] = call3("tgkill", aPID, aPID, aSignal, sysTgkill)
 	r[unix.SYS_PAUSE] = call0("pause", func(t *task.Task) (uint64, error) { return done(t.Pause()) })
 	r[unix.SYS_RESTART_SYSCALL] = call0("restart_syscall", func(t *task.Task) (uint64, error) { return t.RestartSyscall() })
+}
+
+func sysTgkill(t *task.Task, tgid, tid int32, sig unix.Signal) (uint64, error) {
+	if tgid <= 0 || tid <= 0 {
+		return 0, unix.EINVAL
+	}
+	return done(t.Tgkill(tgid, tid, sig))
 }
 
 // withSigno makes the number in a program's own siginfo the real one.

@@ -29,8 +29,11 @@ type row struct {
 	name string
 	// call decodes the arguments and does the work; for a call that is not
 	// implemented it is nil, and programs get errno.
-	call  func(*task.Task) (uint64, error)
-	errno unix.Errno
+	call func(*task.Task) (uint64, error)
+	// handler is the function that callN got, and decode are the decoders of its arguments.
+	handler any
+	decode  [6]any
+	errno   unix.Errno
 	// note says why a call is missing or what is missing of it.
 	note string
 	args []*formatter
@@ -42,11 +45,12 @@ type row struct {
 
 // A kind is a kind of argument.
 type kind[T any] struct {
-	// decode makes a value of argument i in r. The errno of a bad one is
-	// that which the manual pages give for such arguments.
-	decode func(t *task.Task, raw uint64) (T, error)
-	formatter
+	decode decoder[T]
+	*formatter
 }
+
+// A decoder makes a value of an argument. The errno of a bad one is that which the manual pages give for such arguments.
+type decoder[T any] func(t *task.Task, raw uint64) (T, error)
 
 // A formatter shows an argument as strace(1) would.
 type formatter struct {
@@ -67,148 +71,165 @@ type args [6]uint64
 func argsOf(c *machine.Context) args { return args{c.RDI, c.RSI, c.RDX, c.R10, c.R8, c.R9} }
 
 // The callN make a row from the kinds of the arguments and the handler. The compiler makes one of each for every
-// combination of kinds, so what need not be generic is in newRow; they are not inlined, as each is used often, once.
+// combination of kinds, so they are kept small: all else is in newRow, and the closure holds nothing but
+// the row, because one over typed functions would take a description of all their types along.
+// They are not inlined, as each is used often, once.
 //
 //go:noinline
-func call0(name string, fn func(*task.Task) (uint64, error)) *row { return newRow(name, fn) }
+func call0(name string, fn func(*task.Task) (uint64, error)) *row { return &row{name: name, call: fn} }
 
 //go:noinline
 func call1[A any](name string, a *kind[A], fn func(*task.Task, A) (uint64, error)) *row {
-	da := a.decode
-	return newRow(name, func(t *task.Task) (uint64, error) {
-		va, err := da(t, t.Ctx.RDI)
+	r := newRow(name, fn, argument{a.decode, a.formatter})
+	r.call = func(t *task.Task) (uint64, error) {
+		a, err := r.decode[0].(decoder[A])(t, t.Ctx.RDI)
 		if err != nil {
 			return 0, err
 		}
-		return fn(t, va)
-	}, &a.formatter)
+		return r.handler.(func(*task.Task, A) (uint64, error))(t, a)
+	}
+	return r
 }
 
 //go:noinline
 func call2[A, B any](name string, a *kind[A], b *kind[B], fn func(*task.Task, A, B) (uint64, error)) *row {
-	da, db := a.decode, b.decode
-	return newRow(name, func(t *task.Task) (uint64, error) {
-		va, err := da(t, t.Ctx.RDI)
+	r := newRow(name, fn, argument{a.decode, a.formatter}, argument{b.decode, b.formatter})
+	r.call = func(t *task.Task) (uint64, error) {
+		a, err := r.decode[0].(decoder[A])(t, t.Ctx.RDI)
 		if err != nil {
 			return 0, err
 		}
-		vb, err := db(t, t.Ctx.RSI)
+		b, err := r.decode[1].(decoder[B])(t, t.Ctx.RSI)
 		if err != nil {
 			return 0, err
 		}
-		return fn(t, va, vb)
-	}, &a.formatter, &b.formatter)
+		return r.handler.(func(*task.Task, A, B) (uint64, error))(t, a, b)
+	}
+	return r
 }
 
 //go:noinline
 func call3[A, B, C any](name string, a *kind[A], b *kind[B], c *kind[C], fn func(*task.Task, A, B, C) (uint64, error)) *row {
-	da, db, dc := a.decode, b.decode, c.decode
-	return newRow(name, func(t *task.Task) (uint64, error) {
-		va, err := da(t, t.Ctx.RDI)
+	r := newRow(name, fn, argument{a.decode, a.formatter}, argument{b.decode, b.formatter}, argument{c.decode, c.formatter})
+	r.call = func(t *task.Task) (uint64, error) {
+		a, err := r.decode[0].(decoder[A])(t, t.Ctx.RDI)
 		if err != nil {
 			return 0, err
 		}
-		vb, err := db(t, t.Ctx.RSI)
+		b, err := r.decode[1].(decoder[B])(t, t.Ctx.RSI)
 		if err != nil {
 			return 0, err
 		}
-		vc, err := dc(t, t.Ctx.RDX)
+		c, err := r.decode[2].(decoder[C])(t, t.Ctx.RDX)
 		if err != nil {
 			return 0, err
 		}
-		return fn(t, va, vb, vc)
-	}, &a.formatter, &b.formatter, &c.formatter)
+		return r.handler.(func(*task.Task, A, B, C) (uint64, error))(t, a, b, c)
+	}
+	return r
 }
 
 //go:noinline
 func call4[A, B, C, D any](name string, a *kind[A], b *kind[B], c *kind[C], d *kind[D], fn func(*task.Task, A, B, C, D) (uint64, error)) *row {
-	da, db, dc, dd := a.decode, b.decode, c.decode, d.decode
-	return newRow(name, func(t *task.Task) (uint64, error) {
-		va, err := da(t, t.Ctx.RDI)
+	r := newRow(name, fn, argument{a.decode, a.formatter}, argument{b.decode, b.formatter}, argument{c.decode, c.formatter}, argument{d.decode, d.formatter})
+	r.call = func(t *task.Task) (uint64, error) {
+		a, err := r.decode[0].(decoder[A])(t, t.Ctx.RDI)
 		if err != nil {
 			return 0, err
 		}
-		vb, err := db(t, t.Ctx.RSI)
+		b, err := r.decode[1].(decoder[B])(t, t.Ctx.RSI)
 		if err != nil {
 			return 0, err
 		}
-		vc, err := dc(t, t.Ctx.RDX)
+		c, err := r.decode[2].(decoder[C])(t, t.Ctx.RDX)
 		if err != nil {
 			return 0, err
 		}
-		vd, err := dd(t, t.Ctx.R10)
+		d, err := r.decode[3].(decoder[D])(t, t.Ctx.R10)
 		if err != nil {
 			return 0, err
 		}
-		return fn(t, va, vb, vc, vd)
-	}, &a.formatter, &b.formatter, &c.formatter, &d.formatter)
+		return r.handler.(func(*task.Task, A, B, C, D) (uint64, error))(t, a, b, c, d)
+	}
+	return r
 }
 
 //go:noinline
 func call5[A, B, C, D, E any](name string, a *kind[A], b *kind[B], c *kind[C], d *kind[D], e *kind[E], fn func(*task.Task, A, B, C, D, E) (uint64, error)) *row {
-	da, db, dc, dd, de := a.decode, b.decode, c.decode, d.decode, e.decode
-	return newRow(name, func(t *task.Task) (uint64, error) {
-		va, err := da(t, t.Ctx.RDI)
+	r := newRow(name, fn, argument{a.decode, a.formatter}, argument{b.decode, b.formatter}, argument{c.decode, c.formatter}, argument{d.decode, d.formatter}, argument{e.decode, e.formatter})
+	r.call = func(t *task.Task) (uint64, error) {
+		a, err := r.decode[0].(decoder[A])(t, t.Ctx.RDI)
 		if err != nil {
 			return 0, err
 		}
-		vb, err := db(t, t.Ctx.RSI)
+		b, err := r.decode[1].(decoder[B])(t, t.Ctx.RSI)
 		if err != nil {
 			return 0, err
 		}
-		vc, err := dc(t, t.Ctx.RDX)
+		c, err := r.decode[2].(decoder[C])(t, t.Ctx.RDX)
 		if err != nil {
 			return 0, err
 		}
-		vd, err := dd(t, t.Ctx.R10)
+		d, err := r.decode[3].(decoder[D])(t, t.Ctx.R10)
 		if err != nil {
 			return 0, err
 		}
-		ve, err := de(t, t.Ctx.R8)
+		e, err := r.decode[4].(decoder[E])(t, t.Ctx.R8)
 		if err != nil {
 			return 0, err
 		}
-		return fn(t, va, vb, vc, vd, ve)
-	}, &a.formatter, &b.formatter, &c.formatter, &d.formatter, &e.formatter)
+		return r.handler.(func(*task.Task, A, B, C, D, E) (uint64, error))(t, a, b, c, d, e)
+	}
+	return r
 }
 
 //go:noinline
 func call6[A, B, C, D, E, F any](name string, a *kind[A], b *kind[B], c *kind[C], d *kind[D], e *kind[E], f *kind[F], fn func(*task.Task, A, B, C, D, E, F) (uint64, error)) *row {
-	da, db, dc, dd, de, df := a.decode, b.decode, c.decode, d.decode, e.decode, f.decode
-	return newRow(name, func(t *task.Task) (uint64, error) {
-		va, err := da(t, t.Ctx.RDI)
+	r := newRow(name, fn, argument{a.decode, a.formatter}, argument{b.decode, b.formatter}, argument{c.decode, c.formatter}, argument{d.decode, d.formatter}, argument{e.decode, e.formatter}, argument{f.decode, f.formatter})
+	r.call = func(t *task.Task) (uint64, error) {
+		a, err := r.decode[0].(decoder[A])(t, t.Ctx.RDI)
 		if err != nil {
 			return 0, err
 		}
-		vb, err := db(t, t.Ctx.RSI)
+		b, err := r.decode[1].(decoder[B])(t, t.Ctx.RSI)
 		if err != nil {
 			return 0, err
 		}
-		vc, err := dc(t, t.Ctx.RDX)
+		c, err := r.decode[2].(decoder[C])(t, t.Ctx.RDX)
 		if err != nil {
 			return 0, err
 		}
-		vd, err := dd(t, t.Ctx.R10)
+		d, err := r.decode[3].(decoder[D])(t, t.Ctx.R10)
 		if err != nil {
 			return 0, err
 		}
-		ve, err := de(t, t.Ctx.R8)
+		e, err := r.decode[4].(decoder[E])(t, t.Ctx.R8)
 		if err != nil {
 			return 0, err
 		}
-		vf, err := df(t, t.Ctx.R9)
+		f, err := r.decode[5].(decoder[F])(t, t.Ctx.R9)
 		if err != nil {
 			return 0, err
 		}
-		return fn(t, va, vb, vc, vd, ve, vf)
-	}, &a.formatter, &b.formatter, &c.formatter, &d.formatter, &e.formatter, &f.formatter)
+		return r.handler.(func(*task.Task, A, B, C, D, E, F) (uint64, error))(t, a, b, c, d, e, f)
+	}
+	return r
 }
 
-// newRow is the row of a call that is implemented. It keeps a copy of the formatters.
-//
+// An argument is a kind without its type.
+type argument struct {
+	decode any // a decoder
+	*formatter
+}
+
 //go:noinline
-func newRow(name string, call func(*task.Task) (uint64, error), args ...*formatter) *row {
-	return &row{name: name, call: call, args: append([]*formatter(nil), args...)}
+func newRow(name string, handler any, args ...argument) *row {
+	r := &row{name: name, handler: handler}
+	for i, a := range args {
+		r.decode[i] = a.decode
+		r.args = append(r.args, a.formatter)
+	}
+	return r
 }
 
 // missing is a call that is not implemented.

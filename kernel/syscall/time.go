@@ -10,13 +10,7 @@ import (
 
 func timeRows(r *[numbers]*row) {
 	aClock := choice("clock", clockNames)
-	r[unix.SYS_CLOCK_GETTIME] = call2("clock_gettime", aClock, lTimespec.out(), func(t *task.Task, id int32, to dest[unix.Timespec]) (uint64, error) {
-		ns, err := t.ClockRead(id)
-		if err != nil {
-			return 0, err
-		}
-		return done(to.put(t, abi.NsecToTimespec(ns)))
-	})
+	r[unix.SYS_CLOCK_GETTIME] = call2("clock_gettime", aClock, lTimespec.out(), sysClockGettime)
 	r[unix.SYS_CLOCK_GETRES] = call2("clock_getres", aClock, lTimespec.out(), func(t *task.Task, id int32, to dest[unix.Timespec]) (uint64, error) {
 		ns, err := t.ClockResolution(id)
 		if err != nil {
@@ -76,6 +70,14 @@ func timeRows(r *[numbers]*row) {
 	})
 	r[unix.SYS_TIMER_GETOVERRUN] = call1("timer_getoverrun", aInt, func(t *task.Task, id int32) (uint64, error) { return value(t.Process().TimerGetoverrun(id)) })
 	r[unix.SYS_TIMER_DELETE] = call1("timer_delete", aInt, func(t *task.Task, id int32) (uint64, error) { return done(t.Process().TimerDelete(id)) })
+}
+
+func sysClockGettime(t *task.Task, id int32, to dest[unix.Timespec]) (uint64, error) {
+	ns, err := t.ClockRead(id)
+	if err != nil {
+		return 0, err
+	}
+	return done(to.put(t, abi.NsecToTimespec(ns)))
 }
 
 func itimerspec(value, interval int64) abi.Itimerspec {
