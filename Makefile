@@ -10,7 +10,7 @@ SOAKTIME ?= 10m
 # space and entered at a symbol of its own. 0xffffffff80201000 is −2145382400 as
 # the linker wants it.
 BOOT     := gosv/machine/floor.boot64
-LINK     := -T -2145382400 -E $(BOOT) -buildid=
+LINK     := -T -2145382400 -E $(BOOT) -buildid= -funcalign=16
 KMAX     := 4500000
 KBUILD    = GOOS=linux GOARCH=amd64 CGO_ENABLED=0 GOFLAGS= $(GO) build -trimpath -buildvcs=false
 

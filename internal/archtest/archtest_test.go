@@ -114,7 +114,7 @@ func TestFloor(t *testing.T) {
 		}
 		kernel = b
 	} else {
-		kernel = build(t, root, "./cmd/kernel", "-ldflags=-T -2145382400 -E gosv/machine/floor.boot64")
+		kernel = build(t, root, "./cmd/kernel", "-ldflags=-T -2145382400 -E gosv/machine/floor.boot64 -funcalign=16")
 	}
 	faults, err := CheckFloor(kernel, FloorPrefix)
 	if err != nil {

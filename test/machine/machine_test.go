@@ -26,7 +26,7 @@ func build(t *testing.T) string {
 			t.Fatalf("%s: %v\n%s", name, err, out)
 		}
 	}
-	run("go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-T -2145382400 -E gosv/machine/floor.boot64 -s -w", "-o", linked, "gosv/cmd/machinetest")
+	run("go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-T -2145382400 -E gosv/machine/floor.boot64 -funcalign=16 -s -w", "-o", linked, "gosv/cmd/machinetest")
 	run("go", "run", "gosv/cmd/mkkernel", linked, image)
 	return image
 }
