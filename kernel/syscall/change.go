@@ -45,14 +45,14 @@ func changeRows(r *[numbers]*row) {
 		return onFile(t, fd, func(ctx *vfs.Context, p vfs.Path) error { return vfs.Chown(ctx, p, u, g) })
 	})
 	r[unix.SYS_FCHOWNAT] = call5("fchownat", aDirFD, aPath, aUID, aUID, flags("flags", unix.AT_SYMLINK_NOFOLLOW|unix.AT_EMPTY_PATH, atNames), sysFchownat)
-	r[unix.SYS_UTIME] = call2("utime", aPath, lUtimbuf.inOpt(), func(t *task.Task, p string, times opt[[2]int64]) (uint64, error) {
+	r[unix.SYS_UTIME] = call2("utime", aPath, inOpt(lUtimbuf), func(t *task.Task, p string, times opt[[2]int64]) (uint64, error) {
 		return setTimes(t, cwd, p, 0, times.ok, unix.Timespec{Sec: times.v[0]}, unix.Timespec{Sec: times.v[1]})
 	})
-	r[unix.SYS_UTIMES] = call2("utimes", aPath, lTimevals.inOpt(), func(t *task.Task, p string, times opt[[2]unix.Timeval]) (uint64, error) {
+	r[unix.SYS_UTIMES] = call2("utimes", aPath, inOpt(lTimevals), func(t *task.Task, p string, times opt[[2]unix.Timeval]) (uint64, error) {
 		return sysFutimesat(t, cwd, optPath{p, true}, times)
 	})
-	r[unix.SYS_FUTIMESAT] = call3("futimesat", aDirFD, aOptPath, lTimevals.inOpt(), sysFutimesat)
-	r[unix.SYS_UTIMENSAT] = call4("utimensat", aDirFD, aOptPath, lTimes.inOpt(), flags("flags", unix.AT_SYMLINK_NOFOLLOW|unix.AT_EMPTY_PATH, atNames), sysUtimensat)
+	r[unix.SYS_FUTIMESAT] = call3("futimesat", aDirFD, aOptPath, inOpt(lTimevals), sysFutimesat)
+	r[unix.SYS_UTIMENSAT] = call4("utimensat", aDirFD, aOptPath, inOpt(lTimes), flags("flags", unix.AT_SYMLINK_NOFOLLOW|unix.AT_EMPTY_PATH, atNames), sysUtimensat)
 	r[unix.SYS_MOUNT] = call5("mount", aOptPath, aPath, aOptPath, aHex, aOptPath, sysMount)
 	r[unix.SYS_UMOUNT2] = call2("umount2", aPath, flags("flags", unix.MNT_FORCE|unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW, umountNames), sysUmount2).
 		partly("MNT_EXPIRE gives EINVAL")
@@ -240,13 +240,13 @@ const (
 )
 
 // aXattr is the name of an extended attribute: ERANGE when it is empty or too long.
-var aXattr = &kind[string]{func(t *task.Task, addr uint64) (string, error) {
+var aXattr = newKind(func(t *task.Task, addr uint64) (string, error) {
 	s, err := readString(t, addr, xattrNameMax+1)
 	if err == errTooLong || err == nil && s == "" {
 		err = unix.ERANGE
 	}
 	return s, err
-}, &formatter{name: "xattr name", in: showString}}
+}, &formatter{name: "xattr name", in: showString})
 
 // A target is the file that a call of one of the families X, lX and fX is about.
 type target struct {
@@ -263,9 +263,9 @@ func (x target) done() {
 
 // The three ways to name a target, as kinds: through symbolic links, not through the last, by descriptor.
 var (
-	aFollow   = &kind[func(*task.Task) (target, error)]{named(0), aPath.formatter}
-	aNoFollow = &kind[func(*task.Task) (target, error)]{named(unix.AT_SYMLINK_NOFOLLOW), aPath.formatter}
-	aOpenFile = &kind[func(*task.Task) (target, error)]{func(_ *task.Task, raw uint64) (func(*task.Task) (target, error), error) {
+	aFollow   = newKind(named(0), aPath.formatter)
+	aNoFollow = newKind(named(unix.AT_SYMLINK_NOFOLLOW), aPath.formatter)
+	aOpenFile = newKind(func(_ *task.Task, raw uint64) (func(*task.Task) (target, error), error) {
 		return func(t *task.Task) (target, error) {
 			f, err := realFile(t, int32(raw))
 			if err != nil {
@@ -273,7 +273,7 @@ var (
 			}
 			return target{f.Path(), view(t), f}, nil
 		}, nil
-	}, aFD.formatter}
+	}, aFD.formatter)
 )
 
 func named(flags int) func(*task.Task, uint64) (func(*task.Task) (target, error), error) {
@@ -288,7 +288,7 @@ func named(flags int) func(*task.Task, uint64) (func(*task.Task) (target, error)
 }
 
 func xattrRows(r *[numbers]*row) {
-	for i, k := range []*kind[func(*task.Task) (target, error)]{aFollow, aNoFollow, aOpenFile} {
+	for i, k := range []kind[func(*task.Task) (target, error)]{aFollow, aNoFollow, aOpenFile} {
 		prefix := []string{"", "l", "f"}[i]
 		r[unix.SYS_SETXATTR+i] = call5(prefix+"setxattr", k, aXattr, aSource, aSize, flags("flags", unix.XATTR_CREATE|unix.XATTR_REPLACE, nil), sysSetxattr)
 		r[unix.SYS_GETXATTR+i] = call4(prefix+"getxattr", k, aXattr, aSink, aSize, sysGetxattr)

@@ -33,11 +33,11 @@ func credRows(r *[numbers]*row) {
 	r[unix.SYS_SETRESGID] = call3("setresgid", aUID, aUID, aUID, func(t *task.Task, r, e, s uint32) (uint64, error) {
 		return setCred(t)(t.Cred().SetRESGID(r, e, s))
 	})
-	r[unix.SYS_GETRESUID] = call3("getresuid", lUint32.out(), lUint32.out(), lUint32.out(), func(t *task.Task, r, e, s dest[uint32]) (uint64, error) {
+	r[unix.SYS_GETRESUID] = call3("getresuid", out(lUint32), out(lUint32), out(lUint32), func(t *task.Task, r, e, s dest[uint32]) (uint64, error) {
 		c := t.Cred()
 		return putThree(t, r, e, s, c.UID, c.EUID, c.SUID)
 	})
-	r[unix.SYS_GETRESGID] = call3("getresgid", lUint32.out(), lUint32.out(), lUint32.out(), func(t *task.Task, r, e, s dest[uint32]) (uint64, error) {
+	r[unix.SYS_GETRESGID] = call3("getresgid", out(lUint32), out(lUint32), out(lUint32), func(t *task.Task, r, e, s dest[uint32]) (uint64, error) {
 		c := t.Cred()
 		return putThree(t, r, e, s, c.GID, c.EGID, c.SGID)
 	})

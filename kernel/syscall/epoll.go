@@ -17,13 +17,13 @@ func epollRows(r *[numbers]*row) {
 		return sysEpollCreate1(t, 0)
 	})
 	r[unix.SYS_EPOLL_CREATE1] = call1("epoll_create1", flags("flags", unix.EPOLL_CLOEXEC, epollCreate), sysEpollCreate1)
-	r[unix.SYS_EPOLL_CTL] = call4("epoll_ctl", aFD, choice("op", epollOps), aFD, &kind[uint64]{aUlong.decode, lEpollEvent.in().formatter}, sysEpollCtl)
+	r[unix.SYS_EPOLL_CTL] = call4("epoll_ctl", aFD, choice("op", epollOps), aFD, aUlong.as(in(lEpollEvent).formatter), sysEpollCtl)
 	r[unix.SYS_EPOLL_WAIT] = call4("epoll_wait", aFD, aAddr, aInt, aInt, sysEpollWait)
-	r[unix.SYS_EPOLL_PWAIT] = call6("epoll_pwait", aFD, aAddr, aInt, aInt, lSigset.inOpt(), aSize,
+	r[unix.SYS_EPOLL_PWAIT] = call6("epoll_pwait", aFD, aAddr, aInt, aInt, inOpt(lSigset), aSize,
 		func(t *task.Task, fd int32, addr uint64, most, ms int32, mask opt[uint64], size uint64) (uint64, error) {
 			return epollPwait(t, fd, addr, most, milliseconds(t, ms), mask, size)
 		})
-	r[unix.SYS_EPOLL_PWAIT2] = call6("epoll_pwait2", aFD, aAddr, aInt, lTimespec.inOpt(), lSigset.inOpt(), aSize,
+	r[unix.SYS_EPOLL_PWAIT2] = call6("epoll_pwait2", aFD, aAddr, aInt, inOpt(lTimespec), inOpt(lSigset), aSize,
 		func(t *task.Task, fd int32, addr uint64, most int32, timeout opt[unix.Timespec], mask opt[uint64], size uint64) (uint64, error) {
 			deadline, _, err := deadlineOf(t, timeout)
 			if err != nil {

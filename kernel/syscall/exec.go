@@ -17,7 +17,7 @@ import (
 
 func execRows(r *[numbers]*row) {
 	aStrings := &formatter{name: "strings", in: showStrings}
-	aList := &kind[uint64]{aUlong.decode, aStrings}
+	aList := aUlong.as(aStrings)
 	r[unix.SYS_EXECVE] = call3("execve", aPath, aList, aList, func(t *task.Task, path string, argv, envp uint64) (uint64, error) {
 		return sysExecveat(t, unix.AT_FDCWD, path, argv, envp, 0)
 	})

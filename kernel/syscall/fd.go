@@ -20,8 +20,8 @@ func fdRows(r *[numbers]*row) {
 	r[unix.SYS_DUP3] = call3("dup3", aFD, aFD, flags("flags", unix.O_CLOEXEC, openNames), sysDup3)
 	r[unix.SYS_FCNTL] = call3("fcntl", aFD, aFcntl, aHex, sysFcntl).partly("no leases (F_SETLEASE), no F_NOTIFY, no SIGIO")
 	r[unix.SYS_FLOCK] = call2("flock", aFD, flags("operation", 0xf, lockNames), sysFlock)
-	r[unix.SYS_PIPE] = call1("pipe", lPair.out(), func(t *task.Task, to dest[[2]int32]) (uint64, error) { return sysPipe2(t, to, 0) })
-	r[unix.SYS_PIPE2] = call2("pipe2", lPair.out(), flags("flags", unix.O_CLOEXEC|unix.O_NONBLOCK|unix.O_DIRECT, pipeNames), sysPipe2)
+	r[unix.SYS_PIPE] = call1("pipe", out(lPair), func(t *task.Task, to dest[[2]int32]) (uint64, error) { return sysPipe2(t, to, 0) })
+	r[unix.SYS_PIPE2] = call2("pipe2", out(lPair), flags("flags", unix.O_CLOEXEC|unix.O_NONBLOCK|unix.O_DIRECT, pipeNames), sysPipe2)
 	r[unix.SYS_MEMFD_CREATE] = call2("memfd_create", aMemfdName, flags("flags", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING, memfdNames), sysMemfdCreate).
 		partly("no MFD_HUGETLB")
 	r[unix.SYS_EVENTFD] = call1("eventfd", aUint, func(t *task.Task, n uint32) (uint64, error) { return sysEventfd2(t, n, 0) })
@@ -324,13 +324,13 @@ func sysIoctl(t *task.Task, fd int32, request uint32, arg uint64) (uint64, error
 }
 
 // aMemfdName is the name of a memfd: EINVAL when it is too long.
-var aMemfdName = &kind[string]{func(t *task.Task, addr uint64) (string, error) {
+var aMemfdName = newKind(func(t *task.Task, addr uint64) (string, error) {
 	s, err := readString(t, addr, vfs.MemfdNameMax+1)
 	if err == errTooLong {
 		err = unix.EINVAL
 	}
 	return s, err
-}, &formatter{name: "name", in: showString}}
+}, &formatter{name: "name", in: showString})
 
 func sysMemfdCreate(t *task.Task, name string, flags uint32) (uint64, error) {
 	f, err := vfs.NewMemfd(t.Kernel().Namespace, t.Cred(), name, int(flags))

@@ -30,7 +30,7 @@ const (
 )
 
 func futexRows(r *[numbers]*row) {
-	aOp := &kind[uint32]{aUint.decode, show("operation", func(b []byte, v uint64) []byte {
+	aOp := aUint.as(show("operation", func(b []byte, v uint64) []byte {
 		b = appendChoice(b, v&^(futexPrivate|futexClockRealtime), futexNames)
 		if v&futexPrivate != 0 {
 			b = append(b, "_PRIVATE"...)
@@ -39,9 +39,9 @@ func futexRows(r *[numbers]*row) {
 			b = append(b, "|FUTEX_CLOCK_REALTIME"...)
 		}
 		return b
-	})}
+	}))
 	r[unix.SYS_FUTEX] = call6("futex", aAddr, aOp, aUint, aHex, aAddr, aUint, sysFutex).partly("no FUTEX_WAIT_REQUEUE_PI and FUTEX_CMP_REQUEUE_PI")
-	r[unix.SYS_FUTEX_WAITV] = call5("futex_waitv", aAddr, aUint, flags("flags", 0, nil), lTimespec.inOpt(), choice("clock", clockNames), sysFutexWaitv)
+	r[unix.SYS_FUTEX_WAITV] = call5("futex_waitv", aAddr, aUint, flags("flags", 0, nil), inOpt(lTimespec), choice("clock", clockNames), sysFutexWaitv)
 	r[unix.SYS_SET_ROBUST_LIST] = call2("set_robust_list", aAddr, aSize, func(t *task.Task, addr, size uint64) (uint64, error) {
 		if size != abi.SizeofRobustListHead {
 			return 0, unix.EINVAL
@@ -49,7 +49,7 @@ func futexRows(r *[numbers]*row) {
 		t.SetRobustList(addr)
 		return 0, nil
 	})
-	r[unix.SYS_GET_ROBUST_LIST] = call3("get_robust_list", aPID, lUint64.out(), lUint64.out(), sysGetRobustList)
+	r[unix.SYS_GET_ROBUST_LIST] = call3("get_robust_list", aPID, out(lUint64), out(lUint64), sysGetRobustList)
 }
 
 // sysFutex is futex(2). The fourth argument is a timeout or a number, by operation.

@@ -43,16 +43,16 @@ func ioRows(r *[numbers]*row) {
 }
 
 var (
-	aRequest = &kind[uint32]{aUint.decode, show("request", func(b []byte, v uint64) []byte {
+	aRequest = aUint.as(show("request", func(b []byte, v uint64) []byte {
 		for _, n := range ioctlNames {
 			if n.bit == uint64(uint32(v)) {
 				return append(b, n.name...)
 			}
 		}
 		return appendHex(b, uint64(uint32(v)))
-	})}
-	aRWF    = &kind[uint32]{aUint.decode, show("rwf", appendHex)}
-	aUnused = &kind[uint64]{aUlong.decode, show("unused", appendHex)}
+	}))
+	aRWF    = aUint.as(show("rwf", appendHex))
+	aUnused = aUlong.as(show("unused", appendHex))
 )
 
 // readFile reads at the position, and waits when there is nothing yet and the file may block.

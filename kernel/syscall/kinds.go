@@ -39,20 +39,20 @@ func showOctal(b []byte, raw uint64) []byte {
 
 // The plain kinds. The C type decides how many bits of the register count.
 var (
-	aInt    = &kind[int32]{func(_ *task.Task, v uint64) (int32, error) { return int32(v), nil }, show("int", showInt32)}
-	aUint   = &kind[uint32]{func(_ *task.Task, v uint64) (uint32, error) { return uint32(v), nil }, show("unsigned", showUint32)}
-	aLong   = &kind[int64]{func(_ *task.Task, v uint64) (int64, error) { return int64(v), nil }, show("long", showInt64)}
-	aUlong  = &kind[uint64]{func(_ *task.Task, v uint64) (uint64, error) { return v, nil }, show("unsigned long", showUint64)}
-	aOffset = &kind[int64]{aLong.decode, show("offset", showInt64)}
-	aSize   = &kind[uint64]{aUlong.decode, show("size", showUint64)}
-	aHex    = &kind[uint64]{aUlong.decode, show("word", appendHex)}
-	aAddr   = &kind[uint64]{aUlong.decode, show("address", showAddr)}
-	aMode   = &kind[uint32]{aUint.decode, show("mode", showOctal)}
-	aFD     = &kind[int32]{aInt.decode, show("fd", showInt32)}
-	aPID    = &kind[int32]{aInt.decode, show("pid", showInt32)}
-	aUID    = &kind[uint32]{aUint.decode, show("id", showInt32)}
-	aDirFD  = &kind[int32]{aInt.decode, show("dirfd", showDirFD)}
-	aSignal = &kind[unix.Signal]{func(_ *task.Task, v uint64) (unix.Signal, error) { return unix.Signal(int32(v)), nil }, show("signal", showSignal)}
+	aInt    = newKind(func(_ *task.Task, v uint64) (int32, error) { return int32(v), nil }, show("int", showInt32))
+	aUint   = newKind(func(_ *task.Task, v uint64) (uint32, error) { return uint32(v), nil }, show("unsigned", showUint32))
+	aLong   = newKind(func(_ *task.Task, v uint64) (int64, error) { return int64(v), nil }, show("long", showInt64))
+	aUlong  = newKind(func(_ *task.Task, v uint64) (uint64, error) { return v, nil }, show("unsigned long", showUint64))
+	aOffset = aLong.as(show("offset", showInt64))
+	aSize   = aUlong.as(show("size", showUint64))
+	aHex    = aUlong.as(show("word", appendHex))
+	aAddr   = aUlong.as(show("address", showAddr))
+	aMode   = aUint.as(show("mode", showOctal))
+	aFD     = aInt.as(show("fd", showInt32))
+	aPID    = aInt.as(show("pid", showInt32))
+	aUID    = aUint.as(show("id", showInt32))
+	aDirFD  = aInt.as(show("dirfd", showDirFD))
+	aSignal = newKind(func(_ *task.Task, v uint64) (unix.Signal, error) { return unix.Signal(int32(v)), nil }, show("signal", showSignal))
 )
 
 //go:noinline
@@ -65,7 +65,7 @@ func showDirFD(b []byte, raw uint64) []byte {
 
 // path is a name for a file, at most PATH_MAX with its NUL. It fails with
 // EFAULT and ENAMETOOLONG; whether it may be empty is the handler's business.
-var aPath = &kind[string]{decodePath, &formatter{name: "path", in: showString}}
+var aPath = newKind(decodePath, &formatter{name: "path", in: showString})
 
 func decodePath(t *task.Task, addr uint64) (string, error) {
 	s, err := readString(t, addr, abi.PathMax)
@@ -81,13 +81,13 @@ type optPath struct {
 	ok   bool
 }
 
-var aOptPath = &kind[optPath]{func(t *task.Task, addr uint64) (optPath, error) {
+var aOptPath = newKind(func(t *task.Task, addr uint64) (optPath, error) {
 	if addr == 0 {
 		return optPath{}, nil
 	}
 	s, err := decodePath(t, addr)
 	return optPath{s, true}, err
-}, &formatter{name: "path or NULL", in: showString}}
+}, &formatter{name: "path or NULL", in: showString})
 
 // maxShown is how much of a string or buffer strace shows.
 const maxShown = 32
@@ -123,14 +123,14 @@ func appendBytes(b []byte, t *task.Task, addr, n uint64) []byte {
 }
 
 // aSource is memory that the call reads; its length is the next argument.
-var aSource = &kind[uint64]{aUlong.decode, &formatter{name: "buffer in",
-	in: func(b []byte, t *task.Task, a *args, i int) []byte { return appendBytes(b, t, a[i], a[i+1]) }}}
+var aSource = aUlong.as(&formatter{name: "buffer in",
+	in: func(b []byte, t *task.Task, a *args, i int) []byte { return appendBytes(b, t, a[i], a[i+1]) }})
 
 // aSink is memory that the call fills with as many bytes as it returns; its size is the next argument.
-var aSink = &kind[uint64]{aUlong.decode, &formatter{name: "buffer out", raw: showAddr,
+var aSink = aUlong.as(&formatter{name: "buffer out", raw: showAddr,
 	out: func(b []byte, t *task.Task, a *args, i int, v uint64) []byte {
 		return appendBytes(b, t, a[i], min(v, a[i+1]))
-	}}}
+	}})
 
 // A layout is how a structure lies in a program's memory.
 type layout[T any] struct {
@@ -161,8 +161,8 @@ func (l *layout[T]) store(t *task.Task, addr uint64, v T) error {
 // in is the kind of a structure that the call reads.
 //
 //go:noinline
-func (l *layout[T]) in() *kind[T] {
-	return &kind[T]{l.load, memory(l.name, l.size, l.show)}
+func in[T any](l *layout[T]) kind[T] {
+	return newKind(l.load, memory(l.name, l.size, l.show))
 }
 
 // An opt is a structure that may be missing (NULL).
@@ -178,14 +178,14 @@ type incomparable [0]func()
 // inOpt is in for an address that may be NULL.
 //
 //go:noinline
-func (l *layout[T]) inOpt() *kind[opt[T]] {
-	return &kind[opt[T]]{func(t *task.Task, addr uint64) (o opt[T], err error) {
+func inOpt[T any](l *layout[T]) kind[opt[T]] {
+	return newKind(func(t *task.Task, addr uint64) (o opt[T], err error) {
 		if addr != 0 {
 			o.v, err = l.load(t, addr)
 			o.ok = true
 		}
 		return o, err
-	}, memory(l.name+" or NULL", l.size, l.show)}
+	}, memory(l.name+" or NULL", l.size, l.show))
 }
 
 // A dest is where the call stores a structure. All dests are alike to the compiler, which makes one of generic code
@@ -212,8 +212,8 @@ func (l *layout[T]) at(addr uint64) dest[T] { return dest[T]{addr: addr, l: l} }
 // out is the kind of a structure that the call fills.
 //
 //go:noinline
-func (l *layout[T]) out() *kind[dest[T]] {
-	return &kind[dest[T]]{func(_ *task.Task, addr uint64) (dest[T], error) { return l.at(addr), nil }, stored(l.name+" out", l.size, l.show)}
+func out[T any](l *layout[T]) kind[dest[T]] {
+	return newKind(func(_ *task.Task, addr uint64) (dest[T], error) { return l.at(addr), nil }, stored(l.name+" out", l.size, l.show))
 }
 
 // memory makes the formatter of what lies at the address that the argument is.
@@ -252,8 +252,8 @@ type flagName struct {
 // flags is the kind of a set of bits: EINVAL when one is set that known lacks.
 //
 //go:noinline
-func flags(name string, known uint64, names []flagName) *kind[uint32] {
-	return &kind[uint32]{
+func flags(name string, known uint64, names []flagName) kind[uint32] {
+	return newKind(
 		func(_ *task.Task, v uint64) (uint32, error) {
 			if uint64(uint32(v))&^known != 0 {
 				return 0, unix.EINVAL
@@ -261,7 +261,7 @@ func flags(name string, known uint64, names []flagName) *kind[uint32] {
 			return uint32(v), nil
 		},
 		show(name, func(b []byte, v uint64) []byte { return appendFlags(b, uint64(uint32(v)), names) }),
-	}
+	)
 }
 
 //go:noinline
@@ -291,8 +291,8 @@ func appendFlags(b []byte, v uint64, names []flagName) []byte {
 // choice is the kind of a number that has a name.
 //
 //go:noinline
-func choice(name string, names []flagName) *kind[int32] {
-	return &kind[int32]{aInt.decode, show(name, func(b []byte, v uint64) []byte { return appendChoice(b, v, names) })}
+func choice(name string, names []flagName) kind[int32] {
+	return aInt.as(show(name, func(b []byte, v uint64) []byte { return appendChoice(b, v, names) }))
 }
 
 func appendChoice(b []byte, v uint64, names []flagName) []byte {

@@ -12,7 +12,7 @@ import (
 func memRows(r *[numbers]*row) {
 	aProt := flags("prot", 1<<32-1, protNames) // mm refuses unknown ones
 	aAdvice := choice("advice", adviceNames)
-	r[unix.SYS_MMAP] = call6("mmap", aAddr, aSize, aProt, &kind[uint32]{aUint.decode, flags("map flags", 1<<32-1, mapNames).formatter}, aFD, aHex, sysMmap).address()
+	r[unix.SYS_MMAP] = call6("mmap", aAddr, aSize, aProt, aUint.as(flags("map flags", 1<<32-1, mapNames).formatter), aFD, aHex, sysMmap).address()
 	r[unix.SYS_MUNMAP] = call2("munmap", aAddr, aSize, func(t *task.Task, addr, n uint64) (uint64, error) { return done(t.Mem().Unmap(addr, n)) })
 	r[unix.SYS_MPROTECT] = call3("mprotect", aAddr, aSize, aProt, func(t *task.Task, addr, n uint64, prot uint32) (uint64, error) {
 		return done(t.Mem().Protect(addr, n, int(prot)))

@@ -16,7 +16,7 @@ const (
 )
 
 var (
-	aOpenFlags = &kind[int32]{aInt.decode, show("open flags", func(b []byte, v uint64) []byte {
+	aOpenFlags = aInt.as(show("open flags", func(b []byte, v uint64) []byte {
 		if v&unix.O_ACCMODE == unix.O_RDONLY {
 			b = append(b, "O_RDONLY"...)
 			if v = uint64(uint32(v)); v == 0 {
@@ -25,13 +25,13 @@ var (
 			b = append(b, '|')
 		}
 		return appendFlags(b, uint64(uint32(v)), openNames)
-	})}
-	aOpenMode = &kind[uint32]{aUint.decode, &formatter{name: "mode", in: func(b []byte, _ *task.Task, a *args, i int) []byte {
+	}))
+	aOpenMode = aUint.as(&formatter{name: "mode", in: func(b []byte, _ *task.Task, a *args, i int) []byte {
 		if a[i-1]&unix.O_CREAT == 0 && a[i-1]&unix.O_TMPFILE != unix.O_TMPFILE {
 			return append(b, '0') // not looked at
 		}
 		return showOctal(b, a[i])
-	}}}
+	}})
 	aAccessMode = choice("access mode", accessNames)
 )
 
@@ -44,15 +44,15 @@ func pathRows(r *[numbers]*row) {
 		return sysOpenat(t, unix.AT_FDCWD, p, unix.O_CREAT|unix.O_WRONLY|unix.O_TRUNC, mode)
 	})
 	r[unix.SYS_OPENAT2] = call4("openat2", aDirFD, aPath, aAddr, aSize, sysOpenat2)
-	r[unix.SYS_STAT] = call2("stat", aPath, lStat.out(), func(t *task.Task, p string, to dest[unix.Stat_t]) (uint64, error) {
+	r[unix.SYS_STAT] = call2("stat", aPath, out(lStat), func(t *task.Task, p string, to dest[unix.Stat_t]) (uint64, error) {
 		return sysFstatat(t, unix.AT_FDCWD, p, to, 0)
 	})
-	r[unix.SYS_LSTAT] = call2("lstat", aPath, lStat.out(), func(t *task.Task, p string, to dest[unix.Stat_t]) (uint64, error) {
+	r[unix.SYS_LSTAT] = call2("lstat", aPath, out(lStat), func(t *task.Task, p string, to dest[unix.Stat_t]) (uint64, error) {
 		return sysFstatat(t, unix.AT_FDCWD, p, to, unix.AT_SYMLINK_NOFOLLOW)
 	})
-	r[unix.SYS_FSTAT] = call2("fstat", aFD, lStat.out(), sysFstat)
-	r[unix.SYS_NEWFSTATAT] = call4("newfstatat", aDirFD, aPath, lStat.out(), flags("flags", statFlags|syncFlags, atNames), sysFstatat)
-	r[unix.SYS_STATX] = call5("statx", aDirFD, aPath, flags("flags", statFlags|syncFlags, atNames), aHex, lStatx.out(), sysStatx)
+	r[unix.SYS_FSTAT] = call2("fstat", aFD, out(lStat), sysFstat)
+	r[unix.SYS_NEWFSTATAT] = call4("newfstatat", aDirFD, aPath, out(lStat), flags("flags", statFlags|syncFlags, atNames), sysFstatat)
+	r[unix.SYS_STATX] = call5("statx", aDirFD, aPath, flags("flags", statFlags|syncFlags, atNames), aHex, out(lStatx), sysStatx)
 	r[unix.SYS_ACCESS] = call2("access", aPath, aAccessMode, func(t *task.Task, p string, mode int32) (uint64, error) {
 		return sysFaccessat2(t, unix.AT_FDCWD, p, mode, 0)
 	})
@@ -72,8 +72,8 @@ func pathRows(r *[numbers]*row) {
 	r[unix.SYS_UMASK] = call1("umask", aMode, func(t *task.Task, mask uint32) (uint64, error) {
 		return uint64(t.FS.SetUmask(mask)), nil
 	})
-	r[unix.SYS_STATFS] = call2("statfs", aPath, lStatfs.out(), sysStatfs)
-	r[unix.SYS_FSTATFS] = call2("fstatfs", aFD, lStatfs.out(), sysFstatfs)
+	r[unix.SYS_STATFS] = call2("statfs", aPath, out(lStatfs), sysStatfs)
+	r[unix.SYS_FSTATFS] = call2("fstatfs", aFD, out(lStatfs), sysFstatfs)
 	r[unix.SYS_TRUNCATE] = call2("truncate", aPath, aOffset, sysTruncate)
 	r[unix.SYS_SYNC] = call0("sync", func(t *task.Task) (uint64, error) {
 		t.Kernel().Namespace.Sync()

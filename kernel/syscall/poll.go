@@ -18,9 +18,9 @@ func pollRows(r *[numbers]*row) {
 		}
 		return poll(t, addr, n, deadline)
 	})
-	r[unix.SYS_PPOLL] = call5("ppoll", aAddr, aUint, lTimespec.inOpt(), lSigset.inOpt(), aSize, sysPpoll)
-	r[unix.SYS_SELECT] = call5("select", aInt, aAddr, aAddr, aAddr, lTimeval.inOpt(), sysSelect)
-	r[unix.SYS_PSELECT6] = call6("pselect6", aInt, aAddr, aAddr, aAddr, lTimespec.inOpt(), aAddr, sysPselect6)
+	r[unix.SYS_PPOLL] = call5("ppoll", aAddr, aUint, inOpt(lTimespec), inOpt(lSigset), aSize, sysPpoll)
+	r[unix.SYS_SELECT] = call5("select", aInt, aAddr, aAddr, aAddr, inOpt(lTimeval), sysSelect)
+	r[unix.SYS_PSELECT6] = call6("pselect6", aInt, aAddr, aAddr, aAddr, inOpt(lTimespec), aAddr, sysPselect6)
 }
 
 // An interest is one file that poll or select watches.

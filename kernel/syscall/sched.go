@@ -32,20 +32,20 @@ func schedRows(r *[numbers]*row) {
 		}
 		return value(policy, err)
 	})
-	r[unix.SYS_SCHED_SETSCHEDULER] = call3("sched_setscheduler", aPID, aPolicy, lInt32.in(), func(t *task.Task, pid, policy, priority int32) (uint64, error) {
+	r[unix.SYS_SCHED_SETSCHEDULER] = call3("sched_setscheduler", aPID, aPolicy, in(lInt32), func(t *task.Task, pid, policy, priority int32) (uint64, error) {
 		if policy < 0 {
 			return 0, unix.EINVAL
 		}
 		return done(t.SetScheduler(pid, policy&^schedResetOnFork, priority, policy&schedResetOnFork != 0))
 	}).partly(kept)
-	r[unix.SYS_SCHED_GETPARAM] = call2("sched_getparam", aPID, lInt32.out(), func(t *task.Task, pid int32, to dest[int32]) (uint64, error) {
+	r[unix.SYS_SCHED_GETPARAM] = call2("sched_getparam", aPID, out(lInt32), func(t *task.Task, pid int32, to dest[int32]) (uint64, error) {
 		_, priority, _, _, err := t.Scheduler(pid)
 		if err != nil {
 			return 0, err
 		}
 		return done(to.put(t, priority))
 	})
-	r[unix.SYS_SCHED_SETPARAM] = call2("sched_setparam", aPID, lInt32.in(), func(t *task.Task, pid, priority int32) (uint64, error) {
+	r[unix.SYS_SCHED_SETPARAM] = call2("sched_setparam", aPID, in(lInt32), func(t *task.Task, pid, priority int32) (uint64, error) {
 		return done(t.SetScheduler(pid, -1, priority, false))
 	}).partly(kept)
 	r[unix.SYS_SCHED_GETATTR] = call4("sched_getattr", aPID, aAddr, aUint, flags("flags", 0, nil), sysGetattr)
@@ -58,7 +58,7 @@ func schedRows(r *[numbers]*row) {
 	}
 	r[unix.SYS_SCHED_GET_PRIORITY_MAX] = call1("sched_get_priority_max", aPolicy, priority(func(_, high int32) int32 { return high }))
 	r[unix.SYS_SCHED_GET_PRIORITY_MIN] = call1("sched_get_priority_min", aPolicy, priority(func(low, _ int32) int32 { return low }))
-	r[unix.SYS_SCHED_RR_GET_INTERVAL] = call2("sched_rr_get_interval", aPID, lTimespec.out(), func(t *task.Task, pid int32, to dest[unix.Timespec]) (uint64, error) {
+	r[unix.SYS_SCHED_RR_GET_INTERVAL] = call2("sched_rr_get_interval", aPID, out(lTimespec), func(t *task.Task, pid int32, to dest[unix.Timespec]) (uint64, error) {
 		if _, _, _, _, err := t.Scheduler(pid); err != nil {
 			return 0, err
 		}

@@ -25,7 +25,7 @@ func (s *Calls) sysvRows(r *[numbers]*row) {
 	r[unix.SYS_SEMOP] = call3("semop", aInt, aAddr, aSize, func(t *task.Task, id int32, ops, n uint64) (uint64, error) {
 		return s.semop(t, id, ops, n, opt[unix.Timespec]{})
 	})
-	r[unix.SYS_SEMTIMEDOP] = call4("semtimedop", aInt, aAddr, aSize, lTimespec.inOpt(), s.semop)
+	r[unix.SYS_SEMTIMEDOP] = call4("semtimedop", aInt, aAddr, aSize, inOpt(lTimespec), s.semop)
 	r[unix.SYS_SEMCTL] = call4("semctl", aInt, aInt, aInt, aHex, s.semctl)
 }
 

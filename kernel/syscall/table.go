@@ -44,10 +44,20 @@ type row struct {
 }
 
 // A kind is a kind of argument.
-type kind[T any] struct {
-	decode decoder[T]
+type kind[T any] struct{ *argument }
+
+// An argument is a kind without its type, which lets all kinds share their code.
+type argument struct {
+	decode any // a decoder[T]
 	*formatter
 }
+
+func newKind[T any](decode decoder[T], f *formatter) kind[T] {
+	return kind[T]{&argument{decode, f}}
+}
+
+// as is a kind that strace shows another way.
+func (k kind[T]) as(f *formatter) kind[T] { return kind[T]{&argument{k.decode, f}} }
 
 // A decoder makes a value of an argument. The errno of a bad one is that which the manual pages give for such arguments.
 type decoder[T any] func(t *task.Task, raw uint64) (T, error)
@@ -79,8 +89,8 @@ func argsOf(c *machine.Context) args { return args{c.RDI, c.RSI, c.RDX, c.R10, c
 func call0(name string, fn func(*task.Task) (uint64, error)) *row { return &row{name: name, call: fn} }
 
 //go:noinline
-func call1[A any](name string, a *kind[A], fn func(*task.Task, A) (uint64, error)) *row {
-	r := newRow(name, fn, argument{a.decode, a.formatter})
+func call1[A any](name string, a kind[A], fn func(*task.Task, A) (uint64, error)) *row {
+	r := newRow(name, fn, a.argument)
 	r.call = func(t *task.Task) (uint64, error) {
 		a, err := r.decode[0].(decoder[A])(t, t.Ctx.RDI)
 		if err != nil {
@@ -92,8 +102,8 @@ func call1[A any](name string, a *kind[A], fn func(*task.Task, A) (uint64, error
 }
 
 //go:noinline
-func call2[A, B any](name string, a *kind[A], b *kind[B], fn func(*task.Task, A, B) (uint64, error)) *row {
-	r := newRow(name, fn, argument{a.decode, a.formatter}, argument{b.decode, b.formatter})
+func call2[A, B any](name string, a kind[A], b kind[B], fn func(*task.Task, A, B) (uint64, error)) *row {
+	r := newRow(name, fn, a.argument, b.argument)
 	r.call = func(t *task.Task) (uint64, error) {
 		a, err := r.decode[0].(decoder[A])(t, t.Ctx.RDI)
 		if err != nil {
@@ -109,8 +119,8 @@ func call2[A, B any](name string, a *kind[A], b *kind[B], fn func(*task.Task, A,
 }
 
 //go:noinline
-func call3[A, B, C any](name string, a *kind[A], b *kind[B], c *kind[C], fn func(*task.Task, A, B, C) (uint64, error)) *row {
-	r := newRow(name, fn, argument{a.decode, a.formatter}, argument{b.decode, b.formatter}, argument{c.decode, c.formatter})
+func call3[A, B, C any](name string, a kind[A], b kind[B], c kind[C], fn func(*task.Task, A, B, C) (uint64, error)) *row {
+	r := newRow(name, fn, a.argument, b.argument, c.argument)
 	r.call = func(t *task.Task) (uint64, error) {
 		a, err := r.decode[0].(decoder[A])(t, t.Ctx.RDI)
 		if err != nil {
@@ -130,8 +140,8 @@ func call3[A, B, C any](name string, a *kind[A], b *kind[B], c *kind[C], fn func
 }
 
 //go:noinline
-func call4[A, B, C, D any](name string, a *kind[A], b *kind[B], c *kind[C], d *kind[D], fn func(*task.Task, A, B, C, D) (uint64, error)) *row {
-	r := newRow(name, fn, argument{a.decode, a.formatter}, argument{b.decode, b.formatter}, argument{c.decode, c.formatter}, argument{d.decode, d.formatter})
+func call4[A, B, C, D any](name string, a kind[A], b kind[B], c kind[C], d kind[D], fn func(*task.Task, A, B, C, D) (uint64, error)) *row {
+	r := newRow(name, fn, a.argument, b.argument, c.argument, d.argument)
 	r.call = func(t *task.Task) (uint64, error) {
 		a, err := r.decode[0].(decoder[A])(t, t.Ctx.RDI)
 		if err != nil {
@@ -155,8 +165,8 @@ func call4[A, B, C, D any](name string, a *kind[A], b *kind[B], c *kind[C], d *k
 }
 
 //go:noinline
-func call5[A, B, C, D, E any](name string, a *kind[A], b *kind[B], c *kind[C], d *kind[D], e *kind[E], fn func(*task.Task, A, B, C, D, E) (uint64, error)) *row {
-	r := newRow(name, fn, argument{a.decode, a.formatter}, argument{b.decode, b.formatter}, argument{c.decode, c.formatter}, argument{d.decode, d.formatter}, argument{e.decode, e.formatter})
+func call5[A, B, C, D, E any](name string, a kind[A], b kind[B], c kind[C], d kind[D], e kind[E], fn func(*task.Task, A, B, C, D, E) (uint64, error)) *row {
+	r := newRow(name, fn, a.argument, b.argument, c.argument, d.argument, e.argument)
 	r.call = func(t *task.Task) (uint64, error) {
 		a, err := r.decode[0].(decoder[A])(t, t.Ctx.RDI)
 		if err != nil {
@@ -184,8 +194,8 @@ func call5[A, B, C, D, E any](name string, a *kind[A], b *kind[B], c *kind[C], d
 }
 
 //go:noinline
-func call6[A, B, C, D, E, F any](name string, a *kind[A], b *kind[B], c *kind[C], d *kind[D], e *kind[E], f *kind[F], fn func(*task.Task, A, B, C, D, E, F) (uint64, error)) *row {
-	r := newRow(name, fn, argument{a.decode, a.formatter}, argument{b.decode, b.formatter}, argument{c.decode, c.formatter}, argument{d.decode, d.formatter}, argument{e.decode, e.formatter}, argument{f.decode, f.formatter})
+func call6[A, B, C, D, E, F any](name string, a kind[A], b kind[B], c kind[C], d kind[D], e kind[E], f kind[F], fn func(*task.Task, A, B, C, D, E, F) (uint64, error)) *row {
+	r := newRow(name, fn, a.argument, b.argument, c.argument, d.argument, e.argument, f.argument)
 	r.call = func(t *task.Task) (uint64, error) {
 		a, err := r.decode[0].(decoder[A])(t, t.Ctx.RDI)
 		if err != nil {
@@ -216,14 +226,8 @@ func call6[A, B, C, D, E, F any](name string, a *kind[A], b *kind[B], c *kind[C]
 	return r
 }
 
-// An argument is a kind without its type.
-type argument struct {
-	decode any // a decoder
-	*formatter
-}
-
 //go:noinline
-func newRow(name string, handler any, args ...argument) *row {
+func newRow(name string, handler any, args ...*argument) *row {
 	r := &row{name: name, handler: handler}
 	for i, a := range args {
 		r.decode[i] = a.decode
