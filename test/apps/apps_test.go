@@ -52,8 +52,8 @@ func list() (apps []app, err error) {
 }
 
 const (
-	linuxLimit = 2 * time.Minute
-	vmLimit    = 5 * time.Minute
+	linuxLimit = 10 * time.Minute
+	vmLimit    = 15 * time.Minute
 )
 
 // TestApps runs every check. It is slow, and needs root for the Debian system: without
