@@ -160,7 +160,7 @@ func TestInteractiveShell(t *testing.T) {
 		{"cat &\r", prompt},
 		{wait + "\r", `Stopped +cat.*` + prompt}, // it reads in the background
 		{"kill %1; echo gone\r", `\sgone\r\n.*` + prompt},
-		{"cat\r", `\r\n`},
+		{"bash -c 'echo u\"\"p; exec cat'\r", `up\r\n`}, // the shell's own modes are over when it says so
 		{"li\x7fine\r", `li\x08 \x08ine\r\nline\r\n`},
 		{"\x04", prompt},
 		{"trap 'echo size $LINES' WINCH\r", prompt},
