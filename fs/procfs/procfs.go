@@ -197,8 +197,9 @@ func find(rows []*row, name string) *row {
 // entries returns the fixed entries of a directory.
 func (f *FS) entries(dir *row) []*row {
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	return slices.Clip(dir.dir)
+	v := slices.Clip(dir.dir)
+	f.mu.Unlock()
+	return v
 }
 
 // Statfs implements vfs.FSOps.

@@ -68,6 +68,8 @@ var root = Cred{Permitted: AllCaps, Effective: AllCaps, Bounding: AllCaps}
 func Root() *Cred { return &root }
 
 // Capable reports whether the capability is effective.
+//
+//go:noinline
 func (c *Cred) Capable(capability int) bool { return c.Effective.Has(capability) }
 
 // InGroup reports whether gid is the file system group ID or a supplementary group.

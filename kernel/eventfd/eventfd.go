@@ -116,6 +116,7 @@ func (e *counter) Unregister(_ *vfs.File, w *wait.Entry) { e.queue.Remove(w) }
 // FDInfo is what /proc/PID/fdinfo shows.
 func (e *counter) FDInfo() string {
 	e.mu.Lock()
-	defer e.mu.Unlock()
-	return "eventfd-count: " + strconv.FormatUint(e.n, 16) + "\n"
+	v := "eventfd-count: " + strconv.FormatUint(e.n, 16) + "\n"
+	e.mu.Unlock()
+	return v
 }

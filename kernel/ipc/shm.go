@@ -111,8 +111,9 @@ func (s *Segment) MapCache() *mem.Cache { return s.cache }
 // MapName implements mm.Mappable.
 func (s *Segment) MapName() string {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	return "/SYSV" + hex8(uint32(s.p.Key)) + " (deleted)"
+	v := "/SYSV" + hex8(uint32(s.p.Key)) + " (deleted)"
+	s.mu.Unlock()
+	return v
 }
 
 func hex8(v uint32) string {

@@ -98,22 +98,25 @@ func (c *Cache) Kind() Kind { return c.kind }
 // Size returns the length of the file in bytes.
 func (c *Cache) Size() int64 {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.size
+	v := c.size
+	c.mu.Unlock()
+	return v
 }
 
 // Pages returns the number of pages in memory.
 func (c *Cache) Pages() uint64 {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.count
+	v := c.count
+	c.mu.Unlock()
+	return v
 }
 
 // Dirty returns the number of pages that Sync would write.
 func (c *Cache) Dirty() uint64 {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.dirty
+	v := c.dirty
+	c.mu.Unlock()
+	return v
 }
 
 // pagesOf returns the number of pages that size bytes need.
@@ -187,8 +190,9 @@ func (c *Cache) CachedRun(index uint64, dst []machine.Frame) {
 // Resident reports whether the page at index is in memory.
 func (c *Cache) Resident(index uint64) bool {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.pages.get(index) != machine.NoFrame
+	v := c.pages.get(index) != machine.NoFrame
+	c.mu.Unlock()
+	return v
 }
 
 // create puts a zeroed page at index, where none is. c.mu is held.

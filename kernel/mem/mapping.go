@@ -66,8 +66,9 @@ func (c *Cache) RemoveMapping(m *Mapping) {
 // Mapped reports whether any mapping exists.
 func (c *Cache) Mapped() bool {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.mappings.next != &c.mappings
+	v := c.mappings.next != &c.mappings
+	c.mu.Unlock()
+	return v
 }
 
 // SealWrites forbids writable mappings from now on (F_SEAL_WRITE); EBUSY when there

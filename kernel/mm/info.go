@@ -107,8 +107,9 @@ type Stats struct {
 // MaxRSS returns the highest number of resident pages so far.
 func (as *AddressSpace) MaxRSS() uint64 {
 	as.mu.RLock()
-	defer as.mu.RUnlock()
-	return max(as.maxRSS, as.resident())
+	v := max(as.maxRSS, as.resident())
+	as.mu.RUnlock()
+	return v
 }
 
 // Stats returns them.

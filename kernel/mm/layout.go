@@ -50,6 +50,7 @@ func (as *AddressSpace) SetLayout(l Layout) {
 // Layout returns it.
 func (as *AddressSpace) Layout() Layout {
 	as.mu.RLock()
-	defer as.mu.RUnlock()
-	return as.layout
+	v := as.layout
+	as.mu.RUnlock()
+	return v
 }

@@ -173,7 +173,7 @@ type opt[T any] struct {
 }
 
 // incomparable spares a type the function that compares it.
-type incomparable [0]func()
+type incomparable = [0]func()
 
 // inOpt is in for an address that may be NULL.
 //
@@ -189,25 +189,25 @@ func inOpt[T any](l *layout[T]) kind[opt[T]] {
 }
 
 // A dest is where the call stores a structure. All dests are alike to the compiler, which makes one of generic code
-// for them all.
+// for them all, and names it by the fields.
 type dest[T any] struct {
-	_    incomparable
-	addr uint64
-	l    any // the *layout[T]
+	_      incomparable
+	Addr   uint64
+	Layout any // the *layout[T]
 }
 
 // put stores v: EFAULT.
-func (d dest[T]) put(t *task.Task, v T) error { return d.l.(*layout[T]).store(t, d.addr, v) }
+func (d dest[T]) put(t *task.Task, v T) error { return d.Layout.(*layout[T]).store(t, d.Addr, v) }
 
 // putOpt stores v unless the address is NULL.
 func (d dest[T]) putOpt(t *task.Task, v T) error {
-	if d.addr == 0 {
+	if d.Addr == 0 {
 		return nil
 	}
 	return d.put(t, v)
 }
 
-func (l *layout[T]) at(addr uint64) dest[T] { return dest[T]{addr: addr, l: l} }
+func (l *layout[T]) at(addr uint64) dest[T] { return dest[T]{Addr: addr, Layout: l} }
 
 // out is the kind of a structure that the call fills.
 //

@@ -19,8 +19,9 @@ func (a *attributes) clone() attributes {
 // PDeathSignal is PR_GET_PDEATHSIG.
 func (t *Task) PDeathSignal() int32 {
 	t.k.mu.RLock()
-	defer t.k.mu.RUnlock()
-	return t.attr.deathSignal
+	v := t.attr.deathSignal
+	t.k.mu.RUnlock()
+	return v
 }
 
 // SetPDeathSignal is PR_SET_PDEATHSIG: the signal, 0 for none, that t's

@@ -153,8 +153,9 @@ func (g *Group) orphaned(without *Process) bool {
 // orphanedGroup reports whether p's group is orphaned: job-control stops from the terminal do not work there.
 func (p *Process) orphanedGroup() bool {
 	p.k.mu.RLock()
-	defer p.k.mu.RUnlock()
-	return p.group == nil || p.group.orphaned(nil)
+	v := p.group == nil || p.group.orphaned(nil)
+	p.k.mu.RUnlock()
+	return v
 }
 
 // groupOrphaned is told that p ends, or leaves its parent: if that makes g orphaned, and a member is

@@ -210,8 +210,9 @@ func (k *Kernel) Task(tid int32) *Task {
 // Process returns the process with that ID, a zombie too, nil when there is none.
 func (k *Kernel) Process(pid int32) *Process {
 	k.mu.RLock()
-	defer k.mu.RUnlock()
-	return k.process(pid)
+	v := k.process(pid)
+	k.mu.RUnlock()
+	return v
 }
 
 func (k *Kernel) process(pid int32) *Process {

@@ -43,8 +43,9 @@ func (l *limits) pending() int {
 // Limit returns a resource limit, RLIMIT_…; the number must be valid.
 func (p *Process) Limit(resource int) unix.Rlimit {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.limits[resource]
+	v := p.limits[resource]
+	p.mu.Unlock()
+	return v
 }
 
 // Prlimit is prlimit(2): pid 0 is t's own process. EINVAL, ESRCH, EPERM.

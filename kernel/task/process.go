@@ -72,15 +72,17 @@ func (p *Process) Kernel() *Kernel { return p.k }
 // Leader returns the thread whose ID is the process's; it may have ended before the others.
 func (p *Process) Leader() *Task {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.leader
+	v := p.leader
+	p.mu.Unlock()
+	return v
 }
 
 // Threads returns the running threads.
 func (p *Process) Threads() []*Task {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	return append([]*Task(nil), p.threads...)
+	v := append([]*Task(nil), p.threads...)
+	p.mu.Unlock()
+	return v
 }
 
 // Handlers returns the signal handlers.
@@ -95,15 +97,17 @@ func (p *Process) PPID() int32 { return p.ppid.Load() }
 // Children returns the child processes, zombies too.
 func (p *Process) Children() []*Process {
 	p.k.mu.RLock()
-	defer p.k.mu.RUnlock()
-	return append([]*Process(nil), p.children...)
+	v := append([]*Process(nil), p.children...)
+	p.k.mu.RUnlock()
+	return v
 }
 
 // Zombie reports whether all threads have ended.
 func (p *Process) Zombie() bool {
 	p.k.mu.RLock()
-	defer p.k.mu.RUnlock()
-	return p.zombie
+	v := p.zombie
+	p.k.mu.RUnlock()
+	return v
 }
 
 // Memory returns the address space with a user added, whom the caller takes
@@ -146,15 +150,17 @@ func (p *Process) FS() *FS {
 // Exe returns the program's file, nil after the end; the caller must not DecRef it.
 func (p *Process) Exe() *vfs.File {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.exe
+	v := p.exe
+	p.mu.Unlock()
+	return v
 }
 
 // Layout returns where the program's parts lie.
 func (p *Process) Layout() Layout {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.layout
+	v := p.layout
+	p.mu.Unlock()
+	return v
 }
 
 // MayAccess is ptrace_may_access of ptrace(2) in the mode that attaching, reading and writing another's
@@ -184,15 +190,17 @@ func (p *Process) SetSubreaper(on bool) {
 // Subreaper returns what SetSubreaper set.
 func (p *Process) Subreaper() bool {
 	p.k.mu.RLock()
-	defer p.k.mu.RUnlock()
-	return p.subreaper
+	v := p.subreaper
+	p.k.mu.RUnlock()
+	return v
 }
 
 // Dumpable is PR_GET_DUMPABLE.
 func (p *Process) Dumpable() bool {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.dumpable
+	v := p.dumpable
+	p.mu.Unlock()
+	return v
 }
 
 // SetDumpable is PR_SET_DUMPABLE.
@@ -237,6 +245,7 @@ func (t *Task) state() byte {
 // State returns the letter of /proc/PID/task/TID/stat.
 func (t *Task) State() byte {
 	t.proc.mu.Lock()
-	defer t.proc.mu.Unlock()
-	return t.state()
+	v := t.state()
+	t.proc.mu.Unlock()
+	return v
 }

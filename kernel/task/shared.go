@@ -66,8 +66,9 @@ func (f *FS) context() vfs.Context {
 
 func (f *FS) clone() *FS {
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	return NewFS(f.root, f.cwd, f.umask)
+	v := NewFS(f.root, f.cwd, f.umask)
+	f.mu.Unlock()
+	return v
 }
 
 // Root returns the root directory.

@@ -107,8 +107,9 @@ func (t *Task) Sigaction(sig unix.Signal, set *abi.SigAction) (old abi.SigAction
 // Sigpending is rt_sigpending(2).
 func (t *Task) Sigpending() signal.Set {
 	t.proc.mu.Lock()
-	defer t.proc.mu.Unlock()
-	return (t.pending.Set() | t.proc.pending.Set()) & t.blocked
+	v := (t.pending.Set() | t.proc.pending.Set()) & t.blocked
+	t.proc.mu.Unlock()
+	return v
 }
 
 // Sigaltstack returns the alternate stack and replaces it when set is not nil (sigaltstack(2)): EPERM, EINVAL, ENOMEM.
@@ -171,6 +172,7 @@ func (t *Task) TakeSignal(set signal.Set) *signal.Info {
 // HasSignal reports whether TakeSignal would find one.
 func (t *Task) HasSignal(set signal.Set) bool {
 	t.proc.mu.Lock()
-	defer t.proc.mu.Unlock()
-	return (t.pending.Set()|t.proc.pending.Set())&set != 0
+	v := (t.pending.Set()|t.proc.pending.Set())&set != 0
+	t.proc.mu.Unlock()
+	return v
 }

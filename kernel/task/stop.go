@@ -80,8 +80,9 @@ func (p *Process) resume() {
 
 func (p *Process) isStopped() bool {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.stop.done
+	v := p.stop.done
+	p.mu.Unlock()
+	return v
 }
 
 // tellParent tells of a stop (SIGSTOP) or its end (SIGCONT), unless the parent has set SA_NOCLDSTOP.

@@ -105,8 +105,9 @@ func (s *usageSum) split() {
 // sum returns what p itself has used so far, ended threads included.
 func (p *Process) sum() usageSum {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.sumLocked()
+	v := p.sumLocked()
+	p.mu.Unlock()
+	return v
 }
 
 func (p *Process) sumLocked() usageSum {
@@ -192,8 +193,9 @@ func (p *Process) Faults() int64 {
 // cpuTime is the CPU time that p has used, in ns.
 func (p *Process) cpuTime() int64 {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.cpuTimeLocked()
+	v := p.cpuTimeLocked()
+	p.mu.Unlock()
+	return v
 }
 
 func (p *Process) cpuTimeLocked() int64 {

@@ -97,6 +97,7 @@ func (h *host) send(t *Terminal) {
 // Idle reports whether the host has all output.
 func (t *Terminal) Idle() bool {
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.out.len() == 0
+	v := t.out.len() == 0
+	t.mu.Unlock()
+	return v
 }

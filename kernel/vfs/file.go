@@ -191,6 +191,8 @@ func (f *File) tryRef() bool {
 }
 
 // DecRef gives a reference back; the last one closes the file.
+//
+//go:noinline
 func (f *File) DecRef() {
 	if f.refs.Add(-1) == 0 {
 		f.release()
