@@ -62,7 +62,7 @@ lint-lite: $(TOOLS)/staticcheck
 	$(TOOLS)/staticcheck ./...
 
 lint: lint-lite $(TOOLS)/checklocks $(TOOLS)/govulncheck ## gofmt, vet, staticcheck, checklocks, govulncheck
-	$(GO) vet -vettool=$(TOOLS)/checklocks ./...
+	@scripts/checklocks $(TOOLS)/checklocks
 	@scripts/vulncheck $(TOOLS)/govulncheck
 
 fuzz: ## run every fuzz target for FUZZTIME (30s)
