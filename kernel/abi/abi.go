@@ -48,6 +48,8 @@ const (
 	NSIG = 64
 )
 
+// Every reader and writer cuts b to the size of its structure first: one check then does for all fields.
+
 func put32(b []byte, off int, v uint32) { le.PutUint32(b[off:], v) }
 func put64(b []byte, off int, v uint64) { le.PutUint64(b[off:], v) }
 func get32(b []byte, off int) uint32    { return le.Uint32(b[off:]) }

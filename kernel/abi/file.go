@@ -17,6 +17,7 @@ const (
 
 // PutStat writes struct stat.
 func PutStat(b []byte, s *unix.Stat_t) {
+	b = b[:SizeofStat]
 	clear(b[:SizeofStat])
 	put64(b, 0, s.Dev)
 	put64(b, 8, s.Ino)
@@ -35,6 +36,7 @@ func PutStat(b []byte, s *unix.Stat_t) {
 
 // GetStat reads struct stat.
 func GetStat(b []byte) unix.Stat_t {
+	b = b[:SizeofStat]
 	return unix.Stat_t{
 		Dev: get64(b, 0), Ino: get64(b, 8), Nlink: get64(b, 16), Mode: get32(b, 24),
 		Uid: get32(b, 28), Gid: get32(b, 32), Rdev: get64(b, 40), Size: int64(get64(b, 48)),
@@ -45,6 +47,7 @@ func GetStat(b []byte) unix.Stat_t {
 
 // PutStatx writes struct statx.
 func PutStatx(b []byte, s *unix.Statx_t) {
+	b = b[:SizeofStatx]
 	clear(b[:SizeofStatx])
 	put32(b, 0, s.Mask)
 	put32(b, 4, s.Blksize)
@@ -72,6 +75,7 @@ func PutStatx(b []byte, s *unix.Statx_t) {
 
 // PutStatfs writes struct statfs.
 func PutStatfs(b []byte, s *unix.Statfs_t) {
+	b = b[:SizeofStatfs]
 	clear(b[:SizeofStatfs])
 	put64(b, 0, uint64(s.Type))
 	put64(b, 8, uint64(s.Bsize))
@@ -95,11 +99,13 @@ func GetIovec(b []byte) Iovec { return Iovec{get64(b, 0), get64(b, 8)} }
 
 // GetPollFd reads struct pollfd.
 func GetPollFd(b []byte) unix.PollFd {
+	b = b[:SizeofPollFd]
 	return unix.PollFd{Fd: int32(get32(b, 0)), Events: int16(le.Uint16(b[4:])), Revents: int16(le.Uint16(b[6:]))}
 }
 
 // PutPollFd writes struct pollfd.
 func PutPollFd(b []byte, p unix.PollFd) {
+	b = b[:SizeofPollFd]
 	put32(b, 0, uint32(p.Fd))
 	le.PutUint16(b[4:], uint16(p.Events))
 	le.PutUint16(b[6:], uint16(p.Revents))
@@ -116,12 +122,14 @@ func GetEpollEvent(b []byte) EpollEvent { return EpollEvent{get32(b, 0), get64(b
 
 // PutEpollEvent writes struct epoll_event.
 func PutEpollEvent(b []byte, e EpollEvent) {
+	b = b[:SizeofEpollEvent]
 	put32(b, 0, e.Events)
 	put64(b, 4, e.Data)
 }
 
 // GetFlock reads struct flock.
 func GetFlock(b []byte) unix.Flock_t {
+	b = b[:SizeofFlock]
 	return unix.Flock_t{
 		Type: int16(le.Uint16(b)), Whence: int16(le.Uint16(b[2:])),
 		Start: int64(get64(b, 8)), Len: int64(get64(b, 16)), Pid: int32(get32(b, 24)),
@@ -130,6 +138,7 @@ func GetFlock(b []byte) unix.Flock_t {
 
 // PutFlock writes struct flock.
 func PutFlock(b []byte, l unix.Flock_t) {
+	b = b[:SizeofFlock]
 	clear(b[:SizeofFlock])
 	le.PutUint16(b, uint16(l.Type))
 	le.PutUint16(b[2:], uint16(l.Whence))
@@ -140,6 +149,7 @@ func PutFlock(b []byte, l unix.Flock_t) {
 
 // GetOpenHow reads struct open_how.
 func GetOpenHow(b []byte) unix.OpenHow {
+	b = b[:SizeofOpenHow]
 	return unix.OpenHow{Flags: get64(b, 0), Mode: get64(b, 8), Resolve: get64(b, 16)}
 }
 
@@ -151,6 +161,7 @@ func GetFOwnerEx(b []byte) FOwnerEx { return FOwnerEx{int32(get32(b, 0)), int32(
 
 // PutFOwnerEx writes struct f_owner_ex.
 func PutFOwnerEx(b []byte, o FOwnerEx) {
+	b = b[:SizeofFOwnerEx]
 	put32(b, 0, uint32(o.Type))
 	put32(b, 4, uint32(o.PID))
 }

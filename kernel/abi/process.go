@@ -20,6 +20,7 @@ const (
 
 // PutSysinfo writes struct sysinfo.
 func PutSysinfo(b []byte, s *unix.Sysinfo_t) {
+	b = b[:SizeofSysinfo]
 	clear(b[:SizeofSysinfo])
 	put64(b, 0, uint64(s.Uptime))
 	for i, v := range s.Loads {
@@ -39,6 +40,7 @@ func PutSysinfo(b []byte, s *unix.Sysinfo_t) {
 
 // PutUtsname writes struct utsname.
 func PutUtsname(b []byte, u *unix.Utsname) {
+	b = b[:SizeofUtsname]
 	const n = len(u.Sysname)
 	for i, f := range [...]*[n]byte{&u.Sysname, &u.Nodename, &u.Release, &u.Version, &u.Machine, &u.Domainname} {
 		copy(b[i*n:(i+1)*n], f[:])
@@ -47,6 +49,7 @@ func PutUtsname(b []byte, u *unix.Utsname) {
 
 // PutRusage writes struct rusage.
 func PutRusage(b []byte, r *unix.Rusage) {
+	b = b[:SizeofRusage]
 	PutTimeval(b, r.Utime)
 	PutTimeval(b[16:], r.Stime)
 	for i, v := range [...]int64{
@@ -62,6 +65,7 @@ func GetRlimit(b []byte) unix.Rlimit { return unix.Rlimit{Cur: get64(b, 0), Max:
 
 // PutRlimit writes struct rlimit64.
 func PutRlimit(b []byte, r unix.Rlimit) {
+	b = b[:SizeofRlimit]
 	put64(b, 0, r.Cur)
 	put64(b, 8, r.Max)
 }
@@ -92,11 +96,13 @@ type RobustListHead struct {
 
 // GetRobustListHead reads struct robust_list_head.
 func GetRobustListHead(b []byte) RobustListHead {
+	b = b[:SizeofRobustListHead]
 	return RobustListHead{get64(b, 0), int64(get64(b, 8)), get64(b, 16)}
 }
 
 // GetSchedAttr reads struct sched_attr of SizeofSchedAttr bytes.
 func GetSchedAttr(b []byte) unix.SchedAttr {
+	b = b[:SizeofSchedAttr]
 	return unix.SchedAttr{
 		Size: get32(b, 0), Policy: get32(b, 4), Flags: get64(b, 8), Nice: int32(get32(b, 16)),
 		Priority: get32(b, 20), Runtime: get64(b, 24), Deadline: get64(b, 32), Period: get64(b, 40),
@@ -106,6 +112,7 @@ func GetSchedAttr(b []byte) unix.SchedAttr {
 
 // PutSchedAttr writes struct sched_attr.
 func PutSchedAttr(b []byte, a unix.SchedAttr) {
+	b = b[:SizeofSchedAttr]
 	put32(b, 0, a.Size)
 	put32(b, 4, a.Policy)
 	put64(b, 8, a.Flags)
@@ -120,11 +127,13 @@ func PutSchedAttr(b []byte, a unix.SchedAttr) {
 
 // GetCapUserHeader reads struct __user_cap_header_struct.
 func GetCapUserHeader(b []byte) unix.CapUserHeader {
+	b = b[:SizeofCapUserHeader]
 	return unix.CapUserHeader{Version: get32(b, 0), Pid: int32(get32(b, 4))}
 }
 
 // PutCapUserData writes struct __user_cap_data_struct.
 func PutCapUserData(b []byte, d unix.CapUserData) {
+	b = b[:SizeofCapUserData]
 	put32(b, 0, d.Effective)
 	put32(b, 4, d.Permitted)
 	put32(b, 8, d.Inheritable)
@@ -132,5 +141,6 @@ func PutCapUserData(b []byte, d unix.CapUserData) {
 
 // GetCapUserData reads struct __user_cap_data_struct.
 func GetCapUserData(b []byte) unix.CapUserData {
+	b = b[:SizeofCapUserData]
 	return unix.CapUserData{Effective: get32(b, 0), Permitted: get32(b, 4), Inheritable: get32(b, 8)}
 }

@@ -79,11 +79,13 @@ type SigAction struct{ Handler, Flags, Restorer, Mask uint64 }
 
 // GetSigAction reads struct sigaction.
 func GetSigAction(b []byte) SigAction {
+	b = b[:SizeofSigAction]
 	return SigAction{get64(b, 0), get64(b, 8), get64(b, 16), get64(b, 24)}
 }
 
 // PutSigAction writes struct sigaction.
 func PutSigAction(b []byte, a SigAction) {
+	b = b[:SizeofSigAction]
 	put64(b, 0, a.Handler)
 	put64(b, 8, a.Flags)
 	put64(b, 16, a.Restorer)
@@ -102,6 +104,7 @@ func GetStackT(b []byte) StackT { return StackT{get64(b, 0), int32(get32(b, 8)),
 
 // PutStackT writes stack_t.
 func PutStackT(b []byte, s StackT) {
+	b = b[:SizeofStackT]
 	put64(b, 0, s.SP)
 	put32(b, 8, uint32(s.Flags))
 	put32(b, 12, 0)
@@ -118,5 +121,6 @@ type SigEvent struct {
 
 // GetSigEvent reads struct sigevent.
 func GetSigEvent(b []byte) SigEvent {
+	b = b[:SizeofSigEvent]
 	return SigEvent{get64(b, 0), int32(get32(b, 8)), int32(get32(b, 12)), int32(get32(b, 16))}
 }

@@ -13,23 +13,27 @@ const (
 
 // PutTimespec writes struct timespec.
 func PutTimespec(b []byte, t unix.Timespec) {
+	b = b[:SizeofTimespec]
 	put64(b, 0, uint64(t.Sec))
 	put64(b, 8, uint64(t.Nsec))
 }
 
 // GetTimespec reads struct timespec.
 func GetTimespec(b []byte) unix.Timespec {
+	b = b[:SizeofTimespec]
 	return unix.Timespec{Sec: int64(get64(b, 0)), Nsec: int64(get64(b, 8))}
 }
 
 // PutTimeval writes struct timeval.
 func PutTimeval(b []byte, t unix.Timeval) {
+	b = b[:SizeofTimeval]
 	put64(b, 0, uint64(t.Sec))
 	put64(b, 8, uint64(t.Usec))
 }
 
 // GetTimeval reads struct timeval.
 func GetTimeval(b []byte) unix.Timeval {
+	b = b[:SizeofTimeval]
 	return unix.Timeval{Sec: int64(get64(b, 0)), Usec: int64(get64(b, 8))}
 }
 
@@ -38,28 +42,33 @@ type Itimerspec struct{ Interval, Value unix.Timespec }
 
 // PutItimerspec writes struct itimerspec.
 func PutItimerspec(b []byte, t Itimerspec) {
+	b = b[:SizeofItimerspec]
 	PutTimespec(b, t.Interval)
 	PutTimespec(b[16:], t.Value)
 }
 
 // GetItimerspec reads struct itimerspec.
 func GetItimerspec(b []byte) Itimerspec {
+	b = b[:SizeofItimerspec]
 	return Itimerspec{GetTimespec(b), GetTimespec(b[16:])}
 }
 
 // PutItimerval writes struct itimerval.
 func PutItimerval(b []byte, t unix.Itimerval) {
+	b = b[:SizeofItimerval]
 	PutTimeval(b, t.Interval)
 	PutTimeval(b[16:], t.Value)
 }
 
 // GetItimerval reads struct itimerval.
 func GetItimerval(b []byte) unix.Itimerval {
+	b = b[:SizeofItimerval]
 	return unix.Itimerval{Interval: GetTimeval(b), Value: GetTimeval(b[16:])}
 }
 
 // PutTms writes struct tms, in clock ticks.
 func PutTms(b []byte, t unix.Tms) {
+	b = b[:SizeofTms]
 	put64(b, 0, uint64(t.Utime))
 	put64(b, 8, uint64(t.Stime))
 	put64(b, 16, uint64(t.Cutime))

@@ -7,55 +7,55 @@ import (
 	"gosv/kernel/vfs"
 )
 
-func changeRows(r *[numbers]*row) {
+func changeRows(r *table) {
 	const cwd = unix.AT_FDCWD
-	r[unix.SYS_MKDIR] = call2("mkdir", aPath, aMode, func(t *task.Task, p string, mode uint32) (uint64, error) { return sysMkdirat(t, cwd, p, mode) })
-	r[unix.SYS_MKDIRAT] = call3("mkdirat", aDirFD, aPath, aMode, sysMkdirat)
-	r[unix.SYS_RMDIR] = call1("rmdir", aPath, func(t *task.Task, p string) (uint64, error) { return sysUnlinkat(t, cwd, p, unix.AT_REMOVEDIR) })
-	r[unix.SYS_UNLINK] = call1("unlink", aPath, func(t *task.Task, p string) (uint64, error) { return sysUnlinkat(t, cwd, p, 0) })
-	r[unix.SYS_UNLINKAT] = call3("unlinkat", aDirFD, aPath, flags("flags", unix.AT_REMOVEDIR, unlinkNames), sysUnlinkat)
-	r[unix.SYS_RENAME] = call2("rename", aPath, aPath, func(t *task.Task, old, new string) (uint64, error) { return sysRenameat2(t, cwd, old, cwd, new, 0) })
-	r[unix.SYS_RENAMEAT] = call4("renameat", aDirFD, aPath, aDirFD, aPath, func(t *task.Task, fd1 int32, old string, fd2 int32, new string) (uint64, error) {
+	r.set(unix.SYS_MKDIR, call2("mkdir", aPath, aMode, func(t *task.Task, p string, mode uint32) (uint64, error) { return sysMkdirat(t, cwd, p, mode) }))
+	r.set(unix.SYS_MKDIRAT, call3("mkdirat", aDirFD, aPath, aMode, sysMkdirat))
+	r.set(unix.SYS_RMDIR, call1("rmdir", aPath, func(t *task.Task, p string) (uint64, error) { return sysUnlinkat(t, cwd, p, unix.AT_REMOVEDIR) }))
+	r.set(unix.SYS_UNLINK, call1("unlink", aPath, func(t *task.Task, p string) (uint64, error) { return sysUnlinkat(t, cwd, p, 0) }))
+	r.set(unix.SYS_UNLINKAT, call3("unlinkat", aDirFD, aPath, flags("flags", unix.AT_REMOVEDIR, unlinkNames), sysUnlinkat))
+	r.set(unix.SYS_RENAME, call2("rename", aPath, aPath, func(t *task.Task, old, new string) (uint64, error) { return sysRenameat2(t, cwd, old, cwd, new, 0) }))
+	r.set(unix.SYS_RENAMEAT, call4("renameat", aDirFD, aPath, aDirFD, aPath, func(t *task.Task, fd1 int32, old string, fd2 int32, new string) (uint64, error) {
 		return sysRenameat2(t, fd1, old, fd2, new, 0)
-	})
-	r[unix.SYS_RENAMEAT2] = call5("renameat2", aDirFD, aPath, aDirFD, aPath,
-		flags("flags", unix.RENAME_NOREPLACE|unix.RENAME_EXCHANGE, renameNames), sysRenameat2).partly("RENAME_WHITEOUT gives EINVAL")
-	r[unix.SYS_LINK] = call2("link", aPath, aPath, func(t *task.Task, old, new string) (uint64, error) { return sysLinkat(t, cwd, old, cwd, new, 0) })
-	r[unix.SYS_LINKAT] = call5("linkat", aDirFD, aPath, aDirFD, aPath, flags("flags", unix.AT_SYMLINK_FOLLOW|unix.AT_EMPTY_PATH, atNames), sysLinkat)
-	r[unix.SYS_SYMLINK] = call2("symlink", aPath, aPath, func(t *task.Task, target, p string) (uint64, error) { return sysSymlinkat(t, target, cwd, p) })
-	r[unix.SYS_SYMLINKAT] = call3("symlinkat", aPath, aDirFD, aPath, sysSymlinkat)
-	r[unix.SYS_MKNOD] = call3("mknod", aPath, aMode, aUint, func(t *task.Task, p string, mode, dev uint32) (uint64, error) {
+	}))
+	r.set(unix.SYS_RENAMEAT2, call5("renameat2", aDirFD, aPath, aDirFD, aPath,
+		flags("flags", unix.RENAME_NOREPLACE|unix.RENAME_EXCHANGE, renameNames), sysRenameat2).partly("RENAME_WHITEOUT gives EINVAL"))
+	r.set(unix.SYS_LINK, call2("link", aPath, aPath, func(t *task.Task, old, new string) (uint64, error) { return sysLinkat(t, cwd, old, cwd, new, 0) }))
+	r.set(unix.SYS_LINKAT, call5("linkat", aDirFD, aPath, aDirFD, aPath, flags("flags", unix.AT_SYMLINK_FOLLOW|unix.AT_EMPTY_PATH, atNames), sysLinkat))
+	r.set(unix.SYS_SYMLINK, call2("symlink", aPath, aPath, func(t *task.Task, target, p string) (uint64, error) { return sysSymlinkat(t, target, cwd, p) }))
+	r.set(unix.SYS_SYMLINKAT, call3("symlinkat", aPath, aDirFD, aPath, sysSymlinkat))
+	r.set(unix.SYS_MKNOD, call3("mknod", aPath, aMode, aUint, func(t *task.Task, p string, mode, dev uint32) (uint64, error) {
 		return sysMknodat(t, cwd, p, mode, dev)
-	})
-	r[unix.SYS_MKNODAT] = call4("mknodat", aDirFD, aPath, aMode, aUint, sysMknodat)
-	r[unix.SYS_CHMOD] = call2("chmod", aPath, aMode, func(t *task.Task, p string, mode uint32) (uint64, error) { return sysFchmodat(t, cwd, p, mode) })
-	r[unix.SYS_FCHMOD] = call2("fchmod", aFD, aMode, func(t *task.Task, fd int32, mode uint32) (uint64, error) {
+	}))
+	r.set(unix.SYS_MKNODAT, call4("mknodat", aDirFD, aPath, aMode, aUint, sysMknodat))
+	r.set(unix.SYS_CHMOD, call2("chmod", aPath, aMode, func(t *task.Task, p string, mode uint32) (uint64, error) { return sysFchmodat(t, cwd, p, mode) }))
+	r.set(unix.SYS_FCHMOD, call2("fchmod", aFD, aMode, func(t *task.Task, fd int32, mode uint32) (uint64, error) {
 		return onFile(t, fd, func(ctx *vfs.Context, p vfs.Path) error { return vfs.Chmod(ctx, p, mode) })
-	})
-	r[unix.SYS_FCHMODAT] = call3("fchmodat", aDirFD, aPath, aMode, sysFchmodat)
-	r[unix.SYS_FCHMODAT2] = call4("fchmodat2", aDirFD, aPath, aMode, flags("flags", unix.AT_SYMLINK_NOFOLLOW|unix.AT_EMPTY_PATH, atNames),
+	}))
+	r.set(unix.SYS_FCHMODAT, call3("fchmodat", aDirFD, aPath, aMode, sysFchmodat))
+	r.set(unix.SYS_FCHMODAT2, call4("fchmodat2", aDirFD, aPath, aMode, flags("flags", unix.AT_SYMLINK_NOFOLLOW|unix.AT_EMPTY_PATH, atNames),
 		func(t *task.Task, fd int32, path string, mode, flags uint32) (uint64, error) {
 			return onPath(t, fd, path, int(flags), func(ctx *vfs.Context, p vfs.Path) error { return vfs.Chmod(ctx, p, mode) })
-		})
-	r[unix.SYS_CHOWN] = call3("chown", aPath, aUID, aUID, func(t *task.Task, p string, u, g uint32) (uint64, error) { return sysFchownat(t, cwd, p, u, g, 0) })
-	r[unix.SYS_LCHOWN] = call3("lchown", aPath, aUID, aUID, func(t *task.Task, p string, u, g uint32) (uint64, error) {
+		}))
+	r.set(unix.SYS_CHOWN, call3("chown", aPath, aUID, aUID, func(t *task.Task, p string, u, g uint32) (uint64, error) { return sysFchownat(t, cwd, p, u, g, 0) }))
+	r.set(unix.SYS_LCHOWN, call3("lchown", aPath, aUID, aUID, func(t *task.Task, p string, u, g uint32) (uint64, error) {
 		return sysFchownat(t, cwd, p, u, g, unix.AT_SYMLINK_NOFOLLOW)
-	})
-	r[unix.SYS_FCHOWN] = call3("fchown", aFD, aUID, aUID, func(t *task.Task, fd int32, u, g uint32) (uint64, error) {
+	}))
+	r.set(unix.SYS_FCHOWN, call3("fchown", aFD, aUID, aUID, func(t *task.Task, fd int32, u, g uint32) (uint64, error) {
 		return onFile(t, fd, func(ctx *vfs.Context, p vfs.Path) error { return vfs.Chown(ctx, p, u, g) })
-	})
-	r[unix.SYS_FCHOWNAT] = call5("fchownat", aDirFD, aPath, aUID, aUID, flags("flags", unix.AT_SYMLINK_NOFOLLOW|unix.AT_EMPTY_PATH, atNames), sysFchownat)
-	r[unix.SYS_UTIME] = call2("utime", aPath, inOpt(lUtimbuf), func(t *task.Task, p string, times opt[[2]int64]) (uint64, error) {
+	}))
+	r.set(unix.SYS_FCHOWNAT, call5("fchownat", aDirFD, aPath, aUID, aUID, flags("flags", unix.AT_SYMLINK_NOFOLLOW|unix.AT_EMPTY_PATH, atNames), sysFchownat))
+	r.set(unix.SYS_UTIME, call2("utime", aPath, inOpt(lUtimbuf), func(t *task.Task, p string, times opt[[2]int64]) (uint64, error) {
 		return setTimes(t, cwd, p, 0, times.ok, unix.Timespec{Sec: times.v[0]}, unix.Timespec{Sec: times.v[1]})
-	})
-	r[unix.SYS_UTIMES] = call2("utimes", aPath, inOpt(lTimevals), func(t *task.Task, p string, times opt[[2]unix.Timeval]) (uint64, error) {
+	}))
+	r.set(unix.SYS_UTIMES, call2("utimes", aPath, inOpt(lTimevals), func(t *task.Task, p string, times opt[[2]unix.Timeval]) (uint64, error) {
 		return sysFutimesat(t, cwd, optPath{p, true}, times)
-	})
-	r[unix.SYS_FUTIMESAT] = call3("futimesat", aDirFD, aOptPath, inOpt(lTimevals), sysFutimesat)
-	r[unix.SYS_UTIMENSAT] = call4("utimensat", aDirFD, aOptPath, inOpt(lTimes), flags("flags", unix.AT_SYMLINK_NOFOLLOW|unix.AT_EMPTY_PATH, atNames), sysUtimensat)
-	r[unix.SYS_MOUNT] = call5("mount", aOptPath, aPath, aOptPath, aHex, aOptPath, sysMount)
-	r[unix.SYS_UMOUNT2] = call2("umount2", aPath, flags("flags", unix.MNT_FORCE|unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW, umountNames), sysUmount2).
-		partly("MNT_EXPIRE gives EINVAL")
+	}))
+	r.set(unix.SYS_FUTIMESAT, call3("futimesat", aDirFD, aOptPath, inOpt(lTimevals), sysFutimesat))
+	r.set(unix.SYS_UTIMENSAT, call4("utimensat", aDirFD, aOptPath, inOpt(lTimes), flags("flags", unix.AT_SYMLINK_NOFOLLOW|unix.AT_EMPTY_PATH, atNames), sysUtimensat))
+	r.set(unix.SYS_MOUNT, call5("mount", aOptPath, aPath, aOptPath, aHex, aOptPath, sysMount))
+	r.set(unix.SYS_UMOUNT2, call2("umount2", aPath, flags("flags", unix.MNT_FORCE|unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW, umountNames), sysUmount2).
+		partly("MNT_EXPIRE gives EINVAL"))
 	xattrRows(r)
 }
 
@@ -287,13 +287,13 @@ func named(flags int) func(*task.Task, uint64) (func(*task.Task) (target, error)
 	}
 }
 
-func xattrRows(r *[numbers]*row) {
+func xattrRows(r *table) {
 	for i, k := range []kind[func(*task.Task) (target, error)]{aFollow, aNoFollow, aOpenFile} {
 		prefix := []string{"", "l", "f"}[i]
-		r[unix.SYS_SETXATTR+i] = call5(prefix+"setxattr", k, aXattr, aSource, aSize, flags("flags", unix.XATTR_CREATE|unix.XATTR_REPLACE, nil), sysSetxattr)
-		r[unix.SYS_GETXATTR+i] = call4(prefix+"getxattr", k, aXattr, aSink, aSize, sysGetxattr)
-		r[unix.SYS_LISTXATTR+i] = call3(prefix+"listxattr", k, aSink, aSize, sysListxattr)
-		r[unix.SYS_REMOVEXATTR+i] = call2(prefix+"removexattr", k, aXattr, sysRemovexattr)
+		r.set(unix.SYS_SETXATTR+i, call5(prefix+"setxattr", k, aXattr, aSource, aSize, flags("flags", unix.XATTR_CREATE|unix.XATTR_REPLACE, nil), sysSetxattr))
+		r.set(unix.SYS_GETXATTR+i, call4(prefix+"getxattr", k, aXattr, aSink, aSize, sysGetxattr))
+		r.set(unix.SYS_LISTXATTR+i, call3(prefix+"listxattr", k, aSink, aSize, sysListxattr))
+		r.set(unix.SYS_REMOVEXATTR+i, call2(prefix+"removexattr", k, aXattr, sysRemovexattr))
 	}
 }
 

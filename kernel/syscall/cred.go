@@ -15,46 +15,46 @@ const (
 	capVersion3 = 0x20080522
 )
 
-func credRows(r *[numbers]*row) {
+func credRows(r *table) {
 	get := func(f func(*cred.Cred) uint32) func(*task.Task) (uint64, error) {
 		return func(t *task.Task) (uint64, error) { return uint64(f(t.Cred())), nil }
 	}
-	r[unix.SYS_GETUID] = call0("getuid", get(func(c *cred.Cred) uint32 { return c.UID }))
-	r[unix.SYS_GETGID] = call0("getgid", get(func(c *cred.Cred) uint32 { return c.GID }))
-	r[unix.SYS_GETEUID] = call0("geteuid", get(func(c *cred.Cred) uint32 { return c.EUID }))
-	r[unix.SYS_GETEGID] = call0("getegid", get(func(c *cred.Cred) uint32 { return c.EGID }))
-	r[unix.SYS_SETUID] = call1("setuid", aUID, func(t *task.Task, id uint32) (uint64, error) { return setCred(t)(t.Cred().SetUID(id)) })
-	r[unix.SYS_SETGID] = call1("setgid", aUID, func(t *task.Task, id uint32) (uint64, error) { return setCred(t)(t.Cred().SetGID(id)) })
-	r[unix.SYS_SETREUID] = call2("setreuid", aUID, aUID, func(t *task.Task, r, e uint32) (uint64, error) { return setCred(t)(t.Cred().SetREUID(r, e)) })
-	r[unix.SYS_SETREGID] = call2("setregid", aUID, aUID, func(t *task.Task, r, e uint32) (uint64, error) { return setCred(t)(t.Cred().SetREGID(r, e)) })
-	r[unix.SYS_SETRESUID] = call3("setresuid", aUID, aUID, aUID, func(t *task.Task, r, e, s uint32) (uint64, error) {
+	r.set(unix.SYS_GETUID, call0("getuid", get(func(c *cred.Cred) uint32 { return c.UID })))
+	r.set(unix.SYS_GETGID, call0("getgid", get(func(c *cred.Cred) uint32 { return c.GID })))
+	r.set(unix.SYS_GETEUID, call0("geteuid", get(func(c *cred.Cred) uint32 { return c.EUID })))
+	r.set(unix.SYS_GETEGID, call0("getegid", get(func(c *cred.Cred) uint32 { return c.EGID })))
+	r.set(unix.SYS_SETUID, call1("setuid", aUID, func(t *task.Task, id uint32) (uint64, error) { return setCred(t)(t.Cred().SetUID(id)) }))
+	r.set(unix.SYS_SETGID, call1("setgid", aUID, func(t *task.Task, id uint32) (uint64, error) { return setCred(t)(t.Cred().SetGID(id)) }))
+	r.set(unix.SYS_SETREUID, call2("setreuid", aUID, aUID, func(t *task.Task, r, e uint32) (uint64, error) { return setCred(t)(t.Cred().SetREUID(r, e)) }))
+	r.set(unix.SYS_SETREGID, call2("setregid", aUID, aUID, func(t *task.Task, r, e uint32) (uint64, error) { return setCred(t)(t.Cred().SetREGID(r, e)) }))
+	r.set(unix.SYS_SETRESUID, call3("setresuid", aUID, aUID, aUID, func(t *task.Task, r, e, s uint32) (uint64, error) {
 		return setCred(t)(t.Cred().SetRESUID(r, e, s))
-	})
-	r[unix.SYS_SETRESGID] = call3("setresgid", aUID, aUID, aUID, func(t *task.Task, r, e, s uint32) (uint64, error) {
+	}))
+	r.set(unix.SYS_SETRESGID, call3("setresgid", aUID, aUID, aUID, func(t *task.Task, r, e, s uint32) (uint64, error) {
 		return setCred(t)(t.Cred().SetRESGID(r, e, s))
-	})
-	r[unix.SYS_GETRESUID] = call3("getresuid", out(lUint32), out(lUint32), out(lUint32), func(t *task.Task, r, e, s dest[uint32]) (uint64, error) {
+	}))
+	r.set(unix.SYS_GETRESUID, call3("getresuid", out(lUint32), out(lUint32), out(lUint32), func(t *task.Task, r, e, s dest[uint32]) (uint64, error) {
 		c := t.Cred()
 		return putThree(t, r, e, s, c.UID, c.EUID, c.SUID)
-	})
-	r[unix.SYS_GETRESGID] = call3("getresgid", out(lUint32), out(lUint32), out(lUint32), func(t *task.Task, r, e, s dest[uint32]) (uint64, error) {
+	}))
+	r.set(unix.SYS_GETRESGID, call3("getresgid", out(lUint32), out(lUint32), out(lUint32), func(t *task.Task, r, e, s dest[uint32]) (uint64, error) {
 		c := t.Cred()
 		return putThree(t, r, e, s, c.GID, c.EGID, c.SGID)
-	})
-	r[unix.SYS_SETFSUID] = call1("setfsuid", aUID, func(t *task.Task, id uint32) (uint64, error) {
+	}))
+	r.set(unix.SYS_SETFSUID, call1("setfsuid", aUID, func(t *task.Task, id uint32) (uint64, error) {
 		old := t.Cred()
 		t.SetCred(old.SetFSUID(id))
 		return uint64(old.FSUID), nil
-	})
-	r[unix.SYS_SETFSGID] = call1("setfsgid", aUID, func(t *task.Task, id uint32) (uint64, error) {
+	}))
+	r.set(unix.SYS_SETFSGID, call1("setfsgid", aUID, func(t *task.Task, id uint32) (uint64, error) {
 		old := t.Cred()
 		t.SetCred(old.SetFSGID(id))
 		return uint64(old.FSGID), nil
-	})
-	r[unix.SYS_GETGROUPS] = call2("getgroups", aInt, aAddr, sysGetgroups)
-	r[unix.SYS_SETGROUPS] = call2("setgroups", aInt, aAddr, sysSetgroups)
-	r[unix.SYS_CAPGET] = call2("capget", aAddr, aAddr, sysCapget)
-	r[unix.SYS_CAPSET] = call2("capset", aAddr, aAddr, sysCapset)
+	}))
+	r.set(unix.SYS_GETGROUPS, call2("getgroups", aInt, aAddr, sysGetgroups))
+	r.set(unix.SYS_SETGROUPS, call2("setgroups", aInt, aAddr, sysSetgroups))
+	r.set(unix.SYS_CAPGET, call2("capget", aAddr, aAddr, sysCapget))
+	r.set(unix.SYS_CAPSET, call2("capset", aAddr, aAddr, sysCapset))
 }
 
 // setCred makes what a method of cred.Cred returned the credentials of t.

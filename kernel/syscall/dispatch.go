@@ -15,7 +15,7 @@ import (
 
 // Calls serves the system calls of one kernel.
 type Calls struct {
-	rows [numbers]*row
+	rows table
 	o    Options
 	uts  names
 

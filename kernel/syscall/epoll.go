@@ -9,28 +9,28 @@ import (
 	"gosv/kernel/vfs"
 )
 
-func epollRows(r *[numbers]*row) {
-	r[unix.SYS_EPOLL_CREATE] = call1("epoll_create", aInt, func(t *task.Task, size int32) (uint64, error) {
+func epollRows(r *table) {
+	r.set(unix.SYS_EPOLL_CREATE, call1("epoll_create", aInt, func(t *task.Task, size int32) (uint64, error) {
 		if size <= 0 {
 			return 0, unix.EINVAL
 		}
 		return sysEpollCreate1(t, 0)
-	})
-	r[unix.SYS_EPOLL_CREATE1] = call1("epoll_create1", flags("flags", unix.EPOLL_CLOEXEC, epollCreate), sysEpollCreate1)
-	r[unix.SYS_EPOLL_CTL] = call4("epoll_ctl", aFD, choice("op", epollOps), aFD, aUlong.as(in(lEpollEvent).formatter), sysEpollCtl)
-	r[unix.SYS_EPOLL_WAIT] = call4("epoll_wait", aFD, aAddr, aInt, aInt, sysEpollWait)
-	r[unix.SYS_EPOLL_PWAIT] = call6("epoll_pwait", aFD, aAddr, aInt, aInt, inOpt(lSigset), aSize,
+	}))
+	r.set(unix.SYS_EPOLL_CREATE1, call1("epoll_create1", flags("flags", unix.EPOLL_CLOEXEC, epollCreate), sysEpollCreate1))
+	r.set(unix.SYS_EPOLL_CTL, call4("epoll_ctl", aFD, choice("op", epollOps), aFD, aUlong.as(in(lEpollEvent).formatter), sysEpollCtl))
+	r.set(unix.SYS_EPOLL_WAIT, call4("epoll_wait", aFD, aAddr, aInt, aInt, sysEpollWait))
+	r.set(unix.SYS_EPOLL_PWAIT, call6("epoll_pwait", aFD, aAddr, aInt, aInt, inOpt(lSigset), aSize,
 		func(t *task.Task, fd int32, addr uint64, most, ms int32, mask opt[uint64], size uint64) (uint64, error) {
 			return epollPwait(t, fd, addr, most, milliseconds(t, ms), mask, size)
-		})
-	r[unix.SYS_EPOLL_PWAIT2] = call6("epoll_pwait2", aFD, aAddr, aInt, inOpt(lTimespec), inOpt(lSigset), aSize,
+		}))
+	r.set(unix.SYS_EPOLL_PWAIT2, call6("epoll_pwait2", aFD, aAddr, aInt, inOpt(lTimespec), inOpt(lSigset), aSize,
 		func(t *task.Task, fd int32, addr uint64, most int32, timeout opt[unix.Timespec], mask opt[uint64], size uint64) (uint64, error) {
 			deadline, _, err := deadlineOf(t, timeout)
 			if err != nil {
 				return 0, err
 			}
 			return epollPwait(t, fd, addr, most, deadline, mask, size)
-		})
+		}))
 }
 
 // milliseconds turns a timeout of poll and epoll into a deadline; 0, none, when it is negative.

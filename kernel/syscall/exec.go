@@ -15,13 +15,13 @@ import (
 	"gosv/kernel/vfs"
 )
 
-func execRows(r *[numbers]*row) {
+func execRows(r *table) {
 	aStrings := &formatter{name: "strings", in: showStrings}
 	aList := aUlong.as(aStrings)
-	r[unix.SYS_EXECVE] = call3("execve", aPath, aList, aList, func(t *task.Task, path string, argv, envp uint64) (uint64, error) {
+	r.set(unix.SYS_EXECVE, call3("execve", aPath, aList, aList, func(t *task.Task, path string, argv, envp uint64) (uint64, error) {
 		return sysExecveat(t, unix.AT_FDCWD, path, argv, envp, 0)
-	})
-	r[unix.SYS_EXECVEAT] = call5("execveat", aDirFD, aPath, aList, aList, flags("flags", unix.AT_EMPTY_PATH|unix.AT_SYMLINK_NOFOLLOW, atNames), sysExecveat)
+	}))
+	r.set(unix.SYS_EXECVEAT, call5("execveat", aDirFD, aPath, aList, aList, flags("flags", unix.AT_EMPTY_PATH|unix.AT_SYMLINK_NOFOLLOW, atNames), sysExecveat))
 }
 
 func showStrings(b []byte, t *task.Task, a *args, i int) []byte {

@@ -11,21 +11,21 @@ import (
 	"gosv/kernel/wait"
 )
 
-func fdRows(r *[numbers]*row) {
+func fdRows(r *table) {
 	aFcntl := choice("cmd", fcntlNames)
-	r[unix.SYS_CLOSE] = call1("close", aFD, sysClose)
-	r[unix.SYS_CLOSE_RANGE] = call3("close_range", aUint, aUint, flags("flags", unix.CLOSE_RANGE_UNSHARE|unix.CLOSE_RANGE_CLOEXEC, closeRangeNames), sysCloseRange)
-	r[unix.SYS_DUP] = call1("dup", aFD, sysDup)
-	r[unix.SYS_DUP2] = call2("dup2", aFD, aFD, sysDup2)
-	r[unix.SYS_DUP3] = call3("dup3", aFD, aFD, flags("flags", unix.O_CLOEXEC, openNames), sysDup3)
-	r[unix.SYS_FCNTL] = call3("fcntl", aFD, aFcntl, aHex, sysFcntl).partly("no leases (F_SETLEASE), no F_NOTIFY, no SIGIO")
-	r[unix.SYS_FLOCK] = call2("flock", aFD, flags("operation", 0xf, lockNames), sysFlock)
-	r[unix.SYS_PIPE] = call1("pipe", out(lPair), func(t *task.Task, to dest[[2]int32]) (uint64, error) { return sysPipe2(t, to, 0) })
-	r[unix.SYS_PIPE2] = call2("pipe2", out(lPair), flags("flags", unix.O_CLOEXEC|unix.O_NONBLOCK|unix.O_DIRECT, pipeNames), sysPipe2)
-	r[unix.SYS_MEMFD_CREATE] = call2("memfd_create", aMemfdName, flags("flags", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING, memfdNames), sysMemfdCreate).
-		partly("no MFD_HUGETLB")
-	r[unix.SYS_EVENTFD] = call1("eventfd", aUint, func(t *task.Task, n uint32) (uint64, error) { return sysEventfd2(t, n, 0) })
-	r[unix.SYS_EVENTFD2] = call2("eventfd2", aUint, flags("flags", unix.EFD_CLOEXEC|unix.EFD_NONBLOCK|unix.EFD_SEMAPHORE, eventfdNames), sysEventfd2)
+	r.set(unix.SYS_CLOSE, call1("close", aFD, sysClose))
+	r.set(unix.SYS_CLOSE_RANGE, call3("close_range", aUint, aUint, flags("flags", unix.CLOSE_RANGE_UNSHARE|unix.CLOSE_RANGE_CLOEXEC, closeRangeNames), sysCloseRange))
+	r.set(unix.SYS_DUP, call1("dup", aFD, sysDup))
+	r.set(unix.SYS_DUP2, call2("dup2", aFD, aFD, sysDup2))
+	r.set(unix.SYS_DUP3, call3("dup3", aFD, aFD, flags("flags", unix.O_CLOEXEC, openNames), sysDup3))
+	r.set(unix.SYS_FCNTL, call3("fcntl", aFD, aFcntl, aHex, sysFcntl).partly("no leases (F_SETLEASE), no F_NOTIFY, no SIGIO"))
+	r.set(unix.SYS_FLOCK, call2("flock", aFD, flags("operation", 0xf, lockNames), sysFlock))
+	r.set(unix.SYS_PIPE, call1("pipe", out(lPair), func(t *task.Task, to dest[[2]int32]) (uint64, error) { return sysPipe2(t, to, 0) }))
+	r.set(unix.SYS_PIPE2, call2("pipe2", out(lPair), flags("flags", unix.O_CLOEXEC|unix.O_NONBLOCK|unix.O_DIRECT, pipeNames), sysPipe2))
+	r.set(unix.SYS_MEMFD_CREATE, call2("memfd_create", aMemfdName, flags("flags", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING, memfdNames), sysMemfdCreate).
+		partly("no MFD_HUGETLB"))
+	r.set(unix.SYS_EVENTFD, call1("eventfd", aUint, func(t *task.Task, n uint32) (uint64, error) { return sysEventfd2(t, n, 0) }))
+	r.set(unix.SYS_EVENTFD2, call2("eventfd2", aUint, flags("flags", unix.EFD_CLOEXEC|unix.EFD_NONBLOCK|unix.EFD_SEMAPHORE, eventfdNames), sysEventfd2))
 }
 
 func sysClose(t *task.Task, fd int32) (uint64, error) { return done(t.Files.Close(int(fd))) }

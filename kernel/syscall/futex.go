@@ -29,7 +29,7 @@ const (
 	sizeofFutexWaiv = 24
 )
 
-func futexRows(r *[numbers]*row) {
+func futexRows(r *table) {
 	aOp := aUint.as(show("operation", func(b []byte, v uint64) []byte {
 		b = appendChoice(b, v&^(futexPrivate|futexClockRealtime), futexNames)
 		if v&futexPrivate != 0 {
@@ -40,16 +40,16 @@ func futexRows(r *[numbers]*row) {
 		}
 		return b
 	}))
-	r[unix.SYS_FUTEX] = call6("futex", aAddr, aOp, aUint, aHex, aAddr, aUint, sysFutex).partly("no FUTEX_WAIT_REQUEUE_PI and FUTEX_CMP_REQUEUE_PI")
-	r[unix.SYS_FUTEX_WAITV] = call5("futex_waitv", aAddr, aUint, flags("flags", 0, nil), inOpt(lTimespec), choice("clock", clockNames), sysFutexWaitv)
-	r[unix.SYS_SET_ROBUST_LIST] = call2("set_robust_list", aAddr, aSize, func(t *task.Task, addr, size uint64) (uint64, error) {
+	r.set(unix.SYS_FUTEX, call6("futex", aAddr, aOp, aUint, aHex, aAddr, aUint, sysFutex).partly("no FUTEX_WAIT_REQUEUE_PI and FUTEX_CMP_REQUEUE_PI"))
+	r.set(unix.SYS_FUTEX_WAITV, call5("futex_waitv", aAddr, aUint, flags("flags", 0, nil), inOpt(lTimespec), choice("clock", clockNames), sysFutexWaitv))
+	r.set(unix.SYS_SET_ROBUST_LIST, call2("set_robust_list", aAddr, aSize, func(t *task.Task, addr, size uint64) (uint64, error) {
 		if size != abi.SizeofRobustListHead {
 			return 0, unix.EINVAL
 		}
 		t.SetRobustList(addr)
 		return 0, nil
-	})
-	r[unix.SYS_GET_ROBUST_LIST] = call3("get_robust_list", aPID, out(lUint64), out(lUint64), sysGetRobustList)
+	}))
+	r.set(unix.SYS_GET_ROBUST_LIST, call3("get_robust_list", aPID, out(lUint64), out(lUint64), sysGetRobustList))
 }
 
 // sysFutex is futex(2). The fourth argument is a timeout or a number, by operation.

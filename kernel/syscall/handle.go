@@ -11,38 +11,38 @@ import (
 )
 
 // handleRows are the calls that make descriptors of processes, signals, timers and watches.
-func handleRows(r *[numbers]*row) {
-	r[unix.SYS_TIMERFD_CREATE] = call2("timerfd_create", choice("clock", clockNames), flags("flags", unix.TFD_CLOEXEC|unix.TFD_NONBLOCK, timerfdNames),
+func handleRows(r *table) {
+	r.set(unix.SYS_TIMERFD_CREATE, call2("timerfd_create", choice("clock", clockNames), flags("flags", unix.TFD_CLOEXEC|unix.TFD_NONBLOCK, timerfdNames),
 		func(t *task.Task, id int32, flags uint32) (uint64, error) {
 			f, err := timerfd.New(t.Kernel().Clock, t.Cred(), id, int(flags))
 			if err != nil {
 				return 0, err
 			}
 			return install(t, f, int(flags))
-		})
-	r[unix.SYS_TIMERFD_SETTIME] = call4("timerfd_settime", aFD, flags("flags", unix.TFD_TIMER_ABSTIME|unix.TFD_TIMER_CANCEL_ON_SET, timerfdSet), in(lItimerspec), out(lItimerspec), sysTimerfdSettime)
-	r[unix.SYS_TIMERFD_GETTIME] = call2("timerfd_gettime", aFD, out(lItimerspec), sysTimerfdGettime)
+		}))
+	r.set(unix.SYS_TIMERFD_SETTIME, call4("timerfd_settime", aFD, flags("flags", unix.TFD_TIMER_ABSTIME|unix.TFD_TIMER_CANCEL_ON_SET, timerfdSet), in(lItimerspec), out(lItimerspec), sysTimerfdSettime))
+	r.set(unix.SYS_TIMERFD_GETTIME, call2("timerfd_gettime", aFD, out(lItimerspec), sysTimerfdGettime))
 
-	r[unix.SYS_SIGNALFD] = call3("signalfd", aFD, in(lSigset), aSize, func(t *task.Task, fd int32, mask, size uint64) (uint64, error) {
+	r.set(unix.SYS_SIGNALFD, call3("signalfd", aFD, in(lSigset), aSize, func(t *task.Task, fd int32, mask, size uint64) (uint64, error) {
 		return sysSignalfd4(t, fd, mask, size, 0)
-	})
-	r[unix.SYS_SIGNALFD4] = call4("signalfd4", aFD, in(lSigset), aSize, flags("flags", unix.SFD_CLOEXEC|unix.SFD_NONBLOCK, signalfdNames), sysSignalfd4)
+	}))
+	r.set(unix.SYS_SIGNALFD4, call4("signalfd4", aFD, in(lSigset), aSize, flags("flags", unix.SFD_CLOEXEC|unix.SFD_NONBLOCK, signalfdNames), sysSignalfd4))
 
-	r[unix.SYS_PIDFD_OPEN] = call2("pidfd_open", aPID, flags("flags", unix.PIDFD_NONBLOCK, pidfdNames), sysPidfdOpen)
-	r[unix.SYS_PIDFD_SEND_SIGNAL] = call4("pidfd_send_signal", aFD, aSignal, inOpt(lSigInfo), flags("flags", 0, nil), sysPidfdSendSignal)
-	r[unix.SYS_INOTIFY_INIT] = call0("inotify_init", func(t *task.Task) (uint64, error) { return sysInotifyInit1(t, 0) })
-	r[unix.SYS_INOTIFY_INIT1] = call1("inotify_init1", flags("flags", unix.IN_CLOEXEC|unix.IN_NONBLOCK, inotifyNames), sysInotifyInit1)
-	r[unix.SYS_INOTIFY_ADD_WATCH] = call3("inotify_add_watch", aFD, aPath, aUint.as(flags("events", 1<<32-1, inotifyEvents).formatter), sysInotifyAddWatch)
-	r[unix.SYS_INOTIFY_RM_WATCH] = call2("inotify_rm_watch", aFD, aInt, func(t *task.Task, fd, wd int32) (uint64, error) {
+	r.set(unix.SYS_PIDFD_OPEN, call2("pidfd_open", aPID, flags("flags", unix.PIDFD_NONBLOCK, pidfdNames), sysPidfdOpen))
+	r.set(unix.SYS_PIDFD_SEND_SIGNAL, call4("pidfd_send_signal", aFD, aSignal, inOpt(lSigInfo), flags("flags", 0, nil), sysPidfdSendSignal))
+	r.set(unix.SYS_INOTIFY_INIT, call0("inotify_init", func(t *task.Task) (uint64, error) { return sysInotifyInit1(t, 0) }))
+	r.set(unix.SYS_INOTIFY_INIT1, call1("inotify_init1", flags("flags", unix.IN_CLOEXEC|unix.IN_NONBLOCK, inotifyNames), sysInotifyInit1))
+	r.set(unix.SYS_INOTIFY_ADD_WATCH, call3("inotify_add_watch", aFD, aPath, aUint.as(flags("events", 1<<32-1, inotifyEvents).formatter), sysInotifyAddWatch))
+	r.set(unix.SYS_INOTIFY_RM_WATCH, call2("inotify_rm_watch", aFD, aInt, func(t *task.Task, fd, wd int32) (uint64, error) {
 		f, err := file(t, fd)
 		if err != nil {
 			return 0, err
 		}
 		defer f.DecRef()
 		return done(inotify.RemoveWatch(f, wd))
-	})
+	}))
 
-	r[unix.SYS_PIDFD_GETFD] = call3("pidfd_getfd", aFD, aFD, flags("flags", 0, nil), sysPidfdGetfd)
+	r.set(unix.SYS_PIDFD_GETFD, call3("pidfd_getfd", aFD, aFD, flags("flags", 0, nil), sysPidfdGetfd))
 }
 
 func sysInotifyInit1(t *task.Task, flags uint32) (uint64, error) {

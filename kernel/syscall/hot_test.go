@@ -10,8 +10,8 @@ import (
 
 // TestHotRowsDecodeAlike gives bad arguments to the hot calls and to the rows whose place they take: the errors are the same.
 func TestHotRowsDecodeAlike(t *testing.T) {
-	var rows [numbers]*row
-	for _, f := range []func(*[numbers]*row){ioRows, fdRows, pathRows, memRows, timeRows, epollRows, sigRows, futexRows} {
+	var rows table
+	for _, f := range []func(*table){ioRows, fdRows, pathRows, memRows, timeRows, epollRows, sigRows, futexRows} {
 		f(&rows)
 	}
 	inside(t, func(u *user, call caller) {

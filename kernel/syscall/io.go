@@ -10,36 +10,36 @@ import (
 	"gosv/kernel/wait"
 )
 
-func ioRows(r *[numbers]*row) {
-	r[unix.SYS_READ] = call3("read", aFD, aSink, aSize, sysRead)
-	r[unix.SYS_WRITE] = call3("write", aFD, aSource, aSize, sysWrite)
-	r[unix.SYS_PREAD64] = call4("pread64", aFD, aSink, aSize, aOffset, sysPread)
-	r[unix.SYS_PWRITE64] = call4("pwrite64", aFD, aSource, aSize, aOffset, sysPwrite)
-	r[unix.SYS_READV] = call3("readv", aFD, aAddr, aUlong, sysReadv)
-	r[unix.SYS_WRITEV] = call3("writev", aFD, aAddr, aUlong, sysWritev)
-	r[unix.SYS_PREADV] = call4("preadv", aFD, aAddr, aUlong, aOffset, sysPreadv)
-	r[unix.SYS_PWRITEV] = call4("pwritev", aFD, aAddr, aUlong, aOffset, sysPwritev)
-	r[unix.SYS_PREADV2] = call6("preadv2", aFD, aAddr, aUlong, aOffset, aUnused, aRWF, sysPreadv2).
-		partly("RWF_NOWAIT gives EOPNOTSUPP")
-	r[unix.SYS_PWRITEV2] = call6("pwritev2", aFD, aAddr, aUlong, aOffset, aUnused, aRWF, sysPwritev2).
-		partly("RWF_NOWAIT and RWF_APPEND give EOPNOTSUPP")
-	r[unix.SYS_LSEEK] = call3("lseek", aFD, aOffset, choice("whence", whenceNames), sysLseek)
-	r[unix.SYS_SENDFILE] = call4("sendfile", aFD, aFD, aAddr, aSize, sysSendfile)
-	r[unix.SYS_COPY_FILE_RANGE] = call6("copy_file_range", aFD, aAddr, aFD, aAddr, aSize, aUint, sysCopyFileRange)
-	r[unix.SYS_IOCTL] = call3("ioctl", aFD, aRequest, aHex, sysIoctl)
-	r[unix.SYS_FSYNC] = call1("fsync", aFD, sysFsync)
-	r[unix.SYS_FDATASYNC] = call1("fdatasync", aFD, sysFsync)
-	r[unix.SYS_SYNC_FILE_RANGE] = call4("sync_file_range", aFD, aOffset, aOffset, flags("flags", 7, nil), sysSyncFileRange)
-	r[unix.SYS_FTRUNCATE] = call2("ftruncate", aFD, aOffset, sysFtruncate)
-	r[unix.SYS_FALLOCATE] = call4("fallocate", aFD, flags("mode", 0x7f, fallocNames), aOffset, aOffset, sysFallocate)
-	r[unix.SYS_FADVISE64] = call4("fadvise64", aFD, aOffset, aOffset, aInt, sysFadvise)
-	r[unix.SYS_READAHEAD] = call3("readahead", aFD, aOffset, aSize, sysReadahead)
-	r[unix.SYS_GETDENTS] = call3("getdents", aFD, aAddr, aUint, func(t *task.Task, fd int32, addr uint64, n uint32) (uint64, error) {
+func ioRows(r *table) {
+	r.set(unix.SYS_READ, call3("read", aFD, aSink, aSize, sysRead))
+	r.set(unix.SYS_WRITE, call3("write", aFD, aSource, aSize, sysWrite))
+	r.set(unix.SYS_PREAD64, call4("pread64", aFD, aSink, aSize, aOffset, sysPread))
+	r.set(unix.SYS_PWRITE64, call4("pwrite64", aFD, aSource, aSize, aOffset, sysPwrite))
+	r.set(unix.SYS_READV, call3("readv", aFD, aAddr, aUlong, sysReadv))
+	r.set(unix.SYS_WRITEV, call3("writev", aFD, aAddr, aUlong, sysWritev))
+	r.set(unix.SYS_PREADV, call4("preadv", aFD, aAddr, aUlong, aOffset, sysPreadv))
+	r.set(unix.SYS_PWRITEV, call4("pwritev", aFD, aAddr, aUlong, aOffset, sysPwritev))
+	r.set(unix.SYS_PREADV2, call6("preadv2", aFD, aAddr, aUlong, aOffset, aUnused, aRWF, sysPreadv2).
+		partly("RWF_NOWAIT gives EOPNOTSUPP"))
+	r.set(unix.SYS_PWRITEV2, call6("pwritev2", aFD, aAddr, aUlong, aOffset, aUnused, aRWF, sysPwritev2).
+		partly("RWF_NOWAIT and RWF_APPEND give EOPNOTSUPP"))
+	r.set(unix.SYS_LSEEK, call3("lseek", aFD, aOffset, choice("whence", whenceNames), sysLseek))
+	r.set(unix.SYS_SENDFILE, call4("sendfile", aFD, aFD, aAddr, aSize, sysSendfile))
+	r.set(unix.SYS_COPY_FILE_RANGE, call6("copy_file_range", aFD, aAddr, aFD, aAddr, aSize, aUint, sysCopyFileRange))
+	r.set(unix.SYS_IOCTL, call3("ioctl", aFD, aRequest, aHex, sysIoctl))
+	r.set(unix.SYS_FSYNC, call1("fsync", aFD, sysFsync))
+	r.set(unix.SYS_FDATASYNC, call1("fdatasync", aFD, sysFsync))
+	r.set(unix.SYS_SYNC_FILE_RANGE, call4("sync_file_range", aFD, aOffset, aOffset, flags("flags", 7, nil), sysSyncFileRange))
+	r.set(unix.SYS_FTRUNCATE, call2("ftruncate", aFD, aOffset, sysFtruncate))
+	r.set(unix.SYS_FALLOCATE, call4("fallocate", aFD, flags("mode", 0x7f, fallocNames), aOffset, aOffset, sysFallocate))
+	r.set(unix.SYS_FADVISE64, call4("fadvise64", aFD, aOffset, aOffset, aInt, sysFadvise))
+	r.set(unix.SYS_READAHEAD, call3("readahead", aFD, aOffset, aSize, sysReadahead))
+	r.set(unix.SYS_GETDENTS, call3("getdents", aFD, aAddr, aUint, func(t *task.Task, fd int32, addr uint64, n uint32) (uint64, error) {
 		return getdents(t, fd, addr, n, true)
-	})
-	r[unix.SYS_GETDENTS64] = call3("getdents64", aFD, aAddr, aUint, func(t *task.Task, fd int32, addr uint64, n uint32) (uint64, error) {
+	}))
+	r.set(unix.SYS_GETDENTS64, call3("getdents64", aFD, aAddr, aUint, func(t *task.Task, fd int32, addr uint64, n uint32) (uint64, error) {
 		return getdents(t, fd, addr, n, false)
-	})
+	}))
 }
 
 var (

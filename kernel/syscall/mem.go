@@ -9,53 +9,53 @@ import (
 	"gosv/machine"
 )
 
-func memRows(r *[numbers]*row) {
+func memRows(r *table) {
 	aProt := flags("prot", 1<<32-1, protNames) // mm refuses unknown ones
 	aAdvice := choice("advice", adviceNames)
-	r[unix.SYS_MMAP] = call6("mmap", aAddr, aSize, aProt, aUint.as(flags("map flags", 1<<32-1, mapNames).formatter), aFD, aHex, sysMmap).address()
-	r[unix.SYS_MUNMAP] = call2("munmap", aAddr, aSize, func(t *task.Task, addr, n uint64) (uint64, error) { return done(t.Mem().Unmap(addr, n)) })
-	r[unix.SYS_MPROTECT] = call3("mprotect", aAddr, aSize, aProt, func(t *task.Task, addr, n uint64, prot uint32) (uint64, error) {
+	r.set(unix.SYS_MMAP, call6("mmap", aAddr, aSize, aProt, aUint.as(flags("map flags", 1<<32-1, mapNames).formatter), aFD, aHex, sysMmap).address())
+	r.set(unix.SYS_MUNMAP, call2("munmap", aAddr, aSize, func(t *task.Task, addr, n uint64) (uint64, error) { return done(t.Mem().Unmap(addr, n)) }))
+	r.set(unix.SYS_MPROTECT, call3("mprotect", aAddr, aSize, aProt, func(t *task.Task, addr, n uint64, prot uint32) (uint64, error) {
 		return done(t.Mem().Protect(addr, n, int(prot)))
-	})
-	r[unix.SYS_PKEY_MPROTECT] = call4("pkey_mprotect", aAddr, aSize, aProt, aInt, func(t *task.Task, addr, n uint64, prot uint32, key int32) (uint64, error) {
+	}))
+	r.set(unix.SYS_PKEY_MPROTECT, call4("pkey_mprotect", aAddr, aSize, aProt, aInt, func(t *task.Task, addr, n uint64, prot uint32, key int32) (uint64, error) {
 		if key != -1 {
 			return 0, unix.EINVAL
 		}
 		return done(t.Mem().Protect(addr, n, int(prot)))
-	}).partly("there are no protection keys: only -1")
-	r[unix.SYS_PKEY_ALLOC] = missing("pkey_alloc", unix.ENOSPC, "no protection keys, as on a processor without them")
-	r[unix.SYS_PKEY_FREE] = missing("pkey_free", unix.EINVAL, "no protection keys, as on a processor without them")
-	r[unix.SYS_BRK] = call1("brk", aAddr, func(t *task.Task, addr uint64) (uint64, error) { return t.Mem().Brk(addr), nil }).address()
-	r[unix.SYS_MREMAP] = call5("mremap", aAddr, aSize, aSize, flags("flags", unix.MREMAP_MAYMOVE|unix.MREMAP_FIXED|unix.MREMAP_DONTUNMAP, mremapNames), aAddr,
+	}).partly("there are no protection keys: only -1"))
+	r.set(unix.SYS_PKEY_ALLOC, missing("pkey_alloc", unix.ENOSPC, "no protection keys, as on a processor without them"))
+	r.set(unix.SYS_PKEY_FREE, missing("pkey_free", unix.EINVAL, "no protection keys, as on a processor without them"))
+	r.set(unix.SYS_BRK, call1("brk", aAddr, func(t *task.Task, addr uint64) (uint64, error) { return t.Mem().Brk(addr), nil }).address())
+	r.set(unix.SYS_MREMAP, call5("mremap", aAddr, aSize, aSize, flags("flags", unix.MREMAP_MAYMOVE|unix.MREMAP_FIXED|unix.MREMAP_DONTUNMAP, mremapNames), aAddr,
 		func(t *task.Task, addr, oldLen, newLen uint64, flags uint32, newAddr uint64) (uint64, error) {
 			return t.Mem().Remap(addr, oldLen, newLen, int(flags), newAddr)
-		}).address()
-	r[unix.SYS_MADVISE] = call3("madvise", aAddr, aSize, aAdvice, func(t *task.Task, addr, n uint64, advice int32) (uint64, error) {
+		}).address())
+	r.set(unix.SYS_MADVISE, call3("madvise", aAddr, aSize, aAdvice, func(t *task.Task, addr, n uint64, advice int32) (uint64, error) {
 		return done(t.Mem().Advise(addr, n, int(advice)))
-	})
-	r[unix.SYS_MSYNC] = call3("msync", aAddr, aSize, flags("flags", unix.MS_ASYNC|unix.MS_INVALIDATE|unix.MS_SYNC, msyncNames), func(t *task.Task, addr, n uint64, flags uint32) (uint64, error) {
+	}))
+	r.set(unix.SYS_MSYNC, call3("msync", aAddr, aSize, flags("flags", unix.MS_ASYNC|unix.MS_INVALIDATE|unix.MS_SYNC, msyncNames), func(t *task.Task, addr, n uint64, flags uint32) (uint64, error) {
 		return done(t.Mem().Sync(addr, n, int(flags)))
-	})
-	r[unix.SYS_MINCORE] = call3("mincore", aAddr, aSize, aAddr, sysMincore)
-	r[unix.SYS_MLOCK] = call2("mlock", aAddr, aSize, func(t *task.Task, addr, n uint64) (uint64, error) { return done(t.Mem().Lock(addr, n, 0)) })
-	r[unix.SYS_MLOCK2] = call3("mlock2", aAddr, aSize, flags("flags", unix.MLOCK_ONFAULT, mlockNames), func(t *task.Task, addr, n uint64, flags uint32) (uint64, error) {
+	}))
+	r.set(unix.SYS_MINCORE, call3("mincore", aAddr, aSize, aAddr, sysMincore))
+	r.set(unix.SYS_MLOCK, call2("mlock", aAddr, aSize, func(t *task.Task, addr, n uint64) (uint64, error) { return done(t.Mem().Lock(addr, n, 0)) }))
+	r.set(unix.SYS_MLOCK2, call3("mlock2", aAddr, aSize, flags("flags", unix.MLOCK_ONFAULT, mlockNames), func(t *task.Task, addr, n uint64, flags uint32) (uint64, error) {
 		return done(t.Mem().Lock(addr, n, int(flags)))
-	})
-	r[unix.SYS_MUNLOCK] = call2("munlock", aAddr, aSize, func(t *task.Task, addr, n uint64) (uint64, error) { return done(t.Mem().Unlock(addr, n)) })
-	r[unix.SYS_MLOCKALL] = call1("mlockall", flags("flags", unix.MCL_CURRENT|unix.MCL_FUTURE|unix.MCL_ONFAULT, mlockall), func(t *task.Task, flags uint32) (uint64, error) {
+	}))
+	r.set(unix.SYS_MUNLOCK, call2("munlock", aAddr, aSize, func(t *task.Task, addr, n uint64) (uint64, error) { return done(t.Mem().Unlock(addr, n)) }))
+	r.set(unix.SYS_MLOCKALL, call1("mlockall", flags("flags", unix.MCL_CURRENT|unix.MCL_FUTURE|unix.MCL_ONFAULT, mlockall), func(t *task.Task, flags uint32) (uint64, error) {
 		if flags == 0 || flags == unix.MCL_ONFAULT {
 			return 0, unix.EINVAL
 		}
 		return done(t.Mem().LockAll(int(flags)))
-	})
-	r[unix.SYS_MUNLOCKALL] = call0("munlockall", func(t *task.Task) (uint64, error) { return done(t.Mem().LockAll(0)) })
-	r[unix.SYS_MEMBARRIER] = call3("membarrier", aInt, aUint, aInt, sysMembarrier).partly("only MEMBARRIER_CMD_QUERY, which tells that there is nothing else")
-	r[unix.SYS_PROCESS_VM_READV] = call6("process_vm_readv", aPID, aAddr, aUlong, aAddr, aUlong, aUlong, func(t *task.Task, pid int32, l, ln, rm, rn, flags uint64) (uint64, error) {
+	}))
+	r.set(unix.SYS_MUNLOCKALL, call0("munlockall", func(t *task.Task) (uint64, error) { return done(t.Mem().LockAll(0)) }))
+	r.set(unix.SYS_MEMBARRIER, call3("membarrier", aInt, aUint, aInt, sysMembarrier).partly("only MEMBARRIER_CMD_QUERY, which tells that there is nothing else"))
+	r.set(unix.SYS_PROCESS_VM_READV, call6("process_vm_readv", aPID, aAddr, aUlong, aAddr, aUlong, aUlong, func(t *task.Task, pid int32, l, ln, rm, rn, flags uint64) (uint64, error) {
 		return processVM(t, pid, l, ln, rm, rn, flags, false)
-	})
-	r[unix.SYS_PROCESS_VM_WRITEV] = call6("process_vm_writev", aPID, aAddr, aUlong, aAddr, aUlong, aUlong, func(t *task.Task, pid int32, l, ln, rm, rn, flags uint64) (uint64, error) {
+	}))
+	r.set(unix.SYS_PROCESS_VM_WRITEV, call6("process_vm_writev", aPID, aAddr, aUlong, aAddr, aUlong, aUlong, func(t *task.Task, pid int32, l, ln, rm, rn, flags uint64) (uint64, error) {
 		return processVM(t, pid, l, ln, rm, rn, flags, true)
-	})
+	}))
 }
 
 // mapFlagsKnown are the flags that Linux knows; MAP_SHARED_VALIDATE refuses others (mmap(2)).

@@ -35,51 +35,51 @@ var (
 	aAccessMode = choice("access mode", accessNames)
 )
 
-func pathRows(r *[numbers]*row) {
-	r[unix.SYS_OPEN] = call3("open", aPath, aOpenFlags, aOpenMode, func(t *task.Task, p string, flags int32, mode uint32) (uint64, error) {
+func pathRows(r *table) {
+	r.set(unix.SYS_OPEN, call3("open", aPath, aOpenFlags, aOpenMode, func(t *task.Task, p string, flags int32, mode uint32) (uint64, error) {
 		return sysOpenat(t, unix.AT_FDCWD, p, flags, mode)
-	})
-	r[unix.SYS_OPENAT] = call4("openat", aDirFD, aPath, aOpenFlags, aOpenMode, sysOpenat)
-	r[unix.SYS_CREAT] = call2("creat", aPath, aMode, func(t *task.Task, p string, mode uint32) (uint64, error) {
+	}))
+	r.set(unix.SYS_OPENAT, call4("openat", aDirFD, aPath, aOpenFlags, aOpenMode, sysOpenat))
+	r.set(unix.SYS_CREAT, call2("creat", aPath, aMode, func(t *task.Task, p string, mode uint32) (uint64, error) {
 		return sysOpenat(t, unix.AT_FDCWD, p, unix.O_CREAT|unix.O_WRONLY|unix.O_TRUNC, mode)
-	})
-	r[unix.SYS_OPENAT2] = call4("openat2", aDirFD, aPath, aAddr, aSize, sysOpenat2)
-	r[unix.SYS_STAT] = call2("stat", aPath, out(lStat), func(t *task.Task, p string, to dest[unix.Stat_t]) (uint64, error) {
+	}))
+	r.set(unix.SYS_OPENAT2, call4("openat2", aDirFD, aPath, aAddr, aSize, sysOpenat2))
+	r.set(unix.SYS_STAT, call2("stat", aPath, out(lStat), func(t *task.Task, p string, to dest[unix.Stat_t]) (uint64, error) {
 		return sysFstatat(t, unix.AT_FDCWD, p, to, 0)
-	})
-	r[unix.SYS_LSTAT] = call2("lstat", aPath, out(lStat), func(t *task.Task, p string, to dest[unix.Stat_t]) (uint64, error) {
+	}))
+	r.set(unix.SYS_LSTAT, call2("lstat", aPath, out(lStat), func(t *task.Task, p string, to dest[unix.Stat_t]) (uint64, error) {
 		return sysFstatat(t, unix.AT_FDCWD, p, to, unix.AT_SYMLINK_NOFOLLOW)
-	})
-	r[unix.SYS_FSTAT] = call2("fstat", aFD, out(lStat), sysFstat)
-	r[unix.SYS_NEWFSTATAT] = call4("newfstatat", aDirFD, aPath, out(lStat), flags("flags", statFlags|syncFlags, atNames), sysFstatat)
-	r[unix.SYS_STATX] = call5("statx", aDirFD, aPath, flags("flags", statFlags|syncFlags, atNames), aHex, out(lStatx), sysStatx)
-	r[unix.SYS_ACCESS] = call2("access", aPath, aAccessMode, func(t *task.Task, p string, mode int32) (uint64, error) {
+	}))
+	r.set(unix.SYS_FSTAT, call2("fstat", aFD, out(lStat), sysFstat))
+	r.set(unix.SYS_NEWFSTATAT, call4("newfstatat", aDirFD, aPath, out(lStat), flags("flags", statFlags|syncFlags, atNames), sysFstatat))
+	r.set(unix.SYS_STATX, call5("statx", aDirFD, aPath, flags("flags", statFlags|syncFlags, atNames), aHex, out(lStatx), sysStatx))
+	r.set(unix.SYS_ACCESS, call2("access", aPath, aAccessMode, func(t *task.Task, p string, mode int32) (uint64, error) {
 		return sysFaccessat2(t, unix.AT_FDCWD, p, mode, 0)
-	})
-	r[unix.SYS_FACCESSAT] = call3("faccessat", aDirFD, aPath, aAccessMode, func(t *task.Task, fd int32, p string, mode int32) (uint64, error) {
+	}))
+	r.set(unix.SYS_FACCESSAT, call3("faccessat", aDirFD, aPath, aAccessMode, func(t *task.Task, fd int32, p string, mode int32) (uint64, error) {
 		return sysFaccessat2(t, fd, p, mode, 0)
-	})
-	r[unix.SYS_FACCESSAT2] = call4("faccessat2", aDirFD, aPath, aAccessMode,
-		flags("flags", unix.AT_EACCESS|unix.AT_SYMLINK_NOFOLLOW|unix.AT_EMPTY_PATH, faccessatNames), sysFaccessat2)
-	r[unix.SYS_READLINK] = call3("readlink", aPath, aSink, aInt, func(t *task.Task, p string, addr uint64, n int32) (uint64, error) {
+	}))
+	r.set(unix.SYS_FACCESSAT2, call4("faccessat2", aDirFD, aPath, aAccessMode,
+		flags("flags", unix.AT_EACCESS|unix.AT_SYMLINK_NOFOLLOW|unix.AT_EMPTY_PATH, faccessatNames), sysFaccessat2))
+	r.set(unix.SYS_READLINK, call3("readlink", aPath, aSink, aInt, func(t *task.Task, p string, addr uint64, n int32) (uint64, error) {
 		return sysReadlinkat(t, unix.AT_FDCWD, p, addr, n)
-	})
-	r[unix.SYS_READLINKAT] = call4("readlinkat", aDirFD, aPath, aSink, aInt, sysReadlinkat)
-	r[unix.SYS_CHDIR] = call1("chdir", aPath, sysChdir)
-	r[unix.SYS_FCHDIR] = call1("fchdir", aFD, sysFchdir)
-	r[unix.SYS_CHROOT] = call1("chroot", aPath, sysChroot)
-	r[unix.SYS_GETCWD] = call2("getcwd", aSink, aSize, sysGetcwd)
-	r[unix.SYS_UMASK] = call1("umask", aMode, func(t *task.Task, mask uint32) (uint64, error) {
+	}))
+	r.set(unix.SYS_READLINKAT, call4("readlinkat", aDirFD, aPath, aSink, aInt, sysReadlinkat))
+	r.set(unix.SYS_CHDIR, call1("chdir", aPath, sysChdir))
+	r.set(unix.SYS_FCHDIR, call1("fchdir", aFD, sysFchdir))
+	r.set(unix.SYS_CHROOT, call1("chroot", aPath, sysChroot))
+	r.set(unix.SYS_GETCWD, call2("getcwd", aSink, aSize, sysGetcwd))
+	r.set(unix.SYS_UMASK, call1("umask", aMode, func(t *task.Task, mask uint32) (uint64, error) {
 		return uint64(t.FS.SetUmask(mask)), nil
-	})
-	r[unix.SYS_STATFS] = call2("statfs", aPath, out(lStatfs), sysStatfs)
-	r[unix.SYS_FSTATFS] = call2("fstatfs", aFD, out(lStatfs), sysFstatfs)
-	r[unix.SYS_TRUNCATE] = call2("truncate", aPath, aOffset, sysTruncate)
-	r[unix.SYS_SYNC] = call0("sync", func(t *task.Task) (uint64, error) {
+	}))
+	r.set(unix.SYS_STATFS, call2("statfs", aPath, out(lStatfs), sysStatfs))
+	r.set(unix.SYS_FSTATFS, call2("fstatfs", aFD, out(lStatfs), sysFstatfs))
+	r.set(unix.SYS_TRUNCATE, call2("truncate", aPath, aOffset, sysTruncate))
+	r.set(unix.SYS_SYNC, call0("sync", func(t *task.Task) (uint64, error) {
 		t.Kernel().Namespace.Sync()
 		return 0, nil
-	})
-	r[unix.SYS_SYNCFS] = call1("syncfs", aFD, sysSyncfs)
+	}))
+	r.set(unix.SYS_SYNCFS, call1("syncfs", aFD, sysSyncfs))
 }
 
 func sysOpenat(t *task.Task, dirfd int32, path string, flags int32, mode uint32) (uint64, error) {

@@ -10,17 +10,17 @@ import (
 	"gosv/kernel/wait"
 )
 
-func pollRows(r *[numbers]*row) {
-	r[unix.SYS_POLL] = call3("poll", aAddr, aUint, aInt, func(t *task.Task, addr uint64, n uint32, ms int32) (uint64, error) {
+func pollRows(r *table) {
+	r.set(unix.SYS_POLL, call3("poll", aAddr, aUint, aInt, func(t *task.Task, addr uint64, n uint32, ms int32) (uint64, error) {
 		deadline := int64(0)
 		if ms >= 0 {
 			deadline = t.Kernel().Clock.After(int64(ms) * 1e6)
 		}
 		return poll(t, addr, n, deadline)
-	})
-	r[unix.SYS_PPOLL] = call5("ppoll", aAddr, aUint, inOpt(lTimespec), inOpt(lSigset), aSize, sysPpoll)
-	r[unix.SYS_SELECT] = call5("select", aInt, aAddr, aAddr, aAddr, inOpt(lTimeval), sysSelect)
-	r[unix.SYS_PSELECT6] = call6("pselect6", aInt, aAddr, aAddr, aAddr, inOpt(lTimespec), aAddr, sysPselect6)
+	}))
+	r.set(unix.SYS_PPOLL, call5("ppoll", aAddr, aUint, inOpt(lTimespec), inOpt(lSigset), aSize, sysPpoll))
+	r.set(unix.SYS_SELECT, call5("select", aInt, aAddr, aAddr, aAddr, inOpt(lTimeval), sysSelect))
+	r.set(unix.SYS_PSELECT6, call6("pselect6", aInt, aAddr, aAddr, aAddr, inOpt(lTimespec), aAddr, sysPselect6))
 }
 
 // An interest is one file that poll or select watches.

@@ -10,64 +10,64 @@ import (
 )
 
 // tidIn is the number that glibc's and musl's pthreads begin with; nothing to do with clone's.
-func procRows(r *[numbers]*row) {
+func procRows(r *table) {
 	aWaitOptions := flags("options", unix.WNOHANG|unix.WUNTRACED|unix.WCONTINUED|unix.WNOTHREAD&0xffffffff|unix.WALL|unix.WCLONE&0xffffffff, waitNames)
-	r[unix.SYS_CLONE] = call5("clone", aUlong.as(show("clone flags", showClone)), aAddr, aAddr, aAddr, aAddr, sysClone).
-		partly("no namespaces (CLONE_NEW…)")
-	r[unix.SYS_CLONE3] = call2("clone3", aAddr, aSize, sysClone3).partly("no namespaces, no set_tid, no cgroups")
-	r[unix.SYS_FORK] = call0("fork", func(t *task.Task) (uint64, error) { return value(t.Clone(&task.CloneArgs{ExitSignal: unix.SIGCHLD})) })
-	r[unix.SYS_VFORK] = call0("vfork", func(t *task.Task) (uint64, error) {
+	r.set(unix.SYS_CLONE, call5("clone", aUlong.as(show("clone flags", showClone)), aAddr, aAddr, aAddr, aAddr, sysClone).
+		partly("no namespaces (CLONE_NEW…)"))
+	r.set(unix.SYS_CLONE3, call2("clone3", aAddr, aSize, sysClone3).partly("no namespaces, no set_tid, no cgroups"))
+	r.set(unix.SYS_FORK, call0("fork", func(t *task.Task) (uint64, error) { return value(t.Clone(&task.CloneArgs{ExitSignal: unix.SIGCHLD})) }))
+	r.set(unix.SYS_VFORK, call0("vfork", func(t *task.Task) (uint64, error) {
 		return value(t.Clone(&task.CloneArgs{Flags: unix.CLONE_VM | unix.CLONE_VFORK, ExitSignal: unix.SIGCHLD}))
-	})
-	r[unix.SYS_EXIT] = call1("exit", aInt, func(t *task.Task, status int32) (uint64, error) { t.Exit(status); return 0, nil }).ends()
-	r[unix.SYS_EXIT_GROUP] = call1("exit_group", aInt, func(t *task.Task, status int32) (uint64, error) { t.ExitGroup(status); return 0, nil }).ends()
-	r[unix.SYS_WAIT4] = call4("wait4", aPID, out(lInt32), aWaitOptions, out(lRusage), sysWait4)
-	r[unix.SYS_WAITID] = call5("waitid", choice("id type", idTypeNames), aPID, out(lSigInfo),
+	}))
+	r.set(unix.SYS_EXIT, call1("exit", aInt, func(t *task.Task, status int32) (uint64, error) { t.Exit(status); return 0, nil }).ends())
+	r.set(unix.SYS_EXIT_GROUP, call1("exit_group", aInt, func(t *task.Task, status int32) (uint64, error) { t.ExitGroup(status); return 0, nil }).ends())
+	r.set(unix.SYS_WAIT4, call4("wait4", aPID, out(lInt32), aWaitOptions, out(lRusage), sysWait4))
+	r.set(unix.SYS_WAITID, call5("waitid", choice("id type", idTypeNames), aPID, out(lSigInfo),
 		flags("options", unix.WNOHANG|unix.WEXITED|unix.WSTOPPED|unix.WCONTINUED|unix.WNOWAIT|unix.WNOTHREAD&0xffffffff|unix.WALL|unix.WCLONE&0xffffffff, waitNames),
-		out(lRusage), sysWaitid)
-	r[unix.SYS_GETPID] = call0("getpid", func(t *task.Task) (uint64, error) { return uint64(t.PID()), nil })
-	r[unix.SYS_GETTID] = call0("gettid", func(t *task.Task) (uint64, error) { return uint64(t.TID()), nil })
-	r[unix.SYS_GETPPID] = call0("getppid", func(t *task.Task) (uint64, error) { return uint64(t.Process().PPID()), nil })
-	r[unix.SYS_GETPGRP] = call0("getpgrp", func(t *task.Task) (uint64, error) { return uint64(t.Process().PGID()), nil })
-	r[unix.SYS_GETPGID] = call1("getpgid", aPID, func(t *task.Task, pid int32) (uint64, error) {
+		out(lRusage), sysWaitid))
+	r.set(unix.SYS_GETPID, call0("getpid", func(t *task.Task) (uint64, error) { return uint64(t.PID()), nil }))
+	r.set(unix.SYS_GETTID, call0("gettid", func(t *task.Task) (uint64, error) { return uint64(t.TID()), nil }))
+	r.set(unix.SYS_GETPPID, call0("getppid", func(t *task.Task) (uint64, error) { return uint64(t.Process().PPID()), nil }))
+	r.set(unix.SYS_GETPGRP, call0("getpgrp", func(t *task.Task) (uint64, error) { return uint64(t.Process().PGID()), nil }))
+	r.set(unix.SYS_GETPGID, call1("getpgid", aPID, func(t *task.Task, pid int32) (uint64, error) {
 		return ofProcess(t, pid, (*task.Process).PGID)
-	})
-	r[unix.SYS_GETSID] = call1("getsid", aPID, func(t *task.Task, pid int32) (uint64, error) {
+	}))
+	r.set(unix.SYS_GETSID, call1("getsid", aPID, func(t *task.Task, pid int32) (uint64, error) {
 		return ofProcess(t, pid, (*task.Process).SID)
-	})
-	r[unix.SYS_SETPGID] = call2("setpgid", aPID, aPID, func(t *task.Task, pid, pgid int32) (uint64, error) { return done(t.Setpgid(pid, pgid)) })
-	r[unix.SYS_SETSID] = call0("setsid", func(t *task.Task) (uint64, error) { return value(t.Setsid()) })
-	r[unix.SYS_SET_TID_ADDRESS] = call1("set_tid_address", aAddr, func(t *task.Task, addr uint64) (uint64, error) {
+	}))
+	r.set(unix.SYS_SETPGID, call2("setpgid", aPID, aPID, func(t *task.Task, pid, pgid int32) (uint64, error) { return done(t.Setpgid(pid, pgid)) }))
+	r.set(unix.SYS_SETSID, call0("setsid", func(t *task.Task) (uint64, error) { return value(t.Setsid()) }))
+	r.set(unix.SYS_SET_TID_ADDRESS, call1("set_tid_address", aAddr, func(t *task.Task, addr uint64) (uint64, error) {
 		t.SetClearTID(addr)
 		return uint64(t.TID()), nil
-	})
-	r[unix.SYS_UNSHARE] = call1("unshare", flags("flags", 1<<32-1, cloneNames), sysUnshare).partly("no namespaces (CLONE_NEW…)")
-	r[unix.SYS_ARCH_PRCTL] = call2("arch_prctl", choice("code", archNames), aAddr, sysArchPrctl)
-	r[unix.SYS_PERSONALITY] = call1("personality", aUint, sysPersonality).partly("only ADDR_NO_RANDOMIZE has an effect")
-	r[unix.SYS_PRCTL] = call5("prctl", choice("option", prctlNames), aHex, aHex, aHex, aHex, sysPrctl).partly("the options that Debian's programs use; no PR_SET_MM, no seccomp")
-	r[unix.SYS_PRLIMIT64] = call4("prlimit64", aPID, choice("resource", rlimitNames), inOpt(lRlimit), out(lRlimit), sysPrlimit)
-	r[unix.SYS_GETRLIMIT] = call2("getrlimit", choice("resource", rlimitNames), out(lRlimit), func(t *task.Task, res int32, to dest[unix.Rlimit]) (uint64, error) {
+	}))
+	r.set(unix.SYS_UNSHARE, call1("unshare", flags("flags", 1<<32-1, cloneNames), sysUnshare).partly("no namespaces (CLONE_NEW…)"))
+	r.set(unix.SYS_ARCH_PRCTL, call2("arch_prctl", choice("code", archNames), aAddr, sysArchPrctl))
+	r.set(unix.SYS_PERSONALITY, call1("personality", aUint, sysPersonality).partly("only ADDR_NO_RANDOMIZE has an effect"))
+	r.set(unix.SYS_PRCTL, call5("prctl", choice("option", prctlNames), aHex, aHex, aHex, aHex, sysPrctl).partly("the options that Debian's programs use; no PR_SET_MM, no seccomp"))
+	r.set(unix.SYS_PRLIMIT64, call4("prlimit64", aPID, choice("resource", rlimitNames), inOpt(lRlimit), out(lRlimit), sysPrlimit))
+	r.set(unix.SYS_GETRLIMIT, call2("getrlimit", choice("resource", rlimitNames), out(lRlimit), func(t *task.Task, res int32, to dest[unix.Rlimit]) (uint64, error) {
 		old, err := t.Prlimit(0, int(res), nil)
 		if err != nil {
 			return 0, err
 		}
 		return done(to.put(t, old))
-	})
-	r[unix.SYS_SETRLIMIT] = call2("setrlimit", choice("resource", rlimitNames), in(lRlimit), func(t *task.Task, res int32, to unix.Rlimit) (uint64, error) {
+	}))
+	r.set(unix.SYS_SETRLIMIT, call2("setrlimit", choice("resource", rlimitNames), in(lRlimit), func(t *task.Task, res int32, to unix.Rlimit) (uint64, error) {
 		_, err := t.Prlimit(0, int(res), &to)
 		return 0, err
-	})
-	r[unix.SYS_GETRUSAGE] = call2("getrusage", choice("who", rusageNames), out(lRusage), func(t *task.Task, who int32, to dest[unix.Rusage]) (uint64, error) {
+	}))
+	r.set(unix.SYS_GETRUSAGE, call2("getrusage", choice("who", rusageNames), out(lRusage), func(t *task.Task, who int32, to dest[unix.Rusage]) (uint64, error) {
 		u, err := t.Rusage(int(who))
 		if err != nil {
 			return 0, err
 		}
 		return done(to.put(t, u))
-	})
-	r[unix.SYS_TIMES] = call1("times", out(lTms), func(t *task.Task, to dest[unix.Tms]) (uint64, error) {
+	}))
+	r.set(unix.SYS_TIMES, call1("times", out(lTms), func(t *task.Task, to dest[unix.Tms]) (uint64, error) {
 		tms, ticks := t.Times()
 		return uint64(ticks), to.putOpt(t, tms)
-	})
+	}))
 }
 
 func showClone(b []byte, v uint64) []byte {

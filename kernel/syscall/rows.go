@@ -5,7 +5,7 @@ import "golang.org/x/sys/unix"
 // fill makes the table. Every number has a row.
 func (s *Calls) fill() {
 	r := &s.rows
-	for _, f := range []func(*[numbers]*row){
+	for _, f := range []func(*table){
 		ioRows, fdRows, pathRows, changeRows, pollRows, epollRows, memRows, procRows, execRows, credRows, sigRows, timeRows, futexRows, handleRows, spliceRows, s.sysvRows, s.systemRows,
 	} {
 		f(r)

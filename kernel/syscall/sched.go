@@ -10,60 +10,60 @@ import (
 // schedResetOnFork is SCHED_RESET_ON_FORK.
 const schedResetOnFork = 0x40000000
 
-func schedRows(r *[numbers]*row) {
+func schedRows(r *table) {
 	aWhich := choice("which", []flagName{{unix.PRIO_PROCESS, "PRIO_PROCESS"}, {unix.PRIO_PGRP, "PRIO_PGRP"}, {unix.PRIO_USER, "PRIO_USER"}})
 	aPolicy := choice("policy", []flagName{{task.SchedNormal, "SCHED_OTHER"}, {task.SchedFIFO, "SCHED_FIFO"}, {task.SchedRR, "SCHED_RR"},
 		{task.SchedBatch, "SCHED_BATCH"}, {task.SchedIdle, "SCHED_IDLE"}, {task.SchedDeadline, "SCHED_DEADLINE"}})
 	const kept = "kept, but all threads are scheduled alike"
-	r[unix.SYS_SCHED_YIELD] = call0("sched_yield", func(t *task.Task) (uint64, error) { t.Yield(); return 0, nil })
-	r[unix.SYS_SCHED_GETAFFINITY] = call3("sched_getaffinity", aPID, aSize, aAddr, sysGetaffinity)
-	r[unix.SYS_SCHED_SETAFFINITY] = call3("sched_setaffinity", aPID, aSize, aAddr, sysSetaffinity).partly(kept)
-	r[unix.SYS_GETPRIORITY] = call2("getpriority", aWhich, aPID, func(t *task.Task, which, who int32) (uint64, error) {
+	r.set(unix.SYS_SCHED_YIELD, call0("sched_yield", func(t *task.Task) (uint64, error) { t.Yield(); return 0, nil }))
+	r.set(unix.SYS_SCHED_GETAFFINITY, call3("sched_getaffinity", aPID, aSize, aAddr, sysGetaffinity))
+	r.set(unix.SYS_SCHED_SETAFFINITY, call3("sched_setaffinity", aPID, aSize, aAddr, sysSetaffinity).partly(kept))
+	r.set(unix.SYS_GETPRIORITY, call2("getpriority", aWhich, aPID, func(t *task.Task, which, who int32) (uint64, error) {
 		nice, err := t.Priority(int(which), who)
 		return value(20-nice, err)
-	})
-	r[unix.SYS_SETPRIORITY] = call3("setpriority", aWhich, aPID, aInt, func(t *task.Task, which, who, nice int32) (uint64, error) {
+	}))
+	r.set(unix.SYS_SETPRIORITY, call3("setpriority", aWhich, aPID, aInt, func(t *task.Task, which, who, nice int32) (uint64, error) {
 		return done(t.SetPriority(int(which), who, nice))
-	}).partly(kept)
-	r[unix.SYS_SCHED_GETSCHEDULER] = call1("sched_getscheduler", aPID, func(t *task.Task, pid int32) (uint64, error) {
+	}).partly(kept))
+	r.set(unix.SYS_SCHED_GETSCHEDULER, call1("sched_getscheduler", aPID, func(t *task.Task, pid int32) (uint64, error) {
 		policy, _, _, reset, err := t.Scheduler(pid)
 		if reset {
 			policy |= schedResetOnFork
 		}
 		return value(policy, err)
-	})
-	r[unix.SYS_SCHED_SETSCHEDULER] = call3("sched_setscheduler", aPID, aPolicy, in(lInt32), func(t *task.Task, pid, policy, priority int32) (uint64, error) {
+	}))
+	r.set(unix.SYS_SCHED_SETSCHEDULER, call3("sched_setscheduler", aPID, aPolicy, in(lInt32), func(t *task.Task, pid, policy, priority int32) (uint64, error) {
 		if policy < 0 {
 			return 0, unix.EINVAL
 		}
 		return done(t.SetScheduler(pid, policy&^schedResetOnFork, priority, policy&schedResetOnFork != 0))
-	}).partly(kept)
-	r[unix.SYS_SCHED_GETPARAM] = call2("sched_getparam", aPID, out(lInt32), func(t *task.Task, pid int32, to dest[int32]) (uint64, error) {
+	}).partly(kept))
+	r.set(unix.SYS_SCHED_GETPARAM, call2("sched_getparam", aPID, out(lInt32), func(t *task.Task, pid int32, to dest[int32]) (uint64, error) {
 		_, priority, _, _, err := t.Scheduler(pid)
 		if err != nil {
 			return 0, err
 		}
 		return done(to.put(t, priority))
-	})
-	r[unix.SYS_SCHED_SETPARAM] = call2("sched_setparam", aPID, in(lInt32), func(t *task.Task, pid, priority int32) (uint64, error) {
+	}))
+	r.set(unix.SYS_SCHED_SETPARAM, call2("sched_setparam", aPID, in(lInt32), func(t *task.Task, pid, priority int32) (uint64, error) {
 		return done(t.SetScheduler(pid, -1, priority, false))
-	}).partly(kept)
-	r[unix.SYS_SCHED_GETATTR] = call4("sched_getattr", aPID, aAddr, aUint, flags("flags", 0, nil), sysGetattr)
-	r[unix.SYS_SCHED_SETATTR] = call3("sched_setattr", aPID, aAddr, flags("flags", 0, nil), sysSetattr).partly(kept + "; no SCHED_DEADLINE")
+	}).partly(kept))
+	r.set(unix.SYS_SCHED_GETATTR, call4("sched_getattr", aPID, aAddr, aUint, flags("flags", 0, nil), sysGetattr))
+	r.set(unix.SYS_SCHED_SETATTR, call3("sched_setattr", aPID, aAddr, flags("flags", 0, nil), sysSetattr).partly(kept+"; no SCHED_DEADLINE"))
 	priority := func(pick func(low, high int32) int32) func(*task.Task, int32) (uint64, error) {
 		return func(_ *task.Task, policy int32) (uint64, error) {
 			low, high, err := task.PriorityRange(policy)
 			return value(pick(low, high), err)
 		}
 	}
-	r[unix.SYS_SCHED_GET_PRIORITY_MAX] = call1("sched_get_priority_max", aPolicy, priority(func(_, high int32) int32 { return high }))
-	r[unix.SYS_SCHED_GET_PRIORITY_MIN] = call1("sched_get_priority_min", aPolicy, priority(func(low, _ int32) int32 { return low }))
-	r[unix.SYS_SCHED_RR_GET_INTERVAL] = call2("sched_rr_get_interval", aPID, out(lTimespec), func(t *task.Task, pid int32, to dest[unix.Timespec]) (uint64, error) {
+	r.set(unix.SYS_SCHED_GET_PRIORITY_MAX, call1("sched_get_priority_max", aPolicy, priority(func(_, high int32) int32 { return high })))
+	r.set(unix.SYS_SCHED_GET_PRIORITY_MIN, call1("sched_get_priority_min", aPolicy, priority(func(low, _ int32) int32 { return low })))
+	r.set(unix.SYS_SCHED_RR_GET_INTERVAL, call2("sched_rr_get_interval", aPID, out(lTimespec), func(t *task.Task, pid int32, to dest[unix.Timespec]) (uint64, error) {
 		if _, _, _, _, err := t.Scheduler(pid); err != nil {
 			return 0, err
 		}
 		return done(to.put(t, unix.Timespec{Nsec: 10e6})) // Go's time slice
-	})
+	}))
 }
 
 func sysGetaffinity(t *task.Task, tid int32, size, addr uint64) (uint64, error) {

@@ -8,40 +8,40 @@ import (
 	"gosv/kernel/task"
 )
 
-func sigRows(r *[numbers]*row) {
-	r[unix.SYS_RT_SIGACTION] = call4("rt_sigaction", aSignal, inOpt(lSigAction), out(lSigAction), aSize, sysSigaction)
-	r[unix.SYS_RT_SIGPROCMASK] = call4("rt_sigprocmask", choice("how", sigmaskHow), inOpt(lSigset), out(lSigset), aSize, sysSigprocmask)
-	r[unix.SYS_RT_SIGPENDING] = call2("rt_sigpending", out(lSigset), aSize, func(t *task.Task, to dest[uint64], size uint64) (uint64, error) {
+func sigRows(r *table) {
+	r.set(unix.SYS_RT_SIGACTION, call4("rt_sigaction", aSignal, inOpt(lSigAction), out(lSigAction), aSize, sysSigaction))
+	r.set(unix.SYS_RT_SIGPROCMASK, call4("rt_sigprocmask", choice("how", sigmaskHow), inOpt(lSigset), out(lSigset), aSize, sysSigprocmask))
+	r.set(unix.SYS_RT_SIGPENDING, call2("rt_sigpending", out(lSigset), aSize, func(t *task.Task, to dest[uint64], size uint64) (uint64, error) {
 		if size > abi.SigSetSize {
 			return 0, unix.EINVAL
 		}
 		return done(to.put(t, uint64(t.Sigpending())))
-	})
-	r[unix.SYS_RT_SIGSUSPEND] = call2("rt_sigsuspend", in(lSigset), aSize, func(t *task.Task, set, size uint64) (uint64, error) {
+	}))
+	r.set(unix.SYS_RT_SIGSUSPEND, call2("rt_sigsuspend", in(lSigset), aSize, func(t *task.Task, set, size uint64) (uint64, error) {
 		if size != abi.SigSetSize {
 			return 0, unix.EINVAL
 		}
 		return done(t.Sigsuspend(signal.Set(set)))
-	})
-	r[unix.SYS_RT_SIGTIMEDWAIT] = call4("rt_sigtimedwait", in(lSigset), out(lSigInfo), inOpt(lTimespec), aSize, sysSigtimedwait)
-	r[unix.SYS_RT_SIGRETURN] = call0("rt_sigreturn", func(t *task.Task) (uint64, error) { return t.Sigreturn(), nil })
-	r[unix.SYS_RT_SIGQUEUEINFO] = call3("rt_sigqueueinfo", aPID, aSignal, in(lSigInfo), func(t *task.Task, pid int32, sig unix.Signal, info abi.SigInfo) (uint64, error) {
+	}))
+	r.set(unix.SYS_RT_SIGTIMEDWAIT, call4("rt_sigtimedwait", in(lSigset), out(lSigInfo), inOpt(lTimespec), aSize, sysSigtimedwait))
+	r.set(unix.SYS_RT_SIGRETURN, call0("rt_sigreturn", func(t *task.Task) (uint64, error) { return t.Sigreturn(), nil }))
+	r.set(unix.SYS_RT_SIGQUEUEINFO, call3("rt_sigqueueinfo", aPID, aSignal, in(lSigInfo), func(t *task.Task, pid int32, sig unix.Signal, info abi.SigInfo) (uint64, error) {
 		return done(t.QueueInfo(pid, sig, withSigno(&info, sig)))
-	})
-	r[unix.SYS_RT_TGSIGQUEUEINFO] = call4("rt_tgsigqueueinfo", aPID, aPID, aSignal, in(lSigInfo), func(t *task.Task, tgid, tid int32, sig unix.Signal, info abi.SigInfo) (uint64, error) {
+	}))
+	r.set(unix.SYS_RT_TGSIGQUEUEINFO, call4("rt_tgsigqueueinfo", aPID, aPID, aSignal, in(lSigInfo), func(t *task.Task, tgid, tid int32, sig unix.Signal, info abi.SigInfo) (uint64, error) {
 		return done(t.TgQueueInfo(tgid, tid, sig, withSigno(&info, sig)))
-	})
-	r[unix.SYS_SIGALTSTACK] = call2("sigaltstack", inOpt(lStackT), out(lStackT), sysSigaltstack)
-	r[unix.SYS_KILL] = call2("kill", aPID, aSignal, func(t *task.Task, pid int32, sig unix.Signal) (uint64, error) { return done(t.Kill(pid, sig)) })
-	r[unix.SYS_TKILL] = call2("tkill", aPID, aSignal, func(t *task.Task, tid int32, sig unix.Signal) (uint64, error) {
+	}))
+	r.set(unix.SYS_SIGALTSTACK, call2("sigaltstack", inOpt(lStackT), out(lStackT), sysSigaltstack))
+	r.set(unix.SYS_KILL, call2("kill", aPID, aSignal, func(t *task.Task, pid int32, sig unix.Signal) (uint64, error) { return done(t.Kill(pid, sig)) }))
+	r.set(unix.SYS_TKILL, call2("tkill", aPID, aSignal, func(t *task.Task, tid int32, sig unix.Signal) (uint64, error) {
 		if tid <= 0 {
 			return 0, unix.EINVAL
 		}
 		return done(t.Tgkill(0, tid, sig))
-	})
-	r[unix.SYS_TGKILL] = call3("tgkill", aPID, aPID, aSignal, sysTgkill)
-	r[unix.SYS_PAUSE] = call0("pause", func(t *task.Task) (uint64, error) { return done(t.Pause()) })
-	r[unix.SYS_RESTART_SYSCALL] = call0("restart_syscall", func(t *task.Task) (uint64, error) { return t.RestartSyscall() })
+	}))
+	r.set(unix.SYS_TGKILL, call3("tgkill", aPID, aPID, aSignal, sysTgkill))
+	r.set(unix.SYS_PAUSE, call0("pause", func(t *task.Task) (uint64, error) { return done(t.Pause()) }))
+	r.set(unix.SYS_RESTART_SYSCALL, call0("restart_syscall", func(t *task.Task) (uint64, error) { return t.RestartSyscall() }))
 }
 
 func sysTgkill(t *task.Task, tgid, tid int32, sig unix.Signal) (uint64, error) {

@@ -18,12 +18,12 @@ const (
 )
 
 // spliceRows are the calls that move bytes through pipes without the program's memory.
-func spliceRows(r *[numbers]*row) {
+func spliceRows(r *table) {
 	aFlags := flags("flags", 1<<32-1, []flagName{{1, "SPLICE_F_MOVE"}, {spliceNonblock, "SPLICE_F_NONBLOCK"}, {4, "SPLICE_F_MORE"}, {8, "SPLICE_F_GIFT"}})
-	r[unix.SYS_SPLICE] = call6("splice", aFD, aAddr, aFD, aAddr, aSize, aFlags, sysSplice).
-		partly("terminals and files without an inode of their own give EINVAL as the source")
-	r[unix.SYS_TEE] = call4("tee", aFD, aFD, aSize, aFlags, sysTee)
-	r[unix.SYS_VMSPLICE] = call4("vmsplice", aFD, aAddr, aUlong, aFlags, sysVmsplice).partly("pages are copied")
+	r.set(unix.SYS_SPLICE, call6("splice", aFD, aAddr, aFD, aAddr, aSize, aFlags, sysSplice).
+		partly("terminals and files without an inode of their own give EINVAL as the source"))
+	r.set(unix.SYS_TEE, call4("tee", aFD, aFD, aSize, aFlags, sysTee))
+	r.set(unix.SYS_VMSPLICE, call4("vmsplice", aFD, aAddr, aUlong, aFlags, sysVmsplice).partly("pages are copied"))
 }
 
 func sysSplice(t *task.Task, in int32, inOff uint64, out int32, outOff, n uint64, flags uint32) (uint64, error) {

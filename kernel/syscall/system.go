@@ -78,17 +78,17 @@ func (s *Calls) SetHostname(name string) error {
 	return nil
 }
 
-func (s *Calls) systemRows(r *[numbers]*row) {
-	r[unix.SYS_UNAME] = call1("uname", out(lUtsname), func(t *task.Task, to dest[unix.Utsname]) (uint64, error) { return done(to.put(t, s.Uname())) })
-	r[unix.SYS_SETHOSTNAME] = call2("sethostname", aSource, aInt, func(t *task.Task, addr uint64, n int32) (uint64, error) {
+func (s *Calls) systemRows(r *table) {
+	r.set(unix.SYS_UNAME, call1("uname", out(lUtsname), func(t *task.Task, to dest[unix.Utsname]) (uint64, error) { return done(to.put(t, s.Uname())) }))
+	r.set(unix.SYS_SETHOSTNAME, call2("sethostname", aSource, aInt, func(t *task.Task, addr uint64, n int32) (uint64, error) {
 		return s.setName(t, &s.uts.host, addr, n)
-	})
-	r[unix.SYS_SETDOMAINNAME] = call2("setdomainname", aSource, aInt, func(t *task.Task, addr uint64, n int32) (uint64, error) {
+	}))
+	r.set(unix.SYS_SETDOMAINNAME, call2("setdomainname", aSource, aInt, func(t *task.Task, addr uint64, n int32) (uint64, error) {
 		return s.setName(t, &s.uts.domain, addr, n)
-	})
-	r[unix.SYS_SYSINFO] = call1("sysinfo", out(lSysinfo), sysSysinfo).partly("the load averages are 0")
-	r[unix.SYS_GETRANDOM] = call3("getrandom", aSink, aSize, flags("flags", unix.GRND_NONBLOCK|unix.GRND_RANDOM|unix.GRND_INSECURE, grndNames), sysGetrandom)
-	r[unix.SYS_GETCPU] = call3("getcpu", out(lUint32), out(lUint32), aAddr, sysGetcpu)
+	}))
+	r.set(unix.SYS_SYSINFO, call1("sysinfo", out(lSysinfo), sysSysinfo).partly("the load averages are 0"))
+	r.set(unix.SYS_GETRANDOM, call3("getrandom", aSink, aSize, flags("flags", unix.GRND_NONBLOCK|unix.GRND_RANDOM|unix.GRND_INSECURE, grndNames), sysGetrandom))
+	r.set(unix.SYS_GETCPU, call3("getcpu", out(lUint32), out(lUint32), aAddr, sysGetcpu))
 	schedRows(r)
 }
 

@@ -12,21 +12,21 @@ import (
 )
 
 // sysvRows are System V's shared memory and semaphores (sysvipc(7)).
-func (s *Calls) sysvRows(r *[numbers]*row) {
-	r[unix.SYS_SHMGET] = call3("shmget", aInt, aSize, aUint, func(t *task.Task, key int32, size uint64, flags uint32) (uint64, error) {
+func (s *Calls) sysvRows(r *table) {
+	r.set(unix.SYS_SHMGET, call3("shmget", aInt, aSize, aUint, func(t *task.Task, key int32, size uint64, flags uint32) (uint64, error) {
 		return value(s.space(t).Shmget(key, size, flags, t.Cred(), t.PID()))
-	})
-	r[unix.SYS_SHMAT] = call3("shmat", aInt, aAddr, aUint, s.shmat).address()
-	r[unix.SYS_SHMDT] = call1("shmdt", aAddr, sysShmdt)
-	r[unix.SYS_SHMCTL] = call3("shmctl", aInt, aInt, aAddr, s.shmctl)
-	r[unix.SYS_SEMGET] = call3("semget", aInt, aInt, aUint, func(t *task.Task, key, n int32, flags uint32) (uint64, error) {
+	}))
+	r.set(unix.SYS_SHMAT, call3("shmat", aInt, aAddr, aUint, s.shmat).address())
+	r.set(unix.SYS_SHMDT, call1("shmdt", aAddr, sysShmdt))
+	r.set(unix.SYS_SHMCTL, call3("shmctl", aInt, aInt, aAddr, s.shmctl))
+	r.set(unix.SYS_SEMGET, call3("semget", aInt, aInt, aUint, func(t *task.Task, key, n int32, flags uint32) (uint64, error) {
 		return value(s.space(t).Semget(key, n, flags, t.Cred()))
-	})
-	r[unix.SYS_SEMOP] = call3("semop", aInt, aAddr, aSize, func(t *task.Task, id int32, ops, n uint64) (uint64, error) {
+	}))
+	r.set(unix.SYS_SEMOP, call3("semop", aInt, aAddr, aSize, func(t *task.Task, id int32, ops, n uint64) (uint64, error) {
 		return s.semop(t, id, ops, n, opt[unix.Timespec]{})
-	})
-	r[unix.SYS_SEMTIMEDOP] = call4("semtimedop", aInt, aAddr, aSize, inOpt(lTimespec), s.semop)
-	r[unix.SYS_SEMCTL] = call4("semctl", aInt, aInt, aInt, aHex, s.semctl)
+	}))
+	r.set(unix.SYS_SEMTIMEDOP, call4("semtimedop", aInt, aAddr, aSize, inOpt(lTimespec), s.semop))
+	r.set(unix.SYS_SEMCTL, call4("semctl", aInt, aInt, aInt, aHex, s.semctl))
 }
 
 // space returns the kernel's System V objects.

@@ -24,6 +24,12 @@ import (
 // numbers is the size of the table: 0 to 462, the calls of Linux 6.9.
 const numbers = 463
 
+// A table has the rows by number.
+type table [numbers]*row
+
+//go:noinline
+func (r *table) set(nr int, to *row) { r[nr] = to }
+
 // A row is one system call.
 type row struct {
 	name string

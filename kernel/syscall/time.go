@@ -8,36 +8,36 @@ import (
 	"gosv/kernel/task"
 )
 
-func timeRows(r *[numbers]*row) {
+func timeRows(r *table) {
 	aClock := choice("clock", clockNames)
-	r[unix.SYS_CLOCK_GETTIME] = call2("clock_gettime", aClock, out(lTimespec), sysClockGettime)
-	r[unix.SYS_CLOCK_GETRES] = call2("clock_getres", aClock, out(lTimespec), func(t *task.Task, id int32, to dest[unix.Timespec]) (uint64, error) {
+	r.set(unix.SYS_CLOCK_GETTIME, call2("clock_gettime", aClock, out(lTimespec), sysClockGettime))
+	r.set(unix.SYS_CLOCK_GETRES, call2("clock_getres", aClock, out(lTimespec), func(t *task.Task, id int32, to dest[unix.Timespec]) (uint64, error) {
 		ns, err := t.ClockResolution(id)
 		if err != nil {
 			return 0, err
 		}
 		return done(to.putOpt(t, abi.NsecToTimespec(ns)))
-	})
-	r[unix.SYS_CLOCK_SETTIME] = call2("clock_settime", aClock, in(lTimespec), func(t *task.Task, id int32, ts unix.Timespec) (uint64, error) {
+	}))
+	r.set(unix.SYS_CLOCK_SETTIME, call2("clock_settime", aClock, in(lTimespec), func(t *task.Task, id int32, ts unix.Timespec) (uint64, error) {
 		if id != unix.CLOCK_REALTIME || !abi.ValidTimespec(ts) {
 			return 0, unix.EINVAL
 		}
 		return setClock(t, abi.TimespecToNsec(ts))
-	})
-	r[unix.SYS_CLOCK_NANOSLEEP] = call4("clock_nanosleep", aClock, flags("flags", 1<<32-1, timerNames), in(lTimespec), out(lTimespec), sysClockNanosleep)
-	r[unix.SYS_NANOSLEEP] = call2("nanosleep", in(lTimespec), out(lTimespec), func(t *task.Task, ts unix.Timespec, rest dest[unix.Timespec]) (uint64, error) {
+	}))
+	r.set(unix.SYS_CLOCK_NANOSLEEP, call4("clock_nanosleep", aClock, flags("flags", 1<<32-1, timerNames), in(lTimespec), out(lTimespec), sysClockNanosleep))
+	r.set(unix.SYS_NANOSLEEP, call2("nanosleep", in(lTimespec), out(lTimespec), func(t *task.Task, ts unix.Timespec, rest dest[unix.Timespec]) (uint64, error) {
 		if !abi.ValidTimespec(ts) {
 			return 0, unix.EINVAL
 		}
 		return sleep(t, t.Kernel().Clock.After(abi.TimespecToNsec(ts)), rest)
-	})
-	r[unix.SYS_GETTIMEOFDAY] = call2("gettimeofday", out(lTimeval), out(lUint64), func(t *task.Task, to dest[unix.Timeval], zone dest[uint64]) (uint64, error) {
+	}))
+	r.set(unix.SYS_GETTIMEOFDAY, call2("gettimeofday", out(lTimeval), out(lUint64), func(t *task.Task, to dest[unix.Timeval], zone dest[uint64]) (uint64, error) {
 		if err := to.putOpt(t, abi.NsecToTimeval(t.Kernel().Clock.Wall())); err != nil {
 			return 0, err
 		}
 		return done(zone.putOpt(t, 0))
-	})
-	r[unix.SYS_SETTIMEOFDAY] = call2("settimeofday", inOpt(lTimeval), inOpt(lUint64), func(t *task.Task, tv opt[unix.Timeval], _ opt[uint64]) (uint64, error) {
+	}))
+	r.set(unix.SYS_SETTIMEOFDAY, call2("settimeofday", inOpt(lTimeval), inOpt(lUint64), func(t *task.Task, tv opt[unix.Timeval], _ opt[uint64]) (uint64, error) {
 		if !tv.ok {
 			return 0, nil // the time zone is the programs' own business
 		}
@@ -45,31 +45,31 @@ func timeRows(r *[numbers]*row) {
 			return 0, unix.EINVAL
 		}
 		return setClock(t, abi.TimevalToNsec(tv.v))
-	})
-	r[unix.SYS_TIME] = call1("time", out(lInt64), func(t *task.Task, to dest[int64]) (uint64, error) {
+	}))
+	r.set(unix.SYS_TIME, call1("time", out(lInt64), func(t *task.Task, to dest[int64]) (uint64, error) {
 		s := t.Kernel().Clock.Wall() / 1e9
 		return uint64(s), to.putOpt(t, s)
-	})
-	r[unix.SYS_ALARM] = call1("alarm", aUint, sysAlarm)
-	r[unix.SYS_SETITIMER] = call3("setitimer", choice("which", itimerNames), inOpt(lItimerval), out(lItimerval), sysSetitimer)
-	r[unix.SYS_GETITIMER] = call2("getitimer", choice("which", itimerNames), out(lItimerval), func(t *task.Task, which int32, to dest[unix.Itimerval]) (uint64, error) {
+	}))
+	r.set(unix.SYS_ALARM, call1("alarm", aUint, sysAlarm))
+	r.set(unix.SYS_SETITIMER, call3("setitimer", choice("which", itimerNames), inOpt(lItimerval), out(lItimerval), sysSetitimer))
+	r.set(unix.SYS_GETITIMER, call2("getitimer", choice("which", itimerNames), out(lItimerval), func(t *task.Task, which int32, to dest[unix.Itimerval]) (uint64, error) {
 		v, i, err := t.Process().Getitimer(int(which))
 		if err != nil {
 			return 0, err
 		}
 		return done(to.put(t, unix.Itimerval{Interval: abi.NsecToTimeval(i), Value: abi.NsecToTimeval(v)}))
-	})
-	r[unix.SYS_TIMER_CREATE] = call3("timer_create", aClock, inOpt(lSigEvent), out(lInt32), sysTimerCreate)
-	r[unix.SYS_TIMER_SETTIME] = call4("timer_settime", aInt, flags("flags", 1<<32-1, timerNames), in(lItimerspec), out(lItimerspec), sysTimerSettime)
-	r[unix.SYS_TIMER_GETTIME] = call2("timer_gettime", aInt, out(lItimerspec), func(t *task.Task, id int32, to dest[abi.Itimerspec]) (uint64, error) {
+	}))
+	r.set(unix.SYS_TIMER_CREATE, call3("timer_create", aClock, inOpt(lSigEvent), out(lInt32), sysTimerCreate))
+	r.set(unix.SYS_TIMER_SETTIME, call4("timer_settime", aInt, flags("flags", 1<<32-1, timerNames), in(lItimerspec), out(lItimerspec), sysTimerSettime))
+	r.set(unix.SYS_TIMER_GETTIME, call2("timer_gettime", aInt, out(lItimerspec), func(t *task.Task, id int32, to dest[abi.Itimerspec]) (uint64, error) {
 		v, i, err := t.Process().TimerGettime(id)
 		if err != nil {
 			return 0, err
 		}
 		return done(to.put(t, itimerspec(v, i)))
-	})
-	r[unix.SYS_TIMER_GETOVERRUN] = call1("timer_getoverrun", aInt, func(t *task.Task, id int32) (uint64, error) { return value(t.Process().TimerGetoverrun(id)) })
-	r[unix.SYS_TIMER_DELETE] = call1("timer_delete", aInt, func(t *task.Task, id int32) (uint64, error) { return done(t.Process().TimerDelete(id)) })
+	}))
+	r.set(unix.SYS_TIMER_GETOVERRUN, call1("timer_getoverrun", aInt, func(t *task.Task, id int32) (uint64, error) { return value(t.Process().TimerGetoverrun(id)) }))
+	r.set(unix.SYS_TIMER_DELETE, call1("timer_delete", aInt, func(t *task.Task, id int32) (uint64, error) { return done(t.Process().TimerDelete(id)) }))
 }
 
 func sysClockGettime(t *task.Task, id int32, to dest[unix.Timespec]) (uint64, error) {
