@@ -704,15 +704,21 @@ TEST(hangup)
 static void leader(int tty)
 {
 	(void)tty;
+	int p[2];
+	char c;
+	if (pipe(p))
+		return;
 	if (fork() == 0) {	/* stays in the foreground group */
 		catch(SIGHUP);
 		tell('r');
-		pause();
+		if (write(p[1], "r", 1) == 1)
+			pause();
 		sleep_ms(20);
 		tell(open("/dev/tty", O_RDWR) < 0 && errno == ENXIO ? 'X' : '-');
 		_exit(0);
 	}
-	sleep_ms(100);
+	if (read(p[0], &c, 1) == 1)
+		sleep_ms(100);
 }
 
 TEST(leader_ends)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 )
 
@@ -74,6 +75,12 @@ func compare(t *testing.T, p program, at place, want outcome, k known) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if k.whole[p.name] == "" && len(k.checks[p.name]) == 0 && !p.like(got, want) && mayRetry() {
+		t.Logf("differs from Linux; once more: %v", got)
+		if got, err = inVM(p.job, at); err != nil {
+			t.Fatal(err)
+		}
+	}
 	defer progress(t, got)
 	complain := t.Errorf
 	if reason := k.whole[p.name]; reason != "" {
@@ -108,6 +115,20 @@ func compare(t *testing.T, p program, at place, want outcome, k known) {
 		complain("stderr differs: %s\n%v", diff(w, g), got)
 	}
 }
+
+// like reports whether a run in a virtual machine shows what Linux showed.
+func (p program) like(got, want outcome) bool {
+	return !got.hung && got.status == want.status && p.normal(got.stdout) == p.normal(want.stdout) &&
+		(p.anyStderr || p.normal(got.stderr) == p.normal(want.stderr))
+}
+
+// retries is how many runs of the whole table may be repeated: many programs
+// measure times, and the host may be busy. What fails again fails.
+const retries = 3
+
+var retried atomic.Int32
+
+func mayRetry() bool { return retried.Add(1) <= retries }
 
 func (p program) normal(s string) string {
 	if p.normalise == nil {
