@@ -24,9 +24,12 @@
 // All are spin locks that are taken with interrupts off; whoever spins
 // answers TLB shootdowns meanwhile (see shootdown.go). Order:
 //
-//	waitq.lock → cpu.lock (run queue, timers)
 //	vmLock → frameLock
-//	timeLock
+//	vmLock → waitq.lock → cpu.lock (run queue, timers)
+//	freeLock
+//
+// vmLock comes before a wait queue's lock because a page that is mapped may
+// raise the shortage of memory (checkShortage), which wakes the poller.
 //
 // A thread's fields are its own while it runs or is off every queue; on a wait
 // queue they belong to that queue's lock, on a run queue to the CPU's.

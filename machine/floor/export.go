@@ -28,9 +28,6 @@ func (s *Space) Init(root uint64) {
 // Float is the context's vector state, in the XSAVE standard format.
 func (x *context) Float() []byte { return x.float[:] }
 
-// InRing3 reports whether some CPU runs x.
-func (x *context) InRing3() bool { return atomic.LoadUint64(&x.cpu) != 0 }
-
 func at[T any](p *T) uint64 { return uint64(uintptr(unsafe.Pointer(p))) }
 
 // SetSpace says in which space Enter runs x.
@@ -108,9 +105,6 @@ func MapRegisters(pa, n uint64) uint64 { return call(serviceWindow, pa, n, 0) }
 // Stop ends the machine with the debug-exit device or a reset.
 func Stop(status uint64) { call(serviceStop, status, 0, 0) }
 
-// Null does nothing: it measures the way into the floor and back.
-func Null() { call(serviceNull, 0, 0, 0) }
-
 // Now returns ns since power-on.
 func Now() uint64 {
 	for {
@@ -170,7 +164,6 @@ func KernelRoot() uint64                       { return kernelRoot }
 func FloatMask() uint64                        { return uint64(floatMask) }
 func HasXSAVE() bool                           { return floatMode != 0 }
 func Physical(pa, n uint64) bool               { return physical(pa, n) }
-func Random() uint64                           { return random() }
 func BootAPIC() uint32                         { return uint32(apicIDs[0]) }
 
 // ImageFrames returns the frames [text, data) of the image that must never be written.

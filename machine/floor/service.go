@@ -7,7 +7,6 @@ import "sync/atomic"
 
 const (
 	serviceBase = 0x10000 + iota
-	serviceNull
 	serviceRefill
 	serviceDrain
 	serviceTakeRun
@@ -27,7 +26,6 @@ func service(c *cpu, t *thread, x *context) bool {
 	nr := x.RAX
 	x.RAX = 0
 	switch nr {
-	case serviceNull:
 	case serviceRefill:
 		touchRange(c, a, b*8)
 		x.RAX = refill(c, a, b)

@@ -132,7 +132,6 @@ var (
 	freeLock uint32
 
 	kernelRoot uint64
-	zeroPage   uint64
 
 	floatMask uint32 = 3
 	floatMode uint32
