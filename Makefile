@@ -11,7 +11,7 @@ SOAKTIME ?= 10m
 # the linker wants it.
 BOOT     := gosv/machine/floor.boot64
 LINK     := -T -2145382400 -E $(BOOT) -buildid= -funcalign=16
-KMAX     := 4000000
+KMAX     := 8000000
 KBUILD    = GOOS=linux GOARCH=amd64 CGO_ENABLED=0 GOFLAGS= $(GO) build -trimpath -buildvcs=false
 
 # Packages whose tests run on the host, without a virtual machine.
