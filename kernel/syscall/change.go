@@ -344,7 +344,11 @@ func sysListxattr(t *task.Task, find func(*task.Task) (target, error), addr, siz
 		return 0, err
 	}
 	defer x.done()
-	return putAll(t, addr, size, vfs.Listxattr(x.ctx, x.Path))
+	list, err := vfs.Listxattr(x.ctx, x.Path)
+	if err != nil {
+		return 0, err
+	}
+	return putAll(t, addr, size, list)
 }
 
 func sysRemovexattr(t *task.Task, find func(*task.Task) (target, error), name string) (uint64, error) {

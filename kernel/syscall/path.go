@@ -159,8 +159,11 @@ func sysFstat(t *task.Task, fd int32, to dest[unix.Stat_t]) (uint64, error) {
 		return 0, err
 	}
 	var st unix.Stat_t
-	f.Stat(&st)
+	err = f.Stat(&st)
 	f.DecRef()
+	if err != nil {
+		return 0, err
+	}
 	return done(to.put(t, st))
 }
 

@@ -32,8 +32,9 @@ func Chmod(ctx *Context, p Path, mode uint32) error {
 	if !ctx.Cred.InGroup(i.gid.Load()) && !ctx.Cred.Capable(unix.CAP_FSETID) {
 		mode &^= unix.S_ISGID
 	}
-	i.mode.Store(i.mode.Load()&unix.S_IFMT | mode)
-	i.touchAttr()
+	if err := i.setAttr(ctx.Cred, &Attr{Valid: AttrMode | AttrCtime, Mode: mode, Ctime: i.fs.now()}); err != nil {
+		return err
+	}
 	p.Dentry.notify(unix.IN_ATTRIB)
 	return nil
 }
@@ -61,14 +62,19 @@ func Chown(ctx *Context, p Path, uid, gid uint32) error {
 	if mode != i.mode.Load() && !i.owns(c) {
 		return unix.EPERM
 	}
+	a := Attr{Valid: AttrCtime, Mode: mode, UID: uid, GID: gid, Ctime: i.fs.now()}
 	if uid != cred.Keep {
-		i.uid.Store(uid)
+		a.Valid |= AttrUID
 	}
 	if gid != cred.Keep {
-		i.gid.Store(gid)
+		a.Valid |= AttrGID
 	}
-	i.mode.Store(mode)
-	i.touchAttr()
+	if mode != i.mode.Load() {
+		a.Valid |= AttrMode
+	}
+	if err := i.setAttr(c, &a); err != nil {
+		return err
+	}
 	p.Dentry.notify(unix.IN_ATTRIB)
 	return nil
 }
@@ -104,19 +110,25 @@ func Utimes(ctx *Context, p Path, times *[2]unix.Timespec) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	clock := i.fs.now()
-	at := [2]int64{i.atime.Load(), i.mtime.Load()}
+	a := Attr{Valid: AttrCtime, Ctime: clock}
 	for n, t := range times {
+		set, now, at := uint32(AttrAtime), uint32(AttrAtimeNow), &a.Atime
+		if n == 1 {
+			set, now, at = AttrMtime, AttrMtimeNow, &a.Mtime
+		}
 		switch t.Nsec {
 		case unix.UTIME_OMIT:
 		case unix.UTIME_NOW:
-			at[n] = clock
+			a.Valid |= set | now
+			*at = clock
 		default:
-			at[n] = clampTime(t)
+			a.Valid |= set
+			*at = clampTime(t)
 		}
 	}
-	i.atime.Store(at[0])
-	i.mtime.Store(at[1])
-	i.ctime.Store(clock)
+	if err := i.setAttr(ctx.Cred, &a); err != nil {
+		return err
+	}
 	switch {
 	case times[0].Nsec == unix.UTIME_OMIT:
 		p.Dentry.notify(unix.IN_MODIFY)

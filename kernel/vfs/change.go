@@ -43,7 +43,7 @@ func inherit(c *cred.Cred, dir *Inode, n *NewNode) {
 // create makes a new file with a name: EEXIST, EACCES, EROFS, ENOENT, ENOSPC.
 func create(ctx *Context, dir Path, name string, n *NewNode) (*Dentry, error) {
 	d := dir.Dentry
-	if d.dir == nil {
+	if d.dir == nil && d.names == nil {
 		return nil, unix.EACCES // directories that ask for each name cannot be added to
 	}
 	if err := mayCreate(ctx, dir); err != nil {
@@ -177,7 +177,7 @@ func mayLink(c *cred.Cred, i *Inode) error {
 
 func link(ctx *Context, dir Path, name string, i *Inode, nameless bool) error {
 	d := dir.Dentry
-	if d.dir == nil {
+	if d.dir == nil && d.names == nil {
 		return unix.EPERM
 	}
 	if err := mayCreate(ctx, dir); err != nil {
@@ -193,6 +193,9 @@ func link(ctx *Context, dir Path, name string, i *Inode, nameless bool) error {
 		return unix.ENOENT
 	}
 	defer i.drop()
+	if d.names != nil {
+		return d.linkCached(name, i)
+	}
 	d.dir.mu.Lock()
 	defer d.dir.mu.Unlock()
 	switch {
@@ -243,11 +246,14 @@ func Unlink(ctx *Context, at Path, path string) error {
 	if w.slash {
 		return slashError(ctx, d, last)
 	}
-	if d.dir == nil {
+	if d.dir == nil && d.names == nil {
 		return readonlyError(ctx, d, last)
 	}
 	if err := mayRemoveFrom(ctx, dir, last); err != nil {
 		return err
+	}
+	if d.names != nil {
+		return d.removeCached(ctx, last, false)
 	}
 	d.dir.mu.Lock()
 	defer d.dir.mu.Unlock()
@@ -267,8 +273,11 @@ func Unlink(ctx *Context, at Path, path string) error {
 // mayRemoveFrom is mayChange, but a name that does not exist is ENOENT whatever the rights.
 func mayRemoveFrom(ctx *Context, dir Path, name string) error {
 	err := mayChange(ctx, dir)
-	if err != nil && dir.Dentry.Child(name) == nil {
-		return unix.ENOENT
+	if err == nil {
+		return nil
+	}
+	if _, missing := dir.Dentry.lookup(ctx, name); missing != nil {
+		return missing
 	}
 	return err
 }
@@ -307,11 +316,14 @@ func Rmdir(ctx *Context, at Path, path string) error {
 		return unix.ENOTEMPTY
 	}
 	d := dir.Dentry
-	if d.dir == nil {
+	if d.dir == nil && d.names == nil {
 		return readonlyError(ctx, d, last)
 	}
 	if err := mayRemoveFrom(ctx, dir, last); err != nil {
 		return err
+	}
+	if d.names != nil {
+		return d.removeCached(ctx, last, true)
 	}
 	d.dir.mu.Lock()
 	defer d.dir.mu.Unlock()

@@ -11,13 +11,16 @@ import (
 
 // A Dentry is a name in a directory. What it stands for never changes.
 type Dentry struct {
-	inode  *Inode
-	parent atomic.Pointer[Dentry] // nil: the root of its file system; changed under FS.rename
-	name   string                 // guarded by FS.rename
-	dir    *dirState              // of a directory
-	offset int64                  // in the parent's order; guarded by the parent's lock
-	mounts atomic.Int32           // mounts that lie on it
-	gone   atomic.Bool            // removed from its parent
+	inode   *Inode
+	parent  atomic.Pointer[Dentry] // nil: the root of its file system; changed under FS.rename
+	name    string                 // guarded by FS.rename
+	dir     *dirState              // of a directory in a Resident file system
+	names   *nameCache             // of a directory in a Cached file system
+	offset  int64                  // in the parent's order; guarded by the parent's lock
+	mounts  atomic.Int32           // mounts that lie on it
+	gone    atomic.Bool            // removed from its parent
+	used    atomic.Bool            // since the keeper looked last
+	expires atomic.Int64           // Revalidator.Expiry
 }
 
 // dirState holds the entries of a directory of a Resident file system.
@@ -43,6 +46,8 @@ func newDentry(parent *Dentry, name string, i *Inode) *Dentry {
 	d.parent.Store(parent)
 	if i.IsDir() && i.fs.Resident {
 		d.dir = new(dirState)
+	} else if i.IsDir() && i.fs.Cached {
+		d.names = new(nameCache)
 	}
 	return d
 }
@@ -72,6 +77,9 @@ func (d *Dentry) Child(name string) *Dentry {
 // Make creates a file as n says, nothing inherited and no rights checked; for those that
 // build trees. EEXIST, ENOTDIR, and what InodeOps.Create says.
 func (d *Dentry) Make(name string, n *NewNode) (*Dentry, error) {
+	if d.names != nil {
+		return d.makeCached(name, n)
+	}
 	if d.dir == nil {
 		return nil, unix.ENOTDIR
 	}

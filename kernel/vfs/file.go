@@ -487,8 +487,14 @@ func (f *File) Sync() error {
 	return f.ops.Sync(f)
 }
 
-// Stat is fstat(2).
-func (f *File) Stat(st *unix.Stat_t) { f.inode.Stat(st) }
+// Stat is fstat(2): an error only where somebody else must be asked.
+func (f *File) Stat(st *unix.Stat_t) error {
+	if err := f.inode.Refresh(); err != nil {
+		return err
+	}
+	f.inode.Stat(st)
+	return nil
+}
 
 // DenyWrite keeps the file from being opened for writing as long as f is open: ETXTBSY
 // when it is open for writing already. For the program loader.

@@ -26,7 +26,15 @@ type FS struct {
 	// Resident says that the dentries are the file system: a name that has
 	// none does not exist, and nothing needs to be asked.
 	Resident bool
+	// Cached says that names, once found, are kept as dentries; directories that can be changed have NameOps. Without
+	// Resident and Cached, the file system is asked for each name each time.
+	Cached bool
+	// Keep is how many dentries a Cached file system keeps that nobody uses, 0 for the default.
+	Keep int
+	// NoAtime says that times of access are not stamped here.
+	NoAtime bool
 
+	kept   keeper
 	ops    FSOps
 	now    func() int64
 	root   *Dentry

@@ -41,7 +41,7 @@ func newPair(t testing.TB) *pair {
 		t.Skip("no tmpfs:", err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	p := &pair{t: t, tr: vfstest.New(t), calls: make(chan func())}
+	p := &pair{t: t, tr: newTree(t), calls: make(chan func())}
 	ready := make(chan error)
 	go confined(dir, ready, p.calls)
 	if err := <-ready; err != nil {

@@ -27,12 +27,15 @@ type NewNode struct {
 	UID, GID uint32
 	Rdev     uint64
 	Target   string // of a symbolic link
+	// Flags are the O_ flags that the file is going to be opened with at once, if Opens.
+	Flags int
+	Opens bool
 }
 
 // InodeOps is what a file system does for its inodes. InodeDefaults is to be embedded.
 type InodeOps interface {
 	// Lookup returns the inode that name stands for in dir, or ENOENT. It is not
-	// asked in Resident file systems, and its answer is not kept.
+	// asked in Resident file systems, and its answer is kept in Cached ones only.
 	Lookup(ctx *Context, dir *Dentry, name string) (*Inode, error)
 	// Readdir calls emit for the entries behind offset off until it returns
 	// false. It is not asked in Resident file systems; . and .. are not its business.
@@ -214,6 +217,14 @@ func (i *Inode) SetAttr(mode, uid, gid uint32) {
 	i.touchAttr()
 }
 
+// Restore sets what the file system has on record; the type bits of mode must stay what they are.
+func (i *Inode) Restore(mode, uid, gid, nlink uint32) {
+	i.mode.Store(mode)
+	i.uid.Store(uid)
+	i.gid.Store(gid)
+	i.nlink.Store(nlink)
+}
+
 // SetNlink sets the number of links; for file systems.
 func (i *Inode) SetNlink(n uint32) { i.nlink.Store(n) }
 
@@ -232,7 +243,7 @@ const day = 24 * 3600 * 1_000_000_000
 // accessed stamps a read, by the rules of relatime (mount(8)).
 func (i *Inode) accessed(m *Mount) {
 	flags := m.flags.Load()
-	if flags&(unix.MS_NOATIME|unix.MS_RDONLY) != 0 {
+	if i.fs.NoAtime || flags&(unix.MS_NOATIME|unix.MS_RDONLY) != 0 {
 		return
 	}
 	a := i.atime.Load()

@@ -128,9 +128,9 @@ func (ns *Namespace) attach(at Path, fs *FS, root *Dentry, source string, flags 
 
 // pin counts a mount on d: ENOENT when d was removed.
 func (d *Dentry) pin() error {
-	if d.dir != nil {
-		d.dir.mu.Lock()
-		defer d.dir.mu.Unlock()
+	if !d.fixed() {
+		d.changing().Lock()
+		defer d.changing().Unlock()
 	}
 	if d.gone.Load() {
 		return unix.ENOENT

@@ -109,8 +109,8 @@ func TestXattrs(t *testing.T) {
 	}
 	_, err := vfs.Getxattr(user, f, "trusted.t")
 	check(t, "hidden", err, unix.ENODATA)
-	if got := string(vfs.Listxattr(user, f)); got != "user.a\x00user.large0\x00user.large1\x00user.large2\x00user.large3\x00" {
-		t.Errorf("%q", got)
+	if list, err := vfs.Listxattr(user, f); err != nil || string(list) != "user.a\x00user.large0\x00user.large1\x00user.large2\x00user.large3\x00" {
+		t.Errorf("%q, %v", list, err)
 	}
 	check(t, "remove", vfs.Removexattr(tr.Ctx, f, "user.a"), nil)
 	check(t, "remove again", vfs.Removexattr(tr.Ctx, f, "user.a"), unix.ENODATA)

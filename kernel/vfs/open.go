@@ -133,7 +133,7 @@ func (w *walk) mayOpenInSticky(dir, i *Inode) error {
 
 // createOpen makes a regular file and opens it, whatever its mode says.
 func createOpen(ctx *Context, dir Path, name string, flags int, mode uint32) (*File, error) {
-	d, err := create(ctx, dir, name, &NewNode{Mode: unix.S_IFREG | mode&0o7777&^ctx.Umask})
+	d, err := create(ctx, dir, name, &NewNode{Mode: unix.S_IFREG | mode&0o7777&^ctx.Umask, Flags: flags, Opens: true})
 	if err != nil {
 		return nil, err
 	}
@@ -155,7 +155,7 @@ func (w *walk) openTemp(start Path, path string, flags int, mode uint32) (*File,
 	if err := mayCreate(w.ctx, dir); err != nil {
 		return nil, err
 	}
-	n := &NewNode{Mode: unix.S_IFREG | mode&0o7777&^w.ctx.Umask}
+	n := &NewNode{Mode: unix.S_IFREG | mode&0o7777&^w.ctx.Umask, Flags: flags, Opens: true}
 	inherit(w.ctx.Cred, dir.Inode(), n)
 	i, err := dir.Inode().ops.Create(dir.Inode(), "", n)
 	if err != nil {

@@ -199,6 +199,10 @@ func (i *Inode) truncate(c *cred.Cred, size int64) error {
 	if err := i.sealedSize(size); err != nil {
 		return err
 	}
+	if o, ok := i.ops.(AttrOps); ok {
+		now := i.fs.now()
+		return o.SetAttr(c, i, &Attr{Valid: AttrSize | AttrMtime | AttrCtime | AttrMtimeNow, Size: size, Mtime: now, Ctime: now})
+	}
 	i.dropPrivileges(c)
 	if err := i.cache.Truncate(size); err != nil {
 		return err

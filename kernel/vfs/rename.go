@@ -1,6 +1,8 @@
 package vfs
 
 import (
+	"sync"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -38,7 +40,7 @@ func Rename(ctx *Context, oldAt Path, oldPath string, newAt Path, newPath string
 	case special(newName):
 		return unix.EBUSY
 	}
-	if from.Dentry.dir == nil || to.Dentry.dir == nil {
+	if from.Dentry.fixed() || to.Dentry.fixed() {
 		return readonlyError(ctx, from.Dentry, oldName)
 	}
 	r := renaming{ctx: ctx, from: from, to: to, oldName: oldName, newName: newName, oldSlash: w1.slash, newSlash: w2.slash, flags: flags}
@@ -46,9 +48,32 @@ func Rename(ctx *Context, oldAt Path, oldPath string, newAt Path, newPath string
 	fs.rename.Lock()
 	defer fs.rename.Unlock()
 	unlock := lockBoth(from.Dentry, to.Dentry)
-	err = r.run()
+	if from.Dentry.names != nil {
+		err = r.runCached()
+	} else {
+		err = r.run()
+	}
 	unlock()
 	return err
+}
+
+// fixed reports whether d is in a file system whose names nobody can change.
+func (d *Dentry) fixed() bool { return d.dir == nil && d.names == nil }
+
+// changing returns the lock that is held for writing while the names in the directory d change.
+func (d *Dentry) changing() *sync.RWMutex {
+	if d.names != nil {
+		return &d.names.mu
+	}
+	return &d.dir.mu
+}
+
+// deadLocked reports whether the directory d takes no more entries.
+func (d *Dentry) deadLocked() bool {
+	if d.names != nil {
+		return d.names.dead
+	}
+	return d.dir.dead
 }
 
 func special(name string) bool { return name == "" || name == "." || name == ".." }
@@ -56,49 +81,55 @@ func special(name string) bool { return name == "" || name == "." || name == "..
 // lockBoth locks two directories, the upper one first.
 func lockBoth(a, b *Dentry) (unlock func()) {
 	if a == b {
-		a.dir.mu.Lock()
-		return a.dir.mu.Unlock
+		a.changing().Lock()
+		return a.changing().Unlock
 	}
 	if a.within(b) {
 		a, b = b, a
 	}
-	a.dir.mu.Lock()
-	b.dir.mu.Lock()
+	a.changing().Lock()
+	b.changing().Lock()
 	return func() {
-		b.dir.mu.Unlock()
-		a.dir.mu.Unlock()
+		b.changing().Unlock()
+		a.changing().Unlock()
 	}
 }
 
 func (r *renaming) run() error {
 	from, to := r.from.Dentry, r.to.Dentry
 	r.old, r.victim = from.dir.children[r.oldName], to.dir.children[r.newName]
-	exchange := r.flags&unix.RENAME_EXCHANGE != 0
-	switch {
-	case r.old == nil || to.dir.dead || exchange && r.victim == nil:
-		return unix.ENOENT
-	case r.victim != nil && r.flags&unix.RENAME_NOREPLACE != 0:
-		return unix.EEXIST
-	case r.notDir(exchange):
-		return unix.ENOTDIR
-	case to.within(r.old):
-		return unix.EINVAL // into itself
-	case r.victim != nil && from.within(r.victim) && exchange:
-		return unix.EINVAL
-	case r.victim != nil && from.within(r.victim):
-		return unix.ENOTEMPTY
-	}
-	if r.victim != nil && r.victim.inode == r.old.inode {
-		return nil // two names of one file: nothing happens (rename(2))
-	}
-	if err := r.allowed(); err != nil {
+	if nothing, err := r.check(); nothing || err != nil {
 		return err
 	}
-	if exchange {
+	if r.flags&unix.RENAME_EXCHANGE != 0 {
 		r.exchange()
 		return nil
 	}
 	return r.move()
+}
+
+// check says whether the renaming can and may be, and whether it changes nothing.
+func (r *renaming) check() (nothing bool, err error) {
+	from, to := r.from.Dentry, r.to.Dentry
+	exchange := r.flags&unix.RENAME_EXCHANGE != 0
+	switch {
+	case r.old == nil || to.deadLocked() || exchange && r.victim == nil:
+		return false, unix.ENOENT
+	case r.victim != nil && r.flags&unix.RENAME_NOREPLACE != 0:
+		return false, unix.EEXIST
+	case r.notDir(exchange):
+		return false, unix.ENOTDIR
+	case to.within(r.old):
+		return false, unix.EINVAL // into itself
+	case r.victim != nil && from.within(r.victim) && exchange:
+		return false, unix.EINVAL
+	case r.victim != nil && from.within(r.victim):
+		return false, unix.ENOTEMPTY
+	}
+	if r.victim != nil && r.victim.inode == r.old.inode {
+		return true, nil // two names of one file: nothing happens (rename(2))
+	}
+	return false, r.allowed()
 }
 
 // notDir reports whether a slash stands behind the name of what is no directory.

@@ -15,13 +15,26 @@ const BlockSize = 4096
 func (i *Inode) Stat(st *unix.Stat_t) {
 	*st = unix.Stat_t{
 		Dev: i.fs.Dev, Ino: i.Ino, Nlink: uint64(i.nlink.Load()), Mode: i.mode.Load(), Uid: i.uid.Load(), Gid: i.gid.Load(),
-		Rdev: i.Rdev, Size: i.Size(), Blksize: BlockSize, Blocks: i.blocks(),
+		Rdev: i.Rdev, Size: i.statSize(), Blksize: BlockSize, Blocks: i.blocks(),
 		Atim: timespec(i.atime.Load()), Mtim: timespec(i.mtime.Load()), Ctim: timespec(i.ctime.Load()),
 	}
 }
 
+// statSize is Size, of what is not a regular file too.
+func (i *Inode) statSize() int64 {
+	if o, ok := i.ops.(AttrOps); ok {
+		n, _ := o.Space(i)
+		return n
+	}
+	return i.Size()
+}
+
 // blocks returns the space that the contents take, in units of 512 bytes.
 func (i *Inode) blocks() int64 {
+	if o, ok := i.ops.(AttrOps); ok {
+		_, n := o.Space(i)
+		return n
+	}
 	switch {
 	case i.cache == nil:
 		return 0
@@ -50,6 +63,9 @@ func Stat(ctx *Context, at Path, path string, flags int, st *unix.Stat_t) error 
 	if err != nil {
 		return err
 	}
+	if err := p.Inode().Refresh(); err != nil {
+		return err
+	}
 	p.Inode().Stat(st)
 	return nil
 }
@@ -63,6 +79,9 @@ func Statx(ctx *Context, at Path, path string, flags int, st *unix.Statx_t) erro
 	if err != nil {
 		return err
 	}
+	if err := p.Inode().Refresh(); err != nil {
+		return err
+	}
 	p.Statx(st)
 	return nil
 }
@@ -72,7 +91,7 @@ func (p Path) Statx(st *unix.Statx_t) {
 	i := p.Inode()
 	*st = unix.Statx_t{
 		Mask: StatxMask, Blksize: BlockSize, Nlink: i.nlink.Load(), Uid: i.uid.Load(), Gid: i.gid.Load(),
-		Mode: uint16(i.mode.Load()), Ino: i.Ino, Size: uint64(i.Size()), Blocks: uint64(i.blocks()),
+		Mode: uint16(i.mode.Load()), Ino: i.Ino, Size: uint64(i.statSize()), Blocks: uint64(i.blocks()),
 		Attributes_mask: unix.STATX_ATTR_MOUNT_ROOT,
 		Atime:           statxTime(i.atime.Load()), Btime: statxTime(i.btime.Load()),
 		Ctime: statxTime(i.ctime.Load()), Mtime: statxTime(i.mtime.Load()),

@@ -9,17 +9,21 @@
 // close does something, and an Inode counts its open files, because its pages
 // go back to the pool when it has neither names nor users.
 //
-// Nothing here blocks: what would have to wait returns EAGAIN, and File.Register
+// Names come from one of three kinds of file system: a Resident one is its dentries, of a Cached one the dentries are
+// what was found so far, and the others are asked for each name each time.
+//
+// Nothing here blocks, but for disks and servers that a Cached file system asks: what would have to wait returns EAGAIN, and File.Register
 // tells when to try again. All errors are unix.Errno values.
 //
 // Lock order, outermost first:
 //
 //	File.mu (position)
 //	FS.rename, Namespace.mu
-//	dirState.mu (a parent before its child)
+//	dirState.mu, nameCache.mu (a parent before its child)
+//	a Cached file system's own, as far as NameOps and Lookup take them
 //	Inode.mu (contents and attributes; user memory may be copied under it)
 //	mm's locks, then the page cache's
-//	lockTable.mu, FDTable.mu (leaves)
+//	lockTable.mu, FDTable.mu, nameCache.look, keeper.mu, InodeTable.mu (leaves)
 //
 // File.DecRef takes none of the locks above Inode.mu for files of page caches, so
 // mm may call it with its own lock held; for other files it may not.

@@ -1,6 +1,7 @@
 package vfs_test
 
 import (
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -27,9 +28,71 @@ func must(t *testing.T, err error) {
 	}
 }
 
+// newTree makes the trees of the tests.
+var newTree = func(tb testing.TB) *vfstest.Tree { return vfstest.New(tb) }
+
+// TestCached makes other tests again, in a Cached file system.
+func TestCached(t *testing.T) {
+	old := newTree
+	newTree = func(tb testing.TB) *vfstest.Tree { return vfstest.NewCached(tb) }
+	defer func() { newTree = old }()
+	for name, test := range map[string]func(*testing.T){
+		"Lookup": TestLookup, "ChrootKeepsDotDotInside": TestChrootKeepsDotDotInside, "Open": TestOpen, "OpenHow": TestOpenHow,
+		"ReadWrite": TestReadWrite, "AppendIsAtomic": TestAppendIsAtomic, "TextBusy": TestTextBusy, "LikeTheHost": TestLikeTheHost,
+		"UnlinkedFileLivesUntilClosed": TestUnlinkedFileLivesUntilClosed, "Mounts": TestMounts, "RecursiveBind": TestRecursiveBind,
+		"CachedNames": testCachedNames,
+	} {
+		t.Run(name, test)
+	}
+}
+
+// testCachedNames has more names than the file system keeps, and looks for places that are held.
+func testCachedNames(t *testing.T) {
+	tr := sample(t)
+	held, err := vfs.Lookup(tr.Ctx, vfs.Path{}, "/d/e", 0)
+	must(t, err)
+	for i := range 200 {
+		tr.Write(t, "/tmp/f"+strings.Repeat("x", i), "v")
+	}
+	runtime.GC()
+	for range 3 {
+		again, err := vfs.Lookup(tr.Ctx, vfs.Path{}, "/d/e", 0)
+		must(t, err)
+		if again != held {
+			t.Fatal("a place that is held was forgotten")
+		}
+		tr.FS.DropNames()
+		runtime.GC()
+	}
+	if n := len(tr.List(t, "/tmp")); n != 202 {
+		t.Errorf("%d names", n)
+	}
+	for i := range 200 {
+		must(t, vfs.Unlink(tr.Ctx, vfs.Path{}, "/tmp/f"+strings.Repeat("x", i)))
+	}
+	must(t, vfs.Rmdir(tr.Ctx, vfs.Path{}, "/tmp"))
+	var wg sync.WaitGroup
+	for n := range 4 {
+		wg.Go(func() {
+			name, other := "/d/n"+string(rune('0'+n)), "/d/n"+string(rune('0'+(n+1)%4))
+			for range 300 {
+				f, err := vfs.Open(tr.Ctx, vfs.Path{}, name, unix.O_CREAT|unix.O_RDWR, 0o600)
+				if err == nil {
+					f.DecRef()
+				}
+				_ = vfs.Rename(tr.Ctx, vfs.Path{}, name, vfs.Path{}, other, 0) // may be gone
+				_ = vfs.Link(tr.Ctx, vfs.Path{}, other, vfs.Path{}, "/d/e/"+name[3:], 0)
+				_ = vfs.Unlink(tr.Ctx, vfs.Path{}, "/d/e/"+name[3:])
+				_ = vfs.Unlink(tr.Ctx, vfs.Path{}, other)
+			}
+		})
+	}
+	wg.Wait()
+}
+
 // sample makes /d/e/f, /d/l -> e, /abs -> /d, /dangling -> nowhere, /loop -> loop, /tmp sticky.
 func sample(t *testing.T) *vfstest.Tree {
-	tr := vfstest.New(t)
+	tr := newTree(t)
 	c := tr.Ctx
 	must(t, vfs.Mkdir(c, vfs.Path{}, "/d", 0o755))
 	must(t, vfs.Mkdir(c, vfs.Path{}, "/d/e", 0o755))

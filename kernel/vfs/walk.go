@@ -170,6 +170,9 @@ func (d *Dentry) lookup(ctx *Context, name string) (*Dentry, error) {
 		}
 		return nil, unix.ENOENT
 	}
+	if d.names != nil {
+		return d.findCached(ctx, name)
+	}
 	i, err := d.inode.ops.Lookup(ctx, d, name)
 	if err != nil {
 		return nil, err

@@ -61,6 +61,9 @@ func Getxattr(ctx *Context, p Path, name string) ([]byte, error) {
 	if err := p.xattrAllowed(ctx.Cred, name, false); err != nil {
 		return nil, err
 	}
+	if o, ok := p.Inode().ops.(XattrOps); ok {
+		return o.Getxattr(p.Inode(), name)
+	}
 	if r := p.Inode().rare.Load(); r != nil {
 		r.mu.Lock()
 		defer r.mu.Unlock()
@@ -84,6 +87,9 @@ func Setxattr(ctx *Context, p Path, name string, value []byte, flags int) (err e
 			p.Dentry.notify(unix.IN_ATTRIB)
 		}
 	}()
+	if o, ok := p.Inode().ops.(XattrOps); ok {
+		return o.Setxattr(p.Inode(), name, value, flags)
+	}
 	r := p.Inode().getRare()
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -126,6 +132,9 @@ func Removexattr(ctx *Context, p Path, name string) (err error) {
 			p.Dentry.notify(unix.IN_ATTRIB)
 		}
 	}()
+	if o, ok := p.Inode().ops.(XattrOps); ok {
+		return o.Removexattr(p.Inode(), name)
+	}
 	r := p.Inode().getRare()
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -138,7 +147,10 @@ func Removexattr(ctx *Context, p Path, name string) (err error) {
 }
 
 // Listxattr is listxattr(2): the names, each with a NUL behind it.
-func Listxattr(ctx *Context, p Path) []byte {
+func Listxattr(ctx *Context, p Path) ([]byte, error) {
+	if o, ok := p.Inode().ops.(XattrOps); ok {
+		return o.Listxattr(p.Inode())
+	}
 	var list []byte
 	if r := p.Inode().rare.Load(); r != nil {
 		r.mu.Lock()
@@ -154,5 +166,5 @@ func Listxattr(ctx *Context, p Path) []byte {
 			}
 		}
 	}
-	return list
+	return list, nil
 }

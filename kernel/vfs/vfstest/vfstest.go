@@ -49,10 +49,15 @@ type Tree struct {
 	// Now is the time in ns; each look at it advances it.
 	Now atomic.Int64
 	FS  *vfs.FS
+
+	cached bool // by NewCached
 }
 
 // NewFS returns another file system in the tree's memory.
 func (t *Tree) NewFS() *vfs.FS {
+	if t.cached {
+		return t.newStore()
+	}
 	r := &fs{pool: t.Pool, evicted: &t.Evicted}
 	r.fs = vfs.NewFS("tmpfs", r, func() int64 { return t.Now.Add(1000) })
 	r.fs.Resident = true
