@@ -337,7 +337,7 @@ func (m *memoryFile) Read(_ *vfs.File, dst uio.Sink, off int64) (done int64, err
 		buf := make([]byte, min(dst.Left(), 1<<16))
 		for dst.Left() > 0 && err == nil {
 			want := min(dst.Left(), len(buf))
-			n, fault := as.CopyIn(buf[:want], uint64(off+done))
+			n, fault := as.Peek(buf[:want], uint64(off+done))
 			n, err = dst.Put(buf[:n])
 			done += int64(n)
 			if err == nil && fault != nil {
@@ -359,7 +359,7 @@ func (m *memoryFile) Write(_ *vfs.File, src uio.Source, off int64) (done int64, 
 			if n, err = src.Take(buf[:min(src.Left(), len(buf))]); err != nil {
 				return
 			}
-			n, err = as.CopyOut(uint64(off+done), buf[:n])
+			n, err = as.Poke(uint64(off+done), buf[:n])
 			done += int64(n)
 			if err != nil {
 				err = unix.EIO
@@ -457,7 +457,7 @@ func ttyNumber(t task.Terminal) int64 {
 }
 
 // stateNames are the words behind the letters of the state.
-var stateNames = map[byte]string{'R': "R (running)", 'S': "S (sleeping)", 'T': "T (stopped)", 'Z': "Z (zombie)", 'X': "X (dead)"}
+var stateNames = map[byte]string{'R': "R (running)", 'S': "S (sleeping)", 'T': "T (stopped)", 't': "t (tracing stop)", 'Z': "Z (zombie)", 'X': "X (dead)"}
 
 func showStatus(v *view, b *out) error {
 	p, c := v.p, v.t.Cred()
@@ -470,10 +470,14 @@ func showStatus(v *view, b *out) error {
 		b.str("Umask:\t").digits(uint64(fs.Umask()), 8, 4, '0').nl()
 	}
 	b.field("State", stateNames[state])
+	tracer := int32(0)
+	if t := v.t.Tracer(); t != nil {
+		tracer = t.PID()
+	}
 	for _, f := range []struct {
 		name string
 		n    int32
-	}{{"Tgid", v.pid}, {"Ngid", 0}, {"Pid", v.tid}, {"PPid", p.PPID()}, {"TracerPid", 0}} {
+	}{{"Tgid", v.pid}, {"Ngid", 0}, {"Pid", v.tid}, {"PPid", p.PPID()}, {"TracerPid", tracer}} {
 		b.str(f.name, ":\t").num(int64(f.n)).nl()
 	}
 	ids := func(name string, list ...uint32) {

@@ -177,6 +177,15 @@ func (p *Pending) Flush(s Set) (dequeued int) {
 	return dequeued
 }
 
+// Each calls f with what is known of each signal that waits, in order of arrival, until f returns false.
+func (p *Pending) Each(f func(*Info) bool) {
+	for e := p.first; e != nil; e = e.next {
+		if !f(&e.Info) {
+			return
+		}
+	}
+}
+
 // Remove drops one entry, if it is on p (a timer that is deleted).
 func (p *Pending) Remove(e *Entry) {
 	var prev *Entry

@@ -710,10 +710,10 @@ func TestStrace(t *testing.T) {
 
 func TestMissingCallIsLoggedOnce(t *testing.T) {
 	w := run(t, func(u *user) {
-		u.fails(unix.ENOSYS, unix.SYS_PTRACE, 0)
-		u.fails(unix.ENOSYS, unix.SYS_PTRACE, 0)
+		u.fails(unix.ENOSYS, unix.SYS_BPF, 0)
+		u.fails(unix.ENOSYS, unix.SYS_BPF, 0)
 	})
-	if len(w.log) != 1 || w.log[0] != "init: system call ptrace is not implemented: ptrace: not yet" {
+	if len(w.log) != 1 || w.log[0] != "init: system call bpf is not implemented: seccomp, Landlock, keys, BPF, profiling: not part of this kernel" {
 		t.Errorf("log %q", w.log)
 	}
 }

@@ -168,7 +168,7 @@ func sysGetRobustList(t *task.Task, tid int32, head, size dest[uint64]) (uint64,
 		if other = t.Kernel().Task(tid); other == nil {
 			return 0, unix.ESRCH
 		}
-		if err := mayAccess(t, other.Process()); err != nil {
+		if err := t.MayAccess(other.Process()); err != nil {
 			return 0, err
 		}
 	}

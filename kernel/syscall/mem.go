@@ -168,7 +168,7 @@ func processVM(t *task.Task, pid int32, local, nlocal, remote, nremote, flags ui
 	if p == nil {
 		return 0, unix.ESRCH
 	}
-	if err := mayAccess(t, p); err != nil {
+	if err := t.MayAccess(p); err != nil {
 		return 0, err
 	}
 	other := p.Memory()

@@ -248,21 +248,6 @@ func sysPrlimit(t *task.Task, pid, resource int32, set opt[unix.Rlimit], old des
 	return done(old.putOpt(t, was))
 }
 
-// mayAccess is ptrace(2)'s rule for looking into another process: EPERM.
-func mayAccess(t *task.Task, p *task.Process) error {
-	if p == t.Process() || t.Cred().Capable(unix.CAP_SYS_PTRACE) {
-		return nil
-	}
-	c, o := t.Cred(), p.Cred()
-	same := func(u, g uint32) bool {
-		return u == o.UID && u == o.EUID && u == o.SUID && g == o.GID && g == o.EGID && g == o.SGID
-	}
-	if !same(c.UID, c.GID) || !p.Dumpable() || o.Permitted&^c.Permitted != 0 {
-		return unix.EPERM
-	}
-	return nil
-}
-
 // prctlRest says that the arguments of prctl(2) from the given one on must be 0.
 func allZero(args ...uint64) error {
 	for _, a := range args {

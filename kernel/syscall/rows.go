@@ -6,7 +6,7 @@ import "golang.org/x/sys/unix"
 func (s *Calls) fill() {
 	r := &s.rows
 	for _, f := range []func(*table){
-		ioRows, fdRows, pathRows, changeRows, pollRows, epollRows, memRows, procRows, execRows, credRows, sigRows, timeRows, futexRows, handleRows, spliceRows, s.sysvRows, s.systemRows,
+		ioRows, fdRows, pathRows, changeRows, pollRows, epollRows, memRows, procRows, execRows, credRows, sigRows, timeRows, futexRows, handleRows, spliceRows, ptraceRows, s.sysvRows, s.systemRows,
 	} {
 		f(r)
 	}
@@ -61,7 +61,7 @@ var absent = []struct {
 		{unix.SYS_IO_SUBMIT, "io_submit"}, {unix.SYS_IO_CANCEL, "io_cancel"}, {unix.SYS_IO_PGETEVENTS, "io_pgetevents"},
 		{unix.SYS_IO_URING_SETUP, "io_uring_setup"}, {unix.SYS_IO_URING_ENTER, "io_uring_enter"}, {unix.SYS_IO_URING_REGISTER, "io_uring_register"},
 	}},
-	{unix.ENOSYS, "ptrace: not yet", []number{{unix.SYS_PTRACE, "ptrace"}, {unix.SYS_KCMP, "kcmp"}}},
+	{unix.ENOSYS, "no program asked for it", []number{{unix.SYS_KCMP, "kcmp"}}},
 	{unix.ENOSYS, "restartable sequences: the C libraries do without", []number{{unix.SYS_RSEQ, "rseq"}}},
 	{unix.ENOSYS, "NUMA: one node", []number{
 		{unix.SYS_MBIND, "mbind"}, {unix.SYS_SET_MEMPOLICY, "set_mempolicy"}, {unix.SYS_GET_MEMPOLICY, "get_mempolicy"},

@@ -60,7 +60,8 @@ func (t *Task) Clone(a *CloneArgs) (int32, error) {
 	if err != nil {
 		return 0, err
 	}
-	if err := n.join(t, a); err != nil {
+	event, err := n.join(t, a)
+	if err != nil {
 		n.discard(a.Flags)
 		return 0, err
 	}
@@ -79,8 +80,14 @@ func (t *Task) Clone(a *CloneArgs) (int32, error) {
 	}
 	done := n.vfork
 	t.k.run(n)
+	if event != 0 {
+		t.traceEvent(event, uint64(tid))
+	}
 	if done != nil {
 		for !done.done.Load() && t.BlockKillable() == nil {
+		}
+		if done.done.Load() {
+			t.traceEvent(unix.PTRACE_EVENT_VFORK_DONE, uint64(tid))
 		}
 	}
 	return tid, nil
@@ -103,6 +110,9 @@ func (t *Task) copy(a *CloneArgs) (*Task, error) {
 	n.cpu.SetSpace(n.Ctx, n.space)
 	ctx.Regs = t.Ctx.Regs
 	ctx.RAX = 0
+	if t.stepping {
+		ctx.RFLAGS &^= stepFlag
+	}
 	if a.Stack != 0 {
 		ctx.RSP = a.Stack
 	}
@@ -160,7 +170,8 @@ func (t *Task) discard(flags uint64) {
 }
 
 // join makes n known: as a thread of t's process or as the first thread of a new one.
-func (n *Task) join(t *Task, a *CloneArgs) error {
+// event is the ptrace event that t is to stop with, 0 for none.
+func (n *Task) join(t *Task, a *CloneArgs) (event int, err error) {
 	k, p := t.k, t.proc
 	thread := a.Flags&unix.CLONE_THREAD != 0
 	if !thread {
@@ -172,14 +183,14 @@ func (n *Task) join(t *Task, a *CloneArgs) error {
 	t.proc.mu.Lock()
 	defer t.proc.mu.Unlock()
 	if k.dying {
-		return unix.ENOMEM
+		return 0, unix.ENOMEM
 	}
 	if t.recalc(); t.Interrupted() {
-		return abi.ERESTARTNOINTR // fork(2) and kill(2) of a group must not miss each other
+		return 0, abi.ERESTARTNOINTR // fork(2) and kill(2) of a group must not miss each other
 	}
 	tid := k.newID(n)
 	if tid == 0 {
-		return unix.EAGAIN
+		return 0, unix.EAGAIN
 	}
 	k.started++
 	n.tid.Store(tid)
@@ -188,14 +199,15 @@ func (n *Task) join(t *Task, a *CloneArgs) error {
 		k.ids[tid].proc = p
 		k.procs++
 		t.proc.adoptChild(p, t, a)
-		return nil
+		return n.inherit(t, a), nil
 	}
 	p.threads = append(p.threads, n)
 	if p.stop.active {
 		p.stop.left++
 	}
+	event = n.inherit(t, a)
 	n.recalc()
-	return nil
+	return event, nil
 }
 
 // belong makes t a thread of p as far as t is concerned.

@@ -20,7 +20,12 @@ func (t *Task) deliver() {
 			p.tellParent(unix.SIGCONT)
 			continue
 		}
-		if p.stop.active {
+		if t.trace.trap {
+			t.trace.trap = false
+			t.trapStop() // unlocks
+			continue
+		}
+		if p.stop.active && !t.trace.passed {
 			t.stopHere() // unlocks
 			continue
 		}
@@ -29,7 +34,11 @@ func (t *Task) deliver() {
 			p.mu.Unlock()
 			break
 		}
+		traced := t.trace.by != nil
 		p.mu.Unlock()
+		if traced && !t.signalStop() {
+			continue
+		}
 		if t.act() {
 			handled = true
 		}
@@ -58,7 +67,7 @@ func (t *Task) take(blocked signal.Set) bool {
 // recalc makes the work bit say whether there is a signal to deliver. Only t itself clears it. proc.mu is held.
 func (t *Task) recalc() {
 	p := t.proc
-	if (t.pending.Set()|p.pending.Set())&^t.blocked != 0 || p.stop.active || p.stop.news {
+	if (t.pending.Set()|p.pending.Set())&^t.blocked != 0 || p.stop.active && !t.trace.passed || p.stop.news || t.trace.trap {
 		t.flags.Or(workSignal)
 	} else {
 		t.flags.And(^uint32(workSignal))
@@ -79,6 +88,11 @@ func (t *Task) act() bool {
 		return false
 	}
 	t.interruptCall(a.Flags)
+	step := t.stepping
+	if step {
+		t.stepping = false
+		t.Ctx.RFLAGS &^= stepFlag
+	}
 	if !t.pushFrame(sig, &a) {
 		t.forceSegv(sig)
 		return false
@@ -91,6 +105,12 @@ func (t *Task) act() bool {
 	t.hasSaved = false
 	t.setMask(mask)
 	p.mu.Unlock()
+	if step {
+		t.syscall = false
+		if sig, _ := t.notice(int32(unix.SIGTRAP), cldTrapped, 0); sig != 0 {
+			t.SendSignal(sig)
+		}
+	}
 	return true
 }
 

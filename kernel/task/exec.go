@@ -59,9 +59,10 @@ func (t *Task) Exec(args *ExecArgs) error {
 		}
 		return err
 	}
-	t.becomeLeader()
+	old := t.becomeLeader()
 	t.leaveMemory()
 	t.install(img, args)
+	t.traceExec(old)
 	return nil
 }
 
@@ -93,15 +94,19 @@ func (t *Task) alone() error {
 	return nil
 }
 
-// becomeLeader gives t, the only thread, the process's ID (execve(2), "Effect on process attributes").
-func (t *Task) becomeLeader() {
+// becomeLeader gives t, the only thread, the process's ID (execve(2), "Effect on process attributes"), and returns
+// the thread ID that it had.
+func (t *Task) becomeLeader() int32 {
 	k, p := t.k, t.proc
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	p.execed = true
 	p.exitSignal = unix.SIGCHLD
 	if p.leader == t {
-		return
+		return p.PID
+	}
+	if p.leader.trace.by != nil { // its end is not told
+		k.untrace(p.leader, 0)
 	}
 	p.mu.Lock()
 	old := t.tid.Swap(p.PID)
@@ -110,6 +115,7 @@ func (t *Task) becomeLeader() {
 	k.ids[old].task = nil
 	k.dropID(old)
 	k.ids[p.PID].task = t
+	return old
 }
 
 // install makes t run img: everything that execve(2) changes.
@@ -146,6 +152,7 @@ func (t *Task) install(img *Image, args *ExecArgs) {
 	} else {
 		t.SetComm(args.Path[strings.LastIndexByte(args.Path, '/')+1:])
 	}
+	t.stepping = false
 	t.Ctx.Regs = machine.Regs{RIP: img.Entry, RSP: img.Stack, RFLAGS: 0x202}
 	t.Ctx.OrigRAX = unix.SYS_EXECVE
 	t.cpu.ResetFloat(t.Ctx)

@@ -27,6 +27,7 @@ func (t *Task) ExitGroup(status int32) {
 func (t *Task) end() {
 	k, p := t.k, t.proc
 	t.ending = true
+	t.traceExit()
 	t.stopTaking()
 	t.leaveMemory()
 	t.Files.DecRef()
@@ -69,7 +70,7 @@ func (t *Task) stopTaking() {
 	if lost := p.pending.Set() &^ t.blocked; lost != 0 {
 		t.retarget(lost)
 	}
-	if p.stop.active && !p.exiting {
+	if p.stop.active && !p.exiting && !t.counted {
 		p.stopOne() // unlocks
 		return
 	}
@@ -95,8 +96,10 @@ func (t *Task) leave() (last bool) {
 	p.mu.Unlock()
 	id := t.TID()
 	k.ids[id].task = nil
+	k.endTraced(t, k.ids[id])
 	k.dropID(id)
 	k.orphanOf(t)
+	k.untraceAll(t)
 	return last
 }
 
@@ -168,9 +171,29 @@ func (k *Kernel) ended(p *Process) {
 	if k.procs == 1 && k.initTask != nil {
 		k.initTask.Wake()
 	}
-	if p != k.init {
+	if p.unreaped == 0 {
+		k.announce(p)
+	}
+}
+
+// announce tells of the end of p. k.mu is held.
+func (k *Kernel) announce(p *Process) {
+	switch {
+	case p == k.init:
+	case p.otherTracer(): // the parent is told when that has waited
+		code, status := endOf(p.status)
+		p.leader.tell(p.leader.trace.by.proc, code, status)
+	default:
 		k.tellEnd(p)
 	}
+}
+
+// endOf returns si_code and si_status for a status of wait(2).
+func endOf(status int32) (code, si int32) {
+	if s := status & 0x7f; s != 0 {
+		return cldKilled, s
+	}
+	return cldExited, status >> 8
 }
 
 // forsake gives p's children to the next subreaper above, or to process 1. k.mu is held.
@@ -195,9 +218,9 @@ func (k *Kernel) forsake(p *Process) {
 		c.exitSignal = unix.SIGCHLD
 		c.adopted = heir == k.init && !heir.subreaper
 		heir.children = append(heir.children, c)
-		if c.zombie {
+		if c.zombie && c.unreaped == 0 && !c.otherTracer() {
 			k.tellEnd(c)
-		} else if !before {
+		} else if !c.zombie && !before {
 			k.groupOrphaned(g, nil)
 		}
 	}
@@ -212,10 +235,7 @@ func (k *Kernel) tellEnd(p *Process) {
 			a := parent.Handlers().Get(sig)
 			ignored = a.Handler == signal.IGN || a.Flags&signal.NoCldWait != 0
 		}
-		code, status := int32(cldExited), p.status>>8
-		if s := p.status & 0x7f; s != 0 {
-			code, status = cldKilled, s
-		}
+		code, status := endOf(p.status)
 		info := p.childInfo(sig, code, status)
 		parent.send(&info)
 	}

@@ -110,6 +110,7 @@ type Kernel struct {
 // reaped, a process group, a session.
 type id struct {
 	task    *Task
+	dead    *Task // a traced thread that has ended and was not waited for
 	proc    *Process
 	group   *Group
 	session *Session

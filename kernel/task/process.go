@@ -31,6 +31,8 @@ type Process struct {
 	status     int32       // wait(2)'s encoding, of a zombie
 	exitSignal unix.Signal // what the parent is sent, 0 for nothing
 	execed     bool        // has called execve(2) since fork: setpgid(2) on it fails
+	tracees    []*Task     // whom its threads trace
+	unreaped   int         // traced threads that have ended and were not waited for: until then, its own end is not told
 
 	// Children's ends and stops; the tasks in wait4(2) are on it. And the
 	// process's own end, for pidfds.
@@ -212,7 +214,7 @@ func (p *Process) setDumpable(on bool) {
 	p.mu.Unlock()
 }
 
-// State returns the letter of /proc/PID/stat: R, S, T, Z or X.
+// State returns the letter of /proc/PID/stat: R, S, T, t, Z or X.
 func (p *Process) State() byte {
 	p.k.mu.RLock()
 	zombie, reaped := p.zombie, p.reaped
@@ -234,6 +236,8 @@ func (p *Process) State() byte {
 // state is State of one thread. proc.mu is held.
 func (t *Task) state() byte {
 	switch {
+	case t.trace.stopped:
+		return 't'
 	case t.stopped:
 		return 'T'
 	case t.usage.since.Load() == 0:

@@ -41,6 +41,11 @@ func (t *Task) loop() {
 		trap := t.cpu.Enter(t.Ctx)
 		if trap == machine.Syscall {
 			t.syscall = true
+			if t.hooks.Load() != 0 {
+				t.calls++
+				t.hookedCall()
+				continue
+			}
 			if t.calls++; t.calls%sampling == 0 {
 				t.sampled()
 				continue
@@ -193,6 +198,7 @@ const (
 	fpeFltRes = 6
 	fpeFltInv = 7
 	busAdrAln = 1
+	trapBrkpt = 1
 	trapTrace = 2
 )
 

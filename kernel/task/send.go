@@ -129,6 +129,9 @@ func (p *Process) queueOf(t *Task) *signal.Pending {
 // accepts does what a signal does already when it is sent (stop signals and
 // SIGCONT drop each other), and says whether it is to be queued. p.mu is held.
 func (p *Process) accepts(t *Task, sig unix.Signal, forced bool) bool {
+	if sig == unix.SIGKILL {
+		p.endFinalStops()
+	}
 	if p.exiting || len(p.threads) == 0 {
 		return false
 	}
@@ -142,7 +145,17 @@ func (p *Process) accepts(t *Task, sig unix.Signal, forced bool) bool {
 	if t == nil {
 		t = p.leader
 	}
-	return t.blocked.Has(sig) || !p.ignores(sig, forced)
+	return t.blocked.Has(sig) || t.trace.by != nil && sig != unix.SIGKILL || !p.ignores(sig, forced)
+}
+
+// endFinalStops lets threads go that are in the stop at their end. p.mu is held.
+func (p *Process) endFinalStops() {
+	for _, t := range p.threads {
+		if t.trace.final && t.trace.stopped {
+			t.trace.final = false
+			t.Wake()
+		}
+	}
 }
 
 // ignores reports whether sig, not blocked, would do nothing. p.mu is held.
@@ -176,7 +189,7 @@ func (p *Process) wakeFor(t *Task, sig unix.Signal, forced bool) {
 	case t == nil:
 	case t.waitSet.Has(sig):
 		t.Wake()
-	case p.deadly(sig, forced):
+	case p.deadly(sig, forced) && (t.trace.by == nil || sig == unix.SIGKILL):
 		p.exit(int32(sig))
 	default:
 		t.ask(workSignal)
@@ -226,6 +239,7 @@ func (p *Process) exit(status int32) {
 // kill ends the process as by the default action of sig, whatever it thinks of it.
 func (p *Process) kill(sig unix.Signal) {
 	p.mu.Lock()
+	p.endFinalStops()
 	p.exit(int32(sig))
 	p.mu.Unlock()
 }
@@ -241,7 +255,7 @@ func (t *Task) Force(info *signal.Info) {
 		t.blocked &^= signal.Of(sig)
 		h = signal.DFL
 	}
-	if h == signal.DFL {
+	if h == signal.DFL && t.trace.by == nil {
 		p.tame = false
 	}
 	p.post(t, info, true)

@@ -25,9 +25,11 @@ func (p *Process) beginStop(sig unix.Signal) {
 	}
 	*s = stop{active: true, sig: sig, left: len(p.threads)}
 	for _, t := range p.threads {
+		t.counted, t.trace.passed = false, false
 		if t.exiting {
 			s.left--
 		} else {
+			t.trace.trap = t.trace.trap || t.trace.listening
 			t.ask(workSignal)
 		}
 	}
@@ -36,11 +38,17 @@ func (p *Process) beginStop(sig unix.Signal) {
 // stopHere parks t until the stop ends. p.mu is held, and released.
 func (t *Task) stopHere() {
 	p := t.proc
+	if by, sig, seized := t.trace.by, p.stop.sig, t.trace.seized; by != nil {
+		t.trace.passed = true
+		t.countStop() // unlocks
+		t.groupTrap(sig, seized)
+		return
+	}
 	t.stopped = true
-	p.stopOne() // unlocks
+	t.countStop() // unlocks
 	for {
 		p.mu.Lock()
-		if !p.stop.active || p.exiting || t.flags.Load()&workKill != 0 {
+		if !p.stop.active || t.trace.by != nil || p.exiting || t.flags.Load()&workKill != 0 {
 			t.stopped = false
 			p.mu.Unlock()
 			return
@@ -48,6 +56,16 @@ func (t *Task) stopHere() {
 		p.mu.Unlock()
 		t.sleep()
 	}
+}
+
+// countStop counts t among those that have stopped, once. p.mu is held, and released.
+func (t *Task) countStop() {
+	if t.counted {
+		t.proc.mu.Unlock()
+		return
+	}
+	t.counted = true
+	t.proc.stopOne() // unlocks
 }
 
 // stopOne counts one thread that has stopped, or ended instead; the last one tells the parent. p.mu is
@@ -74,6 +92,10 @@ func (p *Process) resume() {
 	done := s.done
 	*s = stop{news: done, reportCont: done}
 	for _, t := range p.threads {
+		t.trace.passed = false
+		if t.trace.seized {
+			t.trace.trap = true
+		}
 		t.ask(workSignal)
 	}
 }
@@ -91,8 +113,8 @@ func (p *Process) tellParent(what unix.Signal) {
 	k.mu.RLock()
 	defer k.mu.RUnlock()
 	parent := p.parent
-	if parent == nil {
-		return
+	if parent == nil || p.leader.trace.by != nil && !p.otherTracer() {
+		return // to a tracer, stops are told for each thread
 	}
 	a := parent.Handlers().Get(unix.SIGCHLD)
 	if a.Handler != signal.IGN && a.Flags&signal.NoCldStop == 0 {

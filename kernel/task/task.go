@@ -18,6 +18,7 @@ import (
 // only its own system calls may use it.
 type Task struct {
 	flags   atomic.Uint32 // the work bits
+	hooks   atomic.Uint32 // what is done about system calls beside them
 	parker  machine.Parker
 	syscall bool   // the last trap was a system call: its result may ask for a restart
 	calls   uint32 // system calls so far
@@ -54,8 +55,11 @@ type Task struct {
 	trap     trapInfo
 	restart  func(*Task) (uint64, error)
 
-	exiting  bool  // takes no more signals; guarded by proc.mu
-	stopped  bool  // parked by job control; guarded by proc.mu
+	exiting  bool // takes no more signals; guarded by proc.mu
+	stopped  bool // parked by job control; guarded by proc.mu
+	counted  bool // has been counted for the stop that is on; guarded by proc.mu
+	stepping bool // the trap flag is the tracer's
+	trace    tracee
 	exitCode int32 // wait(2)'s encoding
 	ending   bool  // end has begun
 

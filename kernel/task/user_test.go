@@ -519,6 +519,8 @@ func serve(t *Task, c *machine.Context) (uint64, error) {
 	case unix.SYS_SCHED_YIELD:
 		t.Yield()
 		return 0, nil
+	case unix.SYS_PTRACE:
+		return servePtrace(t, c)
 	case unix.SYS_RESTART_SYSCALL:
 		return t.RestartSyscall()
 	case sysPanic:

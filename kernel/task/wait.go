@@ -13,6 +13,7 @@ import (
 const (
 	cldExited    = 1
 	cldKilled    = 2
+	cldTrapped   = 4
 	cldStopped   = 5
 	cldContinued = 6
 )
@@ -41,7 +42,7 @@ func (r *WaitResult) SigStatus() int32 {
 		return r.Status >> 8
 	case cldKilled:
 		return r.Status & 0x7f
-	case cldStopped:
+	case cldStopped, cldTrapped:
 		return r.Status >> 8
 	}
 	return int32(unix.SIGCONT)
@@ -89,6 +90,12 @@ func (t *Task) findChild(a *WaitArgs) (r WaitResult, any, found bool) {
 			continue // being reaped
 		}
 		any = true
+		if by := c.leader.trace.by; by != nil && (c.zombie || by.proc == p) {
+			continue // its end is the tracer's to see first; see findTracee
+		}
+		if c.zombie && c.unreaped > 0 {
+			continue
+		}
 		if c.zombie && a.Options&unix.WEXITED != 0 {
 			return t.takeZombie(c, a), true, true
 		}
@@ -97,7 +104,8 @@ func (t *Task) findChild(a *WaitArgs) (r WaitResult, any, found bool) {
 			return r, true, true
 		}
 	}
-	return r, any, false
+	r, more, found := t.findTracee(a)
+	return r, any || more, found
 }
 
 // selects reports whether a is about the child c. k.mu is held.
@@ -129,12 +137,17 @@ func (t *Task) selects(c *Process, a *WaitArgs) bool {
 
 // takeZombie reports the end of c, and reaps it unless WNOWAIT. k.mu is held.
 func (t *Task) takeZombie(c *Process, a *WaitArgs) WaitResult {
-	r := WaitResult{PID: c.PID, UID: c.leader.Cred().UID, Status: c.status, Code: cldExited, Usage: c.usageOf(unix.RUSAGE_SELF)}
-	if c.status&0x7f != 0 {
-		r.Code = cldKilled
-	}
+	r := WaitResult{PID: c.PID, UID: c.leader.Cred().UID, Status: c.status, Usage: c.usageOf(unix.RUSAGE_SELF)}
+	r.Code, _ = endOf(c.status)
 	if a.Options&unix.WNOWAIT == 0 {
 		p := t.proc
+		if by := c.leader.trace.by; by != nil {
+			other := by.proc != c.parent
+			t.k.untrace(c.leader, 0)
+			if other {
+				return r
+			}
+		}
 		p.mu.Lock()
 		p.kids.add(&c.dead)
 		p.kids.add(&c.kids)
@@ -154,12 +167,27 @@ func (p *Process) report(options int, r *WaitResult) bool {
 		r.PID, r.Code, r.Status = p.PID, cldStopped, int32(s.sig)<<8|0x7f
 		s.reportStop = options&unix.WNOWAIT != 0
 	case options&unix.WCONTINUED != 0 && s.reportCont:
-		r.PID, r.Code, r.Status = p.PID, cldContinued, 0xffff
-		s.reportCont = options&unix.WNOWAIT != 0
+		p.takeContinued(options, r)
 	default:
 		return false
 	}
 	return true
+}
+
+// reportContinued is report for the end of a stop only.
+func (p *Process) reportContinued(options int, r *WaitResult) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if options&unix.WCONTINUED == 0 || !p.stop.reportCont {
+		return false
+	}
+	p.takeContinued(options, r)
+	return true
+}
+
+func (p *Process) takeContinued(options int, r *WaitResult) {
+	r.PID, r.Code, r.Status = p.PID, cldContinued, 0xffff
+	p.stop.reportCont = options&unix.WNOWAIT != 0
 }
 
 // reap removes a zombie for good. k.mu is held.
