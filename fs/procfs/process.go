@@ -510,7 +510,9 @@ func showStatus(v *view, b *out) error {
 	if c.NoNewPrivs {
 		noNew = "1"
 	}
-	b.field("NoNewPrivs", noNew).field("Seccomp", "0")
+	mode, filters := v.t.SeccompMode()
+	b.field("NoNewPrivs", noNew)
+	b.str("Seccomp:\t").num(int64(mode)).str("\nSeccomp_filters:\t").num(int64(filters)).nl()
 	v.statusCPUs(b)
 	return nil
 }

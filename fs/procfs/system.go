@@ -54,6 +54,7 @@ var rows = []row{
 	{path: "sys/kernel/random/poolsize", mode: ro, show: number10(256)},
 	{path: "sys/kernel/random/uuid", mode: ro, show: func(v *view, b *out) error { b.str(uuid(v.Random), "\n"); return nil }},
 	{path: "sys/kernel/randomize_va_space", mode: ro, show: number10(2)},
+	{path: "sys/kernel/seccomp/actions_avail", mode: ro, show: text("kill_process kill_thread trap errno user_notif trace log allow\n")},
 	{path: "sys/kernel/version", mode: ro, show: func(v *view, b *out) error { b.str(v.Version, "\n"); return nil }},
 	{path: "sys/vm/max_map_count", mode: ro, show: number10(65530)},
 	{path: "sys/vm/mmap_min_addr", mode: ro, show: number10(65536)},

@@ -44,7 +44,7 @@ func procRows(r *table) {
 	r.set(unix.SYS_UNSHARE, call1("unshare", flags("flags", 1<<32-1, cloneNames), sysUnshare).partly("no namespaces (CLONE_NEW…)"))
 	r.set(unix.SYS_ARCH_PRCTL, call2("arch_prctl", choice("code", archNames), aAddr, sysArchPrctl))
 	r.set(unix.SYS_PERSONALITY, call1("personality", aUint, sysPersonality).partly("only ADDR_NO_RANDOMIZE has an effect"))
-	r.set(unix.SYS_PRCTL, call5("prctl", choice("option", prctlNames), aHex, aHex, aHex, aHex, sysPrctl).partly("the options that Debian's programs use; no PR_SET_MM, no seccomp"))
+	r.set(unix.SYS_PRCTL, call5("prctl", choice("option", prctlNames), aHex, aHex, aHex, aHex, sysPrctl).partly("the options that Debian's programs use; no PR_SET_MM"))
 	r.set(unix.SYS_PRLIMIT64, call4("prlimit64", aPID, choice("resource", rlimitNames), inOpt(lRlimit), out(lRlimit), sysPrlimit))
 	r.set(unix.SYS_GETRLIMIT, call2("getrlimit", choice("resource", rlimitNames), out(lRlimit), func(t *task.Task, res int32, to dest[unix.Rlimit]) (uint64, error) {
 		old, err := t.Prlimit(0, int(res), nil)
@@ -301,7 +301,10 @@ func sysPrctl(t *task.Task, option int32, a, b, c, d uint64) (uint64, error) {
 	case unix.PR_GET_THP_DISABLE:
 		return bit(t.THPDisabled()), allZero(a, b, c, d)
 	case unix.PR_GET_SECCOMP:
-		return 0, nil // disabled
+		mode, _ := t.SeccompMode()
+		return uint64(mode), nil
+	case unix.PR_SET_SECCOMP:
+		return prctlSeccomp(t, a, b)
 	case unix.PR_GET_TIMING:
 		return 0, nil // PR_TIMING_STATISTICAL
 	}

@@ -6,7 +6,7 @@ import "golang.org/x/sys/unix"
 func (s *Calls) fill() {
 	r := &s.rows
 	for _, f := range []func(*table){
-		ioRows, fdRows, pathRows, changeRows, pollRows, epollRows, memRows, procRows, execRows, credRows, sigRows, timeRows, futexRows, handleRows, spliceRows, ptraceRows, s.sysvRows, s.systemRows,
+		ioRows, fdRows, pathRows, changeRows, pollRows, epollRows, memRows, procRows, execRows, credRows, sigRows, timeRows, futexRows, handleRows, spliceRows, ptraceRows, seccompRows, s.sysvRows, s.systemRows,
 	} {
 		f(r)
 	}
@@ -68,8 +68,8 @@ var absent = []struct {
 		{unix.SYS_MIGRATE_PAGES, "migrate_pages"}, {unix.SYS_MOVE_PAGES, "move_pages"},
 		{unix.SYS_SET_MEMPOLICY_HOME_NODE, "set_mempolicy_home_node"},
 	}},
-	{unix.ENOSYS, "seccomp, Landlock, keys, BPF, profiling: not part of this kernel", []number{
-		{unix.SYS_SECCOMP, "seccomp"}, {unix.SYS_LANDLOCK_CREATE_RULESET, "landlock_create_ruleset"},
+	{unix.ENOSYS, "Landlock, keys, BPF, profiling: not part of this kernel", []number{
+		{unix.SYS_LANDLOCK_CREATE_RULESET, "landlock_create_ruleset"},
 		{unix.SYS_LANDLOCK_ADD_RULE, "landlock_add_rule"}, {unix.SYS_LANDLOCK_RESTRICT_SELF, "landlock_restrict_self"},
 		{unix.SYS_ADD_KEY, "add_key"}, {unix.SYS_REQUEST_KEY, "request_key"}, {unix.SYS_KEYCTL, "keyctl"}, {unix.SYS_BPF, "bpf"},
 		{unix.SYS_PERF_EVENT_OPEN, "perf_event_open"}, {unix.SYS_USERFAULTFD, "userfaultfd"}, {unix.SYS_LOOKUP_DCOOKIE, "lookup_dcookie"},

@@ -192,6 +192,9 @@ func (n *Task) join(t *Task, a *CloneArgs) (event int, err error) {
 	if tid == 0 {
 		return 0, unix.EAGAIN
 	}
+	if f := t.filter.Load(); f != nil {
+		n.setFilter(f)
+	}
 	k.started++
 	n.tid.Store(tid)
 	if !thread {

@@ -8,6 +8,7 @@ import (
 	"gosv/kernel/cred"
 	"gosv/kernel/futex"
 	"gosv/kernel/mm"
+	"gosv/kernel/seccomp"
 	"gosv/kernel/signal"
 	"gosv/kernel/vfs"
 	"gosv/kernel/wait"
@@ -43,6 +44,8 @@ type Task struct {
 	tid  atomic.Int32
 	cred atomic.Pointer[cred.Cred]
 	comm atomic.Pointer[string]
+
+	filter atomic.Pointer[seccomp.Filter] // nil for none; written under proc.mu
 
 	blocked  signal.Set     // written under proc.mu
 	pending  signal.Pending // guarded by proc.mu

@@ -408,6 +408,3 @@ func (t *Task) groupTrap(sig unix.Signal, seized bool) {
 		t.traceStop(int32(sig), cldStopped, nil, 0)
 	}
 }
-
-// filtered asks the filters about a system call, and reports whether it is to be made.
-func (t *Task) filtered() bool { return true }

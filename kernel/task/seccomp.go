@@ -1,0 +1,183 @@
+package task
+
+import (
+	"gosv/kernel/seccomp"
+	"gosv/kernel/signal"
+
+	"golang.org/x/sys/unix"
+)
+
+// Modes of seccomp(2), as PR_GET_SECCOMP and /proc/PID/status tell.
+const (
+	seccompOff    = 0
+	seccompStrict = 1
+	seccompFilter = 2
+)
+
+// SeccompMode returns the mode and the number of filters; any goroutine may ask.
+func (t *Task) SeccompMode() (mode, filters int) {
+	switch f := t.filter.Load(); f {
+	case nil:
+		return seccompOff, 0
+	case seccomp.Strict:
+		return seccompStrict, 0
+	default:
+		return seccompFilter, f.Length()
+	}
+}
+
+// SetSeccompStrict is SECCOMP_SET_MODE_STRICT: EINVAL when there are filters.
+func (t *Task) SetSeccompStrict() error {
+	p := t.proc
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if f := t.filter.Load(); f != nil && f != seccomp.Strict {
+		return unix.EINVAL
+	}
+	t.setFilter(seccomp.Strict)
+	return nil
+}
+
+// A SeccompError says that a thread has filters of its own and cannot take the caller's.
+type SeccompError struct{ TID int32 }
+
+func (e *SeccompError) Error() string { return "thread " + itoa(e.TID) + " has other filters" }
+
+// AddFilter is SECCOMP_SET_MODE_FILTER; with sync all threads of the process get the filters (SECCOMP_FILTER_FLAG_TSYNC). The errors
+// are those of seccomp.New, EACCES, EINVAL in strict mode, and a *SeccompError.
+func (t *Task) AddFilter(prog []seccomp.Insn, sync, log bool) error {
+	c := t.Cred()
+	if !c.NoNewPrivs && !c.Capable(unix.CAP_SYS_ADMIN) {
+		return unix.EACCES
+	}
+	p := t.proc
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	old := t.filter.Load()
+	if old == seccomp.Strict {
+		return unix.EINVAL
+	}
+	f, err := seccomp.New(prog, old)
+	if err != nil {
+		return err
+	}
+	f.Log = log
+	if !sync {
+		t.setFilter(f)
+		return nil
+	}
+	for _, o := range p.threads {
+		if g := o.filter.Load(); o != t && !o.exiting && (g == seccomp.Strict || !g.Under(old)) {
+			return &SeccompError{o.TID()}
+		}
+	}
+	for _, o := range p.threads {
+		o.setFilter(f)
+		if o != t && c.NoNewPrivs {
+			for d := o.cred.Load(); !d.NoNewPrivs && !o.cred.CompareAndSwap(d, d.SetNoNewPrivs()); d = o.cred.Load() {
+			}
+		}
+	}
+	return nil
+}
+
+// setFilter makes f the filters of t, from its next system call on. proc.mu is held.
+func (t *Task) setFilter(f *seccomp.Filter) {
+	t.filter.Store(f)
+	t.hooks.Or(hookSeccomp)
+}
+
+// filtered asks the filters about the system call, and reports whether it is to be made. If not, its result, or the signal in its place,
+// is set.
+func (t *Task) filtered() bool {
+	answer, by := t.askFilters()
+	data := answer & seccomp.DataMask
+	switch answer & seccomp.ActionMask {
+	case seccomp.Allow:
+		return true
+	case seccomp.Log:
+		t.logFiltered(answer)
+		return true
+	case seccomp.Errno:
+		t.Ctx.RAX = -uint64(min(data, 4095))
+	case seccomp.Trap:
+		t.trapFiltered(data)
+	case seccomp.Trace:
+		return t.traceFiltered(data)
+	case seccomp.UserNotif:
+		t.Ctx.RAX = errno(unix.ENOSYS) // nobody listens
+	case seccomp.KillThread:
+		t.killFiltered(answer, by == seccomp.Strict)
+		return false
+	default:
+		t.killFiltered(answer, false)
+		return false
+	}
+	if by.Log {
+		t.logFiltered(answer)
+	}
+	return false
+}
+
+func (t *Task) askFilters() (answer uint32, by *seccomp.Filter) {
+	c := t.Ctx
+	d := seccomp.Data{NR: int32(c.OrigRAX), Arch: seccomp.ArchX86_64, IP: c.RIP, Args: [6]uint64{c.RDI, c.RSI, c.RDX, c.R10, c.R8, c.R9}}
+	return t.filter.Load().Run(&d)
+}
+
+func (t *Task) logFiltered(answer uint32) {
+	t.k.Log("seccomp: " + t.Comm() + "[" + itoa(t.TID()) + "]: system call " + itoa(int32(t.Ctx.OrigRAX)) + ": " + seccompNames[answer&seccomp.ActionMask])
+}
+
+var seccompNames = map[uint32]string{
+	seccomp.KillProcess: "kill_process", seccomp.KillThread: "kill_thread", seccomp.Trap: "trap", seccomp.Errno: "errno",
+	seccomp.UserNotif: "user_notif", seccomp.Trace: "trace", seccomp.Log: "log",
+}
+
+// trapFiltered sends the SIGSYS of SECCOMP_RET_TRAP; the registers are those before the call.
+func (t *Task) trapFiltered(data uint32) {
+	const sysSeccomp = 1
+	c := t.Ctx
+	c.RAX = c.OrigRAX
+	t.syscall = false
+	var info signal.Info
+	info.SetHead(unix.SIGSYS, int32(data), sysSeccomp)
+	info.SetAddr(c.RIP)
+	le.PutUint32(info[24:], uint32(c.OrigRAX))
+	le.PutUint32(info[28:], seccomp.ArchX86_64)
+	t.Force(&info)
+}
+
+// traceFiltered has the tracer decide, who may change the call; then the filters are asked again, as to another call.
+func (t *Task) traceFiltered(data uint32) bool {
+	t.Ctx.RAX = errno(unix.ENOSYS)
+	if !t.wantsEvent(unix.PTRACE_EVENT_SECCOMP) {
+		return false
+	}
+	t.traceEvent(unix.PTRACE_EVENT_SECCOMP, uint64(data))
+	if t.Killed() || int32(t.Ctx.OrigRAX) == -1 {
+		return false
+	}
+	if answer, _ := t.askFilters(); answer&seccomp.ActionMask == seccomp.Trace {
+		return true
+	}
+	return t.filtered()
+}
+
+// killFiltered ends the thread, or the process if it has no other or the answer says so, as SIGSYS does; strict mode kills
+// the thread by SIGKILL.
+func (t *Task) killFiltered(answer uint32, strict bool) {
+	t.logFiltered(answer)
+	p := t.proc
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case strict:
+		t.exitCode = int32(unix.SIGKILL)
+	case answer&seccomp.ActionMask == seccomp.KillThread && len(p.threads) > 1:
+		t.exitCode = int32(unix.SIGSYS)
+	default:
+		p.exit(int32(unix.SIGSYS))
+	}
+	t.flags.Or(workKill)
+}
