@@ -31,9 +31,8 @@ func start(m *bare.Machine, e *ending) error {
 	setWallClock(m, e.log)
 	setPower(m)
 	pool := mem.NewPool(m)
-	ns := newTree(pool, c)
-	root := ns.Root()
-	run, err := unpack(m, root)
+	ns := newTree(pool, c, e.log)
+	run, err := unpack(m, ns.Root())
 	if err != nil {
 		return err
 	}
@@ -48,6 +47,10 @@ func start(m *bare.Machine, e *ending) error {
 	e.streams = out
 	e.log.open(out, args.Verbose || args.Strace)
 	e.log.bootLine(m)
+	root, err := mountRoot(ns, args)
+	if err != nil {
+		return err
+	}
 	ctx := rootContext(root)
 	dev, err := mountDev(ns, ctx, pool, c, e.log)
 	if err != nil {
@@ -69,6 +72,9 @@ func start(m *bare.Machine, e *ending) error {
 		return err
 	}
 	if err := mountTerminals(k, ctx, dev, out, args.Window); err != nil {
+		return err
+	}
+	if err := mountAll(ns, ctx, args.Mounts); err != nil {
 		return err
 	}
 	files, err := out.files(ctx, c.Wall())

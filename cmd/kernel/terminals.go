@@ -35,7 +35,7 @@ func mountTerminals(k *task.Kernel, ctx *vfs.Context, dev *devfs.Devices, s *str
 			return err
 		}
 	}
-	k.Namespace.AddType("devpts", devpts.Mounter(k, k.Clock.Wall))
+	k.Namespace.AddType(devpts.Type(k, k.Clock.Wall))
 	fs, err := devpts.New(k, k.Clock.Wall, "mode=620,ptmxmode=666,gid=5")
 	if err != nil {
 		return err

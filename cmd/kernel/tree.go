@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+
 	"golang.org/x/sys/unix"
 
 	"gosv/fs/devfs"
@@ -19,11 +21,11 @@ import (
 )
 
 // newTree makes the tree of files, an empty file system in memory at its root.
-func newTree(pool *mem.Pool, c *clock.Clock) *vfs.Namespace {
+func newTree(pool *mem.Pool, c *clock.Clock, l *log) *vfs.Namespace {
 	ns := vfs.NewNamespace(ramfs.New(pool, c.Wall, ramfs.Options{Type: "rootfs", Mode: 0o755}), pool)
-	ns.OpenFIFO = pipe.OpenFIFO
-	ns.AddType("tmpfs", ramfs.Mounter(pool, c.Wall))
-	ns.AddType("ramfs", ramfs.Mounter(pool, c.Wall))
+	ns.OpenFIFO, ns.Log = pipe.OpenFIFO, l.line
+	ns.AddType(ramfs.Type("tmpfs", pool, c.Wall))
+	ns.AddType(ramfs.Type("ramfs", pool, c.Wall))
 	return ns
 }
 
@@ -56,8 +58,9 @@ func mountInfo(m *bare.Machine, ctx *vfs.Context, k *task.Kernel, calls *syscall
 		Hostname: calls.Hostname, SetHostname: calls.SetHostname,
 	}
 	proc, sys := procfs.New(c).FS(), procfs.NewSys(c).FS()
-	k.Namespace.AddType("proc", func(_, _ string) (*vfs.FS, error) { return proc, nil })
-	k.Namespace.AddType("sysfs", func(_, _ string) (*vfs.FS, error) { return sys, nil })
+	for _, fs := range []*vfs.FS{proc, sys} {
+		k.Namespace.AddType(vfs.Type{Name: fs.Type, New: func(*vfs.MountRequest) (*vfs.FS, error) { return fs, nil }})
+	}
 	if err := mount(k.Namespace, ctx, "/proc", proc); err != nil {
 		return err
 	}
@@ -69,14 +72,23 @@ func mountInfo(m *bare.Machine, ctx *vfs.Context, k *task.Kernel, calls *syscall
 
 // mount mounts fs at path, which is made if need be.
 func mount(ns *vfs.Namespace, ctx *vfs.Context, path string, fs *vfs.FS) error {
-	if err := vfs.Mkdir(ctx, ctx.Root, path, 0o755); err != nil && err != unix.EEXIST {
-		return err
-	}
-	at, err := vfs.Lookup(ctx, ctx.Root, path, 0)
+	at, err := directory(ctx, path)
 	if err != nil {
 		return err
 	}
 	return ns.MountFS(at, fs, fs.Type, 0)
+}
+
+// directory returns the directory at path, which is made if need be.
+func directory(ctx *vfs.Context, path string) (vfs.Path, error) {
+	at, err := vfs.Lookup(ctx, ctx.Root, path, 0)
+	if err != unix.ENOENT {
+		return at, err
+	}
+	if err := vfs.Mkdir(ctx, ctx.Root, path, 0o755); err != nil {
+		return at, errors.New("the root file system has no directory " + path + ", and none can be made: " + err.Error())
+	}
+	return vfs.Lookup(ctx, ctx.Root, path, 0)
 }
 
 func rootContext(root vfs.Path) *vfs.Context {

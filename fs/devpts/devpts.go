@@ -101,9 +101,9 @@ func New(jobs tty.Jobs, now func() int64, data string) (*vfs.FS, error) {
 	return d.fs, d.makeLocked("ptmx", &making{n, nil})
 }
 
-// Mounter returns what makes instances for mount(2).
-func Mounter(jobs tty.Jobs, now func() int64) vfs.NewFSFunc {
-	return func(_, data string) (*vfs.FS, error) { return New(jobs, now, data) }
+// Type returns what makes instances for mount(2).
+func Type(jobs tty.Jobs, now func() int64) vfs.Type {
+	return vfs.Type{Name: "devpts", New: func(r *vfs.MountRequest) (*vfs.FS, error) { return New(jobs, now, r.Options) }}
 }
 
 func (d *FS) makeLocked(name string, m *making) error {

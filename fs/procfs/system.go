@@ -155,7 +155,10 @@ func showCPUInfo(v *view, b *out) error {
 
 func showFilesystems(v *view, b *out) error {
 	for _, t := range v.Namespace.Types() {
-		b.str("nodev\t", t, "\n")
+		if !t.OnDevice {
+			b.str("nodev")
+		}
+		b.str("\t", t.Name, "\n")
 	}
 	return nil
 }

@@ -119,16 +119,17 @@ func New(pool *mem.Pool, now func() int64, o Options) *vfs.FS {
 	return r.fs
 }
 
-// Mounter returns what makes instances for mount(2).
-func Mounter(pool *mem.Pool, now func() int64) vfs.NewFSFunc {
-	return func(_, data string) (*vfs.FS, error) {
+// Type returns what makes instances for mount(2), under one of the names "tmpfs" and "ramfs".
+func Type(name string, pool *mem.Pool, now func() int64) vfs.Type {
+	return vfs.Type{Name: name, New: func(r *vfs.MountRequest) (*vfs.FS, error) {
 		total, _ := pool.Usage()
-		o, err := ParseOptions(data, total)
+		o, err := ParseOptions(r.Options, total)
 		if err != nil {
-			return nil, err
+			return nil, r.Fail(err, "bad options "+r.Options)
 		}
+		o.Type = name
 		return New(pool, now, o), nil
-	}
+	}}
 }
 
 // chargePages counts pages of files: ENOSPC.

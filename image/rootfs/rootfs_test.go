@@ -238,6 +238,13 @@ func TestRunFile(t *testing.T) {
 	if err != nil || string(b) != want {
 		t.Errorf("%q, %v", b, err)
 	}
+	r = Run{Exe: "/x", Root: &Mount{Source: "/dev/vda1", Options: "ro"}, Verity: &Verity{Hash: "00", Offset: 4096}, Overlay: "tmpfs",
+		Mounts: []Mount{{"my tag", "/mnt", "virtiofs", ""}}}
+	b, err = r.File()
+	want = "exe=/x\x00cwd=/\x00root=/dev/vda1 auto ro\x00verity=00 4096\x00overlay=tmpfs\x00mount=my\\040tag /mnt virtiofs\x00"
+	if err != nil || string(b) != want {
+		t.Errorf("%q, %v", b, err)
+	}
 	long := strings.Repeat("x", maxArgString-1)
 	for name, test := range map[string]struct {
 		run Run

@@ -3,6 +3,7 @@ package rootfs
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -17,6 +18,24 @@ type Run struct {
 	Columns  int
 	Strace   bool // log every system call
 	Verbose  bool // log what the kernel does
+
+	// Root is the file system to run in, with no target; nil: the archive that the run file is in.
+	Root *Mount
+	// Verity is how the root is verified: root hash, and where the superblock is.
+	Verity *Verity
+	// Overlay is the type of file system for a private writable layer over the root: "tmpfs", or "" for none.
+	Overlay string
+	Mounts  []Mount // beside the root, in order
+}
+
+// A Mount is a file system that the kernel mounts before the program starts (docs/boot-protocol.md).
+type Mount struct{ Source, Target, Type, Options string }
+
+// Verity names the Merkle tree of the root's block device.
+type Verity struct {
+	Hash   string // hexadecimal
+	Offset uint64 // of the superblock, in bytes
+	Device string // that holds the tree; "" for the root's own
 }
 
 // Linux's limits on what execve(2) hands to a program: MAX_ARG_STRLEN for one
@@ -60,12 +79,48 @@ func (r *Run) File() ([]byte, error) {
 	if r.Verbose {
 		record("verbose", "1")
 	}
+	if r.Root != nil {
+		record("root", fields(r.Root.Source, r.Root.Type, r.Root.Options))
+	}
+	if v := r.Verity; v != nil {
+		record("verity", fields(v.Hash, strconv.FormatUint(v.Offset, 10), v.Device))
+	}
+	if r.Overlay != "" {
+		record("overlay", r.Overlay)
+	}
+	for _, m := range r.Mounts {
+		record("mount", fields(m.Source, m.Target, m.Type, m.Options))
+	}
 	return b, nil
 }
 
+// fields joins words by spaces, those in them escaped as in fstab(5); empty ones at the end go.
+func fields(words ...string) string {
+	for len(words) > 0 && words[len(words)-1] == "" {
+		words = words[:len(words)-1]
+	}
+	escaped := make([]string, len(words))
+	for i, w := range words {
+		escaped[i] = fieldEscapes.Replace(w)
+		if w == "" {
+			escaped[i] = "auto"
+		}
+	}
+	return strings.Join(escaped, " ")
+}
+
+var fieldEscapes = strings.NewReplacer(" ", `\040`, "\t", `\011`, "\n", `\012`, "\v", `\013`, "\f", `\014`, "\r", `\015`, `\`, `\134`)
+
 func (r *Run) check() error {
 	total := 0
-	for _, list := range [][]string{{r.Exe, r.Dir, r.Hostname}, r.Args, r.Env} {
+	lists := [][]string{{r.Exe, r.Dir, r.Hostname, r.Overlay}, r.Args, r.Env}
+	if r.Root != nil {
+		lists = append(lists, []string{r.Root.Source, r.Root.Type, r.Root.Options})
+	}
+	for _, m := range r.Mounts {
+		lists = append(lists, []string{m.Source, m.Target, m.Type, m.Options})
+	}
+	for _, list := range lists {
 		for _, s := range list {
 			if strings.IndexByte(s, 0) >= 0 {
 				return fmt.Errorf("%.40q holds a NUL byte", s)

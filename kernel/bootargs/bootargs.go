@@ -19,6 +19,14 @@ type Args struct {
 	Window   Window // of the terminal, if there is one
 	Strace   bool   // log every system call
 	Verbose  bool   // log the kernel's own messages
+	// Root is the file system to run in, with the target "/"; nil: what the initial RAM disk brought.
+	Root *Mount
+	// Overlay is the type of file system for a private writable layer over the root; "": none.
+	Overlay string
+	// Verity says how the root is verified; nil: it is not.
+	Verity *Verity
+	// Mounts are mounted in order before the program starts.
+	Mounts []Mount
 	// Devices are the arguments of virtio_mmio.device= words, in order.
 	Devices []string
 }
@@ -43,40 +51,69 @@ var defaultEnv = []string{
 }
 
 // Parse reads the command line and, when there is one, the run file, which says
-// all of the program.
+// all of the program. When neither names a program but there is a root, Path is empty:
+// the root's own run file (ParseRun) or Default says what to run.
 func Parse(line string, run []byte) (*Args, error) {
 	a := &Args{Dir: "/", Hostname: "gosv"}
-	a.parseLine(line)
+	if err := a.parseLine(line); err != nil {
+		return nil, err
+	}
 	if run != nil {
-		if err := a.parseRun(run); err != nil {
+		if err := a.parseRun(run, everything); err != nil {
 			return nil, err
 		}
 		return a, nil
 	}
+	if a.Path != "" || a.Root == nil {
+		a.Default("/init")
+	}
+	return a, nil
+}
+
+// ParseRun reads the run file of the root file system, which says all of the program but nothing of the root itself.
+func (a *Args) ParseRun(run []byte) error { return a.parseRun(run, programOnly) }
+
+// Default makes path the program unless there is one.
+func (a *Args) Default(path string) {
 	a.Envp = append(append([]string{}, defaultEnv...), a.Envp...)
 	if a.Path == "" {
-		a.Path = "/init"
+		a.Path = path
 	}
 	a.Argv = append([]string{a.Path}, a.Argv...)
-	return a, nil
 }
 
 // words of the command line that are for others: QEMU, Linux.
 var ignored = map[string]bool{
-	"console": true, "root": true, "rootfstype": true, "ro": true, "rw": true, "quiet": true, "panic": true,
+	"console": true, "rootwait": true, "rootdelay": true, "quiet": true, "panic": true,
 	"reboot": true, "earlyprintk": true, "pci": true, "acpi": true, "nokaslr": true, "tsc_early_khz": true,
 	"i8042.nokbd": true, "i8042.noaux": true, "noapic": true, "nomodule": true, "mitigations": true,
 }
 
-func (a *Args) parseLine(line string) {
-	for _, w := range strings.Fields(line) {
+func (a *Args) parseLine(line string) error {
+	var root Mount
+	for _, w := range words(line) {
 		key, value, hasValue := strings.Cut(w, "=")
+		var err error
 		switch {
 		case w == "gosv.verbose":
 			a.Verbose = true
 		case w == "gosv.strace":
 			a.Strace = true
+		case key == "gosv.overlay":
+			a.Overlay = value
+		case key == "gosv.verity":
+			err = a.parseVerity(value)
+		case key == "gosv.mount":
+			err = a.parseMount(value)
 		case strings.HasPrefix(key, "gosv."), w == "--":
+		case key == "root" && hasValue:
+			root.Source = value
+		case key == "rootfstype":
+			root.Type = value
+		case key == "rootflags":
+			root.addOptions(value)
+		case w == "ro", w == "rw":
+			root.addOptions(w)
 		case key == "virtio_mmio.device":
 			a.Devices = append(a.Devices, value)
 		case ignored[key]:
@@ -89,13 +126,51 @@ func (a *Args) parseLine(line string) {
 		case a.Path != "":
 			a.Argv = append(a.Argv, w)
 		}
+		if err != nil {
+			return errors.New("command line: " + err.Error())
+		}
 	}
+	if root.Source != "" {
+		root.Target = "/"
+		a.Root = &root
+	}
+	return nil
 }
 
+// words splits a command line as Linux does: at spaces outside double quotes, which go.
+func words(line string) []string {
+	var list []string
+	var w []byte
+	quoted, any := false, false
+	for i := range len(line) + 1 {
+		switch {
+		case i == len(line) || !quoted && isSpace(line[i]):
+			if any {
+				list = append(list, string(w))
+			}
+			w, any = w[:0], false
+		case line[i] == '"':
+			quoted, any = !quoted, true
+		default:
+			w, any = append(w, line[i]), true
+		}
+	}
+	return list
+}
+
+func isSpace(c byte) bool { return c == ' ' || c >= '\t' && c <= '\r' }
+
+// What a run file may say.
+const (
+	programOnly = iota
+	everything
+)
+
 // parseRun reads NUL-terminated records key=value.
-func (a *Args) parseRun(run []byte) error {
+func (a *Args) parseRun(run []byte, what int) error {
 	text := string(run)
 	a.Path, a.Argv, a.Envp = "", nil, nil
+	var err error
 	for len(text) > 0 {
 		record, rest, ok := strings.Cut(text, "\x00")
 		if !ok {
@@ -126,8 +201,24 @@ func (a *Args) parseRun(run []byte) error {
 			a.Strace = value == "1"
 		case "verbose":
 			a.Verbose = value == "1"
+		case "mount":
+			err = a.parseMount(value)
+		case "overlay":
+			a.Overlay = value
+		case "root", "verity":
+			if what != everything {
+				return errors.New("run file of the root: it may not say " + key + "=")
+			}
+			if key == "root" {
+				err = a.parseRoot(value)
+			} else {
+				err = a.parseVerity(value)
+			}
 		default:
 			return errors.New("run file: unknown record " + strconv.Quote(key))
+		}
+		if err != nil {
+			return errors.New("run file: " + err.Error())
 		}
 	}
 	if a.Path == "" && len(a.Argv) > 0 {

@@ -46,6 +46,35 @@ func TestRun(t *testing.T) {
 	}
 }
 
+func TestMounts(t *testing.T) {
+	a, err := Parse(`root=PARTLABEL=r rootfstype=erofs rootflags=x=1 ro gosv.overlay=tmpfs gosv.mount="/dev/vdb /a\040b ext4" gosv.verity="00ff 4096"`, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &Args{
+		Dir: "/", Hostname: "gosv", Root: &Mount{"PARTLABEL=r", "/", "erofs", "x=1,ro"}, Overlay: "tmpfs",
+		Mounts: []Mount{{"/dev/vdb", "/a b", "ext4", ""}}, Verity: &Verity{Hash: "00ff", Offset: 4096},
+	}
+	if !reflect.DeepEqual(a, want) {
+		t.Errorf("%+v", a)
+	}
+	if err := a.ParseRun([]byte("exe=/bin/x\x00mount=tag /mnt virtiofs ro\x00")); err != nil || a.Path != "/bin/x" || len(a.Mounts) != 2 {
+		t.Errorf("%+v, %v", a, err)
+	}
+	if err := a.ParseRun([]byte("exe=/bin/x\x00root=initrd\x00")); err == nil {
+		t.Error("a root's run file named a root")
+	}
+	a, err = Parse("root=/dev/vda init=/bin/sh -c", []byte("exe=/a\x00root=initrd auto ro,x\x00verity=00 0 /dev/vdb\x00"))
+	if err != nil || *a.Root != (Mount{"initrd", "/", "", "ro,x"}) || a.Verity.Tree != "/dev/vdb" {
+		t.Errorf("%+v, %v", a, err)
+	}
+	for _, bad := range []string{"root=\x00", "root=a b c d\x00", "mount=a b c\x00", "mount=a /b\x00", "verity=0\x00", "verity=xx\x00", "verity=00 -1\x00"} {
+		if _, err := Parse("", []byte("exe=/a\x00"+bad)); err == nil {
+			t.Errorf("%q: no error", bad)
+		}
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add("/init A=B x", []byte("exe=/a\x00"))
 	f.Add("virtio_mmio.device=1", []byte("env=\x00arg=\x00"))
@@ -54,7 +83,7 @@ func FuzzParse(f *testing.F) {
 			run = nil
 		}
 		a, err := Parse(line, run)
-		if err == nil && (a.Path == "" || len(a.Argv) == 0) {
+		if err == nil && a.Root == nil && (a.Path == "" || len(a.Argv) == 0) {
 			t.Errorf("nothing to run: %+v", a)
 		}
 	})

@@ -190,10 +190,11 @@ func skip(r reader, h *header) error {
 	return eachChunk(r, int64(h.size), func([]byte, int64) error { return nil })
 }
 
-const runFileMax = 1 << 20
+// RunFileMax is the most bytes that a run file may have.
+const RunFileMax = 1 << 20
 
 func (u *unpacker) takeRun(r reader, h *header) error {
-	if h.size > runFileMax {
+	if h.size > RunFileMax {
 		return ErrFormat
 	}
 	b, err := r.next(int(h.size))

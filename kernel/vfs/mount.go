@@ -2,7 +2,6 @@ package vfs
 
 import (
 	"slices"
-	"sort"
 	"sync"
 	"sync/atomic"
 
@@ -34,13 +33,13 @@ func (m *Mount) Flags() uint64 { return m.flags.Load() }
 const mountFlags = unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_NOATIME | unix.MS_NODIRATIME |
 	unix.MS_RELATIME | unix.MS_STRICTATIME | unix.MS_NOSYMFOLLOW
 
-// NewFSFunc makes an instance of a type of file system for mount(2).
-type NewFSFunc func(source, data string) (*FS, error)
-
 // A Namespace is a tree of mounts, with the devices that its device files stand for.
 type Namespace struct {
 	// OpenFIFO returns the operations of a newly opened FIFO (fifo(7)). Set once, before use.
 	OpenFIFO func(f *File) (FileOps, error)
+
+	// Log takes a line for the kernel's log; nil: nobody listens. Set once, before use.
+	Log func(line string)
 
 	// Pool is where things that are in no file system (pipes) get their pages.
 	Pool *mem.Pool
@@ -48,7 +47,7 @@ type Namespace struct {
 	mu      sync.RWMutex
 	mounts  map[Path]*Mount // topmost mount at each place
 	all     []*Mount        // in the order of mounting
-	types   map[string]NewFSFunc
+	types   map[string]Type
 	devices map[deviceKey]OpenDevice
 	root    *Mount
 	lastID  uint64
@@ -62,7 +61,7 @@ func NewNamespace(fs *FS, pool *mem.Pool) *Namespace {
 
 func newNamespace(fs *FS, pool *mem.Pool) *Namespace {
 	ns := &Namespace{
-		Pool: pool, mounts: make(map[Path]*Mount), types: make(map[string]NewFSFunc), devices: make(map[deviceKey]OpenDevice),
+		Pool: pool, mounts: make(map[Path]*Mount), types: make(map[string]Type), devices: make(map[deviceKey]OpenDevice),
 	}
 	ns.root = ns.newMount(fs, fs.root, "rootfs", unix.MS_RELATIME)
 	ns.all = append(ns.all, ns.root)
@@ -72,27 +71,11 @@ func newNamespace(fs *FS, pool *mem.Pool) *Namespace {
 // Root returns the root directory of the tree, below whatever is mounted over it.
 func (ns *Namespace) Root() Path { return Path{ns.root, ns.root.Root} }
 
+// Top returns what is mounted over the root directory of the tree last: where programs begin.
+func (ns *Namespace) Top() Path { return ns.top(ns.Root()) }
+
 // Now returns the wall clock in ns.
 func (ns *Namespace) Now() int64 { return ns.root.FS.now() }
-
-// AddType makes a type of file system known to mount(2).
-func (ns *Namespace) AddType(name string, make NewFSFunc) {
-	ns.mu.Lock()
-	ns.types[name] = make
-	ns.mu.Unlock()
-}
-
-// Types returns the known types, sorted.
-func (ns *Namespace) Types() []string {
-	ns.mu.RLock()
-	defer ns.mu.RUnlock()
-	names := make([]string, 0, len(ns.types))
-	for n := range ns.types {
-		names = append(names, n)
-	}
-	sort.Sort(sort.StringSlice(names)) //lint:ignore S1032 sort.Strings would bring a second sort into the kernel
-	return names
-}
 
 func (ns *Namespace) newMount(fs *FS, root *Dentry, source string, flags uint64) *Mount {
 	ns.lastID++
@@ -183,13 +166,7 @@ func DoMount(ctx *Context, source string, at Path, typ string, flags uint64, dat
 	case flags&(propagation|unix.MS_MOVE) != 0:
 		return unix.EINVAL
 	}
-	ns.mu.RLock()
-	makeFS := ns.types[typ]
-	ns.mu.RUnlock()
-	if makeFS == nil {
-		return unix.ENODEV
-	}
-	fs, err := makeFS(source, data)
+	fs, err := ns.NewFS(typ, &MountRequest{Ctx: ctx, Source: source, Options: data, Flags: flags})
 	if err != nil {
 		return err
 	}

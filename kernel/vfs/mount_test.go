@@ -19,7 +19,7 @@ func place(t *testing.T, tr *vfstest.Tree, path string) vfs.Path {
 
 func TestMounts(t *testing.T) {
 	tr := sample(t)
-	tr.NS.AddType("tmpfs", func(string, string) (*vfs.FS, error) { return tr.NewFS(), nil })
+	tr.NS.AddType(vfs.Type{Name: "tmpfs", New: func(*vfs.MountRequest) (*vfs.FS, error) { return tr.NewFS(), nil }})
 	check(t, "unknown type", vfs.DoMount(tr.Ctx, "x", place(t, tr, "/tmp"), "zfs", 0, ""), unix.ENODEV)
 	check(t, "as a user", vfs.DoMount(tr.As(1, 1), "x", place(t, tr, "/tmp"), "tmpfs", 0, ""), unix.EPERM)
 	check(t, "on a file", vfs.DoMount(tr.Ctx, "x", place(t, tr, "/d/e/f"), "tmpfs", 0, ""), unix.ENOTDIR)
@@ -75,7 +75,7 @@ func TestMounts(t *testing.T) {
 
 func TestRecursiveBind(t *testing.T) {
 	tr := sample(t)
-	tr.NS.AddType("tmpfs", func(string, string) (*vfs.FS, error) { return tr.NewFS(), nil })
+	tr.NS.AddType(vfs.Type{Name: "tmpfs", New: func(*vfs.MountRequest) (*vfs.FS, error) { return tr.NewFS(), nil }})
 	must(t, vfs.DoMount(tr.Ctx, "x", place(t, tr, "/d/e"), "tmpfs", 0, ""))
 	tr.Write(t, "/d/e/deep", "deep")
 	must(t, vfs.DoMount(tr.Ctx, "/d", place(t, tr, "/tmp"), "", unix.MS_BIND|unix.MS_REC, ""))

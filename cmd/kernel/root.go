@@ -1,0 +1,129 @@
+package main
+
+import (
+	"errors"
+	"path"
+
+	"golang.org/x/sys/unix"
+
+	"gosv/kernel/bootargs"
+	"gosv/kernel/initramfs"
+	"gosv/kernel/uio"
+	"gosv/kernel/vfs"
+)
+
+// mountRoot mounts the root file system that the host asked for over the initial one, and the private layer over that,
+// and returns where programs begin. What the root's own run file says goes to args when nothing else names a program.
+func mountRoot(ns *vfs.Namespace, args *bootargs.Args) (vfs.Path, error) {
+	if r := args.Root; r != nil {
+		if err := mountOne(ns, rootContext(ns.Root()), *r, ns.Root()); err != nil {
+			return vfs.Path{}, err
+		}
+	} else if args.Verity != nil {
+		return vfs.Path{}, errors.New("verity= is for a root on a block device")
+	}
+	if args.Path == "" {
+		if err := readRunFile(rootContext(ns.Top()), args); err != nil {
+			return vfs.Path{}, err
+		}
+	}
+	if args.Overlay != "" {
+		return vfs.Path{}, errors.New("overlay=" + args.Overlay + ": no such layer")
+	}
+	return ns.Top(), nil
+}
+
+// readRunFile reads the run file that the root brings; without one the program is what Linux starts.
+func readRunFile(ctx *vfs.Context, args *bootargs.Args) error {
+	run, err := readFile(ctx, "/"+initramfs.RunFile)
+	if err == nil {
+		return args.ParseRun(run)
+	}
+	if err != unix.ENOENT && err != unix.ENOTDIR {
+		return errors.New("/" + initramfs.RunFile + ": " + err.Error())
+	}
+	for _, init := range []string{"/sbin/init", "/etc/init", "/bin/init", "/bin/sh"} {
+		if _, err := vfs.Lookup(ctx, ctx.Root, init, 0); err == nil {
+			args.Default(init)
+			return nil
+		}
+	}
+	return &refusal{"the root file system names no program in /" + initramfs.RunFile, unix.ENOENT}
+}
+
+// readFile returns the contents of a file that is no longer than a run file may be.
+func readFile(ctx *vfs.Context, name string) ([]byte, error) {
+	f, err := vfs.Open(ctx, ctx.Root, name, unix.O_RDONLY, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.DecRef()
+	size := f.Inode().Size()
+	if size > initramfs.RunFileMax {
+		return nil, unix.EFBIG
+	}
+	b := make([]byte, size)
+	dst := uio.Buffer(b)
+	n, err := f.Read(&dst)
+	return b[:n], err
+}
+
+// mountAll mounts what the host asked for beside the root.
+func mountAll(ns *vfs.Namespace, ctx *vfs.Context, mounts []bootargs.Mount) error {
+	for _, m := range mounts {
+		at, err := makePath(ctx, m.Target)
+		if err == nil {
+			err = mountOne(ns, ctx, m, at)
+		}
+		if err != nil {
+			return &refusal{"mount of " + m.Source + " at " + m.Target, err}
+		}
+	}
+	return nil
+}
+
+// makePath returns the directory, or the file for a bind mount, at name, with the directories above it made if need be.
+func makePath(ctx *vfs.Context, name string) (vfs.Path, error) {
+	at, err := vfs.Lookup(ctx, ctx.Root, name, 0)
+	if err != unix.ENOENT {
+		return at, err
+	}
+	if up := path.Dir(name); up != name {
+		if _, err := makePath(ctx, up); err != nil {
+			return at, err
+		}
+	}
+	return directory(ctx, name)
+}
+
+// mountOne makes a file system and places it. Without a type each that lives on block devices is tried.
+func mountOne(ns *vfs.Namespace, ctx *vfs.Context, m bootargs.Mount, at vfs.Path) error {
+	flags, data := vfs.ParseMountOptions(m.Options)
+	if flags&unix.MS_BIND != 0 {
+		return vfs.DoMount(ctx, m.Source, at, "", flags, data)
+	}
+	types := []string{m.Type}
+	if m.Type == "" {
+		types = nil
+		for _, t := range ns.Types() {
+			if t.OnDevice {
+				types = append(types, t.Name)
+			}
+		}
+	}
+	failure := errors.New("no file system was found on " + m.Source)
+	for _, t := range types {
+		r := &vfs.MountRequest{Ctx: ctx, Source: m.Source, Options: data, Flags: flags}
+		fs, err := ns.NewFS(t, r)
+		if err == nil {
+			return ns.MountFS(at, fs, m.Source, flags)
+		}
+		if m.Type != "" || err != unix.EINVAL {
+			if r.Problem != "" {
+				return errors.New(t + " on " + m.Source + ": " + r.Problem + ": " + err.Error())
+			}
+			return &refusal{t + " on " + m.Source, err}
+		}
+	}
+	return failure
+}
