@@ -5,6 +5,7 @@ package main
 import (
 	"math/rand/v2"
 
+	"gosv/fs/erofs"
 	"gosv/kernel/bootargs"
 	"gosv/kernel/clock"
 	"gosv/kernel/mem"
@@ -32,14 +33,16 @@ func start(m *bare.Machine, e *ending) error {
 	setPower(m)
 	pool := mem.NewPool(m)
 	ns := newTree(pool, c, e.log)
-	run, err := unpack(m, ns.Root())
+	run, image, err := unpack(m, pool, ns.Root())
 	if err != nil {
 		return err
 	}
-	args, err := bootargs.Parse(m.CommandLine(), run)
+	args, err := bootargs.Parse(m.CommandLine(), run, image != nil)
 	if err != nil {
 		return err
 	}
+	image.asRoot(args)
+	ns.AddType(erofs.Type(findImage(image), pool, c.Wall))
 	out, err := openStreams(m, findConsoles(m, e.log), e.log)
 	if err != nil {
 		return err

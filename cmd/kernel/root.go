@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"gosv/fs/erofs"
 	"gosv/kernel/bootargs"
 	"gosv/kernel/initramfs"
 	"gosv/kernel/uio"
@@ -126,4 +127,14 @@ func mountOne(ns *vfs.Namespace, ctx *vfs.Context, m bootargs.Mount, at vfs.Path
 		}
 	}
 	return failure
+}
+
+// findImage returns what finds the image that a mount names.
+func findImage(initrd *ramDisk) erofs.Opener {
+	return func(r *vfs.MountRequest) (erofs.Image, func(), error) {
+		if r.Source == initrdSource && initrd != nil {
+			return initrd, func() {}, nil
+		}
+		return nil, nil, r.Fail(unix.ENOTBLK, "no such block device")
+	}
 }

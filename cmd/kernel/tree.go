@@ -10,13 +10,11 @@ import (
 	"gosv/fs/ramfs"
 	"gosv/kernel/clock"
 	"gosv/kernel/cred"
-	"gosv/kernel/initramfs"
 	"gosv/kernel/mem"
 	"gosv/kernel/pipe"
 	"gosv/kernel/syscall"
 	"gosv/kernel/task"
 	"gosv/kernel/vfs"
-	"gosv/machine"
 	"gosv/machine/bare"
 )
 
@@ -27,12 +25,6 @@ func newTree(pool *mem.Pool, c *clock.Clock, l *log) *vfs.Namespace {
 	ns.AddType(ramfs.Type("tmpfs", pool, c.Wall))
 	ns.AddType(ramfs.Type("ramfs", pool, c.Wall))
 	return ns
-}
-
-// unpack fills root from the initial RAM disk, and returns the run file.
-func unpack(m machine.Machine, root vfs.Path) ([]byte, error) {
-	first, size := m.Initrd()
-	return initramfs.Unpack(m, root, first, size)
 }
 
 // mountDev fills /dev.

@@ -51,9 +51,9 @@ var defaultEnv = []string{
 }
 
 // Parse reads the command line and, when there is one, the run file, which says
-// all of the program. When neither names a program but there is a root, Path is empty:
-// the root's own run file (ParseRun) or Default says what to run.
-func Parse(line string, run []byte) (*Args, error) {
+// all of the program. When neither names a program but there is a root, which it asks for or which
+// the initial RAM disk is an image of, Path is empty: the root's own run file (ParseRun) or Default says what to run.
+func Parse(line string, run []byte, image bool) (*Args, error) {
 	a := &Args{Dir: "/", Hostname: "gosv"}
 	if err := a.parseLine(line); err != nil {
 		return nil, err
@@ -64,7 +64,7 @@ func Parse(line string, run []byte) (*Args, error) {
 		}
 		return a, nil
 	}
-	if a.Path != "" || a.Root == nil {
+	if a.Path != "" || a.Root == nil && !image {
 		a.Default("/init")
 	}
 	return a, nil

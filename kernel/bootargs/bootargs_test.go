@@ -17,7 +17,7 @@ func TestLine(t *testing.T) {
 		{"console=ttyS0 quiet init=/a b", "/a", []string{"/a", "b"}, nil},
 		{"X=1 /init LATMS=10 arg virtio_mmio.device=512@0xfeb00e00:12", "/init", []string{"/init", "arg"}, []string{"X=1", "LATMS=10"}},
 	} {
-		a, err := Parse(c.line, nil)
+		a, err := Parse(c.line, nil, false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -25,13 +25,13 @@ func TestLine(t *testing.T) {
 			t.Errorf("%q: %+v", c.line, a)
 		}
 	}
-	if a, _ := Parse("virtio_mmio.device=512@0xfeb00e00:12 gosv.verbose gosv.strace", nil); len(a.Devices) != 1 || !a.Verbose || !a.Strace {
+	if a, _ := Parse("virtio_mmio.device=512@0xfeb00e00:12 gosv.verbose gosv.strace", nil, false); len(a.Devices) != 1 || !a.Verbose || !a.Strace {
 		t.Errorf("%+v", a)
 	}
 }
 
 func TestRun(t *testing.T) {
-	a, err := Parse("/ignored", []byte("exe=/bin/sh\x00arg=sh\x00arg=-c\x00arg=echo a=b\x00env=A=B=C\x00cwd=/tmp\x00strace=1\x00"))
+	a, err := Parse("/ignored", []byte("exe=/bin/sh\x00arg=sh\x00arg=-c\x00arg=echo a=b\x00env=A=B=C\x00cwd=/tmp\x00strace=1\x00"), false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,14 +40,14 @@ func TestRun(t *testing.T) {
 		t.Errorf("%+v", a)
 	}
 	for _, bad := range []string{"", "exe=/a", "exe\x00", "what=1\x00", "env=A=B\x00"} {
-		if _, err := Parse("", []byte(bad)); err == nil && bad != "" {
+		if _, err := Parse("", []byte(bad), false); err == nil && bad != "" {
 			t.Errorf("%q: no error", bad)
 		}
 	}
 }
 
 func TestMounts(t *testing.T) {
-	a, err := Parse(`root=PARTLABEL=r rootfstype=erofs rootflags=x=1 ro gosv.overlay=tmpfs gosv.mount="/dev/vdb /a\040b ext4" gosv.verity="00ff 4096"`, nil)
+	a, err := Parse(`root=PARTLABEL=r rootfstype=erofs rootflags=x=1 ro gosv.overlay=tmpfs gosv.mount="/dev/vdb /a\040b ext4" gosv.verity="00ff 4096"`, nil, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,12 +64,12 @@ func TestMounts(t *testing.T) {
 	if err := a.ParseRun([]byte("exe=/bin/x\x00root=initrd\x00")); err == nil {
 		t.Error("a root's run file named a root")
 	}
-	a, err = Parse("root=/dev/vda init=/bin/sh -c", []byte("exe=/a\x00root=initrd auto ro,x\x00verity=00 0 /dev/vdb\x00"))
+	a, err = Parse("root=/dev/vda init=/bin/sh -c", []byte("exe=/a\x00root=initrd auto ro,x\x00verity=00 0 /dev/vdb\x00"), false)
 	if err != nil || *a.Root != (Mount{"initrd", "/", "", "ro,x"}) || a.Verity.Tree != "/dev/vdb" {
 		t.Errorf("%+v, %v", a, err)
 	}
 	for _, bad := range []string{"root=\x00", "root=a b c d\x00", "mount=a b c\x00", "mount=a /b\x00", "verity=0\x00", "verity=xx\x00", "verity=00 -1\x00"} {
-		if _, err := Parse("", []byte("exe=/a\x00"+bad)); err == nil {
+		if _, err := Parse("", []byte("exe=/a\x00"+bad), false); err == nil {
 			t.Errorf("%q: no error", bad)
 		}
 	}
@@ -82,7 +82,7 @@ func FuzzParse(f *testing.F) {
 		if len(run) == 0 {
 			run = nil
 		}
-		a, err := Parse(line, run)
+		a, err := Parse(line, run, false)
 		if err == nil && a.Root == nil && (a.Path == "" || len(a.Argv) == 0) {
 			t.Errorf("nothing to run: %+v", a)
 		}

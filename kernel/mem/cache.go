@@ -29,6 +29,13 @@ type Backing interface {
 	WritePage(index uint64, page []byte) error
 }
 
+// InPlace is a Backing that has pages in memory already.
+type InPlace interface {
+	// Frame returns the frame of a page, with a reference for the caller, or NoFrame for one that must be read. Nobody
+	// changes it, and what lies beyond the end of the file is zero.
+	Frame(index uint64) machine.Frame
+}
+
 // Cache is the page cache of one file, or of one piece of shared anonymous
 // memory. Without a Backing it is all there is of the file: holes read as zeros and
 // pages live until they are truncated.
@@ -42,6 +49,7 @@ type Cache struct {
 	kind    Kind
 	charge  func(pages int64) error
 
+	place      int        // in the pool's caches; guarded by the pool's mu
 	truncating sync.Mutex // serialises Truncate and PunchHole
 
 	mu       sync.Mutex // guards the fields below
@@ -262,10 +270,7 @@ func (c *Cache) load(index uint64) error {
 	epoch := c.epoch
 	c.mu.Unlock()
 
-	f, err := c.pool.Alloc()
-	if err == nil {
-		err = c.backing.ReadPage(index, c.pool.Bytes(f))
-	}
+	f, err := c.fetch(index)
 
 	c.mu.Lock()
 	delete(c.loading, index)
@@ -282,6 +287,20 @@ func (c *Cache) load(index uint64) error {
 	l.err = err
 	close(l.done)
 	return err
+}
+
+// fetch gets a page from the backing.
+func (c *Cache) fetch(index uint64) (machine.Frame, error) {
+	if p, ok := c.backing.(InPlace); ok {
+		if f := p.Frame(index); f != machine.NoFrame {
+			return f, nil
+		}
+	}
+	f, err := c.pool.Alloc()
+	if err == nil {
+		err = c.backing.ReadPage(index, c.pool.Bytes(f))
+	}
+	return f, err
 }
 
 // clearTail zeroes what of page index lies beyond the end of the file. c.mu is held.

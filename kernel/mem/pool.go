@@ -100,6 +100,13 @@ func (p *Pool) adopt(f machine.Frame, k Kind) {
 	}
 }
 
+// AdoptRun takes n frames that the machine handed out in some other way, as those of the initial RAM disk, with one reference each.
+func (p *Pool) AdoptRun(f machine.Frame, n int) {
+	for i := range machine.Frame(n) {
+		p.adopt(f+i, File)
+	}
+}
+
 // Ref adds a reference to a frame that has one.
 func (p *Pool) Ref(f machine.Frame) { p.ref(f) }
 

@@ -1,10 +1,6 @@
 package mem
 
-import (
-	"slices"
-
-	"gosv/machine"
-)
+import "gosv/machine"
 
 // Sync writes the dirty pages first to last to the backing (fsync(2), msync(2)). Writes through
 // mappings that happen later make pages dirty again. It goes on after an error and returns
@@ -60,15 +56,21 @@ const reclaimBatch = 64
 func (p *Pool) addCache(c *Cache) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	c.place = len(p.caches)
 	p.caches = append(p.caches, c)
 }
 
 func (p *Pool) removeCache(c *Cache) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if i := slices.Index(p.caches, c); i >= 0 {
-		p.caches = slices.Delete(p.caches, i, i+1)
+	last := len(p.caches) - 1
+	if c.place > last || p.caches[c.place] != c {
+		return // removed already
 	}
+	p.caches[c.place] = p.caches[last]
+	p.caches[c.place].place = c.place
+	p.caches[last] = nil
+	p.caches = p.caches[:last]
 }
 
 // Reclaim gives up pages of files that their backing has too and nobody uses, about n of

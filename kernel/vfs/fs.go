@@ -31,6 +31,8 @@ type FS struct {
 	Cached bool
 	// Keep is how many dentries a Cached file system keeps that nobody uses, 0 for the default.
 	Keep int
+	// ReadOnly says that nothing here can be changed, whatever a mount says.
+	ReadOnly bool
 	// NoAtime says that times of access are not stamped here.
 	NoAtime bool
 

@@ -34,14 +34,6 @@ func (r *MountRequest) Fail(err error, why string) error {
 	return err
 }
 
-// NoOptions is EINVAL when there is any option.
-func (r *MountRequest) NoOptions() error {
-	if r.Options == "" {
-		return nil
-	}
-	return r.Fail(unix.EINVAL, "unknown option "+r.Options)
-}
-
 // AddType makes a type of file system known to mount(2).
 func (ns *Namespace) AddType(t Type) {
 	ns.mu.Lock()

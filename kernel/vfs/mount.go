@@ -29,6 +29,14 @@ type Mount struct {
 // Flags returns the MS_ flags in force.
 func (m *Mount) Flags() uint64 { return m.flags.Load() }
 
+// setFlags changes the flags in force; a file system that cannot be changed stays read-only.
+func (m *Mount) setFlags(flags uint64) {
+	if m.FS.ReadOnly {
+		flags |= unix.MS_RDONLY
+	}
+	m.flags.Store(flags & mountFlags)
+}
+
 // mountFlags are the flags that belong to a mount.
 const mountFlags = unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_NOATIME | unix.MS_NODIRATIME |
 	unix.MS_RELATIME | unix.MS_STRICTATIME | unix.MS_NOSYMFOLLOW
@@ -80,7 +88,7 @@ func (ns *Namespace) Now() int64 { return ns.root.FS.now() }
 func (ns *Namespace) newMount(fs *FS, root *Dentry, source string, flags uint64) *Mount {
 	ns.lastID++
 	m := &Mount{FS: fs, Root: root, Source: source, ID: ns.lastID, ns: ns}
-	m.flags.Store(flags & mountFlags)
+	m.setFlags(flags)
 	fs.mounts.Add(1)
 	return m
 }
@@ -188,7 +196,7 @@ func (p Path) remount(flags uint64) error {
 	if p.Dentry != p.Mount.Root {
 		return unix.EINVAL
 	}
-	p.Mount.flags.Store(defaultAtime(flags) & mountFlags)
+	p.Mount.setFlags(defaultAtime(flags))
 	return nil
 }
 

@@ -38,3 +38,18 @@ func ParseMountOptions(o string) (flags uint64, data string) {
 	}
 	return flags, strings.Join(rest, ",")
 }
+
+// EachOption calls known for each option of the type, with "" as the value of one without: EINVAL, with a reason, for the first
+// that is not known or whose value makes no sense.
+func (r *MountRequest) EachOption(known func(key, value string) bool) error {
+	for word := range strings.SplitSeq(r.Options, ",") {
+		if word == "" {
+			continue
+		}
+		key, value, _ := strings.Cut(word, "=")
+		if !known(key, value) {
+			return r.Fail(unix.EINVAL, "unknown option or bad value: "+word)
+		}
+	}
+	return nil
+}
