@@ -50,7 +50,7 @@ func start(m *bare.Machine, e *ending) error {
 	e.streams = out
 	e.log.open(out, args.Verbose || args.Strace)
 	e.log.bootLine(m)
-	root, err := mountRoot(ns, args)
+	root, err := mountRoot(ns, pool, args)
 	if err != nil {
 		return err
 	}

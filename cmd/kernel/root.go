@@ -7,15 +7,19 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gosv/fs/erofs"
+	"gosv/fs/overlay"
+	"gosv/fs/ramfs"
 	"gosv/kernel/bootargs"
+	"gosv/kernel/cred"
 	"gosv/kernel/initramfs"
+	"gosv/kernel/mem"
 	"gosv/kernel/uio"
 	"gosv/kernel/vfs"
 )
 
 // mountRoot mounts the root file system that the host asked for over the initial one, and the private layer over that,
 // and returns where programs begin. What the root's own run file says goes to args when nothing else names a program.
-func mountRoot(ns *vfs.Namespace, args *bootargs.Args) (vfs.Path, error) {
+func mountRoot(ns *vfs.Namespace, pool *mem.Pool, args *bootargs.Args) (vfs.Path, error) {
 	if r := args.Root; r != nil {
 		if err := mountOne(ns, rootContext(ns.Root()), *r, ns.Root()); err != nil {
 			return vfs.Path{}, err
@@ -28,10 +32,40 @@ func mountRoot(ns *vfs.Namespace, args *bootargs.Args) (vfs.Path, error) {
 			return vfs.Path{}, err
 		}
 	}
-	if args.Overlay != "" {
-		return vfs.Path{}, errors.New("overlay=" + args.Overlay + ": no such layer")
+	switch args.Overlay {
+	case "":
+	case "tmpfs":
+		if err := mountLayer(ns, pool); err != nil {
+			return vfs.Path{}, err
+		}
+	default:
+		return vfs.Path{}, errors.New("overlay=" + args.Overlay + ": only tmpfs can be the layer")
 	}
 	return ns.Top(), nil
+}
+
+// mountLayer lays a private layer in memory over the root.
+func mountLayer(ns *vfs.Namespace, pool *mem.Pool) error {
+	root := ns.Top()
+	now := root.Mount.FS.Now
+	total, _ := pool.Usage()
+	layer := ns.PrivateFS(ramfs.New(pool, now, ramfs.Options{Mode: 0o700, Pages: int64(total / 2)}), "overlay")
+	defer layer.EndPrivate()
+	i := root.Inode()
+	upper, err := layer.Make("upper", &vfs.NewNode{Mode: i.Mode(), UID: i.UID(), GID: i.GID()})
+	if err != nil {
+		return err
+	}
+	work, err := layer.Make("work", &vfs.NewNode{Mode: unix.S_IFDIR | 0o700})
+	if err != nil {
+		return err
+	}
+	r := &vfs.MountRequest{}
+	fs, err := overlay.New(overlay.Config{Namespace: ns, Lower: []vfs.Path{root}, Upper: upper, Work: work, Cred: cred.Root(), Now: now}, r)
+	if err != nil {
+		return errors.New("overlay: " + r.Problem + ": " + err.Error())
+	}
+	return ns.MountFS(ns.Root(), fs, "overlay", 0)
 }
 
 // readRunFile reads the run file that the root brings; without one the program is what Linux starts.

@@ -11,6 +11,7 @@ package erofs
 
 import (
 	"encoding/binary"
+	"runtime"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -32,7 +33,7 @@ type fileSystem struct {
 	vfs      *vfs.FS
 	pool     *mem.Pool
 	closed   func()
-	inodes   vfs.InodeTable[uint64]
+	known    vfs.InodeTable[uint64]
 	caches   vfs.Caches
 	unpacked decompressed
 	mapping  sync.Mutex // guards node.z while it is loaded
@@ -122,7 +123,7 @@ func open(in *reader, pool *mem.Pool, now func() int64, r *vfs.MountRequest) (*f
 
 // inode returns the inode with a nid: EUCLEAN, EIO.
 func (fs *fileSystem) inode(nid uint64) (*vfs.Inode, error) {
-	if i := fs.inodes.Peek(nid); i != nil {
+	if i := fs.known.Peek(nid); i != nil {
 		return i, nil
 	}
 	n, err := fs.readNode(nid)
@@ -138,7 +139,7 @@ func (fs *fileSystem) inode(nid uint64) (*vfs.Inode, error) {
 			return nil, err
 		}
 	}
-	return fs.inodes.Get(nid, func() *vfs.Inode { return fs.newInode(n, &node) }), nil
+	return fs.known.Get(nid, func() *vfs.Inode { return fs.newInode(n, &node) }), nil
 }
 
 func (n *node) target() (string, error) {
@@ -169,6 +170,7 @@ func (fs *fileSystem) newInode(n *node, made *vfs.NewNode) *vfs.Inode {
 	if cache != nil {
 		fs.caches.Tie(i)
 	}
+	runtime.AddCleanup(i, func(nid uint64) { fs.known.Drop(nid, nil) }, n.nid)
 	return i
 }
 
@@ -177,7 +179,7 @@ func (fs *fileSystem) Statfs(s *unix.Statfs_t) {
 	s.Type = unix.EROFS_SUPER_MAGIC_V1
 	s.Bsize, s.Frsize = fs.blockSize(), fs.blockSize()
 	s.Blocks = fs.blocks
-	s.Files = fs.super.inodes
+	s.Files = fs.inodes
 }
 
 // Sync implements vfs.FSOps.

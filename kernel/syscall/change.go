@@ -19,7 +19,7 @@ func changeRows(r *table) {
 		return sysRenameat2(t, fd1, old, fd2, new, 0)
 	}))
 	r.set(unix.SYS_RENAMEAT2, call5("renameat2", aDirFD, aPath, aDirFD, aPath,
-		flags("flags", unix.RENAME_NOREPLACE|unix.RENAME_EXCHANGE, renameNames), sysRenameat2).partly("RENAME_WHITEOUT gives EINVAL"))
+		flags("flags", unix.RENAME_NOREPLACE|unix.RENAME_EXCHANGE|unix.RENAME_WHITEOUT, renameNames), sysRenameat2))
 	r.set(unix.SYS_LINK, call2("link", aPath, aPath, func(t *task.Task, old, new string) (uint64, error) { return sysLinkat(t, cwd, old, cwd, new, 0) }))
 	r.set(unix.SYS_LINKAT, call5("linkat", aDirFD, aPath, aDirFD, aPath, flags("flags", unix.AT_SYMLINK_FOLLOW|unix.AT_EMPTY_PATH, atNames), sysLinkat))
 	r.set(unix.SYS_SYMLINK, call2("symlink", aPath, aPath, func(t *task.Task, target, p string) (uint64, error) { return sysSymlinkat(t, target, cwd, p) }))

@@ -86,3 +86,19 @@ func (i *Inode) setAttr(c *cred.Cred, a *Attr) error {
 	a.Apply(i)
 	return nil
 }
+
+// Change makes a change of attributes or size, no rights checked; for file systems that lie over others. c decides about what
+// a change of the contents takes away (set-user-ID).
+func (i *Inode) Change(c *cred.Cred, a *Attr) error {
+	if a.Valid&AttrSize != 0 {
+		if err := i.truncate(c, a.Size); err != nil {
+			return err
+		}
+		rest := *a
+		rest.Valid &^= AttrSize
+		a = &rest
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.setAttr(c, a)
+}

@@ -192,6 +192,10 @@ func (i *Inode) Size() int64 {
 	if i.cache != nil {
 		return i.cache.Size()
 	}
+	if o, ok := i.ops.(AttrOps); ok {
+		size, _ := o.Space(i)
+		return size
+	}
 	return int64(len(i.target))
 }
 

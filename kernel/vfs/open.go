@@ -157,16 +157,13 @@ func (w *walk) openTemp(start Path, path string, flags int, mode uint32) (*File,
 	}
 	n := &NewNode{Mode: unix.S_IFREG | mode&0o7777&^w.ctx.Umask, Flags: flags, Opens: true}
 	inherit(w.ctx.Cred, dir.Inode(), n)
-	i, err := dir.Inode().ops.Create(dir.Inode(), "", n)
+	p, err := dir.MakeNameless(n)
 	if err != nil {
 		return nil, err
 	}
-	i.nlink.Store(0)
-	d := newDentry(dir.Dentry, "#"+itoa(i.Ino), i)
-	d.gone.Store(true)
-	f, err := finishOpen(w.ctx, Path{dir.Mount, d}, flags)
+	f, err := finishOpen(w.ctx, p, flags)
 	if err != nil {
-		i.evict()
+		p.Inode().evict()
 	}
 	return f, err
 }

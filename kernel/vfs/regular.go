@@ -191,17 +191,20 @@ func (i *Inode) mayTruncate() error {
 
 // truncate sets the size: EINVAL for what is not a regular file, EPERM, EFBIG.
 func (i *Inode) truncate(c *cred.Cred, size int64) error {
-	if i.cache == nil {
+	if i.Type() != unix.S_IFREG {
 		return unix.EINVAL
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if err := i.sealedSize(size); err != nil {
-		return err
-	}
 	if o, ok := i.ops.(AttrOps); ok {
 		now := i.fs.now()
 		return o.SetAttr(c, i, &Attr{Valid: AttrSize | AttrMtime | AttrCtime | AttrMtimeNow, Size: size, Mtime: now, Ctime: now})
+	}
+	if i.cache == nil {
+		return unix.EINVAL
+	}
+	if err := i.sealedSize(size); err != nil {
+		return err
 	}
 	i.dropPrivileges(c)
 	if err := i.cache.Truncate(size); err != nil {

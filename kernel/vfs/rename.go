@@ -17,11 +17,14 @@ type renaming struct {
 	old, victim      *Dentry
 }
 
-// Rename is renameat2(2). flags: RENAME_NOREPLACE, RENAME_EXCHANGE.
+// Rename is renameat2(2). flags: RENAME_NOREPLACE, RENAME_EXCHANGE, RENAME_WHITEOUT.
 func Rename(ctx *Context, oldAt Path, oldPath string, newAt Path, newPath string, flags uint) error {
-	const known = unix.RENAME_NOREPLACE | unix.RENAME_EXCHANGE
-	if flags&^known != 0 || flags == known {
+	const known = unix.RENAME_NOREPLACE | unix.RENAME_EXCHANGE | unix.RENAME_WHITEOUT
+	if flags&^known != 0 || flags&unix.RENAME_EXCHANGE != 0 && flags != unix.RENAME_EXCHANGE {
 		return unix.EINVAL
+	}
+	if flags&unix.RENAME_WHITEOUT != 0 && !ctx.Cred.Capable(unix.CAP_MKNOD) {
+		return unix.EPERM
 	}
 	w1, from, oldName, err := lookupParent(ctx, oldAt, oldPath)
 	if err != nil {
@@ -195,9 +198,20 @@ func (r *renaming) mayMove(d *Dentry) error {
 // move gives old its new place, where victim goes if there is one: ENOTEMPTY, EBUSY.
 func (r *renaming) move() error {
 	isDir := r.old.inode.IsDir()
+	var whiteout *Inode
+	if r.flags&unix.RENAME_WHITEOUT != 0 {
+		n := NewNode{Mode: unix.S_IFCHR, UID: r.ctx.Cred.FSUID, GID: r.ctx.Cred.FSGID}
+		var err error
+		if whiteout, err = r.from.Inode().ops.Create(r.from.Inode(), r.oldName, &n); err != nil {
+			return err
+		}
+	}
 	if v := r.victim; v != nil {
 		if isDir {
 			if err := v.kill(); err != nil {
+				if whiteout != nil {
+					whiteout.unlinked(1)
+				}
 				return err
 			}
 			r.to.Inode().nlink.Add(^uint32(0))
@@ -207,6 +221,9 @@ func (r *renaming) move() error {
 	}
 	r.from.Dentry.dir.remove(r.old)
 	r.place(r.old, r.to.Dentry, r.newName)
+	if whiteout != nil {
+		r.from.Dentry.dir.insert(newDentry(r.from.Dentry, r.oldName, whiteout))
+	}
 	if isDir {
 		r.from.Inode().nlink.Add(^uint32(0))
 		r.to.Inode().nlink.Add(1)
