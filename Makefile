@@ -17,13 +17,13 @@ KBUILD    = GOOS=linux GOARCH=amd64 CGO_ENABLED=0 GOFLAGS= $(GO) build -trimpath
 # Packages whose tests run on the host, without a virtual machine.
 HOSTPKGS  = $(shell $(GO) list ./... | grep -v '^gosv/test/')
 
-.PHONY: all build kernel run test test-host test-vm test-apps soak bench lint lint-lite fuzz clean setup help
+.PHONY: all build kernel loaders run test test-host test-vm test-apps soak bench lint lint-lite fuzz clean setup help
 .DEFAULT_GOAL := build
 
 run: setup build ## run two programs, each in its own virtual machine
 	@scripts/demo
 
-build: kernel ## build bin/gosv and the bootable bin/kernel.elf
+build: kernel loaders ## build bin/gosv and the bootable bin/kernel.elf
 	@mkdir -p cmd/gosv/kernel
 	@cmp -s $(BIN)/kernel.elf cmd/gosv/kernel/kernel.elf || cp $(BIN)/kernel.elf cmd/gosv/kernel/kernel.elf
 	$(GO) build -trimpath -o $(BIN)/gosv ./cmd/gosv
@@ -34,6 +34,10 @@ kernel:
 	$(KBUILD) -ldflags '$(LINK) -s -w' -o $(BIN)/kernel.go.elf ./cmd/kernel
 	$(GO) build -o $(BIN)/mkkernel ./cmd/mkkernel
 	$(BIN)/mkkernel -max $(KMAX) $(BIN)/kernel.go.elf $(BIN)/kernel.elf
+
+# The programs that start the kernel from a disk, see machine/boot.
+loaders:
+	@$(MAKE) -s -C machine/boot
 
 # The same kernel with its symbols, for debuggers and for internal/archtest.
 $(BIN)/kernel.sym.elf: kernel
@@ -77,7 +81,7 @@ setup:
 	@scripts/setup
 
 clean: ## remove what was built
-	rm -rf $(BIN) build cmd/gosv/kernel/kernel.elf
+	rm -rf $(BIN) build cmd/gosv/kernel/kernel.elf image/disk/loader/*.bin image/disk/loader/*.elf
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
