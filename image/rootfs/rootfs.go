@@ -1,9 +1,10 @@
 // Package rootfs puts together the root file system of a virtual machine and
 // packs it as an initramfs.
 //
-// A Tree is filled from the host's files, as they are or under other names, and
-// with files made up here. It is written in sorted order, with every file owned
-// by root, so that equal files give equal bytes when Options.MTime is set.
+// A Tree is filled from the host's files, as they are or under other names, with
+// files made up here, and with what container images hold (Put, Link, Remove).
+// It is written in sorted order, so that equal files give equal bytes when
+// Options.MTime is set. Host files are root's, unless Options.Owners says so.
 package rootfs
 
 import (
@@ -12,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -19,6 +21,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"gosv/image/cpio"
 	"gosv/image/sysroot"
@@ -28,6 +32,7 @@ import (
 type Options struct {
 	Source sysroot.Root // where Import and Copy find files
 	MTime  *time.Time   // one modification time for everything; nil keeps that of the host's files
+	Owners bool         // keep the owners and the extended attributes of the host's files
 }
 
 // Tree is a root file system in the making. It is for one goroutine.
@@ -35,35 +40,52 @@ type Tree struct {
 	options Options
 	made    time.Time // modification time of what no host file gives one
 	nodes   map[string]*node
+	links   map[[2]uint64]*node // host files with several names, by device and inode
 }
 
-// node is one file of a Tree, under its absolute path.
+// node is one file of a Tree, under its absolute path. A file with several names is
+// under each of them.
 type node struct {
-	mode    fs.FileMode
-	mtime   time.Time
-	target  string // of a symbolic link
-	data    []byte // contents, unless they come from the host
-	host    string // host file with the contents
-	size    int64
-	implied bool // a directory made only because something lies below it
+	Entry
+	host    string              // host file with the contents
+	implied bool                // a directory made only because something lies below it
+	names   map[string]struct{} // what lies in a directory
+}
+
+// Entry describes a file.
+type Entry struct {
+	Mode         fs.FileMode
+	UID, GID     uint32
+	MTime        time.Time
+	Target       string                        // of a symbolic link
+	Size         int64                         // bytes
+	Open         func() (io.ReadCloser, error) // contents of a regular file; nil when there are none
+	Major, Minor uint32                        // of a device
+	Xattrs       map[string]string
 }
 
 // New returns a Tree that holds nothing but the root directory.
 func New(o Options) *Tree {
 	t := &Tree{options: o, made: time.Now(), nodes: map[string]*node{}}
-	t.nodes["/"] = &node{mode: fs.ModeDir | 0o755, mtime: t.made}
+	t.nodes["/"] = t.newDir(0o755)
 	return t
 }
 
 // Dir makes a directory, and those above it. Where there is one it only sets
 // its permissions.
 func (t *Tree) Dir(name string, perm fs.FileMode) error {
-	return t.add(name, &node{mode: fs.ModeDir | perm, mtime: t.made})
+	return t.add(name, t.newDir(perm))
+}
+
+func (t *Tree) newDir(perm fs.FileMode) *node {
+	return &node{Entry: Entry{Mode: fs.ModeDir | perm, MTime: t.made}}
 }
 
 // File makes a regular file, and the directories above it. It replaces a file.
 func (t *Tree) File(name string, perm fs.FileMode, data []byte) error {
-	return t.add(name, &node{mode: perm, mtime: t.made, data: data, size: int64(len(data))})
+	return t.add(name, &node{Entry: Entry{Mode: perm, MTime: t.made, Size: int64(len(data)), Open: func() (io.ReadCloser, error) {
+		return io.NopCloser(bytes.NewReader(data)), nil
+	}}})
 }
 
 // Has says whether the tree has a file of that name; symbolic links on the way
@@ -86,7 +108,7 @@ func (t *Tree) Import(name string) error {
 		if err != nil {
 			return err
 		}
-		if have := t.nodes[s.Path]; have != nil && !have.implied && have.mode.Type() == n.mode.Type() && have.target == n.target {
+		if have := t.nodes[s.Path]; have != nil && !have.implied && have.Mode.Type() == n.Mode.Type() && have.Target == n.Target {
 			continue
 		}
 		if err := t.put(s.Path, n); err != nil {
@@ -136,21 +158,77 @@ var errSpecial = errors.New("neither a file, a directory nor a symbolic link")
 // hostNode describes the source's file at a resolved name.
 func (t *Tree) hostNode(name string, info fs.FileInfo) (*node, error) {
 	host := t.options.Source.Host(name)
-	n := &node{mode: info.Mode() & (fs.ModeType | fs.ModePerm | fs.ModeSetuid | fs.ModeSetgid | fs.ModeSticky), mtime: info.ModTime()}
+	n := &node{Entry: Entry{Mode: info.Mode() & (fs.ModeType | fs.ModePerm | fs.ModeSetuid | fs.ModeSetgid | fs.ModeSticky), MTime: info.ModTime()}}
 	switch {
 	case info.Mode().IsRegular():
-		n.host, n.size = host, info.Size()
+		n.host, n.Size = host, info.Size()
+		n.Open = func() (io.ReadCloser, error) { return os.Open(host) }
 	case info.IsDir():
 	case info.Mode()&fs.ModeSymlink != 0:
 		target, err := os.Readlink(host)
 		if err != nil {
 			return nil, err
 		}
-		n.target, n.size = target, int64(len(target))
+		n.Target = target
 	default:
 		return nil, &fs.PathError{Op: "copy", Path: host, Err: errSpecial}
 	}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok && t.options.Owners {
+		n.UID, n.GID = st.Uid, st.Gid
+		var err error
+		if n.Xattrs, err = hostXattrs(host); err != nil {
+			return nil, err
+		}
+		if st.Nlink > 1 && n.Mode.IsRegular() {
+			return t.hardLink(st, n), nil
+		}
+	}
 	return n, nil
+}
+
+// hardLink returns the node of a file that has several names: one for all of them.
+func (t *Tree) hardLink(st *syscall.Stat_t, n *node) *node {
+	id := [2]uint64{st.Dev, st.Ino}
+	if t.links == nil {
+		t.links = map[[2]uint64]*node{}
+	}
+	if have := t.links[id]; have != nil {
+		return have
+	}
+	t.links[id] = n
+	return n
+}
+
+// hostXattrs reads the extended attributes of a host file that an image can
+// keep. Those of SELinux and of overlay file systems belong to the host.
+func hostXattrs(host string) (map[string]string, error) {
+	buf := make([]byte, 64<<10)
+	n, err := unix.Llistxattr(host, buf)
+	if err == unix.ENOTSUP || n == 0 && err == nil {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, &fs.PathError{Op: "listxattr", Path: host, Err: err}
+	}
+	list := map[string]string{}
+	for name := range strings.SplitSeq(strings.TrimSuffix(string(buf[:n]), "\x00"), "\x00") {
+		if !KeepXattr(name) {
+			continue
+		}
+		value := make([]byte, 64<<10)
+		n, err := unix.Lgetxattr(host, name, value)
+		if err != nil {
+			return nil, &fs.PathError{Op: "getxattr", Path: host, Err: err}
+		}
+		list[name] = string(value[:n])
+	}
+	return list, nil
+}
+
+// KeepXattr says whether an extended attribute is part of a file, and not of
+// the system that it lay on.
+func KeepXattr(name string) bool {
+	return strings.HasPrefix(name, "user.") && !strings.HasPrefix(name, "user.overlay.") || name == "security.capability"
 }
 
 // add puts n at name, symbolic links of the tree followed in the directories
@@ -166,14 +244,30 @@ func (t *Tree) add(name string, n *node) error {
 // put puts n at a path whose directories are none of them symbolic links.
 func (t *Tree) put(full string, n *node) error {
 	have := t.nodes[full]
-	if have != nil && have.mode.IsDir() != n.mode.IsDir() {
+	if have != nil && have.Mode.IsDir() != n.Mode.IsDir() {
 		return &fs.PathError{Op: "pack", Path: full, Err: fmt.Errorf("%w: it would be a directory and a file at once", fs.ErrExist)}
 	}
-	for dir := path.Dir(full); t.nodes[dir] == nil; dir = path.Dir(dir) {
-		t.nodes[dir] = &node{mode: fs.ModeDir | 0o755, mtime: t.made, implied: true}
+	for at := full; at != "/"; at = path.Dir(at) {
+		dir := path.Dir(at)
+		parent := t.nodes[dir]
+		if parent != nil && !parent.Mode.IsDir() {
+			return &fs.PathError{Op: "pack", Path: full, Err: syscall.ENOTDIR}
+		}
+		if parent == nil {
+			parent = t.newDir(0o755)
+			parent.implied = true
+			t.nodes[dir] = parent
+		}
+		if parent.names == nil {
+			parent.names = map[string]struct{}{}
+		}
+		if _, ok := parent.names[path.Base(at)]; ok {
+			break
+		}
+		parent.names[path.Base(at)] = struct{}{}
 	}
-	if parent := t.nodes[path.Dir(full)]; !parent.mode.IsDir() {
-		return &fs.PathError{Op: "pack", Path: full, Err: syscall.ENOTDIR}
+	if have != nil {
+		n.names = have.names
 	}
 	t.nodes[full] = n
 	return nil
@@ -200,17 +294,17 @@ func (t *Tree) locate(name string) (string, error) {
 		}
 		here := path.Join(at, component)
 		n := t.nodes[here]
-		if !more || n == nil || n.mode&fs.ModeSymlink == 0 {
+		if !more || n == nil || n.Mode&fs.ModeSymlink == 0 {
 			at = here
 			continue
 		}
 		if links++; links > maxLinks {
 			return "", &fs.PathError{Op: "pack", Path: name, Err: syscall.ELOOP}
 		}
-		if strings.HasPrefix(n.target, "/") {
+		if strings.HasPrefix(n.Target, "/") {
 			at = "/"
 		}
-		rest = n.target + "/" + tail
+		rest = n.Target + "/" + tail
 	}
 }
 
@@ -227,12 +321,7 @@ func (t *Tree) Pack(out io.Writer, runFile []byte) error {
 			return err
 		}
 	}
-	names := make([]string, 0, len(t.nodes))
-	for name := range t.nodes {
-		names = append(names, name)
-	}
-	slices.Sort(names) // a directory sorts before what it holds
-	for _, name := range names {
+	for _, name := range t.sorted() {
 		if err := t.packNode(w, name, t.nodes[name]); err != nil {
 			return err
 		}
@@ -240,21 +329,23 @@ func (t *Tree) Pack(out io.Writer, runFile []byte) error {
 	return w.Close()
 }
 
+// sorted returns the paths of all files; a directory comes before what it holds.
+func (t *Tree) sorted() []string { return slices.Sorted(maps.Keys(t.nodes)) }
+
 func (t *Tree) packNode(w *cpio.Writer, name string, n *node) error {
-	h := cpio.Header{Name: strings.TrimPrefix(name, "/"), Mode: unixMode(n.mode), Size: n.size, MTime: n.mtime.Unix()}
+	h := cpio.Header{Name: strings.TrimPrefix(name, "/"), Mode: unixMode(n.Mode), UID: n.UID, GID: n.GID, Size: n.Size,
+		MTime: t.mtime(n).Unix(), RMajor: n.Major, RMinor: n.Minor}
 	if name == "/" {
 		h.Name = "."
 	}
-	if t.options.MTime != nil {
-		h.MTime = t.options.MTime.Unix()
+	if n.Target != "" {
+		h.Size = int64(len(n.Target))
+		return w.Write(h, strings.NewReader(n.Target))
 	}
-	switch {
-	case n.target != "":
-		return w.Write(h, strings.NewReader(n.target))
-	case n.host == "":
-		return w.Write(h, bytes.NewReader(n.data))
+	if n.Open == nil {
+		return w.Write(h, nil)
 	}
-	f, err := os.Open(n.host)
+	f, err := n.Open()
 	if err != nil {
 		return err
 	}
@@ -267,6 +358,13 @@ func (t *Tree) packNode(w *cpio.Writer, name string, n *node) error {
 	return nil
 }
 
+func (t *Tree) mtime(n *node) time.Time {
+	if t.options.MTime != nil {
+		return *t.options.MTime
+	}
+	return n.MTime
+}
+
 // unixMode returns st_mode for a mode, see inode(7).
 func unixMode(m fs.FileMode) uint32 {
 	mode := uint32(m.Perm())
@@ -275,6 +373,14 @@ func unixMode(m fs.FileMode) uint32 {
 		mode |= syscall.S_IFDIR
 	case fs.ModeSymlink:
 		mode |= syscall.S_IFLNK
+	case fs.ModeDevice:
+		mode |= syscall.S_IFBLK
+	case fs.ModeDevice | fs.ModeCharDevice:
+		mode |= syscall.S_IFCHR
+	case fs.ModeNamedPipe:
+		mode |= syscall.S_IFIFO
+	case fs.ModeSocket:
+		mode |= syscall.S_IFSOCK
 	default:
 		mode |= syscall.S_IFREG
 	}

@@ -200,7 +200,7 @@ func TestSymlinkLoopInTree(t *testing.T) {
 	if err := tree.Copy("/a", "/x"); !errors.Is(err, syscall.ELOOP) {
 		t.Errorf("%v", err)
 	}
-	if err := errors.Join(tree.put("/a", &node{mode: fs.ModeSymlink, target: "b"}), tree.put("/b", &node{mode: fs.ModeSymlink, target: "a"})); err != nil {
+	if err := errors.Join(tree.put("/a", &node{Entry: Entry{Mode: fs.ModeSymlink, Target: "b"}}), tree.put("/b", &node{Entry: Entry{Mode: fs.ModeSymlink, Target: "a"}})); err != nil {
 		t.Fatal(err)
 	}
 	if err := tree.File("/a/x", 0o600, nil); !errors.Is(err, syscall.ELOOP) {
