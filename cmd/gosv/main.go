@@ -83,6 +83,6 @@ written in Go that is part of this command.
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w\nSee `%s --help`", err, cmd.CommandPath())
 	})
-	root.AddCommand(newRun(std), newVersion(std))
+	root.AddCommand(newRun(std), newBuild(std), newImage(std), newVersion(std))
 	return root
 }

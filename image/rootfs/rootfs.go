@@ -32,6 +32,8 @@ import (
 type Options struct {
 	Source sysroot.Root // where Import and Copy find files
 	MTime  *time.Time   // one modification time for everything; nil keeps that of the host's files
+	Newest *time.Time   // files that are younger get this time; nil for no limit
+	Made   time.Time    // the time of what is made up here; zero for now
 	Owners bool         // keep the owners and the extended attributes of the host's files
 }
 
@@ -66,7 +68,10 @@ type Entry struct {
 
 // New returns a Tree that holds nothing but the root directory.
 func New(o Options) *Tree {
-	t := &Tree{options: o, made: time.Now(), nodes: map[string]*node{}}
+	t := &Tree{options: o, made: o.Made, nodes: map[string]*node{}}
+	if t.made.IsZero() {
+		t.made = time.Now()
+	}
 	t.nodes["/"] = t.newDir(0o755)
 	return t
 }
@@ -361,6 +366,9 @@ func (t *Tree) packNode(w *cpio.Writer, name string, n *node) error {
 func (t *Tree) mtime(n *node) time.Time {
 	if t.options.MTime != nil {
 		return *t.options.MTime
+	}
+	if newest := t.options.Newest; newest != nil && n.MTime.After(*newest) {
+		return *newest
 	}
 	return n.MTime
 }

@@ -14,7 +14,8 @@ type Run struct {
 	Env      []string // KEY=VALUE
 	Dir      string   // working directory; "" for "/"
 	Hostname string
-	Rows     int // of the terminal, in characters; 0 when there is none
+	User     []uint32 // user, group and supplementary groups of the program; nil for root
+	Rows     int      // of the terminal, in characters; 0 when there is none
 	Columns  int
 	Strace   bool // log every system call
 	Verbose  bool // log what the kernel does
@@ -69,6 +70,9 @@ func (r *Run) File() ([]byte, error) {
 	record("cwd", dir)
 	if r.Hostname != "" {
 		record("hostname", r.Hostname)
+	}
+	if len(r.User) > 0 {
+		record("user", strings.Trim(fmt.Sprint(r.User), "[]"))
 	}
 	if r.Rows > 0 || r.Columns > 0 {
 		record("winsize", fmt.Sprintf("%d %d", r.Rows, r.Columns))
