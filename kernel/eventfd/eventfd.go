@@ -34,6 +34,23 @@ func New(_ *vfs.Namespace, c *cred.Cred, n uint64, flags int) *vfs.File {
 	return vfs.NewAnon("eventfd", e, c, unix.O_RDWR|flags&unix.O_NONBLOCK)
 }
 
+// Is reports whether f is an eventfd.
+func Is(f *vfs.File) bool {
+	_, ok := f.Ops().(*counter)
+	return ok
+}
+
+// Signal adds 1 to the counter of f, an eventfd, in the kernel's name; not to one that is full (Linux's eventfd_signal).
+func Signal(f *vfs.File) {
+	e := f.Ops().(*counter)
+	e.mu.Lock()
+	if e.n < math.MaxUint64 {
+		e.n++
+	}
+	e.mu.Unlock()
+	e.queue.Notify(unix.EPOLLIN)
+}
+
 // Read implements vfs.FileOps: EINVAL for less than 8 bytes.
 func (e *counter) Read(_ *vfs.File, dst uio.Sink, _ int64) (int64, error) {
 	if dst.Left() < 8 {

@@ -333,6 +333,23 @@ func (c *Cache) Adopt(index uint64, f machine.Frame, n int) error {
 	return nil
 }
 
+// Alias makes the n pages from index from on appear from index on too: memory that a device shows twice. ENXIO when one
+// is missing.
+func (c *Cache) Alias(index, from, n uint64) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i := range n {
+		f := c.pages.get(from + i)
+		if f == machine.NoFrame {
+			return unix.ENXIO
+		}
+		c.pool.Ref(f)
+		c.pages.set(index+i, f)
+		c.count++
+	}
+	return nil
+}
+
 // ReadAt copies from the file at off to dst until dst is full or the file ends.
 // It returns the number of bytes copied, and an error only when that is 0: EFAULT from dst,
 // ENOMEM, the backing's.

@@ -74,7 +74,12 @@ func view(t *task.Task) *vfs.Context {
 }
 
 // file returns the open file fd with a reference: EBADF.
-func file(t *task.Task, fd int32) (*vfs.File, error) { return t.Files.Get(int(fd)) }
+func file(t *task.Task, fd int32) (*vfs.File, error) {
+	if fd == task.GivenFD {
+		return t.Given()
+	}
+	return t.Files.Get(int(fd))
+}
 
 // realFile is file without those that were opened with O_PATH: EBADF.
 func realFile(t *task.Task, fd int32) (*vfs.File, error) {

@@ -3,6 +3,7 @@ package syscall
 import (
 	"golang.org/x/sys/unix"
 
+	"gosv/kernel/iouring"
 	"gosv/kernel/mm"
 	"gosv/kernel/task"
 	"gosv/kernel/vfs"
@@ -78,6 +79,11 @@ func sysMmap(t *task.Task, addr, n uint64, prot, flags uint32, fd int32, off uin
 	defer f.DecRef()
 	if err := mayMap(f, prot, &flags); err != nil {
 		return 0, err
+	}
+	if r, e := iouring.Of(f); e == nil {
+		if most, err := r.MapSize(off); err != nil || n > most {
+			return 0, unix.EINVAL
+		}
 	}
 	a.Flags = int(flags)
 	if flags&unix.MAP_TYPE == unix.MAP_SHARED && !f.Writable() {

@@ -7,6 +7,7 @@ func (s *Calls) fill() {
 	r := &s.rows
 	for _, f := range []func(*table){
 		ioRows, fdRows, pathRows, changeRows, pollRows, epollRows, memRows, procRows, execRows, credRows, sigRows, timeRows, futexRows, handleRows, spliceRows, ptraceRows, seccompRows, s.sysvRows, s.systemRows,
+		aioRows, s.uringRows,
 	} {
 		f(r)
 	}
@@ -55,11 +56,6 @@ var absent = []struct {
 	{unix.ENOSYS, "fanotify, secret memory: no program asked for them", []number{
 		{unix.SYS_FANOTIFY_INIT, "fanotify_init"}, {unix.SYS_FANOTIFY_MARK, "fanotify_mark"},
 		{unix.SYS_MEMFD_SECRET, "memfd_secret"},
-	}},
-	{unix.ENOSYS, "asynchronous I/O: programs fall back", []number{
-		{unix.SYS_IO_SETUP, "io_setup"}, {unix.SYS_IO_DESTROY, "io_destroy"}, {unix.SYS_IO_GETEVENTS, "io_getevents"},
-		{unix.SYS_IO_SUBMIT, "io_submit"}, {unix.SYS_IO_CANCEL, "io_cancel"}, {unix.SYS_IO_PGETEVENTS, "io_pgetevents"},
-		{unix.SYS_IO_URING_SETUP, "io_uring_setup"}, {unix.SYS_IO_URING_ENTER, "io_uring_enter"}, {unix.SYS_IO_URING_REGISTER, "io_uring_register"},
 	}},
 	{unix.ENOSYS, "no program asked for it", []number{{unix.SYS_KCMP, "kcmp"}}},
 	{unix.ENOSYS, "restartable sequences: the C libraries do without", []number{{unix.SYS_RSEQ, "rseq"}}},

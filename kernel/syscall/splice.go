@@ -27,6 +27,18 @@ func spliceRows(r *table) {
 }
 
 func sysSplice(t *task.Task, in int32, inOff uint64, out int32, outOff, n uint64, flags uint32) (uint64, error) {
+	return splice(t, in, position{addr: inOff, given: inOff != 0}, out, position{addr: outOff, given: outOff != 0}, n, flags)
+}
+
+// A position in a file may be given: at an address, or when that is 0 as a value.
+type position struct {
+	addr  uint64
+	value int64
+	given bool
+}
+
+// splice is splice(2).
+func splice(t *task.Task, in int32, inAt position, out int32, outAt position, n uint64, flags uint32) (uint64, error) {
 	if n == 0 {
 		return 0, nil
 	}
@@ -40,7 +52,7 @@ func sysSplice(t *task.Task, in int32, inOff uint64, out int32, outOff, n uint64
 	defer src.DecRef()
 	defer dst.DecRef()
 	fromPipe, toPipe := pipe.Is(src), pipe.Is(dst)
-	if fromPipe && inOff != 0 || toPipe && outOff != 0 {
+	if fromPipe && inAt.given || toPipe && outAt.given {
 		return 0, unix.ESPIPE
 	}
 	n = min(n, abi.MaxRW)
@@ -49,9 +61,9 @@ func sysSplice(t *task.Task, in int32, inOff uint64, out int32, outOff, n uint64
 	case fromPipe && toPipe:
 		return spliceLoop(t, src, dst, nonblock || src.Nonblock() || dst.Nonblock(), func() (int, error) { return pipe.Splice(src, dst, int(n)) })
 	case toPipe:
-		return spliceIn(t, src, inOff, dst, n, nonblock)
+		return spliceIn(t, src, inAt, dst, n, nonblock)
 	case fromPipe:
-		return spliceOut(t, src, dst, outOff, n, nonblock)
+		return spliceOut(t, src, dst, outAt, n, nonblock)
 	}
 	return 0, unix.EINVAL
 }
@@ -101,12 +113,15 @@ func spliceWait(t *task.Task, f *vfs.File, mask wait.Mask) error {
 }
 
 // offset returns the cursor for the file that is no pipe: EFAULT, EINVAL when it has no position to choose.
-func offset(t *task.Task, f *vfs.File, addr uint64) (c cursor, err error) {
-	c = cursor{f: f, addr: addr}
-	if addr == 0 {
+func offset(t *task.Task, f *vfs.File, at position) (c cursor, err error) {
+	c = cursor{f: f, addr: at.addr, pos: at.value}
+	if !at.given {
 		return c, nil
 	}
-	if c.pos, err = lInt64.load(t, addr); err == nil && (f.Stream() || c.pos < 0) {
+	if at.addr != 0 {
+		c.pos, err = lInt64.load(t, at.addr)
+	}
+	if err == nil && (f.Stream() || c.pos < 0) {
 		err = unix.EINVAL
 	}
 	return c, err
@@ -121,7 +136,7 @@ func (c *cursor) keep(t *task.Task, n uint64, err error) (uint64, error) {
 }
 
 // spliceIn fills a pipe from a file.
-func spliceIn(t *task.Task, src *vfs.File, at uint64, dst *vfs.File, n uint64, nonblock bool) (uint64, error) {
+func spliceIn(t *task.Task, src *vfs.File, at position, dst *vfs.File, n uint64, nonblock bool) (uint64, error) {
 	c, err := offset(t, src, at)
 	if err != nil {
 		return 0, err
@@ -135,7 +150,7 @@ func spliceIn(t *task.Task, src *vfs.File, at uint64, dst *vfs.File, n uint64, n
 		return 0, unix.EINVAL
 	}
 	read := src.Read
-	if at != 0 {
+	if at.given {
 		read = func(s uio.Sink) (int64, error) {
 			n, err := src.Pread(s, c.pos)
 			c.pos += n
@@ -147,7 +162,7 @@ func spliceIn(t *task.Task, src *vfs.File, at uint64, dst *vfs.File, n uint64, n
 }
 
 // spliceOut drains a pipe into a file.
-func spliceOut(t *task.Task, src, dst *vfs.File, at uint64, n uint64, nonblock bool) (uint64, error) {
+func spliceOut(t *task.Task, src, dst *vfs.File, at position, n uint64, nonblock bool) (uint64, error) {
 	c, err := offset(t, dst, at)
 	if err != nil {
 		return 0, err
@@ -157,7 +172,7 @@ func spliceOut(t *task.Task, src, dst *vfs.File, at uint64, n uint64, nonblock b
 	}
 	pos := int64(-1)
 	write := dst.Write
-	if at != 0 {
+	if at.given {
 		pos = c.pos
 		write = func(s uio.Source) (int64, error) {
 			n, err := dst.Pwrite(s, c.pos)

@@ -86,6 +86,10 @@ type args [6]uint64
 
 func argsOf(c *machine.Context) args { return args{c.RDI, c.RSI, c.RDX, c.R10, c.R8, c.R9} }
 
+func setArgs(c *machine.Context, a args) {
+	c.RDI, c.RSI, c.RDX, c.R10, c.R8, c.R9 = a[0], a[1], a[2], a[3], a[4], a[5]
+}
+
 // The callN make a row from the kinds of the arguments and the handler. The compiler makes one of each for every
 // combination of kinds, so they are kept small: all else is in newRow, and the closure holds nothing but
 // the row, because one over typed functions would take a description of all their types along.

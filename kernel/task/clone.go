@@ -149,6 +149,7 @@ func (t *Task) copy(a *CloneArgs) (*Task, error) {
 func (t *Task) copyMemory(flags uint64) (*Memory, error) {
 	if flags&unix.CLONE_VM != 0 {
 		t.mem.users.Add(1)
+		t.mem.tasks.Add(1)
 		return t.mem, nil
 	}
 	as, err := t.mem.Fork()
@@ -160,7 +161,7 @@ func (t *Task) copyMemory(flags uint64) (*Memory, error) {
 
 // discard undoes copy, and what join did before it failed.
 func (t *Task) discard(flags uint64) {
-	t.mem.Release()
+	t.mem.leave()
 	t.Files.DecRef()
 	t.FS.users.Add(-1)
 	t.cpu.FreeContext(t.Ctx)

@@ -88,6 +88,10 @@ func (t *Task) WaitForExclusive(o Pollable, events wait.Mask, deadline int64) er
 
 func (t *Task) waitFor(o Pollable, events wait.Mask, deadline int64, exclusive bool) error {
 	events |= unix.POLLERR | unix.POLLHUP
+	if t.tries {
+		t.wouldFor, t.wouldMask = o, events
+		return ErrWouldWait
+	}
 	t.entry = wait.Entry{Waiter: t, Events: events, Exclusive: exclusive}
 	o.Register(&t.entry)
 	var err error

@@ -59,6 +59,9 @@ func (p *Process) SendSignal(sig unix.Signal) {
 // Send sends a signal to the thread, without asking for permission.
 func (t *Task) Send(info *signal.Info) error {
 	p := t.proc
+	if t.borrowed {
+		return p.send(info)
+	}
 	p.mu.Lock()
 	err := p.post(t, info, !stops(info))
 	p.mu.Unlock()

@@ -12,13 +12,26 @@ import (
 // whoever looks into another process's memory.
 type Memory struct {
 	*mm.AddressSpace
-	users atomic.Int32
+	users    atomic.Int32
+	tasks    atomic.Int32 // those of the users that are tasks
+	delegate atomic.Pointer[Delegate]
 }
 
 func newMemory(as *mm.AddressSpace) *Memory {
 	m := &Memory{AddressSpace: as}
 	m.users.Store(1)
+	m.tasks.Store(1)
 	return m
+}
+
+// leave is Release for a task.
+func (m *Memory) leave() {
+	if m.tasks.Add(-1) == 0 {
+		if d := m.delegate.Load(); d != nil {
+			d.end()
+		}
+	}
+	m.Release()
 }
 
 // hold adds a user; false when the last one has gone already.

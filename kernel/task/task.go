@@ -73,6 +73,13 @@ type Task struct {
 	entry    wait.Entry
 	waiter   futex.Waiter
 
+	// What Delegate is for.
+	borrowed  bool      // has no program
+	tries     bool      // does not wait
+	given     *vfs.File // what GivenFD stands for
+	wouldFor  Pollable  // what it would have waited for
+	wouldMask wait.Mask
+
 	usage usage
 	sched sched
 	attr  attributes

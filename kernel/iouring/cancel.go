@@ -1,0 +1,129 @@
+package iouring
+
+import (
+	"golang.org/x/sys/unix"
+
+	"gosv/kernel/task"
+	"gosv/kernel/vfs"
+)
+
+// cancel ends q, which is active: nil when it was completed with ECANCELED; EALREADY, ENOENT.
+func (q *Request) cancel() error {
+	if q.Opcode == OpTimeout {
+		if q.timedOut(-int32(unix.ECANCELED)) {
+			return nil
+		}
+		return unix.ENOENT
+	}
+	return q.op.Cancel()
+}
+
+// cancelAll ends all that match.
+func (r *Ring) cancelAll(match func(*Request) bool) {
+	for _, q := range r.find(match) {
+		_ = q.cancel() // what runs ends by itself
+	}
+}
+
+// find returns the active requests that match.
+func (r *Ring) find(match func(*Request) bool) (list []*Request) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for q := range r.active {
+		if q.live.Load() && match(q) {
+			list = append(list, q)
+		}
+	}
+	return list
+}
+
+// Flags of IORING_OP_ASYNC_CANCEL.
+const (
+	CancelAll     = 1 << 0
+	CancelFD      = 1 << 1
+	CancelAny     = 1 << 2
+	CancelFDFixed = 1 << 3
+)
+
+// Cancel is IORING_OP_ASYNC_CANCEL for the requests with that user data, or those on a file: how many, with CancelAll or CancelAny; ENOENT, EALREADY,
+// EBADF. self is not among them.
+func (r *Ring) Cancel(t *task.Task, self *Request, userData uint64, fd int32, flags uint32) (uint64, error) {
+	var f *vfs.File
+	if flags&CancelFD != 0 {
+		var err error
+		if f, err = r.res.file(t, fd, flags&CancelFDFixed != 0); err != nil {
+			return 0, err
+		}
+		defer f.DecRef()
+	}
+	list := r.find(func(q *Request) bool {
+		switch {
+		case q == self:
+			return false
+		case flags&CancelAny != 0:
+			return true
+		case f != nil:
+			return q.op.File == f
+		}
+		return q.UserData == userData
+	})
+	n, err := uint64(0), error(unix.ENOENT)
+	for _, q := range list {
+		switch e := q.cancel(); e {
+		case nil:
+			n++
+		case unix.EALREADY:
+			if err = e; flags&(CancelAll|CancelAny) != 0 {
+				n++
+			}
+		}
+		if flags&(CancelAll|CancelAny) == 0 && (n > 0 || err == unix.EALREADY) {
+			break
+		}
+	}
+	switch {
+	case flags&(CancelAll|CancelAny) != 0 && (n > 0 || len(list) == 0):
+		return n, nil
+	case n > 0:
+		return 0, nil
+	}
+	return 0, err
+}
+
+// RemovePoll cancels the poll request with that user data: ENOENT, EALREADY.
+func (r *Ring) RemovePoll(userData uint64) error {
+	if list := r.find(func(q *Request) bool { return q.Poll.Is && q.UserData == userData }); len(list) > 0 {
+		return list[0].cancel()
+	}
+	return unix.ENOENT
+}
+
+// UpdatePoll changes a poll request on its way: ENOENT, EALREADY. change makes what it is to be.
+func (r *Ring) UpdatePoll(t *task.Task, userData uint64, change func(*Request)) error {
+	list := r.find(func(q *Request) bool { return q.Poll.Is && q.UserData == userData })
+	if len(list) == 0 {
+		return unix.ENOENT
+	}
+	q := list[0]
+	n := &Request{SQE: q.SQE, Ring: r, CQEFlags: q.CQEFlags, Poll: q.Poll, next: q.next, guard: q.guard}
+	n.op.Delegate, n.op.Cred, n.op.File = q.op.Delegate, q.op.Cred, q.op.File
+	change(n)
+	n.op.File.IncRef()
+	q.updated = func() {
+		r.mu.Lock()
+		delete(r.active, q)
+		r.active[n] = struct{}{}
+		if n.guard != nil {
+			n.guard.guarded = n
+		}
+		r.mu.Unlock()
+	}
+	q.silent.Store(true)
+	if err := q.op.Cancel(); err != nil {
+		q.silent.Store(false)
+		n.op.File.DecRef()
+		return err
+	}
+	r.chain(t, n)
+	return nil
+}

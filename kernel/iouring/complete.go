@@ -1,0 +1,148 @@
+package iouring
+
+import (
+	"golang.org/x/sys/unix"
+
+	"gosv/kernel/eventfd"
+	"gosv/kernel/vfs"
+	"gosv/machine"
+)
+
+// Completions returns how many completions wait, those without room among them.
+func (r *Ring) Completions() uint32 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.unread() + uint32(len(r.overflow))
+}
+
+// unread returns how many completions are in the ring. What the program writes as its head counts only within the ring's size. r.mu is held.
+func (r *Ring) unread() uint32 { return min(r.cqTail-r.get(offCQHead), r.cqEntries) }
+
+// store puts a completion into the ring, which has room. r.mu is held.
+func (r *Ring) store(c cqe) {
+	off := offCQEs + uint64(r.cqTail&(r.cqEntries-1))*r.cqeSize
+	m, at := r.rings[off/machine.PageSize], off%machine.PageSize // a completion does not cross pages
+	m.Store64(at, c.userData)
+	m.Store32(at+8, uint32(c.res))
+	m.Store32(at+12, c.flags)
+	if r.cqeSize > 16 {
+		m.Store64(at+16, 0)
+		m.Store64(at+24, 0)
+	}
+	r.cqTail++
+	r.put(offCQTail, r.cqTail)
+}
+
+// post gives the program a completion. Those for which the ring has no room wait in the kernel, and
+// Flush brings them; ok is false when there are too many even for that, or the ring is closed.
+// timeout: it is one of a timeout, which does not count for others. async: it did not complete while it was submitted.
+func (r *Ring) post(c cqe, timeout, async bool) (ok bool) {
+	r.mu.Lock()
+	if r.closed {
+		r.mu.Unlock()
+		return false
+	}
+	ok = true
+	switch {
+	case len(r.overflow) == 0 && r.unread() < r.cqEntries:
+		r.store(c)
+	case len(r.overflow) < maxOverflow:
+		r.overflow = append(r.overflow, c)
+		r.setSQFlag(sqCQOverflow, true)
+	default:
+		r.put(offCQOverflow, r.get(offCQOverflow)+1)
+		ok = false
+	}
+	var due []*Request
+	if !timeout {
+		r.posted++
+		due = r.dueByCount()
+	}
+	event := r.event
+	if event != nil && (r.asyncEv && !async || r.get(offCQFlags)&cqEventfdDisabled != 0) {
+		event = nil
+	}
+	if event != nil {
+		event.IncRef()
+	}
+	r.mu.Unlock()
+	r.queue.Notify(unix.POLLIN | unix.EPOLLRDNORM)
+	if event != nil {
+		eventfd.Signal(event)
+		event.DecRef()
+	}
+	for _, q := range due {
+		q.timedOut(0)
+	}
+	return ok
+}
+
+func (r *Ring) setSQFlag(bit uint32, on bool) {
+	v := r.get(offSQFlags) &^ bit
+	if on {
+		v |= bit
+	}
+	r.put(offSQFlags, v)
+}
+
+// Flush moves completions that found no room into the ring.
+func (r *Ring) Flush() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := 0
+	for n < len(r.overflow) && r.unread() < r.cqEntries {
+		r.store(r.overflow[n])
+		n++
+	}
+	if n == 0 {
+		return
+	}
+	if r.overflow = r.overflow[n:]; len(r.overflow) == 0 {
+		r.overflow = nil
+		r.setSQFlag(sqCQOverflow, false)
+	}
+}
+
+// Least returns how many completions somebody can wait for who asks for n.
+func (r *Ring) Least(n uint32) uint32 { return min(n, r.cqEntries) }
+
+// Ready returns how many completions are in the ring.
+func (r *Ring) Ready() uint32 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.unread()
+}
+
+// Post is the completion that IORING_OP_MSG_RING sends: EOVERFLOW, EBADFD while the ring is disabled.
+func (r *Ring) Post(userData uint64, res int32) error {
+	r.mu.Lock()
+	disabled := r.disabled
+	r.mu.Unlock()
+	if disabled {
+		return unix.EBADFD
+	}
+	if !r.post(cqe{userData: userData, res: res}, false, true) {
+		return unix.EOVERFLOW
+	}
+	return nil
+}
+
+// SetEvent registers f, an eventfd whose reference it takes over: EBUSY when there is one. nil unregisters: ENXIO when there is none.
+func (r *Ring) SetEvent(f *vfs.File, onlyAsync bool) error {
+	r.mu.Lock()
+	old := r.event
+	switch {
+	case f != nil && old != nil:
+		r.mu.Unlock()
+		return unix.EBUSY
+	case f == nil && old == nil:
+		r.mu.Unlock()
+		return unix.ENXIO
+	}
+	r.event, r.asyncEv = f, onlyAsync
+	r.mu.Unlock()
+	if old != nil {
+		old.DecRef()
+	}
+	return nil
+}

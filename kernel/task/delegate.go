@@ -1,0 +1,184 @@
+package task
+
+import (
+	"runtime"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"gosv/kernel/cred"
+	"gosv/kernel/vfs"
+	"gosv/kernel/wait"
+	"gosv/machine"
+)
+
+// A Delegate lets goroutines of the kernel make system calls in the place of a process that
+// goes on meanwhile (io_uring(7), io_submit(2)). There is one for each address space, and it ends with the last task that
+// uses that.
+type Delegate struct {
+	k     *Kernel
+	mem   *Memory
+	proc  *Process
+	files *vfs.FDTable
+	fs    *FS
+
+	mu      sync.Mutex
+	ended   bool               // guarded by mu
+	running map[*Task]struct{} // borrowed tasks; guarded by mu
+	onEnd   map[any]func()     // guarded by mu
+	values  map[any]any        // guarded by mu
+}
+
+// MaxBorrowed bounds the tasks that are borrowed from one Delegate at a time.
+const MaxBorrowed = 1024
+
+// Delegate returns the delegate of t's address space.
+func (t *Task) Delegate() *Delegate {
+	m := t.mem
+	if d := m.delegate.Load(); d != nil {
+		return d
+	}
+	d := &Delegate{k: t.k, mem: m, proc: t.proc, files: t.Files, fs: t.FS, running: make(map[*Task]struct{}),
+		onEnd: make(map[any]func()), values: make(map[any]any)}
+	if !m.delegate.CompareAndSwap(nil, d) {
+		d = m.delegate.Load()
+	}
+	return d
+}
+
+// Value returns what is kept under key, made by make when there is nothing yet.
+func (d *Delegate) Value(key any, make func() any) any {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	v := d.values[key]
+	if v == nil {
+		v = make()
+		d.values[key] = v
+	}
+	return v
+}
+
+// OnEnd has f called when the process has ended or called execve(2), in place of what key
+// stood for; nil forgets it. f runs without locks.
+func (d *Delegate) OnEnd(key any, f func()) {
+	d.mu.Lock()
+	switch {
+	case d.ended:
+	case f == nil:
+		delete(d.onEnd, key)
+	default:
+		d.onEnd[key] = f
+	}
+	d.mu.Unlock()
+}
+
+// end is called when the last task has left the address space.
+func (d *Delegate) end() {
+	d.mu.Lock()
+	d.ended = true
+	hooks := d.onEnd
+	d.onEnd = nil
+	d.mu.Unlock()
+	for _, f := range hooks {
+		f()
+	}
+	d.mu.Lock()
+	for t := range d.running {
+		t.Abort()
+	}
+	d.mu.Unlock()
+}
+
+// borrow returns a task that can make system calls in the process's name, without a program of its
+// own: EAGAIN when too many are borrowed, ECANCELED when the process has ended.
+func (d *Delegate) borrow(c *cred.Cred) (*Task, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case d.ended:
+		return nil, unix.ECANCELED
+	case len(d.running) >= MaxBorrowed:
+		return nil, unix.EAGAIN
+	case !d.mem.hold():
+		return nil, unix.ECANCELED
+	}
+	t := &Task{k: d.k, cpu: d.k.Machine, Ctx: new(machine.Context), mem: d.mem, space: d.mem.Space(), Files: d.files, FS: d.fs, borrowed: true}
+	t.belong(d.proc)
+	t.tid.Store(d.proc.PID)
+	t.cred.Store(c)
+	t.Files.IncRef()
+	t.FS.users.Add(1)
+	d.running[t] = struct{}{}
+	return t, nil
+}
+
+func (d *Delegate) giveBack(t *Task) {
+	d.mu.Lock()
+	delete(d.running, t)
+	d.mu.Unlock()
+	t.FS.users.Add(-1)
+	t.Files.DecRef()
+	t.mem.Release()
+}
+
+// Do calls f with a borrowed task, on the goroutine of the caller; the errors are EAGAIN and ECANCELED. A panic
+// in f kills the process, and is ECANCELED.
+func (d *Delegate) Do(c *cred.Cred, f func(t *Task)) (err error) {
+	t, err := d.borrow(c)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			b := make([]byte, 8192)
+			b = b[:runtime.Stack(b, false)]
+			d.k.Log("kernel panic in a delegate of process " + itoa(d.proc.PID) + ": " + panicText(r) + "\n" + string(b))
+			d.proc.kill(unix.SIGKILL)
+			err = unix.ECANCELED
+		}
+		d.giveBack(t)
+	}()
+	f(t)
+	return nil
+}
+
+// Abort ends the wait of a borrowed task, now or when it next begins one, with ERESTARTSYS.
+func (t *Task) Abort() {
+	t.flags.Or(workKill)
+	t.Wake()
+}
+
+// Try calls f with given as the file that GivenFD stands for. Where f would wait for a file it fails with ErrWouldWait
+// instead, and Would tells for what.
+func (t *Task) Try(given *vfs.File, f func(*Task) (uint64, error)) (uint64, error) {
+	t.tries, t.given = true, given
+	defer t.tried()
+	return f(t)
+}
+
+// Serve is Try for a call that may wait.
+func (t *Task) Serve(given *vfs.File, f func(*Task) (uint64, error)) (uint64, error) {
+	t.given = given
+	defer t.tried()
+	return f(t)
+}
+
+func (t *Task) tried() { t.tries, t.given = false, nil }
+
+// GivenFD is the descriptor, which no program can have, of the file that Try was called with.
+const GivenFD = -1 << 30
+
+// Given returns the file of Try with a reference: EBADF.
+func (t *Task) Given() (*vfs.File, error) {
+	if t.given == nil {
+		return nil, unix.EBADF
+	}
+	t.given.IncRef()
+	return t.given, nil
+}
+
+// ErrWouldWait is what a system call gives to Try where it would have to wait.
+const ErrWouldWait = unix.Errno(0x7fff)
+
+// Would returns what the call in the last Try would have waited for.
+func (t *Task) Would() (Pollable, wait.Mask) { return t.wouldFor, t.wouldMask }
