@@ -51,9 +51,10 @@ type Queue struct {
 	usedEvent         uint64 // offset in avail
 	availEvent        uint64 // offset in used
 
-	tables   machine.Memory // indirect tables, segments descriptors for each id
+	tables   machine.Memory // indirect tables, segments descriptors for each id below indirect
 	tablesPA uint64
 	segments int
+	indirect int
 
 	chains   []chain // by descriptor number
 	free     uint16  // first free descriptor
@@ -70,6 +71,11 @@ type Queue struct {
 // above 1 and indirect descriptors were negotiated, chains of up to so many
 // buffers take one descriptor each.
 func (d *Device) Queue(i int, want uint16, segments int) (*Queue, error) {
+	return d.QueueFor(i, want, segments, int(want))
+}
+
+// QueueFor is Queue with indirect tables for inFlight chains only; more at a time take direct descriptors.
+func (d *Device) QueueFor(i int, want uint16, segments, inFlight int) (*Queue, error) {
 	size := uint16(min(d.QueueMax(i), int(want)))
 	if size < minQueue {
 		return nil, d.wrap(errQueueSize)
@@ -86,8 +92,8 @@ func (d *Device) Queue(i int, want uint16, segments int) (*Queue, error) {
 	}
 	q.desc, q.avail, q.used = ring.Slice(0, availAt), ring.Slice(availAt, 8+2*n), ring.Slice(usedAt, 8+8*n)
 	if segments > 1 && d.Features&FeatureIndirect != 0 {
-		q.segments = segments
-		if q.tables, q.tablesPA, err = d.alloc(descSize * n * uint64(segments)); err != nil {
+		q.segments, q.indirect = segments, min(inFlight, int(size))
+		if q.tables, q.tablesPA, err = d.alloc(descSize * uint64(q.indirect) * uint64(segments)); err != nil {
 			return nil, err
 		}
 	}
@@ -122,7 +128,7 @@ func (q *Queue) Add(out, in []Buffer) (id uint16, ok bool) {
 		return 0, false
 	}
 	id = q.free
-	if n > 1 && n <= q.segments {
+	if n > 1 && n <= q.segments && int(id) < q.indirect {
 		if q.nfree == 0 {
 			return 0, false
 		}

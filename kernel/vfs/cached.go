@@ -2,6 +2,7 @@ package vfs
 
 import (
 	"sync"
+	"sync/atomic"
 	"weak"
 
 	"golang.org/x/sys/unix"
@@ -35,6 +36,8 @@ type nameCache struct {
 	// mu is held for reading while a name is looked up, and for writing while names change.
 	mu   sync.RWMutex
 	dead bool // guarded by mu; removed: takes no more entries
+
+	changes atomic.Uint64 // of names, made here
 
 	look  sync.Mutex                      // leaf
 	found map[string]weak.Pointer[Dentry] // guarded by look
@@ -178,6 +181,19 @@ func (d *Dentry) enter(name string, i *Inode) *Dentry {
 	return c
 }
 
+// Changes counts the changes of names in a directory of a Cached file system.
+func (d *Dentry) Changes() uint64 { return d.names.changes.Load() }
+
+// Prime enters a name that came along with something else, as a listing, unless names changed in the directory since
+// Changes returned seen. The file system's Expiry must say what holds for i.
+func (d *Dentry) Prime(name string, i *Inode, seen uint64) {
+	d.names.mu.RLock()
+	defer d.names.mu.RUnlock()
+	if !d.names.dead && d.names.changes.Load() == seen {
+		d.enter(name, i)
+	}
+}
+
 // makeCached creates a file in a directory of a Cached file system.
 func (d *Dentry) makeCached(name string, n *NewNode) (*Dentry, error) {
 	d.names.mu.Lock()
@@ -185,6 +201,7 @@ func (d *Dentry) makeCached(name string, n *NewNode) (*Dentry, error) {
 	if d.names.dead {
 		return nil, unix.ENOENT
 	}
+	d.names.changes.Add(1)
 	i, err := d.inode.ops.Create(d.inode, name, n)
 	if err != nil {
 		return nil, err
@@ -211,6 +228,7 @@ func (d *Dentry) linkCached(name string, i *Inode) error {
 	if d.names.dead {
 		return unix.ENOENT
 	}
+	d.names.changes.Add(1)
 	if err := ops.Link(i, d.inode, name); err != nil {
 		return err
 	}
@@ -245,6 +263,7 @@ func (d *Dentry) removeCached(ctx *Context, name string, isDir bool) error {
 	case c.mounts.Load() != 0:
 		return unix.EBUSY
 	}
+	d.names.changes.Add(1)
 	if err := ops.Unlink(d.inode, name, c.inode); err != nil {
 		return err
 	}
@@ -291,6 +310,8 @@ func (r *renaming) runCached() (err error) {
 	if nothing, err := r.check(); nothing || err != nil {
 		return err
 	}
+	from.names.changes.Add(1)
+	to.names.changes.Add(1)
 	if err := ops.Rename(from.inode, r.oldName, to.inode, r.newName, r.flags); err != nil {
 		return err
 	}
