@@ -515,4 +515,3 @@ func TestSideBySide(t *testing.T) {
 		}
 	}
 }
-

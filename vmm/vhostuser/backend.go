@@ -6,7 +6,7 @@
 // regions before use. A guest that breaks virtio's rules (virtio 1.2 §2.7) stops its queue; a monitor that
 // breaks the protocol ends the service. What the guest has in memory may change at any time, so what is looked at is copied first.
 //
-// Lock order: Backend.mu, then memory.mu (a leaf).
+// memory.mu is held for reading while a request is served; queue.mu is a leaf.
 package vhostuser
 
 import (
@@ -16,7 +16,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -81,9 +80,9 @@ type Backend struct {
 	mem     memory
 	workers chan struct{} // a place for each request under way
 
-	mu     sync.Mutex
-	queues []*queue // guarded by mu
-	acks   bool     // REPLY_ACK was negotiated
+	// What follows is the business of the goroutine that reads messages.
+	queues []*queue
+	acks   bool // REPLY_ACK was negotiated
 }
 
 // workers is how many requests are served side by side.
