@@ -2,6 +2,7 @@ package vmm
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -45,15 +46,17 @@ type Session struct {
 	Signals        <-chan os.Signal
 	BootTime       time.Duration                    // how long the program may take to start; 0 for no limit
 	WindowSize     func() (rows, cols int, ok bool) // of the terminal; nil when there is none
+	Started        func()                           // called when the program is about to start; may be nil
+	Sent           <-chan syscall.Signal            // signals for the program that have no further meaning
 }
 
 // Ports returns the ports a Session needs a machine to have.
 func Ports() []string {
-	return []string{PortStdin, PortStdout, PortStderr, PortLog, PortControl}
+	return []string{PortStdin, PortStdout, PortStderr, PortLog, PortControl, PortExec}
 }
 
 // TerminalPorts returns those that it needs for a terminal.
-func TerminalPorts() []string { return []string{PortTTY, PortLog, PortControl} }
+func TerminalPorts() []string { return []string{PortTTY, PortLog, PortControl, PortExec} }
 
 // Result is the outcome of a session.
 type Result struct {
@@ -149,6 +152,9 @@ func (r *run) serve(ctx context.Context) (result Result, forced bool) {
 			case e.kind == eventReady:
 				r.ready, boot = true, nil
 				r.resize()
+				if r.Started != nil {
+					r.Started()
+				}
 			case e.kind == eventBad:
 				return Result{StatusFailed, fmt.Errorf("the kernel sent %q on its control port", e.text)}, true
 			default:
@@ -159,15 +165,24 @@ func (r *run) serve(ctx context.Context) (result Result, forced bool) {
 			if result, stop := r.forward(sig); stop {
 				return result, true
 			}
+		case n := <-r.Sent:
+			r.signal(n)
 		case <-boot:
 			return Result{StatusFailed, r.explain(fmt.Sprintf("the kernel did not start the program within %v", r.BootTime))}, true
 		case <-ctx.Done():
-			return timeout(), true
+			return stopped(ctx), true
 		}
 	}
 }
 
-func timeout() Result {
+// ErrKilled is the cause with which the context of Session.Run is cancelled to end the machine at once.
+var ErrKilled = errors.New("the virtual machine was killed")
+
+// stopped is the outcome of a machine whose context has ended.
+func stopped(ctx context.Context) Result {
+	if err := context.Cause(ctx); errors.Is(err, ErrKilled) {
+		return Result{signalStatus + int(syscall.SIGKILL), err}
+	}
 	return Result{StatusTimeout, fmt.Errorf("the time limit was reached, the virtual machine was stopped")}
 }
 
@@ -177,7 +192,7 @@ func (r *run) ended(ctx context.Context) Result {
 	case <-r.vm.Done():
 	case <-time.After(flushTime):
 	case <-ctx.Done():
-		return timeout()
+		return stopped(ctx)
 	}
 	return Result{StatusFailed, r.explain("the virtual machine ended without giving an exit status")}
 }

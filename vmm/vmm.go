@@ -67,6 +67,8 @@ type VM interface {
 	Port(name string) *net.UnixConn
 	// Serial returns the host's end of the serial port.
 	Serial() *net.UnixConn
+	// PID is the process of the monitor.
+	PID() int
 	// Done is closed when the machine has ended; only then may Exit be called.
 	Done() <-chan struct{}
 	// Exit says how the machine ended.

@@ -18,6 +18,9 @@ import (
 
 func TestMain(m *testing.M) {
 	fakeqemu.Main()
+	if inBackground() {
+		main()
+	}
 	os.Exit(m.Run())
 }
 
@@ -41,7 +44,7 @@ func gosv(t *testing.T, stdin string, args ...string) (status int, stdout, stder
 	t.Helper()
 	var out, errs bytes.Buffer
 	begin := time.Now()
-	status = execute(args, streams{strings.NewReader(stdin), &out, &errs})
+	status = execute(args, streams{in: strings.NewReader(stdin), out: &out, err: &errs})
 	if d := time.Since(begin); d > 20*time.Second {
 		t.Errorf("gosv %q took %v", args, d)
 	}

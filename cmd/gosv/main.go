@@ -22,13 +22,14 @@ import (
 )
 
 func main() {
-	os.Exit(execute(os.Args[1:], streams{os.Stdin, os.Stdout, os.Stderr}))
+	os.Exit(execute(os.Args[1:], streams{in: os.Stdin, out: os.Stdout, err: os.Stderr}))
 }
 
-// streams are the standard streams of the command.
+// streams are the standard streams of the command, and its arguments.
 type streams struct {
 	in       io.Reader
 	out, err io.Writer
+	args     []string
 }
 
 // statusError is an error with the exit status that goes with it. The error is
@@ -43,6 +44,7 @@ func (e *statusError) Unwrap() error { return e.err }
 
 // execute runs the command and returns its exit status.
 func execute(args []string, std streams) int {
+	std.args = args
 	root := newRoot(std)
 	root.SetArgs(args)
 	err := root.ExecuteContext(context.Background())
@@ -68,7 +70,8 @@ func newRoot(std streams) *cobra.Command {
 written in Go that is part of this command.
 
   gosv run ls -l /              a program of this machine, with its libraries
-  gosv run --cpus 4 ./server    your own, on four processors`,
+  gosv run --cpus 4 ./server    your own, on four processors
+  gosv run -d --name web nginx  in the background: see ps, logs, exec, stop, rm`,
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
@@ -83,6 +86,7 @@ written in Go that is part of this command.
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w\nSee `%s --help`", err, cmd.CommandPath())
 	})
-	root.AddCommand(newRun(std), newBuild(std), newImage(std), newVersion(std))
+	root.AddCommand(newRun(std), newBuild(std), newImage(std), newExec(std), newPs(std), newLogs(std), newStop(std), newKill(std), newWait(std),
+		newRm(std), newInspect(std), newStats(std), newVersion(std))
 	return root
 }

@@ -40,6 +40,10 @@ type runOptions struct {
 	dryRun   bool
 	qemuArgs []string
 
+	background bool // --detach
+	name       string
+	remove     bool // --rm
+
 	interactive bool
 	tty         bool
 	terminal    *terminal // of this process, with --tty
@@ -82,6 +86,9 @@ kernel failed; 126 when PROGRAM cannot be executed; 127 when it was not found.`,
 	f.SortFlags = false
 	f.BoolVarP(&o.interactive, "interactive", "i", false, "pass standard input on (without --tty that is always so)")
 	f.BoolVarP(&o.tty, "tty", "t", false, "give the program a terminal")
+	f.BoolVarP(&o.background, "detach", "d", false, "run in the background and print the machine's ID; see ps, logs, exec, stop")
+	f.StringVar(&o.name, "name", "", "name of the machine for the other commands; it is kept after its end, for logs and inspect")
+	f.BoolVar(&o.remove, "rm", false, "forget the machine when it has ended (without --detach and --name that is always so)")
 	f.StringVarP(&o.memory, "memory", "m", "128M", "memory of the machine, with unit K, M or G")
 	f.IntVar(&o.cpus, "cpus", 1, "processors of the machine")
 	f.StringArrayVarP(&o.env, "env", "e", nil, "environment variable `KEY=VALUE`; KEY alone takes this environment's value")
@@ -108,6 +115,9 @@ func runProgram(ctx context.Context, o *runOptions, args []string, std streams) 
 	}
 	if o.cpus < 1 || o.cpus > maxCPUs {
 		return fmt.Errorf("--cpus %d: a machine has 1 to %d processors", o.cpus, maxCPUs)
+	}
+	if o.background && !inBackground() && !o.dryRun {
+		return startBackground(std)
 	}
 	if o.tty {
 		if o.terminal, err = openTerminal(o.interactive, std); err != nil {
@@ -145,13 +155,32 @@ func runProgram(ctx context.Context, o *runOptions, args []string, std streams) 
 	if o.dryRun {
 		return dryRun(monitor, config, std)
 	}
-	return serve(ctx, o, monitor, config, std)
+	return serve(ctx, o, args, monitor, config, std)
 }
 
 // maxCPUs is a limit against slips of the finger, not one of the kernel.
 const maxCPUs = 255
 
-func serve(ctx context.Context, o *runOptions, monitor vmm.Monitor, config vmm.Config, std streams) error {
+func serve(ctx context.Context, o *runOptions, args []string, monitor vmm.Monitor, config vmm.Config, std streams) error {
+	ctx, kill := context.WithCancelCause(ctx)
+	defer kill(nil)
+	known, err := attend(o, args, config, kill)
+	if err != nil {
+		return err
+	}
+	result := runMachine(ctx, o, known, monitor, config, std)
+	if known != nil {
+		known.ended(result)
+	}
+	if result.Status == 0 && result.Err == nil {
+		return nil
+	}
+	return &statusError{result.Status, result.Err}
+}
+
+// runMachine starts the machine and serves it until its end.
+func runMachine(ctx context.Context, o *runOptions, known *attendance, monitor vmm.Monitor, config vmm.Config, std streams) vmm.Result {
+	failed := func(err error) vmm.Result { return vmm.Result{Status: vmm.StatusFailed, Err: err} }
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2,
 		syscall.SIGWINCH, syscall.SIGPIPE)
@@ -164,27 +193,27 @@ func serve(ctx context.Context, o *runOptions, monitor vmm.Monitor, config vmm.C
 	var size func() (rows, cols int, ok bool)
 	if o.terminal != nil {
 		if err := o.terminal.raw(); err != nil {
-			return err
+			return failed(err)
 		}
 		defer o.terminal.restore()
 		std, size = o.terminal.streams(std), o.terminal.size
 	}
 	vm, err := monitor.Start(config)
 	if err != nil {
-		return err
+		return failed(err)
 	}
 	session := vmm.Session{Terminal: o.tty, Stdin: std.in, Stdout: std.out, Stderr: std.err, Signals: signals, BootTime: o.boot, WindowSize: size}
 	if o.verbose || o.strace {
 		session.Log = std.err
 	}
+	if known != nil {
+		known.connect(&session, vm)
+	}
 	result := session.Run(ctx, vm)
 	if result.Status == vmm.StatusTimeout && result.Err != nil {
 		result.Err = fmt.Errorf("after %v %w", o.timeout, result.Err)
 	}
-	if result.Status == 0 && result.Err == nil {
-		return nil
-	}
-	return &statusError{result.Status, result.Err}
+	return result
 }
 
 // dryRun writes kernel and root file system to files and prints the command.

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 
 	"gosv/fs/erofs"
+	"gosv/kernel/agent"
 	"gosv/kernel/bootargs"
 	"gosv/kernel/clock"
 	"gosv/kernel/mem"
@@ -89,6 +90,9 @@ func start(m *bare.Machine, e *ending) error {
 		return &refusal{"working directory " + args.Dir, err}
 	}
 	out.listen(k)
+	if out.exec != nil {
+		agent.Serve(agent.Config{Kernel: k, Port: out.exec, Root: root, Env: args.Envp, Dir: args.Dir})
+	}
 	out.say("ready")
 	_, err = syscall.StartInit(k, args.Path, args.Argv, args.Envp, files, task.NewFS(root, dir, 0o022))
 	if err != nil {

@@ -33,6 +33,7 @@ type streams struct {
 	terminal              *tty.Terminal // on tty
 	console               *uart.Port    // the serial port, when it is the program's
 	control, log          *console.Port
+	exec                  *console.Port // by which the host asks for further programs
 	ports                 []*console.Port
 }
 
@@ -54,6 +55,7 @@ func openStreams(m machine.Machine, consoles []*console.Console, l *log) (*strea
 	}
 	s.control = open("gosv.control", console.Input|console.Output)
 	s.log = open("gosv.log", console.Output)
+	s.exec = open("gosv.exec", console.Input|console.Output)
 	if s.tty = open("gosv.tty", console.Input|console.Output); s.tty != nil {
 		return s, nil
 	}
@@ -125,24 +127,13 @@ func (s *streams) flush(deadline int64) {
 	}
 }
 
-// bell wakes a goroutine that waits for a port.
-type bell chan struct{}
-
-// Ready implements wait.Waiter.
-func (b bell) Ready(*wait.Entry, wait.Mask) {
-	select {
-	case b <- struct{}{}:
-	default:
-	}
-}
-
 // listen serves the host's requests on the control port.
 func (s *streams) listen(k *task.Kernel) {
 	if s.control == nil {
 		return
 	}
 	go func() {
-		ring := make(bell, 1)
+		ring := wait.NewBell()
 		s.control.Register(&wait.Entry{Waiter: ring, Events: unix.POLLIN | unix.POLLHUP})
 		var line []byte
 		buf := make([]byte, 256)

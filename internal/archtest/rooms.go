@@ -30,8 +30,12 @@ var rooms = []room{
 	{"gosv/kernel/vdso/gen", nil, false},
 	{"gosv/kernel/vfs/vfstest", []string{"gosv/machine", "gosv/machine/fake", "gosv/kernel/..."}, false},
 
+	// What host and guest say to each other by the exec port.
+	{"gosv/internal/frames", nil, true},
+
 	{"gosv/machine", nil, true},
 	{"gosv/machine/...", []string{"gosv/machine/..."}, true},
+	{"gosv/kernel/agent", []string{"gosv/kernel/...", "gosv/internal/frames"}, true},
 	{"gosv/kernel/...", []string{"gosv/machine", "gosv/kernel/..."}, true},
 	{"gosv/fs/...", []string{"gosv/machine", "gosv/kernel/...", "."}, true},
 	// Drivers know two mechanisms of the kernel, how bytes move and how one
@@ -44,7 +48,7 @@ var rooms = []room{
 	{"gosv/cmd/mkkernel", []string{"gosv/image/..."}, false},
 	{"gosv/cmd/gosv/...", []string{"gosv/image/...", "gosv/vmm/..."}, false},
 	{"gosv/image/...", []string{"gosv/image/..."}, false},
-	{"gosv/vmm/...", []string{"gosv/vmm/..."}, false},
+	{"gosv/vmm/...", []string{"gosv/vmm/...", "gosv/internal/frames"}, false},
 	{"gosv/internal/...", []string{"gosv/internal/..."}, false},
 	{"gosv/examples/...", nil, false},
 	{"gosv/bench/...", []string{"gosv/bench/...", "gosv/image/...", "gosv/vmm/..."}, false},

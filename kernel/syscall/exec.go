@@ -196,6 +196,20 @@ func StartInit(k *task.Kernel, path string, argv, envp []string, files *vfs.FDTa
 	return k.Start(&task.ExecArgs{File: f, Path: name, Argv: argv, Envp: envp}, files, fs)
 }
 
+// Spawn starts a program beside the first, found by the PATH of its environment (execvp(3)). a.Exec is filled
+// in, a.Files becomes the program's own.
+func Spawn(k *task.Kernel, argv, envp []string, a *task.SpawnArgs) (*task.Process, error) {
+	ctx := &vfs.Context{Root: a.FS.Root(), Cwd: a.FS.Cwd(), Cred: a.Cred, PID: 1, TID: 1}
+	f, name, err := findProgram(ctx, argv[0], envp)
+	if err != nil {
+		a.Files.DecRef()
+		return nil, err
+	}
+	defer f.DecRef()
+	a.Exec = &task.ExecArgs{File: f, Path: name, Argv: argv, Envp: envp}
+	return k.Spawn(a)
+}
+
 // findProgram opens a program as a shell would find it (execvp(3)): the first that can be opened, else
 // EACCES if one was found that may not be executed.
 func findProgram(ctx *vfs.Context, name string, envp []string) (f *vfs.File, path string, err error) {

@@ -167,6 +167,9 @@ func (k *Kernel) ended(p *Process) {
 	k.forsake(p)
 	k.groupOrphaned(g, p)
 	p.exited.Notify(unix.POLLIN)
+	if p.onEnd != nil {
+		go p.onEnd(p.status)
+	}
 	k.procs--
 	if k.procs == 1 && k.initTask != nil {
 		k.initTask.Wake()

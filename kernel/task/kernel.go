@@ -132,43 +132,59 @@ func New(c Config) *Kernel {
 // Start makes process 1 and lets it run the program. files and fs become its own.
 // The error is that of Load: the program could not be started.
 func (k *Kernel) Start(args *ExecArgs, files *vfs.FDTable, fs *FS) (*Task, error) {
-	ctx, err := k.Machine.NewContext()
+	t, err := k.newTask(files, fs, cred.Root())
 	if err != nil {
-		return nil, unix.ENOMEM
+		return nil, err
 	}
-	t := &Task{k: k, cpu: k.Machine, Ctx: ctx, Files: files, FS: fs}
-	t.cred.Store(cred.Root())
-	p := newProcess(k)
+	p := t.proc
 	p.tame = true
-	p.handlers.Store(new(signal.Handlers))
-	p.limits = defaultLimits()
-	p.threads = []*Task{t}
-	t.belong(p)
-	t.attr.slack = defaultSlack
-	t.sched.init(k)
 	k.mu.Lock()
-	n := k.newID(t)
-	p.PID, p.leader = n, t
-	t.tid.Store(n)
-	k.ids[n].proc = p
-	s := &Session{ID: n, leader: p, tty: k.Terminal}
-	k.ids[n].session = s
-	g := k.newGroup(n, s)
-	g.add(p)
-	if s.tty != nil {
-		s.fg = g
-	}
-	k.init, k.procs = p, 1
+	k.publish(t, k.newID(t), k.Terminal)
+	k.init = p
 	k.mu.Unlock()
 
 	img, err := k.Load(t, args)
 	if err != nil {
-		k.Machine.FreeContext(ctx)
+		k.Machine.FreeContext(t.Ctx)
 		return nil, err
 	}
 	t.install(img, args)
 	k.run(t)
 	return t, nil
+}
+
+// newTask returns the first thread of a process that nobody knows of yet: ENOMEM.
+func (k *Kernel) newTask(files *vfs.FDTable, fs *FS, c *cred.Cred) (*Task, error) {
+	ctx, err := k.Machine.NewContext()
+	if err != nil {
+		return nil, unix.ENOMEM
+	}
+	t := &Task{k: k, cpu: k.Machine, Ctx: ctx, Files: files, FS: fs}
+	t.cred.Store(c)
+	p := newProcess(k)
+	p.handlers.Store(new(signal.Handlers))
+	p.limits = defaultLimits()
+	p.threads, p.leader = []*Task{t}, t
+	t.belong(p)
+	t.attr.slack = defaultSlack
+	t.sched.init(k)
+	return t, nil
+}
+
+// publish makes t's process known by the number n, as the leader of a session with that terminal. k.mu is held.
+func (k *Kernel) publish(t *Task, n int32, tty Terminal) {
+	p := t.proc
+	p.PID = n
+	t.tid.Store(n)
+	k.ids[n].proc = p
+	s := &Session{ID: n, leader: p, tty: tty}
+	k.ids[n].session = s
+	g := k.newGroup(n, s)
+	g.add(p)
+	if tty != nil {
+		s.fg = g
+	}
+	k.procs++
 }
 
 // Init returns the first process, nil before Start.

@@ -33,6 +33,7 @@ type Process struct {
 	execed     bool        // has called execve(2) since fork: setpgid(2) on it fails
 	tracees    []*Task     // whom its threads trace
 	unreaped   int         // traced threads that have ended and were not waited for: until then, its own end is not told
+	onEnd      func(status int32)
 
 	// Children's ends and stops; the tasks in wait4(2) are on it. And the
 	// process's own end, for pidfds.

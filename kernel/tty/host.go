@@ -14,23 +14,10 @@ type Stream interface {
 	Register(e *wait.Entry)
 }
 
-// bell wakes the goroutine that serves a host.
-type bell chan struct{}
-
-// Ready implements wait.Waiter.
-func (b bell) Ready(*wait.Entry, wait.Mask) { b.ring() }
-
-func (b bell) ring() {
-	select {
-	case b <- struct{}{}:
-	default:
-	}
-}
-
 // host is the far side of a terminal that is a stream.
 type host struct {
 	s     Stream
-	bell  bell
+	bell  wait.Bell
 	waits bool // for room to put input; guarded by Terminal.mu
 }
 
@@ -38,7 +25,7 @@ type host struct {
 func NewHost(jobs Jobs, s Stream, major, minor uint32) *Terminal {
 	t := newTerminal(jobs, major, minor)
 	t.iflag |= unix.IUTF8
-	t.host = &host{s: s, bell: make(bell, 1)}
+	t.host = &host{s: s, bell: wait.NewBell()}
 	s.Register(&wait.Entry{Waiter: t.host.bell, Events: readable | writable | unix.POLLHUP | unix.POLLERR})
 	go t.host.serve(t)
 	return t

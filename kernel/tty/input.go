@@ -98,7 +98,7 @@ func (t *Terminal) refill() {
 	}
 	if t.host != nil && t.host.waits {
 		t.host.waits = false
-		t.host.bell.ring()
+		t.host.bell.Ring()
 	}
 }
 

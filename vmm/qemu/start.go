@@ -101,6 +101,7 @@ func (vm *machine) run(started chan<- error) {
 
 func (vm *machine) Port(name string) *net.UnixConn { return vm.ports[name] }
 func (vm *machine) Serial() *net.UnixConn          { return vm.ports[serialID] }
+func (vm *machine) PID() int                       { return vm.cmd.Process.Pid }
 func (vm *machine) Done() <-chan struct{}          { return vm.done }
 func (vm *machine) Exit() vmm.Exit                 { return vm.exit }
 
