@@ -17,7 +17,6 @@ import (
 // agent is a guest's end of the exec port: each program is a cat(1) that ends with status 3.
 type agent struct {
 	port net.Conn
-	mu   sync.Mutex
 	cats map[uint32]*cat
 }
 
