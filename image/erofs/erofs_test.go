@@ -152,7 +152,7 @@ func compare(t *testing.T, name string, want *Inode, got *File, seen map[*Inode]
 	}
 }
 
-var variants = map[string]Options{"plain": {Label: "test"}}
+var variants = map[string]Options{"plain": {Label: "test"}, "LZ4": {Compress: true, Time: 1000}}
 
 // What was written is read again.
 func TestRoundTrip(t *testing.T) {
@@ -290,4 +290,50 @@ func readAll(f *File, depth int, budget *int) {
 	for _, e := range entries {
 		readAll(e.File, depth+1, budget)
 	}
+}
+
+// Text becomes smaller, and noise does not become larger.
+func TestCompression(t *testing.T) {
+	for name, test := range map[string]struct {
+		data        []byte
+		least, most int64
+	}{"text": {words(1<<20, 1), 100 << 10, 600 << 10}, "noise": {noise(1<<20, 1), 1 << 20, 1<<20 + 16<<10}, "small noise": {noise(20_000, 1), 16 << 10, 32 << 10},
+		"half": {append(noise(1<<20, 1), words(1<<20, 1)...), 1 << 20, 3 << 19}} {
+		st, _ := write(t, dir(map[string]*Inode{"a": file(test.data)}), Options{Compress: true}).Stat()
+		if st.Size() < test.least || st.Size() > test.most {
+			t.Errorf("%s: %d bytes for %d", name, st.Size(), len(test.data))
+		}
+	}
+}
+
+func TestLZ4(t *testing.T) {
+	var e lz4Encoder
+	for n := range 120 {
+		for seed, data := range [][]byte{noise(n*123, uint64(n)), words(n*123, uint64(n)), make([]byte, n*123), bytes.Repeat([]byte("abc"), n*40)} {
+			for _, room := range []int{20, 100, 4096} {
+				dst := make([]byte, room)
+				taken, made := e.encode(dst, data)
+				out := make([]byte, taken)
+				if made > room || taken > len(data) || !lz4Decode(out, dst[:made]) || !bytes.Equal(out, data[:taken]) {
+					t.Fatalf("%d bytes of kind %d in %d: %d became %d", len(data), seed, room, taken, made)
+				}
+			}
+		}
+	}
+}
+
+// FuzzLZ4 decompresses foreign blocks, and compresses foreign bytes.
+func FuzzLZ4(f *testing.F) {
+	f.Add([]byte("\x1fa\x01\x00\x50"), uint16(100))
+	f.Add(words(200, 1), uint16(300))
+	f.Fuzz(func(t *testing.T, b []byte, n uint16) {
+		lz4Decode(make([]byte, n), b)
+		var e lz4Encoder
+		dst := make([]byte, max(n%5000, 20))
+		taken, made := e.encode(dst, b)
+		out := make([]byte, taken)
+		if taken > 0 && (!lz4Decode(out, dst[:made]) || !bytes.Equal(out, b[:taken])) {
+			t.Error("what was compressed is not what comes out")
+		}
+	})
 }

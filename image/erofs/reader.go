@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"strings"
+	"sync"
 )
 
 // ErrFormat is what is wrong with an image that is not as the format wants it,
@@ -26,6 +27,12 @@ type FS struct {
 	root     int64
 	time     int64
 	features uint32
+
+	mu sync.Mutex
+	// +checklocks:mu
+	lastBlock uint32
+	// +checklocks:mu
+	lastData []byte // what lastBlock holds, decompressed
 
 	Label  string
 	UUID   [16]byte
@@ -262,11 +269,6 @@ func (f *File) readChunk(p []byte, off int64) (int, error) {
 		return len(p), nil
 	}
 	return len(p), f.fs.readAt(p, int64(block)*BlockSize+within)
-}
-
-// readCompressed reads from one cluster of a file.
-func (f *File) readCompressed([]byte, int64) (int, error) {
-	return 0, bad("inode %d: compressed files are not read", f.nid)
 }
 
 // An Entry is a name in a directory.

@@ -72,6 +72,7 @@ type writer struct {
 	meta     int64 // first block of the inodes
 	metaSize int64
 	features uint32
+	lz4      lz4Encoder
 }
 
 // content identifies the contents of a file.
