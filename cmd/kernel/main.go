@@ -66,7 +66,7 @@ func start(m *bare.Machine, e *ending) error {
 	}
 	object.Set(c.Timebase())
 	c.OnSet(func() { object.Set(c.Timebase()) })
-	calls := syscall.New(syscall.Options{Strace: args.Strace, Hostname: args.Hostname, VDSO: object})
+	calls := syscall.New(syscall.Options{Strace: args.Strace, Hostname: args.Hostname, VDSO: object, Families: families(pool, c)})
 	k := task.New(task.Config{
 		Machine: m, Pool: pool, Clock: c, Namespace: ns,
 		Calls: calls.Table(), Failed: calls.Failed, Dispatch: calls.Dispatch, Load: calls.Load,

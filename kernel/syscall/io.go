@@ -4,6 +4,7 @@ import (
 	"golang.org/x/sys/unix"
 	"gosv/kernel/abi"
 
+	"gosv/kernel/socket"
 	"gosv/kernel/task"
 	"gosv/kernel/uio"
 	"gosv/kernel/vfs"
@@ -57,7 +58,10 @@ var (
 
 // readFile reads at the position, and waits when there is nothing yet and the file may block.
 func readFile(t *task.Task, f *vfs.File, dst uio.Sink) (uint64, error) {
-	if f.Terminal() && f.Readable() {
+	if f.Special() && f.Readable() {
+		if s, err := socket.Of(f); err == nil {
+			return readSocket(t, f, s, dst)
+		}
 		return value(f.Ops().(task.TerminalFile).ReadBy(t, f, dst))
 	}
 	for {
@@ -74,7 +78,10 @@ func readFile(t *task.Task, f *vfs.File, dst uio.Sink) (uint64, error) {
 // writeFile writes at the position until all is written, waiting for room when the
 // file may block. What was written before an error counts.
 func writeFile(t *task.Task, f *vfs.File, src uio.Source) (uint64, error) {
-	if f.Terminal() && f.Writable() {
+	if f.Special() && f.Writable() {
+		if s, err := socket.Of(f); err == nil {
+			return writeSocket(t, f, s, src)
+		}
 		if err := f.Ops().(task.TerminalFile).MayWrite(t); err != nil {
 			return 0, err
 		}

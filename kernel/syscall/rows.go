@@ -8,6 +8,7 @@ func (s *Calls) fill() {
 	for _, f := range []func(*table){
 		ioRows, fdRows, pathRows, changeRows, pollRows, epollRows, memRows, procRows, execRows, credRows, sigRows, timeRows, futexRows, handleRows, spliceRows, ptraceRows, seccompRows, s.sysvRows, s.systemRows,
 		aioRows, s.uringRows,
+		s.socketRows,
 	} {
 		f(r)
 	}
@@ -37,15 +38,6 @@ var absent = []struct {
 	note  string
 	calls []number
 }{
-	{unix.EAFNOSUPPORT, "no network yet", []number{
-		{unix.SYS_SOCKET, "socket"}, {unix.SYS_SOCKETPAIR, "socketpair"},
-	}},
-	{unix.ENOTSOCK, "no network yet", []number{
-		{unix.SYS_CONNECT, "connect"}, {unix.SYS_ACCEPT, "accept"}, {unix.SYS_ACCEPT4, "accept4"}, {unix.SYS_SENDTO, "sendto"},
-		{unix.SYS_RECVFROM, "recvfrom"}, {unix.SYS_SENDMSG, "sendmsg"}, {unix.SYS_RECVMSG, "recvmsg"}, {unix.SYS_SHUTDOWN, "shutdown"},
-		{unix.SYS_BIND, "bind"}, {unix.SYS_LISTEN, "listen"}, {unix.SYS_GETSOCKNAME, "getsockname"}, {unix.SYS_GETPEERNAME, "getpeername"},
-		{unix.SYS_SETSOCKOPT, "setsockopt"}, {unix.SYS_GETSOCKOPT, "getsockopt"}, {unix.SYS_RECVMMSG, "recvmmsg"}, {unix.SYS_SENDMMSG, "sendmmsg"},
-	}},
 	{unix.ENOSYS, "System V message queues: no program asked for them", []number{
 		{unix.SYS_MSGGET, "msgget"}, {unix.SYS_MSGSND, "msgsnd"}, {unix.SYS_MSGRCV, "msgrcv"}, {unix.SYS_MSGCTL, "msgctl"},
 	}},

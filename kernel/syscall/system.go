@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gosv/kernel/abi"
+	"gosv/kernel/socket"
 	"gosv/kernel/task"
 	"gosv/kernel/vdso"
 )
@@ -27,6 +28,8 @@ type Options struct {
 	Hostname string
 	// VDSO is mapped into every program; nil: none.
 	VDSO *vdso.Object
+	// Families are the address families of sockets.
+	Families socket.Families
 }
 
 // New returns the system calls. Its methods Table, Failed,

@@ -10,6 +10,7 @@ import (
 	"gosv/kernel/mm"
 	"gosv/kernel/seccomp"
 	"gosv/kernel/signal"
+	"gosv/kernel/socket"
 	"gosv/kernel/vfs"
 	"gosv/kernel/wait"
 	"gosv/machine"
@@ -34,12 +35,13 @@ type Task struct {
 	Files *vfs.FDTable
 	FS    *FS
 
-	// Scratch, IO and View belong to the system call in progress, so that it
+	// Scratch, IO, View and Sock belong to the system call in progress, so that it
 	// need not allocate.
 	Scratch [512]byte
 	Ranges  [8]mm.Range
 	IO      mm.IOVec
 	View    vfs.Context
+	Sock    socket.Message
 
 	tid  atomic.Int32
 	cred atomic.Pointer[cred.Cred]

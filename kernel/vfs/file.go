@@ -119,6 +119,7 @@ const (
 	denyWrite // holds off writers while it is executed
 	terminal  // read(2) and write(2) go through task.TerminalFile
 	still     // has a position that is always 0
+	sock      // read(2) and write(2) go through the calls of sockets
 )
 
 // Owner is who gets SIGIO and SIGURG (F_SETOWN_EX, F_SETSIG).
@@ -257,6 +258,12 @@ func (f *File) SetTerminal() { f.kind |= stream | terminal }
 
 // Terminal reports whether SetTerminal was called.
 func (f *File) Terminal() bool { return f.kind&terminal != 0 }
+
+// SetSocket says, while the file is being opened, that it is a socket.
+func (f *File) SetSocket() { f.kind |= stream | sock }
+
+// Special reports whether read(2) and write(2) are other calls for this file: it is a terminal or a socket.
+func (f *File) Special() bool { return f.kind&(terminal|sock) != 0 }
 
 // SetStill says, while the file is being opened, that its position is always 0, as that of /dev/null.
 func (f *File) SetStill() { f.kind |= still }

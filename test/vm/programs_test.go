@@ -16,7 +16,7 @@ var capabilities = map[string]bool{
 	"pipe":    true,
 	"poll":    true, // poll, select, epoll
 	"eventfd": true, // eventfd, timerfd, signalfd
-	"socket":  false,
+	"socket":  true,
 	"proc":    true, // /proc
 	"pty":     true,
 	"shm":     true, // shared memory between processes
