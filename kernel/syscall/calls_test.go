@@ -696,7 +696,7 @@ func TestStrace(t *testing.T) {
 		`1 pipe2([0, 1], O_CLOEXEC) = 0`,
 		`1 write(9, "hi\n", 3) = -1 EBADF (bad file descriptor)`,
 		`1 syscall_0x151(0x1, 0x2, 0, 0, 0, 0) = -1 ENOSYS (function not implemented)`,
-		`1 socket(0x2, 0x1, 0, 0, 0, 0) = -1 EAFNOSUPPORT`,
+		`1 socket(AF_INET, SOCK_STREAM, 0) = -1 EAFNOSUPPORT`,
 		`1 exit_group(5) = ?`,
 	} {
 		if !strings.Contains(log, want) {
