@@ -191,6 +191,9 @@ func (f *File) tryRef() bool {
 	}
 }
 
+// Refs returns how many references there are just now.
+func (f *File) Refs() int { return int(f.refs.Load()) }
+
 // DecRef gives a reference back; the last one closes the file.
 //
 //go:noinline

@@ -5,7 +5,7 @@
 // sender until it is read, as Linux counts it, so a sender meets the same limits there and here.
 // A stream is a queue of packets too, which one read may run through.
 //
-// Lock order: Network.mu → sock.mu, of two by rising number → the wait queues'. sock.mu may be held while
+// Lock order: Network.mu, flights.mu → sock.mu, of two by rising number → the wait queues'. sock.mu may be held while
 // user memory is copied.
 //
 // What a program sees follows Linux 6.1.
@@ -27,6 +27,8 @@ type Network struct {
 	pool *mem.Pool
 	now  func() int64 // wall time in ns
 	heap atomic.Int64 // bytes of packets that lie in the Go heap
+
+	flights flights
 
 	mu       sync.Mutex
 	last     uint64           // number of the last socket; guarded by mu
@@ -235,9 +237,6 @@ func (k *sock) Shutdown(how int) error {
 	return nil
 }
 
-// Close implements socket.Ops.
-func (k *sock) Close() { k.release(false) }
-
 // release ends the socket. embryo: nobody has accepted it.
 func (k *sock) release(embryo bool) {
 	k.unname()
@@ -269,5 +268,13 @@ func (k *sock) release(embryo bool) {
 			q.conn.release(true)
 		}
 		k.net.free(q)
+	}
+}
+
+// Close implements socket.Ops.
+func (k *sock) Close() {
+	k.release(false)
+	if k.net.flights.any.Load() {
+		k.net.collect()
 	}
 }

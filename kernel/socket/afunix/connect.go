@@ -218,11 +218,7 @@ func (k *sock) disconnected(old *sock) {
 	if !had {
 		return
 	}
-	for rest != nil {
-		next := rest.next
-		k.net.free(rest)
-		rest = next
-	}
+	k.net.freeList(rest)
 	k.room.Notify(writable)
 	old.mu.Lock()
 	dead := old.dead

@@ -63,6 +63,15 @@ func (k *sock) Ioctl(a *vfs.IoctlArgs) (uint64, error) {
 	switch a.Cmd {
 	case unix.SIOCOUTQ:
 		return 0, a.PutInt32(k.wmem.Load())
+	case unix.SIOCATMARK:
+		k.mu.Lock()
+		at := k.queue.oob != nil && k.queue.head == k.queue.oob
+		k.mu.Unlock()
+		v := int32(0)
+		if at {
+			v = 1
+		}
+		return 0, a.PutInt32(v)
 	case unix.SIOCINQ:
 		k.mu.Lock()
 		st, n := k.state, k.queue.bytes

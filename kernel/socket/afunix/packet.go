@@ -22,6 +22,7 @@ type packet struct {
 	off, n int // of what was not read yet
 
 	cred   socket.Ucred // of the sender
+	user   uint32       // its real user, who is charged with rights
 	rights []*vfs.File
 	when   int64 // wall time in ns; 0: not taken
 	urgent bool  // sent with MSG_OOB
@@ -134,18 +135,21 @@ func (n *Network) free(p *packet) {
 		n.pool.Unref(f)
 	}
 	p.frames = nil
-	n.drop(p)
+	if files := n.takeRights(p); files != nil {
+		n.closeAll(files)
+	}
 	if p.from != nil {
 		p.from.credit(p.charge)
 	}
 }
 
-// drop gives back the files that p carries.
-func (n *Network) drop(p *packet) {
-	for _, f := range p.rights {
-		f.DecRef()
+// freeList is free for a list.
+func (n *Network) freeList(p *packet) {
+	for p != nil {
+		next := p.next
+		n.free(p)
+		p = next
 	}
-	p.rights = nil
 }
 
 // credit takes a charge back, and tells who waits for room.

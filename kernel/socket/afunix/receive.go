@@ -18,29 +18,39 @@ func (k *sock) Receive(m *socket.Message, dst uio.Sink) (int64, error) {
 // receiveStream reads what there is, up to a boundary that ancillary data makes (unix(7)).
 func (k *sock) receiveStream(m *socket.Message, dst uio.Sink) (done int64, err error) {
 	if m.Flags&unix.MSG_OOB != 0 {
-		return 0, unix.EINVAL
+		return k.receiveUrgent(m, dst)
 	}
 	var used *packet // packets to be freed when k is unlocked
+	user := uint32(0)
 	k.mu.Lock()
 	if k.state != connected {
 		k.mu.Unlock()
 		return 0, unix.EINVAL
 	}
+	if k.queue.head != nil && k.queue.head.urgent && k.queue.head.n == 0 {
+		used = k.skipUrgent(used) // its byte was read already
+	}
 	if k.queue.n == 0 {
 		err = k.nothing(m)
 		k.mu.Unlock()
+		k.net.freeList(used)
 		return 0, err
 	}
 	if m.Flags&unix.MSG_PEEK != 0 {
 		done, err = k.peekStream(m, dst)
 		k.mu.Unlock()
+		k.net.freeList(used)
 		return done, err
 	}
 	creds := k.s.Is(socket.PassCred)
+	used = k.skipUrgent(used)
 	first := k.queue.head
-	for {
+	if first == nil {
+		err = k.nothing(m)
+	}
+	for err == nil {
 		p := k.queue.head
-		if p == nil || p != first && creds && p.cred != first.cred {
+		if p == nil || p != first && (creds && p.cred != first.cred || p == k.queue.oob) {
 			break
 		}
 		var n int
@@ -56,29 +66,65 @@ func (k *sock) receiveStream(m *socket.Message, dst uio.Sink) (done int64, err e
 		if p == first {
 			k.describe(m, p)
 		}
-		rights := p.rights != nil
-		if rights {
-			m.Rights, p.rights = p.rights, nil
+		if p.rights != nil {
+			m.Rights, user, p.rights = p.rights, p.user, nil
 		}
 		if p.n > 0 {
 			break
 		}
 		k.queue.pop()
 		p.next, used = used, p
-		if rights || dst.Left() == 0 {
+		if m.Rights != nil || dst.Left() == 0 {
 			break
 		}
 	}
 	k.mu.Unlock()
-	for used != nil {
-		next := used.next
-		k.net.free(used)
-		used = next
+	if m.Rights != nil {
+		k.net.flights.land(user, m.Rights)
 	}
+	k.net.freeList(used)
 	if done > 0 {
 		err = nil
 	}
 	return done, err
+}
+
+// skipUrgent does what a read at the mark of urgent data does first: the byte is taken out of the stream, or
+// with SO_OOBINLINE becomes a part of it. A byte that was read already goes too. Packets taken go on the list used.
+// k.mu is held.
+func (k *sock) skipUrgent(used *packet) *packet {
+	p := k.queue.head
+	if p.n > 0 && p == k.queue.oob && k.s.Is(socket.OOBInline) {
+		k.queue.oob = nil
+		return used
+	}
+	if p.urgent && p.n == 0 || p == k.queue.oob {
+		k.queue.pop()
+		p.next = used
+		return p
+	}
+	return used
+}
+
+// receiveUrgent is recv(2) with MSG_OOB: EINVAL when there is no urgent byte, or it belongs to the stream.
+func (k *sock) receiveUrgent(m *socket.Message, dst uio.Sink) (int64, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	p := k.queue.oob
+	if p == nil || k.s.Is(socket.OOBInline) {
+		return 0, unix.EINVAL
+	}
+	n, err := k.net.put(p, dst, 0, 1)
+	if err != nil {
+		return 0, err
+	}
+	if m.Flags&unix.MSG_PEEK == 0 {
+		k.queue.oob = nil
+		p.off, p.n = p.off+1, 0
+		k.queue.bytes--
+	}
+	m.Out |= unix.MSG_OOB
+	return int64(n), nil
 }
 
 // nothing is what a read of an empty queue gives: EAGAIN, an error that is kept, nil at the end. k.mu is held.
@@ -189,7 +235,7 @@ func (k *sock) receiveDgram(m *socket.Message, dst uio.Sink) (int64, error) {
 	}
 	n, err := k.put(m, p, dst, 0)
 	if err == nil {
-		m.Rights, p.rights = p.rights, nil
+		m.Rights = k.net.takeRights(p)
 	}
 	k.net.free(p)
 	return n, err

@@ -14,20 +14,47 @@ const maxRights = 253
 // ancillary is what sendmsg(2) hands over beside the bytes.
 type ancillary struct {
 	cred   socket.Ucred
-	rights []*vfs.File
+	user   uint32
+	rights []*vfs.File // in flight once gather has returned
 }
 
 // drop gives the files back.
-func (a *ancillary) drop() {
-	for _, f := range a.rights {
-		f.DecRef()
+func (n *Network) drop(a *ancillary) {
+	if a.rights != nil {
+		n.flights.land(a.user, a.rights)
+		n.closeAll(a.rights)
+		a.rights = nil
 	}
+}
+
+// ride puts the files and credentials into a packet; once only for the files.
+func (a *ancillary) ride(p *packet) {
+	p.cred, p.user, p.rights = a.cred, a.user, a.rights
 	a.rights = nil
 }
 
-// gather checks ancillary data: EINVAL, EBADF, EPERM for credentials that are not the caller's.
-func gather(m *socket.Message) (a ancillary, err error) {
-	a.cred = socket.Ucred{PID: m.PID, UID: m.Cred.UID, GID: m.Cred.GID}
+// leave is ride undone.
+func (a *ancillary) leave(p *packet) { a.rights, p.rights = p.rights, nil }
+
+// gather checks ancillary data: EINVAL, EBADF, EPERM for credentials that are not the caller's, ETOOMANYREFS.
+func (n *Network) gather(m *socket.Message) (a ancillary, err error) {
+	a.cred, a.user = socket.Ucred{PID: m.PID, UID: m.Cred.UID, GID: m.Cred.GID}, m.Cred.UID
+	if m.Control == nil {
+		return a, nil
+	}
+	if err = a.parse(m); err == nil && a.rights != nil {
+		err = n.flights.launch(m, a.rights)
+	}
+	if err != nil {
+		for _, f := range a.rights {
+			f.DecRef()
+		}
+		a.rights = nil
+	}
+	return a, err
+}
+
+func (a *ancillary) parse(m *socket.Message) (err error) {
 	for _, c := range m.Control {
 		if c.Level != unix.SOL_SOCKET {
 			continue
@@ -43,11 +70,10 @@ func gather(m *socket.Message) (a ancillary, err error) {
 			err = unix.EINVAL
 		}
 		if err != nil {
-			a.drop()
-			return a, err
+			return err
 		}
 	}
-	return a, nil
+	return nil
 }
 
 func (a *ancillary) addRights(m *socket.Message, fds []byte) error {
@@ -92,8 +118,9 @@ func (k *sock) Send(m *socket.Message, src uio.Source) (int64, error) {
 
 // sendStream puts the bytes into the peer's queue, in packets of the size that Linux chooses. Files go with the first.
 func (k *sock) sendStream(m *socket.Message, src uio.Source) (done int64, err error) {
-	if m.Flags&unix.MSG_OOB != 0 {
-		return k.sendUrgent(m, src)
+	urgent := m.Flags&unix.MSG_OOB != 0 // the last byte is
+	if urgent && src.Left() == 0 {
+		return 0, unix.EOPNOTSUPP
 	}
 	peer := k.peer.Load()
 	switch {
@@ -102,33 +129,31 @@ func (k *sock) sendStream(m *socket.Message, src uio.Source) (done int64, err er
 	case m.Addr != nil:
 		return 0, unix.EOPNOTSUPP
 	}
-	a := ancillary{cred: socket.Ucred{PID: m.PID, UID: m.Cred.UID, GID: m.Cred.GID}}
-	if m.Control != nil {
-		if a, err = gather(m); err != nil {
-			return 0, err
-		}
+	a, err := k.net.gather(m)
+	if err != nil {
+		return 0, err
 	}
 	if peer == nil {
-		a.drop()
+		k.net.drop(&a)
 		return 0, unix.ENOTCONN
 	}
 	for src.Left() > 0 && err == nil {
 		var n int
-		n, err = k.sendPiece(peer, &a, src)
+		n, err = k.sendPiece(peer, &a, src, urgent)
 		done += int64(n)
 		if n > 0 {
 			m.Control = nil
 		}
 	}
-	a.drop()
+	k.net.drop(&a)
 	if done > 0 {
 		err = nil
 	}
 	return done, err
 }
 
-// sendPiece sends one packet of a stream.
-func (k *sock) sendPiece(peer *sock, a *ancillary, src uio.Source) (int, error) {
+// sendPiece sends one packet of a stream. urgent: the last byte of src goes in a packet of its own, with a mark.
+func (k *sock) sendPiece(peer *sock, a *ancillary, src uio.Source, urgent bool) (int, error) {
 	sndbuf := k.s.SendBuffer()
 	switch {
 	case k.shut.Load()&shutWrite != 0:
@@ -139,17 +164,21 @@ func (k *sock) sendPiece(peer *sock, a *ancillary, src uio.Source) (int, error) 
 		return 0, unix.EAGAIN
 	}
 	n := min(src.Left(), sndbuf/2-64, skbHead+skbPages)
+	if urgent {
+		n = max(min(n, src.Left()-1), 1)
+		urgent = src.Left() == 1
+	}
 	p, err := k.net.fill(src, n)
 	if err != nil {
 		return 0, err
 	}
-	p.charge, p.cred, p.rights = charge(n, skbHead), a.cred, a.rights
+	p.charge, p.urgent = charge(n, skbHead), urgent
+	a.ride(p)
 	if !peer.take(k, p) {
-		p.rights = nil
+		a.leave(p)
 		k.net.free(p)
 		return 0, unix.EPIPE
 	}
-	a.rights = nil
 	return n, nil
 }
 
@@ -170,9 +199,6 @@ func (k *sock) take(from *sock, p *packet) bool {
 	k.s.Queue.Notify(readable)
 	return true
 }
-
-// sendUrgent is MSG_OOB, which is not here yet.
-func (k *sock) sendUrgent(*socket.Message, uio.Source) (int64, error) { return 0, unix.EOPNOTSUPP }
 
 // sendDgram sends one datagram or packet.
 func (k *sock) sendDgram(m *socket.Message, src uio.Source) (int64, error) {
@@ -211,12 +237,12 @@ func (k *sock) sendDgram(m *socket.Message, src uio.Source) (int64, error) {
 	if n > k.s.SendBuffer()-32 {
 		return 0, unix.EMSGSIZE
 	}
-	a, err := gather(m)
+	a, err := k.net.gather(m)
 	if err != nil {
 		return 0, err
 	}
 	if err = k.deliver(m, addr, &a, src, n); err != nil {
-		a.drop()
+		k.net.drop(&a)
 		return 0, err
 	}
 	return int64(n), nil
@@ -240,16 +266,16 @@ func (k *sock) deliver(m *socket.Message, addr []byte, a *ancillary, src uio.Sou
 	if err != nil {
 		return err
 	}
-	p.charge, p.cred, p.rights = charge(n, skbAlloc), a.cred, a.rights
+	p.charge = charge(n, skbAlloc)
+	a.ride(p)
 	if to.s.Is(socket.Timestamp) || to.s.Is(socket.TimestampNS) {
 		p.when = k.net.now()
 	}
 	if !to.take(k, p) {
-		p.rights = nil
+		a.leave(p)
 		k.net.free(p)
 		return unix.EPIPE
 	}
-	a.rights = nil
 	return nil
 }
 
