@@ -161,10 +161,7 @@ func (k *sock) peekStream(m *socket.Message, dst uio.Sink) (done int64, err erro
 		skip = 0
 		done += int64(n)
 		if p.rights != nil {
-			k.share(m, p)
-			break
-		}
-		if dst.Left() == 0 {
+			k.share(m, p) // even when dst was full before, as on Linux
 			break
 		}
 	}
@@ -207,6 +204,10 @@ func (k *sock) receiveDgram(m *socket.Message, dst uio.Sink) (int64, error) {
 	if k.s.Type == unix.SOCK_SEQPACKET && k.state != connected {
 		k.mu.Unlock()
 		return 0, unix.ENOTCONN
+	}
+	if k.s.HasError() {
+		k.mu.Unlock()
+		return 0, k.s.TakeError()
 	}
 	p, skip := k.queue.head, 0
 	peek := m.Flags&unix.MSG_PEEK != 0

@@ -137,6 +137,9 @@ func (k *sock) sendStream(m *socket.Message, src uio.Source) (done int64, err er
 		k.net.drop(&a)
 		return 0, unix.ENOTCONN
 	}
+	if k.shut.Load()&shutWrite != 0 {
+		err = unix.EPIPE
+	}
 	for src.Left() > 0 && err == nil {
 		var n int
 		n, err = k.sendPiece(peer, &a, src, urgent)
