@@ -34,7 +34,9 @@ func (n *node) Create(dir *vfs.Inode, name string, made *vfs.NewNode) (*vfs.Inod
 		return nil, err
 	}
 	if name == "" {
-		p, err := up.MakeNameless(made)
+		anonymous := *made
+		anonymous.Flags &^= unix.O_EXCL // whether it may get a name is decided above
+		p, err := up.MakeNameless(&anonymous)
 		if err != nil {
 			return nil, err
 		}

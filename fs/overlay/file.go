@@ -1,6 +1,7 @@
 package overlay
 
 import (
+	"math"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -81,7 +82,16 @@ func (x *openFile) Seek(f *vfs.File, off int64, whence int) (int64, error) {
 }
 
 // Ioctl implements vfs.FileOps.
-func (x *openFile) Ioctl(f *vfs.File, a *vfs.IoctlArgs) (uint64, error) { return x.file(f).Ioctl(a) }
+func (x *openFile) Ioctl(f *vfs.File, a *vfs.IoctlArgs) (uint64, error) {
+	if a.Cmd == unix.TIOCINQ { // which depends on the position
+		pos, err := f.Seek(0, unix.SEEK_CUR)
+		if err != nil {
+			return 0, err
+		}
+		return 0, a.PutInt32(int32(min(max(f.Inode().Size()-pos, 0), math.MaxInt32)))
+	}
+	return x.file(f).Ioctl(a)
+}
 
 // Map implements vfs.FileOps.
 func (x *openFile) Map(f *vfs.File) *mem.Cache { return x.file(f).MapCache() }

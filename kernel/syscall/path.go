@@ -118,7 +118,11 @@ func sysOpenat2(t *task.Task, dirfd int32, path string, addr, size uint64) (uint
 		return 0, err
 	}
 	how := abi.GetOpenHow(b[:])
-	p, err := at(t, dirfd, path)
+	from := path
+	if how.Resolve&(unix.RESOLVE_IN_ROOT|unix.RESOLVE_BENEATH) != 0 {
+		from = "" // dirfd counts for an absolute path, too
+	}
+	p, err := at(t, dirfd, from)
 	if err != nil {
 		return 0, err
 	}

@@ -159,7 +159,7 @@ func Link(ctx *Context, oldAt Path, oldPath string, newAt Path, newPath string, 
 	if err := mayLink(ctx.Cred, from.Inode()); err != nil {
 		return err
 	}
-	return link(ctx, dir, last, from.Inode(), from.Dentry.gone.Load())
+	return link(ctx, dir, last, from.Inode())
 }
 
 // mayLink keeps users from making links to what others own (proc(5), protected_hardlinks): EPERM.
@@ -175,7 +175,7 @@ func mayLink(c *cred.Cred, i *Inode) error {
 	return nil
 }
 
-func link(ctx *Context, dir Path, name string, i *Inode, nameless bool) error {
+func link(ctx *Context, dir Path, name string, i *Inode) (err error) {
 	d := dir.Dentry
 	if d.dir == nil && d.names == nil {
 		return unix.EPERM
@@ -193,6 +193,14 @@ func link(ctx *Context, dir Path, name string, i *Inode, nameless bool) error {
 		return unix.ENOENT
 	}
 	defer i.drop()
+	if i.nlink.Load() == 0 && !i.linkable.Load() {
+		return unix.ENOENT
+	}
+	defer func() {
+		if err == nil {
+			i.linkable.Store(false) // once
+		}
+	}()
 	if d.names != nil {
 		return d.linkCached(name, i)
 	}
@@ -203,7 +211,7 @@ func link(ctx *Context, dir Path, name string, i *Inode, nameless bool) error {
 		return unix.ENOENT
 	case d.dir.children[name] != nil:
 		return unix.EEXIST
-	case i.nlink.Load() == 0 && !nameless:
+	case i.nlink.Load() == 0 && !i.linkable.Load():
 		return unix.ENOENT
 	case i.nlink.Load() >= maxLink:
 		return unix.EMLINK

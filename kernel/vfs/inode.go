@@ -113,6 +113,7 @@ type Inode struct {
 	writers                    atomic.Int32 // files open for writing; negative: programs being executed
 	rare                       atomic.Pointer[rare]
 	seals                      atomic.Uint32
+	linkable                   atomic.Bool // made without a name, to be given one (O_TMPFILE)
 }
 
 // rare is what few inodes have.
@@ -265,6 +266,18 @@ func (i *Inode) hold() bool {
 		return true
 	}
 	i.users.Add(-1)
+	return false
+}
+
+// holdOpen is hold for an open file. A directory that was removed can still be opened by those who are in it.
+func (i *Inode) holdOpen() bool {
+	if i.hold() {
+		return true
+	}
+	if i.IsDir() {
+		i.users.Add(1)
+		return true
+	}
 	return false
 }
 

@@ -37,7 +37,8 @@ func (p Path) Make(name string, n *NewNode) (Path, error) {
 	return Path{p.Mount, d}, err
 }
 
-// MakeNameless makes a file without a name in the directory p (O_TMPFILE); EOPNOTSUPP, EROFS, ENOSPC.
+// MakeNameless makes a file without a name in the directory p (O_TMPFILE), which may get one unless O_EXCL is in n's flags:
+// EOPNOTSUPP, EROFS, ENOSPC.
 func (p Path) MakeNameless(n *NewNode) (Path, error) {
 	if p.Mount.Flags()&unix.MS_RDONLY != 0 {
 		return Path{}, unix.EROFS
@@ -47,6 +48,7 @@ func (p Path) MakeNameless(n *NewNode) (Path, error) {
 		return Path{}, err
 	}
 	i.nlink.Store(0)
+	i.linkable.Store(n.Flags&unix.O_EXCL == 0)
 	d := newDentry(p.Dentry, "#"+itoa(i.Ino), i)
 	d.gone.Store(true)
 	return Path{p.Mount, d}, nil

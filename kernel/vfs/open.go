@@ -219,7 +219,7 @@ func wanted(flags int) (want uint32) {
 // finishOpen makes the File.
 func finishOpen(ctx *Context, p Path, flags int) (*File, error) {
 	i := p.Inode()
-	if !i.hold() {
+	if !i.holdOpen() {
 		return nil, unix.ENOENT
 	}
 	f := newFile(p, ctx.Cred, flags)
