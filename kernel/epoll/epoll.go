@@ -276,32 +276,46 @@ func Collect(ep *vfs.File, most int, emit func(abi.EpollEvent) bool) (n int, err
 		return 0, unix.EINVAL
 	}
 	e.mu.Lock()
-	defer e.mu.Unlock()
 	list := e.takeReady()
 	err = unix.EAGAIN
-	done := 0
+	done, kept := 0, 0
 	for done < len(list) && n < most {
 		i := list[done]
-		e.dequeued(i) // first, so that what happens after the look is not lost
 		done++
+		once := i.events&(unix.EPOLLET|unix.EPOLLONESHOT) != 0
+		if once {
+			e.dequeued(i) // first, so that what happens after the look is not lost
+		}
 		ev := i.revents()
 		if ev == 0 {
+			if !once {
+				e.dequeued(i)
+				e.look(i) // it may have become ready in between
+			}
 			continue
 		}
 		if !emit(abi.EpollEvent{Events: uint32(ev), Data: i.data}) {
-			e.enqueue(i)
+			if once {
+				e.enqueue(i)
+			} else {
+				list[kept] = i
+				kept++
+			}
 			err = unix.EFAULT
 			break
 		}
 		n++
-		switch {
-		case i.events&unix.EPOLLONESHOT != 0:
+		if i.events&unix.EPOLLONESHOT != 0 {
 			i.fired = true
-		case i.events&unix.EPOLLET == 0:
-			e.enqueue(i)
+		}
+		if !once { // it stays on the list as long as it is ready
+			list[kept] = i
+			kept++
 		}
 	}
-	if e.putBack(list, done) {
+	again := e.putBack(list, kept, done)
+	e.mu.Unlock()
+	if again && !e.queue.Empty() {
 		e.queue.Notify(unix.EPOLLIN | unix.EPOLLRDNORM)
 	}
 	if n > 0 {
@@ -313,24 +327,33 @@ func Collect(ep *vfs.File, most int, emit func(abi.EpollEvent) bool) (n int, err
 // takeReady empties the ready list; e.mu is held.
 func (e *instance) takeReady() []*interest {
 	e.list.mu.Lock()
-	defer e.list.mu.Unlock()
 	list := e.list.ready
 	e.list.ready = e.old[:0]
+	e.list.mu.Unlock()
 	return list
 }
 
-// putBack puts what was not looked at before what came since, and reports
-// whether anything is on the list; e.mu is held.
-func (e *instance) putBack(list []*interest, done int) bool {
+// putBack puts what was not looked at, from done on, before what came since, and the first kept, which stay, behind it; it reports
+// whether anything is on the list. e.mu is held.
+func (e *instance) putBack(list []*interest, kept, done int) bool {
 	e.list.mu.Lock()
-	defer e.list.mu.Unlock()
-	if done < len(list) {
-		rest := append([]*interest(nil), list[done:]...)
-		e.list.ready = append(rest, e.list.ready...)
+	came := e.list.ready
+	if done == len(list) && len(came) == 0 {
+		e.list.ready, e.old = list[:kept], came
+		e.list.mu.Unlock()
+		if kept < done {
+			clear(list[kept:])
+		}
+		return kept > 0
 	}
+	all := make([]*interest, 0, len(list)-done+len(came)+kept)
+	e.list.ready = append(append(append(all, list[done:]...), came...), list[:kept]...)
+	any := len(e.list.ready) > 0
+	e.list.mu.Unlock()
 	clear(list)
-	e.old = list
-	return len(e.list.ready) > 0
+	clear(came)
+	e.old = list[:0]
+	return any
 }
 
 // Poll implements vfs.FileOps: an instance is readable when an event waits.
@@ -349,7 +372,7 @@ func (e *instance) Poll(_ *vfs.File, mask wait.Mask) wait.Mask {
 		e.look(i)
 	}
 	found := first < len(list)
-	e.putBack(list, first)
+	e.putBack(list, 0, first)
 	if !found {
 		return 0
 	}

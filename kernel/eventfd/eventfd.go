@@ -2,7 +2,6 @@
 package eventfd
 
 import (
-	"encoding/binary"
 	"math"
 	"strconv"
 	"sync"
@@ -67,10 +66,10 @@ func (e *counter) Read(_ *vfs.File, dst uio.Sink, _ int64) (int64, error) {
 	}
 	e.n -= n
 	e.mu.Unlock()
-	e.queue.Notify(unix.EPOLLOUT)
-	var b [8]byte
-	binary.LittleEndian.PutUint64(b[:], n)
-	if m, err := dst.Put(b[:]); err != nil || m < len(b) {
+	if !e.queue.Empty() {
+		e.queue.Notify(unix.EPOLLOUT)
+	}
+	if uio.PutWord(dst, n) != nil {
 		return 0, unix.EFAULT
 	}
 	return 8, nil
@@ -81,27 +80,28 @@ func (e *counter) Write(_ *vfs.File, src uio.Source, _ int64) (int64, error) {
 	if src.Left() < 8 {
 		return 0, unix.EINVAL
 	}
-	if err := e.room(src); err != nil {
+	e.mu.Lock()
+	err := e.add(src)
+	e.mu.Unlock()
+	if err != nil {
 		return 0, err
 	}
-	e.queue.Notify(unix.EPOLLIN)
+	if !e.queue.Empty() {
+		e.queue.Notify(unix.EPOLLIN)
+	}
 	return 8, nil
 }
 
-// room adds what src holds. It takes from src only what can be added, so that
-// a caller that waits can try again with the same source.
-func (e *counter) room(src uio.Source) error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
+// add adds what src holds. It takes from src only what can be added, so that
+// a caller that waits can try again with the same source. e.mu is held.
+func (e *counter) add(src uio.Source) error {
 	if e.n == most { // nothing but 0 could be added
 		return unix.EAGAIN
 	}
-	var b [8]byte
-	if m, err := src.Take(b[:]); err != nil || m < len(b) {
-		return unix.EFAULT
-	}
-	v := binary.LittleEndian.Uint64(b[:])
+	v, err := uio.TakeWord(src)
 	switch {
+	case err != nil:
+		return unix.EFAULT
 	case v == math.MaxUint64:
 		return unix.EINVAL
 	case v > most-e.n:
@@ -114,11 +114,12 @@ func (e *counter) room(src uio.Source) error {
 // Poll implements vfs.FileOps.
 func (e *counter) Poll(_ *vfs.File, mask wait.Mask) (ready wait.Mask) {
 	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.n > 0 {
+	n := e.n
+	e.mu.Unlock()
+	if n > 0 {
 		ready |= unix.EPOLLIN
 	}
-	if e.n < most {
+	if n < most {
 		ready |= unix.EPOLLOUT
 	}
 	return ready & mask

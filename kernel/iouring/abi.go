@@ -4,6 +4,7 @@ import "encoding/binary"
 
 // Flags of io_uring_setup(2).
 const (
+	SetupIOPoll       = 1 << 0
 	SetupCQSize       = 1 << 3
 	SetupClamp        = 1 << 4
 	SetupAttachWQ     = 1 << 5

@@ -37,6 +37,18 @@ func (r *Ring) find(match func(*Request) bool) (list []*Request) {
 	return list
 }
 
+// with returns the active requests with that user data that match.
+func (r *Ring) with(userData uint64, match func(*Request) bool) (list []*Request) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for q := r.byData[userData]; q != nil; q = q.same[1] {
+		if q.live.Load() && match(q) {
+			list = append(list, q)
+		}
+	}
+	return list
+}
+
 // Flags of IORING_OP_ASYNC_CANCEL.
 const (
 	CancelAll     = 1 << 0
@@ -56,17 +68,12 @@ func (r *Ring) Cancel(t *task.Task, self *Request, userData uint64, fd int32, fl
 		}
 		defer f.DecRef()
 	}
-	list := r.find(func(q *Request) bool {
-		switch {
-		case q == self:
-			return false
-		case flags&CancelAny != 0:
-			return true
-		case f != nil:
-			return q.op.File == f
-		}
-		return q.UserData == userData
-	})
+	list := r.with(userData, func(q *Request) bool { return q != self })
+	if flags&CancelAny != 0 || f != nil {
+		list = r.find(func(q *Request) bool {
+			return q != self && (f == nil || q.op.File == f)
+		})
+	}
 	n, err := uint64(0), error(unix.ENOENT)
 	for _, q := range list {
 		switch e := q.cancel(); e {
@@ -92,7 +99,7 @@ func (r *Ring) Cancel(t *task.Task, self *Request, userData uint64, fd int32, fl
 
 // RemovePoll cancels the poll request with that user data: ENOENT, EALREADY.
 func (r *Ring) RemovePoll(userData uint64) error {
-	if list := r.find(func(q *Request) bool { return q.Poll.Is && q.UserData == userData }); len(list) > 0 {
+	if list := r.with(userData, func(q *Request) bool { return q.Poll.Is }); len(list) > 0 {
 		return list[0].cancel()
 	}
 	return unix.ENOENT
@@ -100,7 +107,7 @@ func (r *Ring) RemovePoll(userData uint64) error {
 
 // UpdatePoll changes a poll request on its way: ENOENT, EALREADY. change makes what it is to be.
 func (r *Ring) UpdatePoll(t *task.Task, userData uint64, change func(*Request)) error {
-	list := r.find(func(q *Request) bool { return q.Poll.Is && q.UserData == userData })
+	list := r.with(userData, func(q *Request) bool { return q.Poll.Is })
 	if len(list) == 0 {
 		return unix.ENOENT
 	}
@@ -111,8 +118,8 @@ func (r *Ring) UpdatePoll(t *task.Task, userData uint64, change func(*Request)) 
 	n.op.File.IncRef()
 	q.updated = func() {
 		r.mu.Lock()
-		delete(r.active, q)
-		r.active[n] = struct{}{}
+		r.remove(q)
+		r.add(n)
 		if n.guard != nil {
 			n.guard.guarded = n
 		}

@@ -35,10 +35,11 @@ func (r *Ring) store(c cqe) {
 
 // post gives the program a completion. Those for which the ring has no room wait in the kernel, and
 // Flush brings them; ok is false when there are too many even for that, or the ring is closed.
-// timeout: it is one of a timeout, which does not count for others. async: it did not complete while it was submitted.
+// timeout: it is one of a timeout, which does not count for others. async: it did not complete while it was submitted. A
+// completion that is not the last of its request (CQEMore) does not wait: ok is false when there is no room.
 func (r *Ring) post(c cqe, timeout, async bool) (ok bool) {
 	r.mu.Lock()
-	if r.closed {
+	if r.closed || c.flags&CQEMore != 0 && (len(r.overflow) > 0 || r.unread() >= r.cqEntries) {
 		r.mu.Unlock()
 		return false
 	}

@@ -39,10 +39,11 @@ type Request struct {
 	Poll PollArgs
 
 	op      async.Op
-	failure error    // of the preparation
-	next    *Request // in the chain
-	guard   *Request // the link timeout on it
-	guarded *Request // what a link timeout is on
+	failure error       // of the preparation
+	next    *Request    // in the chain
+	same    [2]*Request // before and behind it among those with its user data; guarded by Ring.mu
+	guard   *Request    // the link timeout on it
+	guarded *Request    // what a link timeout is on
 	phase   atomic.Int32
 	live    atomic.Bool // can be found
 	timer   clock.Timer
@@ -79,10 +80,7 @@ func (r *Ring) Submit(t *task.Task, n uint32, prepare func(*task.Task, *Request)
 	r.submit.Lock()
 	defer r.submit.Unlock()
 	if r.flags&SetupSingleIssuer != 0 {
-		if r.issuer == nil {
-			r.issuer = t
-		}
-		if r.issuer != t {
+		if r.issuer != t.TID() {
 			return 0, unix.EEXIST
 		}
 	}
@@ -174,6 +172,9 @@ func (r *Ring) check(t *task.Task, q, last *Request, prepare func(*task.Task, *R
 	if err := r.restricted(&q.SQE); err != nil {
 		return err
 	}
+	if r.flags&SetupIOPoll != 0 && !pollable[q.Opcode] {
+		return unix.EINVAL
+	}
 	if err := prepare(t, q); err != nil {
 		return err
 	}
@@ -183,8 +184,41 @@ func (r *Ring) check(t *task.Task, q, last *Request, prepare func(*task.Task, *R
 	return nil
 }
 
+// pollable are the operations that rings with SetupIOPoll take.
+var pollable = [256]bool{0: true, 1: true, 2: true, 4: true, 5: true, 20: true, 22: true, 23: true, 31: true, 32: true, 40: true}
+
+// IOPoll reports whether the ring is one for files that are asked whether they are ready.
+func (r *Ring) IOPoll() bool { return r.flags&SetupIOPoll != 0 }
+
+// Own makes t the one that submits, with SetupSingleIssuer.
+func (r *Ring) Own(t *task.Task) {
+	r.submit.Lock()
+	r.issuer = t.TID()
+	r.submit.Unlock()
+}
+
+// MayReap reports whether t may take completions: with SetupDeferTaskrun only who submits may. EEXIST.
+func (r *Ring) MayReap(t *task.Task) error {
+	if r.flags&SetupDeferTaskrun == 0 {
+		return nil
+	}
+	r.submit.Lock()
+	defer r.submit.Unlock()
+	if r.issuer != t.TID() {
+		return unix.EEXIST
+	}
+	return nil
+}
+
 // begin starts a chain, or leaves it for later when a drain is in the way. submit is held.
 func (r *Ring) begin(t *task.Task, head *Request) {
+	if head.failure != nil { // nothing of such a chain is done
+		for n := head.next; n != nil; n = n.next {
+			if n.failure == nil {
+				n.failure = unix.ECANCELED
+			}
+		}
+	}
 	r.mu.Lock()
 	if len(r.deferred) > 0 || r.draining > 0 || head.drains() && len(r.active) > 0 {
 		r.deferred = append(r.deferred, head)
@@ -208,10 +242,38 @@ func (q *Request) drains() bool {
 
 // enter makes q active. r.mu is held.
 func (r *Ring) enter(q *Request) {
-	r.active[q] = struct{}{}
+	r.add(q)
 	if q.drains() {
 		r.draining++
 		q.Flags |= Drain
+	}
+}
+
+// add makes q active. r.mu is held.
+func (r *Ring) add(q *Request) {
+	r.active[q] = struct{}{}
+	first := r.byData[q.UserData]
+	q.same[0], q.same[1] = nil, first
+	if first != nil {
+		first.same[0] = q
+	}
+	r.byData[q.UserData] = q
+}
+
+// remove undoes add. r.mu is held.
+func (r *Ring) remove(q *Request) {
+	delete(r.active, q)
+	before, after := q.same[0], q.same[1]
+	if after != nil {
+		after.same[0] = before
+	}
+	switch {
+	case before != nil:
+		before.same[1] = after
+	case after != nil:
+		r.byData[q.UserData] = after
+	default:
+		delete(r.byData, q.UserData)
 	}
 }
 
@@ -306,9 +368,9 @@ func (q *Request) finish(res int32, flags uint32, failed bool) {
 		q.sever(late)
 	}
 	r.mu.Lock()
-	delete(r.active, q)
+	r.remove(q)
 	if n := q.next; n != nil {
-		r.active[n] = struct{}{}
+		r.add(n)
 		n.Flags |= q.Flags & Drain // the chain drains until its end
 	} else if q.Flags&Drain != 0 {
 		r.draining--
@@ -319,8 +381,11 @@ func (q *Request) finish(res int32, flags uint32, failed bool) {
 	}
 }
 
-// sever cancels what follows q in its chain.
+// sever cancels what follows q in its chain: without completions when q's is the only one that the program wants.
 func (q *Request) sever(late bool) {
+	if q.Flags&SkipSuccess != 0 {
+		q.next = nil
+	}
 	for n := q.next; n != nil; n = n.next {
 		res := -int32(unix.ECANCELED)
 		if n.failure != nil && n.failure != unix.ECANCELED {

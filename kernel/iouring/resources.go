@@ -109,6 +109,22 @@ func (r *Ring) SetAllocRange(off, n uint32) error {
 	return nil
 }
 
+// CheckSlots sees to it that there are the n slots from slot on: ENXIO, EOVERFLOW, EINVAL.
+func (r *Ring) CheckSlots(slot, n uint32) error {
+	s := &r.res
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.files == nil:
+		return unix.ENXIO
+	case slot+n < slot:
+		return unix.EOVERFLOW
+	case slot+n > uint32(len(s.files)):
+		return unix.EINVAL
+	}
+	return nil
+}
+
 // SetFile puts f, whose reference it takes over, or nothing into a slot: ENXIO, EINVAL.
 func (r *Ring) SetFile(slot uint32, f *vfs.File) error {
 	s := &r.res
@@ -384,7 +400,8 @@ func (r *Ring) Restrict(l *Restrictions) error {
 }
 
 // Enable is IORING_REGISTER_ENABLE_RINGS: EBADFD.
-func (r *Ring) Enable() error {
+func (r *Ring) Enable(t *task.Task) error {
+	r.Own(t)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.disabled {

@@ -75,8 +75,8 @@ type Ring struct {
 	queue wait.Queue // told of completions
 
 	submit sync.Mutex
-	sqHead uint32     // guarded by submit
-	issuer *task.Task // with SetupSingleIssuer; guarded by submit
+	sqHead uint32 // guarded by submit
+	issuer int32  // the thread, with SetupSingleIssuer; guarded by submit
 
 	res    resources
 	timing sync.Mutex // serialises changes of timeouts
@@ -86,6 +86,7 @@ type Ring struct {
 	overflow []cqe                 // guarded by mu
 	posted   uint32                // completions but those of timeouts; guarded by mu
 	active   map[*Request]struct{} // started and not completed; guarded by mu
+	byData   map[uint64]*Request   // of them, the last with that user data, and through Request.same the others; guarded by mu
 	draining int                   // of them, those with Drain; guarded by mu
 	deferred []*Request            // heads of chains that a drain holds up; guarded by mu
 	timeouts map[*Request]struct{} // with a count; guarded by mu
@@ -107,7 +108,7 @@ func roundUp(n uint32) uint32 {
 
 // New is io_uring_setup(2) without the descriptor: EINVAL, ENOMEM. errno turns errors into numbers.
 func New(pool *mem.Pool, c *clock.Clock, owner *cred.Cred, p Params, errno func(error) unix.Errno) (*vfs.File, *Ring, error) {
-	const known = SetupCQSize | SetupClamp | SetupAttachWQ | SetupRDisabled | SetupSubmitAll | SetupCoopTaskrun | SetupTaskrunFlag |
+	const known = SetupIOPoll | SetupCQSize | SetupClamp | SetupAttachWQ | SetupRDisabled | SetupSubmitAll | SetupCoopTaskrun | SetupTaskrunFlag |
 		SetupSQE128 | SetupCQE32 | SetupSingleIssuer | SetupDeferTaskrun
 	if p.Flags&^known != 0 || p.SQEntries == 0 || p.Flags&SetupDeferTaskrun != 0 && p.Flags&SetupSingleIssuer == 0 ||
 		p.Flags&SetupTaskrunFlag != 0 && p.Flags&(SetupCoopTaskrun|SetupDeferTaskrun) == 0 {
@@ -121,7 +122,7 @@ func New(pool *mem.Pool, c *clock.Clock, owner *cred.Cred, p Params, errno func(
 		p.SQEntries = maxEntries
 	}
 	r := &Ring{clock: c, errno: errno, flags: p.Flags, sqEntries: roundUp(p.SQEntries), sqeSize: sizeofSQE, cqeSize: 16,
-		active: make(map[*Request]struct{}), timeouts: make(map[*Request]struct{}), users: make(map[*task.Delegate]struct{}),
+		active: make(map[*Request]struct{}), byData: make(map[uint64]*Request), timeouts: make(map[*Request]struct{}), users: make(map[*task.Delegate]struct{}),
 		disabled: p.Flags&SetupRDisabled != 0}
 	r.cqEntries = 2 * r.sqEntries
 	if p.Flags&SetupCQSize != 0 {
@@ -270,7 +271,7 @@ func (r *Ring) use(d *task.Delegate) {
 			r.mu.Lock()
 			delete(r.users, d)
 			r.mu.Unlock()
-			r.cancelAll(func(q *Request) bool { return q.op.Delegate == d })
+			r.cancelAll(func(q *Request) bool { return q.op.Delegate == d && q.Opcode != OpTimeout })
 		})
 	}
 }

@@ -95,8 +95,14 @@ func (g *Request) unwatch() {
 	if g.fired.Swap(true) {
 		return
 	}
-	g.timer.Stop()
-	g.Ring.post(cqe{g.UserData, -int32(unix.ECANCELED), 0}, true, true)
+	if g.counted {
+		g.timer.Stop()
+	}
+	res := -int32(unix.ECANCELED)
+	if g.failure != nil {
+		res = result(0, g.failure, g.Ring.errno)
+	}
+	g.Ring.post(cqe{g.UserData, res, 0}, true, true)
 }
 
 // RemoveTimeout cancels the timeout with that user data: ENOENT, EBUSY.

@@ -1,5 +1,11 @@
 package mm
 
+import (
+	"encoding/binary"
+
+	"golang.org/x/sys/unix"
+)
+
 // Range is a piece of a program's memory: one iovec.
 type Range struct{ Addr, Len uint64 }
 
@@ -75,4 +81,37 @@ func (v *IOVec) Take(p []byte) (done int, err error) {
 		done += n
 	}
 	return done, err
+}
+
+// PutWord implements uio.WordSink.
+func (v *IOVec) PutWord(w uint64) error {
+	if v.cur.Len >= 8 && v.left >= 8 {
+		err := v.as.Store64(v.cur.Addr, w)
+		if err == nil {
+			v.advance(8)
+		}
+		return err
+	}
+	var b [8]byte
+	binary.LittleEndian.PutUint64(b[:], w)
+	if n, err := v.Put(b[:]); err != nil || n < len(b) {
+		return unix.EFAULT
+	}
+	return nil
+}
+
+// TakeWord implements uio.WordSource.
+func (v *IOVec) TakeWord() (uint64, error) {
+	if v.cur.Len >= 8 && v.left >= 8 {
+		w, err := v.as.Load64(v.cur.Addr)
+		if err == nil {
+			v.advance(8)
+		}
+		return w, err
+	}
+	var b [8]byte
+	if n, err := v.Take(b[:]); err != nil || n < len(b) {
+		return 0, unix.EFAULT
+	}
+	return binary.LittleEndian.Uint64(b[:]), nil
 }

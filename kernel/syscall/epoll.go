@@ -99,7 +99,10 @@ func epollWait(t *task.Task, fd int32, addr uint64, most int32, deadline int64) 
 
 func collect(t *task.Task, ep *vfs.File, addr uint64, most int, deadline int64) (uint64, error) {
 	emit := func(e abi.EpollEvent) bool {
-		if lEpollEvent.store(t, addr, e) != nil {
+		b := t.Scratch[:abi.SizeofEpollEvent]
+		le.PutUint32(b, e.Events)
+		le.PutUint64(b[4:], e.Data)
+		if n, _ := t.Mem().CopyOut(addr, b); n < len(b) {
 			return false
 		}
 		addr += abi.SizeofEpollEvent

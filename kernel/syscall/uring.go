@@ -12,7 +12,7 @@ import (
 )
 
 func (s *Calls) uringRows(r *table) {
-	r.set(unix.SYS_IO_URING_SETUP, call2("io_uring_setup", aUint, aAddr, sysIoUringSetup).partly("SQPOLL and IOPOLL give EINVAL"))
+	r.set(unix.SYS_IO_URING_SETUP, call2("io_uring_setup", aUint, aAddr, sysIoUringSetup).partly("SQPOLL gives EINVAL; no file can do IOPOLL: EOPNOTSUPP"))
 	r.set(unix.SYS_IO_URING_ENTER, call6("io_uring_enter", aFD, aUint, aUint, aHex, aAddr, aSize, s.sysIoUringEnter))
 	r.set(unix.SYS_IO_URING_REGISTER, call4("io_uring_register", aFD, aUint, aAddr, aUint, s.sysIoUringRegister).
 		partly("no tags, personalities and registered rings: EINVAL"))
@@ -43,6 +43,7 @@ func sysIoUringSetup(t *task.Task, entries uint32, at uint64) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
+	r.Own(t)
 	r.PutParams(b[:])
 	if err := copyOut(t, at, b[:]); err != nil {
 		f.DecRef()
@@ -91,6 +92,9 @@ func (s *Calls) sysIoUringEnter(t *task.Task, fd int32, submit, least uint32, fl
 		return 0, unix.EBADFD
 	}
 	if flags&enterGetevents != 0 {
+		if err := r.MayReap(t); err != nil {
+			return 0, err
+		}
 		if err = s.uringWait(t, f, r, least, flags, arg, size); err != nil && done == 0 {
 			return 0, err
 		}
@@ -220,11 +224,13 @@ func (s *Calls) sysIoUringRegister(t *task.Task, fd int32, op uint32, arg uint64
 		case unregisterEventfd:
 			return done(r.SetEvent(nil, false))
 		}
-		return done(r.Enable())
+		return done(r.Enable(t))
 	case registerIowqWorkers:
 		return done(workers(t, arg, n))
 	case registerPbufRing, unregisterPbufRing:
 		return done(bufferRing(t, r, arg, n, op == registerPbufRing))
+	case registerSyncCancel:
+		return done(syncCancel(t, f, r, arg, n))
 	case registerFileRange:
 		return done(fileRange(t, r, arg, n))
 	}
@@ -377,13 +383,14 @@ func setFiles(t *task.Task, r *iouring.Ring, slot uint32, fds uint64, n uint32) 
 	if n == 0 {
 		return 0, unix.EINVAL
 	}
+	if err := r.CheckSlots(slot, n); err != nil {
+		return 0, err
+	}
 	for i := range n {
 		f, fd, err := fileAt(t, fds+4*uint64(i))
 		if err == nil && fd != -2 { // IORING_REGISTER_FILES_SKIP
 			if fd < -1 {
 				err = unix.EBADF
-			} else if slot+i < slot {
-				err = unix.EOVERFLOW
 			} else {
 				err = r.SetFile(slot+i, f)
 			}
@@ -495,6 +502,49 @@ func bufferRing(t *task.Task, r *iouring.Ring, arg uint64, n uint32, register bo
 		return unix.EFAULT
 	}
 	return r.RegisterGroup(gid, addr, entries)
+}
+
+// syncCancel is IORING_REGISTER_SYNC_CANCEL, with a struct io_uring_sync_cancel_reg: it waits until what it cancels has ended.
+// ENOENT, ETIME, EINTR.
+func syncCancel(t *task.Task, f *vfs.File, r *iouring.Ring, arg uint64, n uint32) error {
+	var b [64]byte
+	if n != 1 {
+		return unix.EINVAL
+	}
+	if err := copyIn(t, b[:], arg); err != nil {
+		return err
+	}
+	data, fd, flags := le.Uint64(b[:]), int32(le.Uint32(b[8:])), le.Uint32(b[12:])
+	ts := unix.Timespec{Sec: int64(le.Uint64(b[16:])), Nsec: int64(le.Uint64(b[24:]))}
+	const known = iouring.CancelAll | iouring.CancelFD | iouring.CancelAny | iouring.CancelFDFixed
+	if flags&^known != 0 || le.Uint64(b[32:])|le.Uint64(b[40:])|le.Uint64(b[48:])|le.Uint64(b[56:]) != 0 {
+		return unix.EINVAL
+	}
+	deadline := int64(0)
+	if ts.Sec != -1 || ts.Nsec != -1 {
+		deadline = t.Kernel().Clock.After(abi.TimespecToNsec(ts))
+	}
+	entry := wait.Entry{Waiter: t, Events: unix.POLLIN}
+	f.Register(&entry)
+	defer f.Unregister(&entry)
+	for found := false; ; found = true {
+		v, err := r.Cancel(t, nil, data, fd, flags)
+		switch {
+		case err == nil && (v == 0 || flags&(iouring.CancelAll|iouring.CancelAny) == 0):
+			return nil
+		case err == unix.ENOENT && found:
+			return nil
+		case err != nil && err != unix.EALREADY:
+			return err
+		}
+		switch err := t.Block(deadline); err {
+		case nil:
+		case unix.ETIMEDOUT:
+			return unix.ETIME
+		default:
+			return unix.EINTR
+		}
+	}
 }
 
 // fileRange is IORING_REGISTER_FILE_ALLOC_RANGE, with a struct io_uring_file_index_range.

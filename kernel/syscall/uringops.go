@@ -125,8 +125,12 @@ func (s *Calls) opRW(t *task.Task, q *iouring.Request) error {
 	write := q.Opcode == opWritev || q.Opcode == opWriteFixed || q.Opcode == opWrite
 	vector := q.Opcode == opReadv || q.Opcode == opWritev
 	rwf := q.OpFlags
-	if rwf&^(rwfHipri|rwfDsync|rwfSync|unix.RWF_NOWAIT) != 0 {
+	if rwf&^(rwfHipri|rwfDsync|rwfSync|unix.RWF_NOWAIT) != 0 || q.Ring.IOPoll() {
 		return unix.EOPNOTSUPP
+	}
+	// I/O priorities (ioprio_set(2)): a class, and a level in two of them.
+	if class, level := q.Ioprio>>13, q.Ioprio&0x1fff; class > 3 || level > 7 || class == 0 && level != 0 {
+		return unix.EINVAL
 	}
 	q.Nowait = rwf&unix.RWF_NOWAIT != 0
 	addr, n, off := q.Addr, uint64(q.Len), int64(q.Off)

@@ -41,13 +41,12 @@ func (t *Task) loop() {
 		trap := t.cpu.Enter(t.Ctx)
 		if trap == machine.Syscall {
 			t.syscall = true
-			if t.hooks.Load() != 0 {
-				t.calls++
-				t.hookedCall()
-				continue
-			}
-			if t.calls++; t.calls%sampling == 0 {
-				t.sampled()
+			if t.calls++; t.calls%sampling <= t.hooks.Load() { // one look for both: hooks are no less than sampling
+				if t.hooks.Load() != 0 {
+					t.hookedCall()
+				} else {
+					t.sampled()
+				}
 				continue
 			}
 			t.call()
