@@ -43,7 +43,7 @@ func start(m *bare.Machine, e *ending) error {
 		return err
 	}
 	image.asRoot(args)
-	ns.AddType(erofs.Type(findImage(image), pool, c.Wall))
+	ns.AddType(erofs.Type(findImage(image, args, e.log.line), pool, c.Wall))
 	out, err := openStreams(m, findConsoles(m, e.log), e.log)
 	if err != nil {
 		return err

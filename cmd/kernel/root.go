@@ -164,10 +164,17 @@ func mountOne(ns *vfs.Namespace, ctx *vfs.Context, m bootargs.Mount, at vfs.Path
 }
 
 // findImage returns what finds the image that a mount names.
-func findImage(initrd *ramDisk) erofs.Opener {
+func findImage(initrd *ramDisk, args *bootargs.Args, log func(string)) erofs.Opener {
 	return func(r *vfs.MountRequest) (erofs.Image, func(), error) {
 		if r.Source == initrdSource && initrd != nil {
-			return initrd, func() {}, nil
+			if args.Verity == nil {
+				return initrd, func() {}, nil
+			}
+			image, err := initrd.verify(args.Verity, log)
+			if err != nil {
+				return nil, nil, r.Fail(unix.EIO, err.Error())
+			}
+			return image, func() {}, nil
 		}
 		return nil, nil, r.Fail(unix.ENOTBLK, "no such block device")
 	}

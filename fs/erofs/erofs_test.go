@@ -291,7 +291,7 @@ type ram struct {
 	first machine.Frame
 }
 
-func (r ram) Bytes(off, n int64) []byte { return r.disk[off : off+n] }
+func (r ram) Bytes(off, n int64) ([]byte, error) { return r.disk[off : off+n], nil }
 func (r ram) Frame(off int64) machine.Frame {
 	f := r.first + machine.Frame(off/machine.PageSize)
 	r.pool.Ref(f)

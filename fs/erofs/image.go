@@ -21,9 +21,9 @@ type Image interface {
 // InMemory is an Image whose pages can be used where they are.
 type InMemory interface {
 	Image
-	// Bytes returns n bytes at off, which nobody changes.
-	Bytes(off, n int64) []byte
-	// Frame returns the frame with the page at off with a reference for the caller, NoFrame if there is none.
+	// Bytes returns n bytes at off, which nobody changes: EIO.
+	Bytes(off, n int64) ([]byte, error)
+	// Frame returns the frame with the page at off with a reference for the caller, NoFrame if there is none: then ReadAt tells why.
 	Frame(off int64) machine.Frame
 }
 
@@ -65,8 +65,9 @@ func (r *reader) read(p []byte, off int64) error {
 		return unix.EUCLEAN
 	}
 	if r.memory != nil {
-		copy(p, r.memory.Bytes(off, int64(len(p))))
-		return nil
+		b, err := r.memory.Bytes(off, int64(len(p)))
+		copy(p, b)
+		return err
 	}
 	dst := uio.Buffer(p)
 	n, err := r.meta.ReadAt(&dst, off)

@@ -53,7 +53,7 @@ func TestMounts(t *testing.T) {
 	}
 	want := &Args{
 		Dir: "/", Hostname: "gosv", Root: &Mount{"PARTLABEL=r", "/", "erofs", "x=1,ro"}, Overlay: "tmpfs",
-		Mounts: []Mount{{"/dev/vdb", "/a b", "ext4", ""}}, Verity: &Verity{Hash: "00ff", Offset: 4096},
+		Mounts: []Mount{{"/dev/vdb", "/a b", "ext4", ""}}, Verity: &Verity{Root: []byte{0, 0xff}, Offset: 4096},
 	}
 	if !reflect.DeepEqual(a, want) {
 		t.Errorf("%+v", a)

@@ -16,7 +16,7 @@ type Mount struct {
 
 // Verity names the Merkle tree of a block device.
 type Verity struct {
-	Hash string // the root hash, in hexadecimal digits
+	Root []byte // the root hash
 	// Tree is the block device that holds the superblock and the tree; empty: the device itself.
 	Tree string
 	// Offset is where the superblock begins on it, in bytes.
@@ -92,8 +92,7 @@ func (a *Args) parseVerity(s string) error {
 	bad := len(f) == 0 || len(f) > 3
 	v := &Verity{}
 	if !bad {
-		v.Hash = f[0]
-		bad = len(v.Hash)%2 != 0 || strings.Trim(v.Hash, "0123456789abcdefABCDEF") != ""
+		v.Root, bad = parseHex(f[0])
 	}
 	if !bad && len(f) > 1 {
 		var err error
@@ -108,4 +107,16 @@ func (a *Args) parseVerity(s string) error {
 	}
 	a.Verity = v
 	return nil
+}
+
+// parseHex reads bytes of two hexadecimal digits each.
+func parseHex(s string) (b []byte, bad bool) {
+	for ; len(s) >= 2; s = s[2:] {
+		n, err := strconv.ParseUint(s[:2], 16, 8)
+		if err != nil {
+			return nil, true
+		}
+		b = append(b, byte(n))
+	}
+	return b, s != ""
 }

@@ -1,7 +1,9 @@
 package vm
 
 import (
+	"bytes"
 	"context"
+	"encoding/hex"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -9,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"gosv/image/verity"
 )
 
 const fsDir = "FSCONF_DIR="
@@ -57,21 +61,15 @@ func TestFileSystems(t *testing.T) {
 	}
 }
 
-// TestErofsRoot boots with an initial RAM disk that is an EROFS image, and a private layer over it; the image's own run file
-// says what to run.
-func TestErofsRoot(t *testing.T) {
-	t.Parallel()
+// erofsImage makes an image of a root with these files.
+func erofsImage(t *testing.T, files map[string][]byte, options ...string) string {
+	t.Helper()
 	if _, err := exec.LookPath("mkfs.erofs"); err != nil {
 		t.Skip("needs mkfs.erofs")
 	}
 	dir := t.TempDir()
 	root, image := filepath.Join(dir, "root"), filepath.Join(dir, "image")
-	conf, err := os.ReadFile(guestPath("fsconf.static"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	run := "exe=/bin/fsconf\x00overlay=tmpfs\x00env=FSCONF_DIR=/lower\x00"
-	for name, b := range map[string][]byte{"bin/fsconf": conf, ".gosv/run": []byte(run), "lower/file": nil} {
+	for name, b := range files {
 		full := filepath.Join(root, name)
 		if err := os.MkdirAll(filepath.Dir(full), 0o755); err != nil {
 			t.Fatal(err)
@@ -80,12 +78,75 @@ func TestErofsRoot(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if out, err := exec.Command("mkfs.erofs", "--quiet", "-zlz4hc", image, root).CombinedOutput(); err != nil {
+	for _, name := range []string{"dev", "proc", "sys"} {
+		if err := os.MkdirAll(filepath.Join(root, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out, err := exec.Command("mkfs.erofs", append(append([]string{"--quiet"}, options...), image, root)...).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	out := bootImage(t, image, "gosv.verbose")
-	if !strings.Contains(out, "PASSED") {
+	return image
+}
+
+func guestFile(t *testing.T, name string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(guestPath(name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// TestErofsRoot boots with an initial RAM disk that is an EROFS image, and a private layer over it; the image's own run file
+// says what to run.
+func TestErofsRoot(t *testing.T) {
+	t.Parallel()
+	image := erofsImage(t, map[string][]byte{
+		"bin/fsconf": guestFile(t, "fsconf.static"), ".gosv/run": []byte("exe=/bin/fsconf\x00overlay=tmpfs\x00env=FSCONF_DIR=/lower\x00"), "lower/file": nil,
+	}, "-zlz4hc")
+	if out := bootImage(t, image, "gosv.verbose"); !strings.Contains(out, "PASSED") {
 		t.Errorf("%s", shorten(out))
+	}
+}
+
+// TestVerity boots a root with a Merkle tree. A byte that was changed is found when it is read, not before; the rest works.
+func TestVerity(t *testing.T) {
+	t.Parallel()
+	secret := bytes.Repeat([]byte("a line that is looked for\n"), 1000)
+	name := erofsImage(t, map[string][]byte{
+		"bin/readall": guestFile(t, "readall.static"), "good": []byte("good\n"), "big": secret,
+		".gosv/run": []byte("exe=/bin/readall\x00arg=readall\x00arg=/good\x00arg=/big\x00"),
+	})
+	image, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	image = append(image, make([]byte, -len(image)&(verity.BlockSize-1))...)
+	tree, root, err := verity.Tree(bytes.NewReader(image), int64(len(image)), verity.Options{Salt: []byte("salt")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := "gosv.verbose gosv.verity=\"" + hex.EncodeToString(root[:]) + " " + strconv.Itoa(len(image)) + "\""
+	disk := append(image, tree...)
+	boot := func() string {
+		if err := os.WriteFile(name, disk, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return bootImage(t, name, line)
+	}
+	if out := boot(); !strings.Contains(out, "/good: 5 bytes") || !strings.Contains(out, "/big: 26000 bytes") {
+		t.Errorf("%s", shorten(out))
+	}
+	disk[bytes.Index(disk, secret[:4096])+10_000] ^= 1
+	out := boot()
+	if !strings.Contains(out, "/good: 5 bytes") || !strings.Contains(out, "/big: Input/output error") || !strings.Contains(out, "verity: block") {
+		t.Errorf("a changed byte: %s", shorten(out))
+	}
+	line = strings.Replace(line, "gosv.verity=\"", "gosv.verity=\"00", 1)
+	line = strings.Replace(line, hex.EncodeToString(root[31:])+" ", " ", 1)
+	if out := boot(); strings.Contains(out, "good: 5 bytes") {
+		t.Errorf("a wrong root hash: %s", shorten(out))
 	}
 }
 
