@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"gosv/fs/erofs"
+	"gosv/fs/rofs"
 	"gosv/kernel/bootargs"
 	"gosv/kernel/initramfs"
 	"gosv/kernel/mem"
@@ -24,7 +25,7 @@ type ramDisk struct {
 func unpack(m machine.Machine, pool *mem.Pool, root vfs.Path) (run []byte, image *ramDisk, err error) {
 	first, size := m.Initrd()
 	pages := int((size + machine.PageSize - 1) / machine.PageSize)
-	if pages > 0 && erofs.Probe(m.Bytes(first, pages)[:size]) {
+	if pages > 0 && (erofs.Probe(m.Bytes(first, pages)[:size]) || rofs.Probe(m.Bytes(first, pages)[:size])) {
 		pool.AdoptRun(first, pages)
 		return nil, &ramDisk{pool, first, m.Bytes(first, pages)[:size]}, nil
 	}
@@ -35,7 +36,7 @@ func unpack(m machine.Machine, pool *mem.Pool, root vfs.Path) (run []byte, image
 // asRoot makes the disk the root file system, unless the host asked for another.
 func (d *ramDisk) asRoot(args *bootargs.Args) {
 	if d != nil && args.Root == nil {
-		args.Root = &bootargs.Mount{Source: initrdSource, Target: "/", Type: "erofs"}
+		args.Root = &bootargs.Mount{Source: initrdSource, Target: "/"}
 	}
 }
 

@@ -5,7 +5,6 @@ package main
 import (
 	"math/rand/v2"
 
-	"gosv/fs/erofs"
 	"gosv/kernel/agent"
 	"gosv/kernel/bootargs"
 	"gosv/kernel/clock"
@@ -43,7 +42,7 @@ func start(m *bare.Machine, e *ending) error {
 		return err
 	}
 	image.asRoot(args)
-	ns.AddType(erofs.Type(findImage(image, args, e.log.line), pool, c.Wall))
+	addImageTypes(ns, pool, c.Wall, findImage(image, args, e.log.line))
 	out, err := openStreams(m, findConsoles(m, e.log), e.log)
 	if err != nil {
 		return err

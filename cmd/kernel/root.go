@@ -9,6 +9,7 @@ import (
 	"gosv/fs/erofs"
 	"gosv/fs/overlay"
 	"gosv/fs/ramfs"
+	"gosv/fs/rofs"
 	"gosv/kernel/bootargs"
 	"gosv/kernel/cred"
 	"gosv/kernel/initramfs"
@@ -163,19 +164,31 @@ func mountOne(ns *vfs.Namespace, ctx *vfs.Context, m bootargs.Mount, at vfs.Path
 	return failure
 }
 
+// image is where a file system lies that is only read.
+type image interface {
+	ReadAt(p []byte, off int64) error
+	Size() int64
+}
+
 // findImage returns what finds the image that a mount names.
-func findImage(initrd *ramDisk, args *bootargs.Args, log func(string)) erofs.Opener {
-	return func(r *vfs.MountRequest) (erofs.Image, func(), error) {
+func findImage(initrd *ramDisk, args *bootargs.Args, log func(string)) func(r *vfs.MountRequest) (image, func(), error) {
+	return func(r *vfs.MountRequest) (image, func(), error) {
 		if r.Source == initrdSource && initrd != nil {
 			if args.Verity == nil {
 				return initrd, func() {}, nil
 			}
-			image, err := initrd.verify(args.Verity, log)
+			verified, err := initrd.verify(args.Verity, log)
 			if err != nil {
 				return nil, nil, r.Fail(unix.EIO, err.Error())
 			}
-			return image, func() {}, nil
+			return verified, func() {}, nil
 		}
 		return nil, nil, r.Fail(unix.ENOTBLK, "no such block device")
 	}
+}
+
+// addImageTypes makes the types of file systems known that are only read.
+func addImageTypes(ns *vfs.Namespace, pool *mem.Pool, now func() int64, find func(r *vfs.MountRequest) (image, func(), error)) {
+	ns.AddType(erofs.Type(func(r *vfs.MountRequest) (erofs.Image, func(), error) { return find(r) }, pool, now))
+	ns.AddType(rofs.Type(func(r *vfs.MountRequest) (rofs.Image, func(), error) { return find(r) }, pool, now))
 }
