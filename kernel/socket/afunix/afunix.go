@@ -28,17 +28,21 @@ type Network struct {
 	now  func() int64 // wall time in ns
 	heap atomic.Int64 // bytes of packets that lie in the Go heap
 
+	qlen    atomic.Int32 // net.unix.max_dgram_qlen
 	flights flights
 
 	mu       sync.Mutex
 	last     uint64           // number of the last socket; guarded by mu
 	abstract map[string]*sock // by type and name; guarded by mu
 	auto     uint32           // last number of autobind; guarded by mu
+	all      *sock            // list of all; guarded by mu
 }
 
 // New returns a Network without sockets. now tells the wall time in ns.
 func New(pool *mem.Pool, now func() int64) *Network {
-	return &Network{pool: pool, now: now, abstract: make(map[string]*sock)}
+	n := &Network{pool: pool, now: now, abstract: make(map[string]*sock)}
+	n.qlen.Store(dgramBacklog)
+	return n
 }
 
 // Family is what the kernel knows AF_UNIX by.
@@ -72,6 +76,8 @@ type sock struct {
 	s   socket.Socket
 	net *Network
 	id  uint64
+	// prev and next are guarded by Network.mu.
+	prev, next *sock
 	// wmem is what packets that it sent and nobody read yet are charged with, in bytes.
 	wmem atomic.Int32
 	peer atomic.Pointer[sock] // written with mu held
@@ -93,15 +99,12 @@ type sock struct {
 	relay      *relay // of a connected datagram socket
 }
 
-// dgramBacklog is net.unix.max_dgram_qlen.
+// dgramBacklog is net.unix.max_dgram_qlen at first.
 const dgramBacklog = 10
 
 func (n *Network) newSock(typ int) *sock {
-	k := &sock{net: n, peerCred: noCred, backlog: dgramBacklog}
-	n.mu.Lock()
-	n.last++
-	k.id = n.last
-	n.mu.Unlock()
+	k := &sock{net: n, peerCred: noCred, backlog: n.MaxQueue()}
+	n.enter(k)
 	k.s.Init(unix.AF_UNIX, typ, 0, k)
 	return k
 }
@@ -240,6 +243,7 @@ func (k *sock) Shutdown(how int) error {
 // release ends the socket. embryo: nobody has accepted it.
 func (k *sock) release(embryo bool) {
 	k.unname()
+	k.net.leave(k)
 	k.mu.Lock()
 	wasListening := k.state == listening
 	k.state, k.dead = closed, true
