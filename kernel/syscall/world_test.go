@@ -74,8 +74,9 @@ func newWorld(tb testing.TB, o Options) *world {
 		tb.Fatal(err)
 	}
 	o.VDSO = object
-	w.calls = New(o)
 	c := clock.New(w.m)
+	o.Families = testFamilies(pool, c)
+	w.calls = New(o)
 	fs := ramfs.New(pool, c.Wall, ramfs.Options{Mode: 0o755})
 	ns := vfs.NewNamespace(fs, pool)
 	w.ctx = &vfs.Context{Root: ns.Root(), Cwd: ns.Root(), Cred: cred.Root()}
