@@ -109,15 +109,6 @@ func attrString(b []byte, typ int, s string) []byte {
 	return attr(b, typ, append([]byte(s), 0))
 }
 
-// nest appends an attribute that holds others.
-func nest(b []byte, typ int, fill func(b []byte) []byte) []byte {
-	at := len(b)
-	b = fill(append(b, 0, 0, 0, 0))
-	le.PutUint16(b[at:], uint16(len(b)-at))
-	le.PutUint16(b[at+2:], uint16(typ))
-	return b
-}
-
 // attributes are those of a request by type; the last of a type counts.
 type attributes map[int][]byte
 
