@@ -33,6 +33,7 @@ type Options struct {
 func ParseOptions(data string, total uint64) (o Options, err error) {
 	o.Mode = 0o1777
 	o.Pages = int64(total / 2)
+	o.Inodes = int64(total / 2)
 	for word := range strings.SplitSeq(data, ",") {
 		key, value, _ := strings.Cut(word, "=")
 		switch key {
@@ -97,10 +98,11 @@ type instance struct {
 	vfs.InodeDefaults
 	fs     *vfs.FS
 	pool   *mem.Pool
-	limit  Options
 	charge func(pages int64) error // nil: no limit
 	pages  atomic.Int64
 	inodes atomic.Int64
+	// The most of both; 0: no limit.
+	maxPages, maxInodes atomic.Int64
 }
 
 // New returns an empty file system. now tells the wall clock in ns.
@@ -108,7 +110,9 @@ func New(pool *mem.Pool, now func() int64, o Options) *vfs.FS {
 	if o.Type == "" {
 		o.Type = "tmpfs"
 	}
-	r := &instance{pool: pool, limit: o}
+	r := &instance{pool: pool}
+	r.maxPages.Store(o.Pages)
+	r.maxInodes.Store(o.Inodes)
 	if o.Pages != 0 {
 		r.charge = r.chargePages
 	}
@@ -132,9 +136,36 @@ func Type(name string, pool *mem.Pool, now func() int64) vfs.Type {
 	}}
 }
 
+// Remount implements vfs.Remounter: the limits may change, but not below what is there (EINVAL).
+func (r *instance) Remount(m *vfs.MountRequest) error {
+	total, _ := r.pool.Usage()
+	o, err := ParseOptions(m.Options, total)
+	if err != nil {
+		return m.Fail(err, "bad options "+m.Options)
+	}
+	for word := range strings.SplitSeq(m.Options, ",") {
+		switch key, _, _ := strings.Cut(word, "="); key {
+		case "size", "nr_blocks":
+			if old := r.maxPages.Load(); old == 0 || o.Pages == 0 {
+				return m.Fail(unix.EINVAL, "a limit of size cannot come or go later")
+			}
+			if r.pages.Load() > o.Pages {
+				return m.Fail(unix.EINVAL, "the files are larger than "+word)
+			}
+			r.maxPages.Store(o.Pages)
+		case "nr_inodes":
+			if o.Inodes != 0 && r.inodes.Load() > o.Inodes {
+				return m.Fail(unix.EINVAL, "there are more inodes than "+word)
+			}
+			r.maxInodes.Store(o.Inodes)
+		}
+	}
+	return nil
+}
+
 // chargePages counts pages of files: ENOSPC.
 func (r *instance) chargePages(n int64) error {
-	if r.pages.Add(n) > r.limit.Pages && n > 0 {
+	if r.pages.Add(n) > r.maxPages.Load() && n > 0 {
 		r.pages.Add(-n)
 		return unix.ENOSPC
 	}
@@ -143,7 +174,7 @@ func (r *instance) chargePages(n int64) error {
 
 // Create implements vfs.InodeOps: ENOSPC.
 func (r *instance) Create(_ *vfs.Inode, _ string, n *vfs.NewNode) (*vfs.Inode, error) {
-	if r.inodes.Add(1) > r.limit.Inodes && r.limit.Inodes != 0 {
+	if most := r.maxInodes.Load(); r.inodes.Add(1) > most && most != 0 {
 		r.inodes.Add(-1)
 		return nil, unix.ENOSPC
 	}
@@ -174,14 +205,14 @@ func (r *instance) Statfs(s *unix.Statfs_t) {
 	s.Type = unix.TMPFS_MAGIC
 	total, free := r.pool.Usage()
 	s.Blocks, s.Bfree = total, free
-	if r.limit.Pages != 0 {
-		s.Blocks = uint64(r.limit.Pages)
-		s.Bfree = uint64(max(r.limit.Pages-r.pages.Load(), 0))
+	if most := r.maxPages.Load(); most != 0 {
+		s.Blocks = uint64(most)
+		s.Bfree = uint64(max(most-r.pages.Load(), 0))
 	}
 	s.Bavail = s.Bfree
-	if r.limit.Inodes != 0 {
-		s.Files = uint64(r.limit.Inodes)
-		s.Ffree = uint64(max(r.limit.Inodes-r.inodes.Load(), 0))
+	if most := r.maxInodes.Load(); most != 0 {
+		s.Files = uint64(most)
+		s.Ffree = uint64(max(most-r.inodes.Load(), 0))
 	}
 }
 

@@ -10,16 +10,17 @@ import (
 	"gosv/kernel/mem"
 	"gosv/kernel/uio"
 	"gosv/kernel/vfs"
+	"gosv/kernel/vfs/vfstest"
 	"gosv/machine/fake"
 )
 
 func TestOptions(t *testing.T) {
 	for data, want := range map[string]ramfs.Options{
-		"":                              {Mode: 0o1777, Pages: 500},
-		"size=1m,mode=700,uid=5,gid=6":  {Mode: 0o700, Pages: 256, UID: 5, GID: 6},
+		"":                              {Mode: 0o1777, Pages: 500, Inodes: 500},
+		"size=1m,mode=700,uid=5,gid=6":  {Mode: 0o700, Pages: 256, Inodes: 500, UID: 5, GID: 6},
 		"size=10%,nr_inodes=1k":         {Mode: 0o1777, Pages: 100, Inodes: 1024},
-		"size=1":                        {Mode: 0o1777, Pages: 1},
-		"nr_blocks=7,huge=never,noswap": {Mode: 0o1777, Pages: 7},
+		"size=1":                        {Mode: 0o1777, Pages: 1, Inodes: 500},
+		"nr_blocks=7,huge=never,noswap": {Mode: 0o1777, Pages: 7, Inodes: 500},
 	} {
 		if got, err := ramfs.ParseOptions(data, 1000); err != nil || got != want {
 			t.Errorf("%q: %+v, %v", data, got, err)
@@ -86,4 +87,34 @@ func TestLimits(t *testing.T) {
 		t.Errorf("%+v", st)
 	}
 	fs.EvictAll()
+}
+
+func TestRemount(t *testing.T) {
+	for options, want := range map[string]error{"size=64k": nil, "size=4k": unix.EINVAL, "nr_inodes=100": nil, "nr_inodes=1": unix.EINVAL, "strange=1": unix.EINVAL, "size=0": unix.EINVAL} {
+		tr := vfstest.New(t)
+		tr.NS.AddType(ramfs.Type("tmpfs", tr.Pool, func() int64 { return 1 }))
+		if err := vfs.DoMount(tr.Ctx, "x", tr.Ctx.Root, "tmpfs", 0, "size=32k,nr_inodes=10"); err != nil {
+			t.Fatal(err)
+		}
+		ctx := *tr.Ctx
+		ctx.Root, ctx.Cwd = tr.NS.Top(), tr.NS.Top()
+		f, err := vfs.Open(&ctx, vfs.Path{}, "/f", unix.O_CREAT|unix.O_RDWR, 0o644)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Allocate(0, 0, 8192); err != nil {
+			t.Fatal(err)
+		}
+		if err := vfs.DoMount(&ctx, "", ctx.Root, "", unix.MS_REMOUNT, options); err != want {
+			t.Errorf("%s: %v, want %v", options, err, want)
+		}
+		err = f.Allocate(0, 0, 60<<10)
+		if fits := options == "size=64k"; fits != (err == nil) {
+			t.Errorf("%s: 60 KiB: %v", options, err)
+		}
+		f.DecRef()
+		if err := vfs.Unmount(&ctx, ctx.Root, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
 }

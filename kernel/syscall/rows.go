@@ -6,7 +6,7 @@ import "golang.org/x/sys/unix"
 func (s *Calls) fill() {
 	r := &s.rows
 	for _, f := range []func(*table){
-		ioRows, fdRows, pathRows, changeRows, pollRows, epollRows, memRows, procRows, execRows, credRows, sigRows, timeRows, futexRows, handleRows, spliceRows, ptraceRows, seccompRows, s.sysvRows, s.systemRows,
+		ioRows, fdRows, pathRows, changeRows, fileHandleRows, pollRows, epollRows, memRows, procRows, execRows, credRows, sigRows, timeRows, futexRows, handleRows, spliceRows, ptraceRows, seccompRows, s.sysvRows, s.systemRows,
 		aioRows, s.uringRows,
 		s.socketRows,
 	} {
@@ -76,7 +76,6 @@ var absent = []struct {
 		{unix.SYS_QUOTACTL, "quotactl"}, {unix.SYS_QUOTACTL_FD, "quotactl_fd"}, {unix.SYS_VHANGUP, "vhangup"},
 	}},
 	{unix.EPERM, "no namespaces", []number{{unix.SYS_SETNS, "setns"}}},
-	{unix.EOPNOTSUPP, "no file handles", []number{{unix.SYS_NAME_TO_HANDLE_AT, "name_to_handle_at"}, {unix.SYS_OPEN_BY_HANDLE_AT, "open_by_handle_at"}}},
 	{unix.ENOSYS, "I/O priorities, process advice: no program asked for them", []number{
 		{unix.SYS_IOPRIO_SET, "ioprio_set"}, {unix.SYS_IOPRIO_GET, "ioprio_get"}, {unix.SYS_PROCESS_MADVISE, "process_madvise"},
 		{unix.SYS_PROCESS_MRELEASE, "process_mrelease"}, {unix.SYS_REMAP_FILE_PAGES, "remap_file_pages"}, {unix.SYS_CACHESTAT, "cachestat"},

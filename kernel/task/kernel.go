@@ -125,7 +125,11 @@ func New(c Config) *Kernel {
 		c.Log = func(string) {}
 	}
 	k := &Kernel{Config: c, Futex: futex.New(), ids: make(map[int32]*id)}
-	c.Machine.OnShortage(func() { k.OutOfMemory() })
+	c.Machine.OnShortage(func() {
+		if !vfs.Shrink() {
+			k.OutOfMemory()
+		}
+	})
 	return k
 }
 

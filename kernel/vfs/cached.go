@@ -94,6 +94,9 @@ const defaultKeep = 8192
 func (k *keeper) keep(d *Dentry, most int) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if len(k.ring) == 0 {
+		d.inode.fs.keeps()
+	}
 	if len(k.ring) < most {
 		k.ring = append(k.ring, d)
 		return
@@ -109,6 +112,9 @@ func (k *keeper) keep(d *Dentry, most int) {
 
 // DropNames lets go of all dentries that nobody uses, and with them their inodes.
 func (fs *FS) DropNames() {
+	keepers.mu.Lock()
+	delete(keepers.list, fs)
+	keepers.mu.Unlock()
 	fs.kept.mu.Lock()
 	fs.kept.ring, fs.kept.hand = nil, 0
 	fs.kept.mu.Unlock()

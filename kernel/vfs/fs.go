@@ -36,12 +36,13 @@ type FS struct {
 	// NoAtime says that times of access are not stamped here.
 	NoAtime bool
 
-	kept   keeper
-	ops    FSOps
-	now    func() int64
-	root   *Dentry
-	ino    atomic.Uint64
-	mounts atomic.Int32
+	kept    keeper
+	handles handles
+	ops     FSOps
+	now     func() int64
+	root    *Dentry
+	ino     atomic.Uint64
+	mounts  atomic.Int32
 
 	// rename serialises renames, and keeps names and parents as they are for
 	// those who hold it for reading.

@@ -67,8 +67,15 @@ func (ns *Namespace) NewFS(typ string, r *MountRequest) (*FS, error) {
 		return nil, r.Fail(unix.ENODEV, "unknown type of file system")
 	}
 	fs, err := t.New(r)
-	if err != nil && r.Problem != "" && ns.Log != nil {
-		ns.Log("gosv: mount: " + typ + ": " + r.Problem)
+	if err != nil {
+		ns.complain(typ, r)
 	}
 	return fs, err
+}
+
+// complain logs why a mount was refused, if that is known.
+func (ns *Namespace) complain(typ string, r *MountRequest) {
+	if r.Problem != "" && ns.Log != nil {
+		ns.Log("gosv: mount: " + typ + ": " + r.Problem)
+	}
 }

@@ -166,13 +166,19 @@ func DoMount(ctx *Context, source string, at Path, typ string, flags uint64, dat
 	const propagation = unix.MS_PRIVATE | unix.MS_SLAVE | unix.MS_SHARED | unix.MS_UNBINDABLE
 	switch {
 	case flags&unix.MS_REMOUNT != 0:
-		return at.remount(flags)
+		return at.remount(&MountRequest{Ctx: ctx, Source: source, Options: data, Flags: flags})
 	case flags&unix.MS_BIND != 0:
 		return ns.bind(ctx, source, at, flags)
 	case flags&propagation == unix.MS_PRIVATE || flags&propagation == unix.MS_SLAVE:
 		return nil // no mount has peers, so each is private already
-	case flags&(propagation|unix.MS_MOVE) != 0:
-		return unix.EINVAL
+	case flags&propagation != 0:
+		return unix.EINVAL // shared and unbindable mounts are not here
+	case flags&unix.MS_MOVE != 0:
+		from, err := Lookup(ctx, Path{}, source, 0)
+		if err != nil {
+			return err
+		}
+		return ns.move(from, at)
 	}
 	fs, err := ns.NewFS(typ, &MountRequest{Ctx: ctx, Source: source, Options: data, Flags: flags})
 	if err != nil {
@@ -192,11 +198,57 @@ func defaultAtime(flags uint64) uint64 {
 	return flags
 }
 
-func (p Path) remount(flags uint64) error {
+// A Remounter is the FSOps of a file system whose options can be changed while it is mounted.
+type Remounter interface {
+	// Remount takes the options in r, which are new or changed: EINVAL, EBUSY; then nothing has changed.
+	Remount(r *MountRequest) error
+}
+
+// remount is MS_REMOUNT: EINVAL when p is not the root of a mount. With MS_BIND only the mount's flags change.
+func (p Path) remount(r *MountRequest) error {
 	if p.Dentry != p.Mount.Root {
 		return unix.EINVAL
 	}
-	p.Mount.setFlags(defaultAtime(flags))
+	if o, ok := p.Mount.FS.ops.(Remounter); r.Flags&unix.MS_BIND == 0 && r.Options != "" {
+		err := unix.EINVAL
+		r.Problem = "it has no options that can be changed"
+		if ok {
+			r.Problem = ""
+			err, _ = o.Remount(r).(unix.Errno)
+		}
+		if err != 0 {
+			p.Mount.ns.complain(p.Mount.FS.Type, r)
+			return err
+		}
+	}
+	p.Mount.setFlags(defaultAtime(r.Flags))
+	return nil
+}
+
+// move is MS_MOVE: EINVAL when from is not the root of a mount that lies on another, ELOOP into itself.
+func (ns *Namespace) move(from, at Path) error {
+	if from.Inode().IsDir() != at.Inode().IsDir() {
+		return unix.ENOTDIR
+	}
+	ns.mu.Lock()
+	defer ns.mu.Unlock()
+	m := from.Mount
+	if from.Dentry != m.Root || m.parent == nil || m.detached {
+		return unix.EINVAL
+	}
+	at = ns.topLocked(at)
+	for up := at.Mount; up != nil; up = up.parent {
+		if up == m {
+			return unix.ELOOP
+		}
+	}
+	if err := at.Dentry.pin(); err != nil {
+		return err
+	}
+	delete(ns.mounts, Path{m.parent, m.point})
+	m.point.mounts.Add(-1)
+	m.parent, m.point = at.Mount, at.Dentry
+	ns.mounts[at] = m
 	return nil
 }
 

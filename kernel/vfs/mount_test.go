@@ -178,3 +178,53 @@ func TestAllocate(t *testing.T) {
 		t.Errorf("size %d after a failure", size())
 	}
 }
+
+func TestMove(t *testing.T) {
+	tr := sample(t)
+	tr.NS.AddType(vfs.Type{Name: "tmpfs", New: func(*vfs.MountRequest) (*vfs.FS, error) { return tr.NewFS(), nil }})
+	for _, d := range []string{"/a", "/b"} {
+		must(t, vfs.Mkdir(tr.Ctx, vfs.Path{}, d, 0o755))
+	}
+	must(t, vfs.DoMount(tr.Ctx, "x", place(t, tr, "/a"), "tmpfs", 0, ""))
+	must(t, vfs.Mkdir(tr.Ctx, vfs.Path{}, "/a/sub", 0o755))
+	must(t, vfs.DoMount(tr.Ctx, "x", place(t, tr, "/a/sub"), "tmpfs", 0, ""))
+	tr.Write(t, "/a/sub/file", "deep")
+	check(t, "no mount", vfs.DoMount(tr.Ctx, "/d", place(t, tr, "/b"), "", unix.MS_MOVE, ""), unix.EINVAL)
+	check(t, "the root", vfs.DoMount(tr.Ctx, "/", place(t, tr, "/b"), "", unix.MS_MOVE, ""), unix.EINVAL)
+	check(t, "into itself", vfs.DoMount(tr.Ctx, "/a", place(t, tr, "/a/sub"), "", unix.MS_MOVE, ""), unix.ELOOP)
+	check(t, "onto a file", vfs.DoMount(tr.Ctx, "/a", place(t, tr, "/d/e/f"), "", unix.MS_MOVE, ""), unix.ENOTDIR)
+	must(t, vfs.DoMount(tr.Ctx, "/a", place(t, tr, "/b"), "", unix.MS_MOVE, ""))
+	if got := tr.Read(t, "/b/sub/file"); got != "deep" {
+		t.Error(got)
+	}
+	must(t, vfs.Rmdir(tr.Ctx, vfs.Path{}, "/a"))
+	check(t, "the point", vfs.Rmdir(tr.Ctx, vfs.Path{}, "/b"), unix.EBUSY)
+	if name, _ := vfs.PathName(place(t, tr, "/b/sub/file"), tr.Ctx.Root); name != "/b/sub/file" {
+		t.Error(name)
+	}
+	check(t, "options that cannot change", vfs.DoMount(tr.Ctx, "", place(t, tr, "/b"), "", unix.MS_REMOUNT, "size=1m"), unix.EINVAL)
+	must(t, vfs.Unmount(tr.Ctx, place(t, tr, "/b"), unix.MNT_DETACH))
+}
+
+func TestHandles(t *testing.T) {
+	tr := sample(t)
+	tr.Write(t, "/f", "text")
+	p := place(t, tr, "/f")
+	h, err := p.Handle()
+	must(t, err)
+	must(t, vfs.Rename(tr.Ctx, vfs.Path{}, "/f", vfs.Path{}, "/g", 0))
+	f, err := vfs.OpenHandle(tr.Ctx, tr.Ctx.Root, h[:], unix.O_RDONLY)
+	must(t, err)
+	if f.Path() != place(t, tr, "/g") {
+		t.Error("another file")
+	}
+	f.DecRef()
+	_, err = vfs.OpenHandle(tr.As(1, 1), tr.Ctx.Root, h[:], unix.O_RDONLY)
+	check(t, "as a user", err, unix.EPERM)
+	must(t, vfs.Unlink(tr.Ctx, vfs.Path{}, "/g"))
+	_, err = vfs.OpenHandle(tr.Ctx, tr.Ctx.Root, h[:], unix.O_RDONLY)
+	check(t, "removed", err, unix.ESTALE)
+	h[0]++
+	_, err = vfs.OpenHandle(tr.Ctx, tr.Ctx.Root, h[:], unix.O_RDONLY)
+	check(t, "another number", err, unix.ESTALE)
+}
