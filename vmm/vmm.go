@@ -14,6 +14,8 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
+	"strings"
 )
 
 // Names of the ports between host and guest.
@@ -46,7 +48,54 @@ type Config struct {
 	Machine string   // a Machine constant, optionally followed by comma-separated options of the monitor
 	Accel   string   // an Accel constant
 	Ports   []string // connected by Start
+	Disks   []Disk
 	Extra   []string // further arguments for the monitor, as they are
+}
+
+// A Disk is a file or block device of the host that the machine has as a disk, in the order of Config.Disks: /dev/vda, /dev/vdb, …
+type Disk struct {
+	Path     string // absolute
+	Format   string // a Format constant
+	ReadOnly bool
+}
+
+// Formats of disks.
+const (
+	FormatRaw   = "raw"
+	FormatQcow2 = "qcow2"
+)
+
+// ParseDisk reads FILE[,ro][,format=raw|qcow2]. Without a format the name decides: .qcow2, else raw. The contents do
+// not, since a guest may write there what it likes.
+func ParseDisk(s string) (Disk, error) {
+	file, options, _ := strings.Cut(s, ",")
+	if file == "" {
+		return Disk{}, fmt.Errorf("--disk %q: say FILE[,ro][,format=raw|qcow2]", s)
+	}
+	d := Disk{Format: FormatRaw}
+	if strings.HasSuffix(file, "."+FormatQcow2) {
+		d.Format = FormatQcow2
+	}
+	for _, o := range strings.Split(options, ",") {
+		switch o {
+		case "":
+		case "ro":
+			d.ReadOnly = true
+		case "format=" + FormatRaw, "format=" + FormatQcow2:
+			d.Format = strings.TrimPrefix(o, "format=")
+		default:
+			return d, fmt.Errorf("--disk %s: unknown option %q: ro, format=raw and format=qcow2 are known", file, o)
+		}
+	}
+	st, err := os.Stat(file)
+	switch {
+	case err != nil:
+		return d, fmt.Errorf("--disk: %w", err)
+	case st.IsDir():
+		return d, fmt.Errorf("--disk %s: is a directory; --volume takes those", file)
+	}
+	d.Path, err = filepath.Abs(file)
+	return d, err
 }
 
 // Monitor runs machines.

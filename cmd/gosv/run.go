@@ -29,6 +29,7 @@ type runOptions struct {
 	env      []string
 	dir      string
 	volumes  []string
+	disks    []string
 	accel    string
 	machine  string
 	hostname string
@@ -94,6 +95,7 @@ kernel failed; 126 when PROGRAM cannot be executed; 127 when it was not found.`,
 	f.StringArrayVarP(&o.env, "env", "e", nil, "environment variable `KEY=VALUE`; KEY alone takes this environment's value")
 	f.StringVarP(&o.dir, "workdir", "w", "/", "working directory of the program, made when missing")
 	f.StringArrayVarP(&o.volumes, "volume", "v", nil, "copy a file or directory in: `HOSTFILE:GUEST`")
+	f.StringArrayVar(&o.disks, "disk", nil, "give the machine a disk, /dev/vda and so on: `FILE[,ro][,format=raw|qcow2]`")
 	f.StringVar(&o.hostname, "hostname", "gosv", "host name of the machine")
 	f.DurationVar(&o.timeout, "timeout", 0, "stop the machine after this time, for example 10s; 0 for no limit")
 	f.StringVar(&o.accel, "accel", "auto", "`auto|kvm|tcg`: how QEMU runs it; auto takes KVM where it really works")
@@ -142,6 +144,13 @@ func runProgram(ctx context.Context, o *runOptions, args []string, std streams) 
 		return err
 	}
 	config := vmm.Config{Kernel: kernel, Initrd: initrd, Memory: memory, CPUs: o.cpus, Machine: o.machine, Ports: vmm.Ports(), Extra: o.qemuArgs}
+	for _, s := range o.disks {
+		d, err := vmm.ParseDisk(s)
+		if err != nil {
+			return err
+		}
+		config.Disks = append(config.Disks, d)
+	}
 	if o.tty {
 		config.Ports = vmm.TerminalPorts()
 	}

@@ -5,28 +5,38 @@ import (
 	"gosv/driver/console"
 	"gosv/driver/probe"
 	"gosv/driver/rtc"
+	"gosv/driver/virtio"
 	"gosv/machine"
 )
 
-// virtioConsole is the device's type (virtio 1.2 §5).
-const virtioConsole = 3
+// devices are the machine's virtio devices by type, each list in the order in which they were found.
+type devices map[uint32][]virtio.Transport
 
-// findConsoles starts the virtio consoles of the machine.
-func findConsoles(m machine.Machine, l *log) []*console.Console {
-	var found []*console.Console
-	problem := func(err error) { l.line("gosv: " + err.Error()) }
-	for _, t := range probe.Virtio(m, problem) {
-		if t.Type() != virtioConsole {
-			continue
-		}
-		c, err := console.New(t, m)
-		if err != nil {
-			problem(err)
-			continue
-		}
-		found = append(found, c)
+// findDevices looks for the virtio devices of the machine.
+func findDevices(m machine.Machine, l *log) devices {
+	found := devices{}
+	for _, t := range probe.Virtio(m, l.problem) {
+		found[t.Type()] = append(found[t.Type()], t)
 	}
 	return found
+}
+
+// startAll starts the devices of a type; those that do not start are left out.
+func startAll[D any](found devices, typ uint32, l *log, start func(virtio.Transport) (D, error)) []D {
+	var list []D
+	for _, t := range found[typ] {
+		if d, err := start(t); err != nil {
+			l.problem(err)
+		} else {
+			list = append(list, d)
+		}
+	}
+	return list
+}
+
+// consoles starts the virtio consoles.
+func (found devices) consoles(m machine.Machine, l *log) []*console.Console {
+	return startAll(found, virtio.TypeConsole, l, func(t virtio.Transport) (*console.Console, error) { return console.New(t, m) })
 }
 
 // setPower arranges for powering off through ACPI where there is one.

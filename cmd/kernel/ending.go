@@ -26,6 +26,7 @@ type ending struct {
 	m       machine.Machine
 	log     *log
 	streams *streams // nil until the ports are open
+	sync    func()   // writes what file systems and disks hold; nil until there are any
 }
 
 // exited is what follows the end of the first process.
@@ -68,6 +69,9 @@ func (e *ending) onPanic() {
 
 // off tells the host, waits until it has all output, and powers off.
 func (e *ending) off(word string, status int) {
+	if e.sync != nil {
+		e.sync()
+	}
 	if e.streams != nil {
 		e.streams.flush(e.m.Monotonic() + flushTimeout)
 		e.streams.say(word)

@@ -50,6 +50,9 @@ func (l *log) line(s string) {
 	l.bytes(b)
 }
 
+// problem says what is wrong with the machine.
+func (l *log) problem(err error) { l.line("gosv: " + err.Error()) }
+
 func (l *log) bytes(b []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -43,7 +43,8 @@ func start(m *bare.Machine, e *ending) error {
 	}
 	image.asRoot(args)
 	addImageTypes(ns, pool, c.Wall, findImage(image, args, e.log.line))
-	out, err := openStreams(m, findConsoles(m, e.log), e.log)
+	found := findDevices(m, e.log)
+	out, err := openStreams(m, found.consoles(m, e.log), e.log)
 	if err != nil {
 		return err
 	}
@@ -59,6 +60,9 @@ func start(m *bare.Machine, e *ending) error {
 	if err != nil {
 		return err
 	}
+	disks := findDisks(m, pool, found, e.log)
+	disks.addTo(dev, e.log)
+	ns.SyncDevices, e.sync = disks.files.SyncAll, ns.Sync
 	object, err := vdso.New(pool)
 	if err != nil {
 		return err

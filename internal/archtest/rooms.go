@@ -38,10 +38,10 @@ var rooms = []room{
 	{"gosv/kernel/agent", []string{"gosv/kernel/...", "gosv/internal/frames"}, true},
 	{"gosv/kernel/...", []string{"gosv/machine", "gosv/kernel/..."}, true},
 	{"gosv/fs/...", []string{"gosv/machine", "gosv/kernel/...", "."}, true},
-	// Drivers know two mechanisms of the kernel, how bytes move and how one
-	// waits; chardev alone makes files of them.
+	// Drivers know three mechanisms of the kernel: how bytes move, how one
+	// waits, and what a disk is; chardev alone makes files of them.
 	{"gosv/driver/chardev", []string{"gosv/kernel/cred", "gosv/kernel/uio", "gosv/kernel/wait", "gosv/kernel/vfs"}, true},
-	{"gosv/driver/...", []string{"gosv/machine", "gosv/driver/...", "gosv/kernel/uio", "gosv/kernel/wait"}, true},
+	{"gosv/driver/...", []string{"gosv/machine", "gosv/driver/...", "gosv/kernel/uio", "gosv/kernel/wait", "gosv/kernel/block"}, true},
 	{"gosv/cmd/kernel/...", guestRooms, true},
 	{"gosv/cmd/machinetest", guestRooms, false}, // a kernel for tests: its size does not matter
 

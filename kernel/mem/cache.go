@@ -36,6 +36,16 @@ type InPlace interface {
 	Frame(index uint64) machine.Frame
 }
 
+// RangeBacking is a Backing that moves several pages at a time, and is asked to do so only.
+type RangeBacking interface {
+	Backing
+	// ReadPages is ReadPage for frames that stand for the pages from index on. Those behind the first may lie
+	// beyond what was asked for, read ahead.
+	ReadPages(index uint64, frames []machine.Frame) error
+	// WritePages is WritePage for them.
+	WritePages(index uint64, frames []machine.Frame) error
+}
+
 // Cache is the page cache of one file, or of one piece of shared anonymous
 // memory. Without a Backing it is all there is of the file: holes read as zeros and
 // pages live until they are truncated.
@@ -46,11 +56,13 @@ type InPlace interface {
 type Cache struct {
 	pool    *Pool
 	backing Backing
+	ranged  RangeBacking // backing, if it is one
 	kind    Kind
 	charge  func(pages int64) error
+	place   int // in Pool.caches; guarded by Pool.mu
 
-	place      int        // in the pool's caches; guarded by the pool's mu
 	truncating sync.Mutex // serialises Truncate and PunchHole
+	syncing    sync.Mutex // held while pages are written, so that no two writes of a page overlap
 
 	mu       sync.Mutex // guards the fields below
 	size     int64
@@ -59,6 +71,8 @@ type Cache struct {
 	dirty    uint64 // those of them that are dirty
 	epoch    uint64 // changes when pages are taken out on purpose
 	loading  map[uint64]*load
+	ahead    readAhead
+	failed   error   // of a write that nobody was told of
 	mappings Mapping // ring
 	added    uint64  // number of AddMapping calls
 	writers  int     // mappings that may be written through
@@ -67,8 +81,9 @@ type Cache struct {
 
 // load is a page on its way from the backing.
 type load struct {
-	done chan struct{}
-	err  error // valid when done is closed
+	done  chan struct{}
+	first uint64 // the page that err is about
+	err   error  // valid when done is closed
 }
 
 // NewCache returns the empty cache of an empty file. backing may be nil.
@@ -84,6 +99,7 @@ func newCache(p *Pool, backing Backing, k Kind) *Cache {
 	c := &Cache{pool: p, backing: backing, kind: k}
 	c.mappings.prev, c.mappings.next = &c.mappings, &c.mappings
 	if backing != nil {
+		c.ranged, _ = backing.(RangeBacking)
 		p.addCache(c)
 	}
 	return c
@@ -139,7 +155,7 @@ func (c *Cache) Page(index uint64, write bool) (machine.Frame, error) {
 		if err != ErrNotLoaded {
 			return f, err
 		}
-		if err := c.load(index); err != nil {
+		if err := c.load(index, 1); err != nil {
 			return machine.NoFrame, err
 		}
 	}
@@ -166,6 +182,7 @@ func (c *Cache) Cached(index uint64, write bool) (machine.Frame, error) {
 		c.touch(index)
 	}
 	c.pool.Ref(f)
+	c.reached(index)
 	return f, nil
 }
 
@@ -233,6 +250,7 @@ func (c *Cache) insert(index uint64, f machine.Frame) error {
 func (c *Cache) touch(index uint64) {
 	if c.backing != nil && c.pages.mark(index, true) {
 		c.dirty++
+		c.pool.dirtied(1)
 	}
 }
 
@@ -240,6 +258,7 @@ func (c *Cache) touch(index uint64) {
 func (c *Cache) drop(index uint64, f machine.Frame) {
 	if c.backing != nil && c.pages.mark(index, false) {
 		c.dirty--
+		c.pool.dirtied(-1)
 	}
 	c.pages.remove(index)
 	c.count--
@@ -247,60 +266,6 @@ func (c *Cache) drop(index uint64, f machine.Frame) {
 		_ = c.charge(-1) // giving up is never refused
 	}
 	c.pool.Unref(f)
-}
-
-// load brings the page at index from the backing, or waits for whoever does. A
-// nil error says only that trying again is worth while.
-func (c *Cache) load(index uint64) error {
-	c.mu.Lock()
-	if c.pages.get(index) != machine.NoFrame {
-		c.mu.Unlock()
-		return nil
-	}
-	if l := c.loading[index]; l != nil {
-		c.mu.Unlock()
-		<-l.done
-		return l.err
-	}
-	l := &load{done: make(chan struct{})}
-	if c.loading == nil {
-		c.loading = map[uint64]*load{}
-	}
-	c.loading[index] = l
-	epoch := c.epoch
-	c.mu.Unlock()
-
-	f, err := c.fetch(index)
-
-	c.mu.Lock()
-	delete(c.loading, index)
-	if err == nil && epoch == c.epoch && index < pagesOf(c.size) && c.pages.get(index) == machine.NoFrame {
-		c.clearTail(index, f)
-		if err = c.insert(index, f); err == nil {
-			f = machine.NoFrame
-		}
-	}
-	c.mu.Unlock()
-	if f != machine.NoFrame {
-		c.pool.Unref(f)
-	}
-	l.err = err
-	close(l.done)
-	return err
-}
-
-// fetch gets a page from the backing.
-func (c *Cache) fetch(index uint64) (machine.Frame, error) {
-	if p, ok := c.backing.(InPlace); ok {
-		if f := p.Frame(index); f != machine.NoFrame {
-			return f, nil
-		}
-	}
-	f, err := c.pool.Alloc()
-	if err == nil {
-		err = c.backing.ReadPage(index, c.pool.Bytes(f))
-	}
-	return f, err
 }
 
 // clearTail zeroes what of page index lies beyond the end of the file. c.mu is held.
@@ -355,7 +320,7 @@ func (c *Cache) Alias(index, from, n uint64) error {
 // ENOMEM, the backing's.
 func (c *Cache) ReadAt(dst uio.Sink, off int64) (done int64, err error) {
 	for dst.Left() > 0 && off < math.MaxInt64 {
-		f, n, err := c.readable(off)
+		f, n, err := c.readable(off, dst.Left())
 		if n == 0 || err != nil {
 			return done, unlessDone(done, err)
 		}
@@ -390,8 +355,8 @@ func unlessDone(done int64, err error) error {
 }
 
 // readable returns the page with the byte at off, referenced, and how many bytes of
-// it from off on are in the file; NoFrame for a hole.
-func (c *Cache) readable(off int64) (machine.Frame, int, error) {
+// it from off on are in the file; NoFrame for a hole. want is how many bytes will be read in all.
+func (c *Cache) readable(off int64, want int) (machine.Frame, int, error) {
 	index := uint64(off) / machine.PageSize
 	for {
 		c.mu.Lock()
@@ -403,12 +368,14 @@ func (c *Cache) readable(off int64) (machine.Frame, int, error) {
 		f := c.pages.get(index)
 		if f != machine.NoFrame {
 			c.pool.Ref(f)
+			c.reached(index)
 		}
 		c.mu.Unlock()
 		if f != machine.NoFrame || c.backing == nil {
 			return f, n, nil
 		}
-		if err := c.load(index); err != nil {
+		pages := (off%machine.PageSize + int64(want) + machine.PageSize - 1) / machine.PageSize
+		if err := c.load(index, int(min(pages, maxAhead))); err != nil {
 			return machine.NoFrame, 0, err
 		}
 	}
@@ -421,6 +388,17 @@ func (c *Cache) WriteAt(src uio.Source, off int64) (done int64, err error) {
 	for src.Left() > 0 {
 		if off == math.MaxInt64 {
 			return done, unlessDone(done, unix.EFBIG)
+		}
+		if c.backing != nil {
+			c.pool.throttle(c)
+			n, err := c.writeWhole(src, off)
+			done, off = done+int64(n), off+int64(n)
+			if err != nil {
+				return done, unlessDone(done, err)
+			}
+			if n > 0 {
+				continue
+			}
 		}
 		f, err := c.writable(off)
 		if err != nil {
@@ -464,9 +442,64 @@ func (c *Cache) writable(off int64) (machine.Frame, error) {
 		if f != machine.NoFrame || err != nil {
 			return f, err
 		}
-		if err := c.load(index); err != nil {
+		if err := c.load(index, 1); err != nil {
 			return machine.NoFrame, err
 		}
+	}
+}
+
+// writeWhole writes a whole page that is not in memory without reading it first; it returns 0 when that is not
+// what src and off are about.
+func (c *Cache) writeWhole(src uio.Source, off int64) (int, error) {
+	index := uint64(off) / machine.PageSize
+	if off%machine.PageSize != 0 || src.Left() < machine.PageSize || off > math.MaxInt64-machine.PageSize || c.Resident(index) {
+		return 0, nil
+	}
+	f, err := c.pool.Alloc()
+	if err != nil {
+		return 0, err
+	}
+	got, err := src.Take(c.pool.Bytes(f))
+	if got == machine.PageSize && err == nil {
+		c.mu.Lock()
+		if c.loading[index] == nil && c.pages.get(index) == machine.NoFrame {
+			if err = c.insert(index, f); err == nil {
+				c.touch(index)
+				c.size = max(c.size, off+machine.PageSize)
+				f = machine.NoFrame
+			}
+			c.mu.Unlock()
+			c.release(f)
+			if err != nil {
+				return 0, err
+			}
+			return got, nil
+		}
+		c.mu.Unlock()
+	}
+	// A part only, or somebody was faster: the way through the page, with the bytes that were taken.
+	taken := uio.Buffer(c.pool.Bytes(f)[:got])
+	n := 0
+	for len(taken) > 0 {
+		page, perr := c.writable(off + int64(n))
+		if perr != nil {
+			c.release(f)
+			return n, perr
+		}
+		m := copy(c.pool.Bytes(page)[n:], taken)
+		taken = taken[m:]
+		n += m
+		c.wrote(page, off+int64(n))
+		c.pool.Unref(page)
+	}
+	c.release(f)
+	return n, err
+}
+
+// release gives a frame back if it is one.
+func (c *Cache) release(f machine.Frame) {
+	if f != machine.NoFrame {
+		c.pool.Unref(f)
 	}
 }
 
@@ -499,6 +532,8 @@ func (c *Cache) Truncate(size int64) error {
 	}
 	c.truncating.Lock()
 	defer c.truncating.Unlock()
+	c.syncing.Lock()
+	defer c.syncing.Unlock()
 	c.mu.Lock()
 	shrink := size < c.size
 	c.size = size
@@ -550,6 +585,8 @@ func (c *Cache) PunchHole(off, n int64) error {
 	}
 	c.truncating.Lock()
 	defer c.truncating.Unlock()
+	c.syncing.Lock()
+	defer c.syncing.Unlock()
 	first, end := pagesOf(off), uint64(off+n)/machine.PageSize
 	if first < end {
 		c.mu.Lock()
@@ -574,7 +611,7 @@ func (c *Cache) PunchHole(off, n int64) error {
 
 // zero clears the bytes from..to, which lie in one page, if they are in the file.
 func (c *Cache) zero(from, to int64) error {
-	f, n, err := c.readable(from)
+	f, n, err := c.readable(from, 1)
 	if f == machine.NoFrame {
 		return err
 	}
@@ -638,6 +675,8 @@ func (c *Cache) NextHole(off int64) (int64, error) {
 func (c *Cache) Release() {
 	if c.backing != nil {
 		c.pool.removeCache(c)
+		c.syncing.Lock()
+		defer c.syncing.Unlock()
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -9,7 +9,7 @@
 // just now. The last Unref frees it. A page that a private mapping may write is
 // one with a single reference; all others are copied first.
 //
-// Lock order: Cache.truncating → an address space's lock (taken by a Mapper) →
+// Lock order: Cache.truncating → Cache.syncing → an address space's lock (taken by a Mapper) →
 // Cache.mu. No lock is held while bytes are copied from or to a program, or
 // while a Backing reads or writes.
 package mem
@@ -47,6 +47,7 @@ type Pool struct {
 	refs   []atomic.Uint32 // by frame number
 	zero   atomic.Uint64   // the frame of Zero, or 0
 	commit commit
+	back   writeBack
 
 	mu     sync.Mutex
 	caches []*Cache // those with a Backing, for reclaim; guarded by mu
@@ -200,6 +201,9 @@ func (p *Pool) setKind(f machine.Frame, k Kind) {
 
 // Bytes returns the memory of f.
 func (p *Pool) Bytes(f machine.Frame) []byte { return p.frames.Bytes(f, 1) }
+
+// BytesRun returns the memory of n frames from f on.
+func (p *Pool) BytesRun(f machine.Frame, n int) []byte { return p.frames.Bytes(f, n) }
 
 // maxZeroRefs keeps the count of the zero frame far from overflow.
 const maxZeroRefs = 1 << 29

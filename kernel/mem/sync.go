@@ -1,53 +1,129 @@
 package mem
 
-import "gosv/machine"
+import (
+	"math"
 
-// Sync writes the dirty pages first to last to the backing (fsync(2), msync(2)). Writes through
-// mappings that happen later make pages dirty again. It goes on after an error and returns
-// the first; pages that could not be written stay dirty.
+	"gosv/machine"
+)
+
+// syncBatch is the most pages that a RangeBacking is given to write at a time.
+const syncBatch = 256
+
+// Sync writes the dirty pages first to last to the backing (fsync(2), msync(2)), and waits for those that are
+// being written. Writes through mappings that happen later make pages dirty again. It goes on after an error and returns
+// the first, or that of an earlier write that nobody was told of; pages that could not be written stay dirty.
 func (c *Cache) Sync(first, last uint64) error {
 	if c.backing == nil {
 		return nil
 	}
+	err := c.write(first, last, math.MaxInt)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err == nil {
+		err = c.failed
+	}
+	c.failed = nil
+	return err
+}
+
+// write writes the dirty pages first to last, at most so many.
+func (c *Cache) write(first, last uint64, most int) error {
+	c.syncing.Lock()
+	defer c.syncing.Unlock()
 	var failed error
-	for index := first; index <= last; index++ {
-		at, f := c.takeDirty(index, last)
-		if f == machine.NoFrame {
+	var batch [syncBatch]machine.Frame
+	limit := 1
+	if c.ranged != nil {
+		limit = syncBatch
+	}
+	for index := first; index <= last && most > 0; {
+		at, n := c.takeDirty(index, last, batch[:min(limit, most)])
+		if n == 0 {
 			break
 		}
-		index = at
 		// Clean first, then protected, then written: a write in between is
 		// part of what is stored, and one after it faults.
-		c.eachMapper(func(m Mapper) { m.WriteProtect(c, at, at) })
-		if err := c.backing.WritePage(at, c.pool.Bytes(f)); err != nil {
+		c.eachMapper(func(m Mapper) { m.WriteProtect(c, at, at+uint64(n)-1) })
+		if err := c.store(at, batch[:n]); err != nil {
 			if failed == nil {
 				failed = err
 			}
-			c.mu.Lock()
-			if c.pages.get(at) == f {
-				c.touch(at)
-			}
-			c.mu.Unlock()
+			c.redirty(at, batch[:n])
 		}
-		c.pool.Unref(f)
+		for _, f := range batch[:n] {
+			c.pool.Unref(f)
+		}
+		most -= n
+		index = at + uint64(n)
+		if index == 0 {
+			break
+		}
 	}
 	return failed
 }
 
-// takeDirty makes the first dirty page of index..last clean and returns it with a
-// reference, or NoFrame.
-func (c *Cache) takeDirty(index, last uint64) (uint64, machine.Frame) {
+func (c *Cache) store(at uint64, frames []machine.Frame) error {
+	if c.ranged != nil {
+		return c.ranged.WritePages(at, frames)
+	}
+	return c.backing.WritePage(at, c.pool.Bytes(frames[0]))
+}
+
+// redirty marks pages that could not be written.
+func (c *Cache) redirty(at uint64, frames []machine.Frame) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i, f := range frames {
+		if c.pages.get(at+uint64(i)) == f {
+			c.touch(at + uint64(i))
+		}
+	}
+}
+
+// takeDirty makes the first dirty page of index..last and its dirty neighbours clean and returns how
+// many there are, in batch with a reference each.
+func (c *Cache) takeDirty(index, last uint64, batch []machine.Frame) (at uint64, n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	at, f, ok := c.pages.nextDirty(index)
-	if !ok || at > last {
-		return 0, machine.NoFrame
+	for ok && n < len(batch) && at+uint64(n) <= last {
+		c.pages.mark(at+uint64(n), false)
+		c.dirty--
+		c.pool.dirtied(-1)
+		c.clearTail(at+uint64(n), f)
+		c.pool.Ref(f)
+		batch[n] = f
+		n++
+		if f = c.pages.get(at + uint64(n)); f == machine.NoFrame {
+			break
+		}
+		leaf := c.pages.leaf(at + uint64(n))
+		ok = leaf.dirty&(1<<((at+uint64(n))%fan)) != 0
 	}
-	c.pages.mark(at, false)
-	c.dirty--
-	c.clearTail(at, f)
-	c.pool.Ref(f)
-	return at, f
+	return at, n
+}
+
+// Drop gives up the clean pages first to last that nobody uses, so that they will be read again.
+func (c *Cache) Drop(first, last uint64) {
+	if c.backing == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.epoch++
+	for index := first; ; index++ {
+		at, f, ok := c.pages.next(index)
+		if !ok || at > last {
+			return
+		}
+		index = at
+		if leaf := c.pages.leaf(at); leaf.dirty&(1<<(at%fan)) == 0 && c.pool.Refs(f) == 1 {
+			c.drop(at, f)
+		}
+		if index == last {
+			return
+		}
+	}
 }
 
 // reclaimBatch is how many pages are given up when memory runs out.

@@ -120,6 +120,7 @@ const (
 	terminal  // read(2) and write(2) go through task.TerminalFile
 	still     // has a position that is always 0
 	sock      // read(2) and write(2) go through the calls of sockets
+	exclusive // opened with O_EXCL and without O_CREAT
 )
 
 // Owner is who gets SIGIO and SIGURG (F_SETOWN_EX, F_SETSIG).
@@ -170,6 +171,9 @@ func newFile(path Path, c *cred.Cred, flags int) *File {
 		f.kind = canWrite
 	default:
 		f.kind = canRead | canWrite
+	}
+	if flags&(unix.O_EXCL|unix.O_CREAT) == unix.O_EXCL {
+		f.kind |= exclusive
 	}
 	path.Mount.users.Add(1)
 	return f
@@ -248,6 +252,9 @@ func (f *File) Readable() bool { return f.kind&canRead != 0 }
 
 // Writable reports whether the file is open for writing.
 func (f *File) Writable() bool { return f.kind&canWrite != 0 }
+
+// Exclusive reports whether the file was opened with O_EXCL and without O_CREAT, which claims a block device.
+func (f *File) Exclusive() bool { return f.kind&exclusive != 0 }
 
 // PathOnly reports whether the file was opened with O_PATH; most calls give EBADF then.
 func (f *File) PathOnly() bool { return f.kind&pathOnly != 0 }

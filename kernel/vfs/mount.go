@@ -48,6 +48,8 @@ type Namespace struct {
 
 	// Log takes a line for the kernel's log; nil: nobody listens. Set once, before use.
 	Log func(line string)
+	// SyncDevices writes what programs wrote to device files of disks. Set once, before use; may be nil.
+	SyncDevices func()
 
 	// Pool is where things that are in no file system (pipes) get their pages.
 	Pool *mem.Pool
@@ -395,5 +397,8 @@ func (ns *Namespace) Sync() {
 	ns.mu.RUnlock()
 	for _, m := range all {
 		m.FS.Sync()
+	}
+	if ns.SyncDevices != nil {
+		ns.SyncDevices()
 	}
 }

@@ -11,6 +11,7 @@ package qemu
 import (
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -104,10 +105,17 @@ func arguments(c vmm.Config, kernel, initrd string, chardev func(id string) stri
 	if c.Cmdline != "" {
 		args = append(args, "-append", c.Cmdline)
 	}
+	for i, d := range c.Disks {
+		words, err := diskArguments(i, d, bus)
+		if err != nil {
+			return nil, err
+		}
+		args = append(args, words...)
+	}
 	args = append(args, "-chardev", chardev(serialID), "-serial", "chardev:"+serialID)
 	if len(c.Ports) > 0 {
 		// Port 0 is for a console in the old sense, so one more than is used.
-		args = append(args, "-device", fmt.Sprintf("%s,max_ports=%d", bus, len(c.Ports)+1))
+		args = append(args, "-device", fmt.Sprintf("%s,max_ports=%d", virtioDevice("virtio-serial", bus), len(c.Ports)+1))
 	}
 	for _, port := range c.Ports {
 		args = append(args, "-chardev", chardev(port), "-device", fmt.Sprintf("virtserialport,chardev=%s,name=%s", port, port))
@@ -115,7 +123,43 @@ func arguments(c vmm.Config, kernel, initrd string, chardev func(id string) stri
 	return args, nil
 }
 
-// machineOption returns the value of -M and the virtio-serial device that fits.
+// diskArguments returns the arguments for disk i: a raw image stays sparse where the guest discards, and the emulator locks the
+// file against others.
+func diskArguments(i int, d vmm.Disk, bus string) ([]string, error) {
+	if d.Format != vmm.FormatRaw && d.Format != vmm.FormatQcow2 {
+		return nil, fmt.Errorf("%q is no format of disks", d.Format)
+	}
+	driver := "file"
+	if st, err := os.Stat(d.Path); err == nil && st.Mode()&os.ModeDevice != 0 {
+		driver = "host_device"
+	}
+	readOnly := "off"
+	if d.ReadOnly {
+		readOnly = "on"
+	}
+	id := fmt.Sprintf("disk%d", i)
+	return []string{
+		"-blockdev", fmt.Sprintf("driver=%s,node-name=%s,read-only=%s,discard=unmap,file.driver=%s,file.filename=%s",
+			d.Format, id, readOnly, driver, escape(d.Path)),
+		"-device", fmt.Sprintf("%s,drive=%s,serial=%s", virtioDevice("virtio-blk", bus), id, id),
+	}, nil
+}
+
+// virtioDevice is the name of a virtio device on a bus, as machineOption returns it.
+func virtioDevice(name, bus string) string {
+	if bus == busPCI {
+		return name + "-pci,disable-legacy=on"
+	}
+	return name + "-device"
+}
+
+// Ways to virtio devices.
+const (
+	busMMIO = "mmio"
+	busPCI  = "pci"
+)
+
+// machineOption returns the value of -M and the way to virtio devices.
 func machineOption(s string) (machine, bus string, err error) {
 	name, _, hasOptions := strings.Cut(s, ",")
 	switch name {
@@ -123,9 +167,9 @@ func machineOption(s string) (machine, bus string, err error) {
 		if !hasOptions {
 			s += ",acpi=off"
 		}
-		return s, "virtio-serial-device", nil
+		return s, busMMIO, nil
 	case vmm.MachineQ35, vmm.MachinePC:
-		return s, "virtio-serial-pci,disable-legacy=on", nil
+		return s, busPCI, nil
 	}
 	return "", "", fmt.Errorf("%q is no machine: use %s, %s or %s", s, vmm.MachineMicroVM, vmm.MachineQ35, vmm.MachinePC)
 }

@@ -52,6 +52,7 @@ func config(t *testing.T) vmm.Config {
 func TestCommandLine(t *testing.T) {
 	c := config(t)
 	c.Extra = []string{"-icount", "shift=0"}
+	c.Disks = []vmm.Disk{{Path: "/tmp/d,1", Format: vmm.FormatRaw}, {Path: "/e", Format: vmm.FormatQcow2, ReadOnly: true}}
 	words, err := New("/usr/bin/qemu").CommandLine(c, "/tmp/a,b")
 	if err != nil {
 		t.Fatal(err)
@@ -60,6 +61,8 @@ func TestCommandLine(t *testing.T) {
 	for _, want := range []string{
 		"/usr/bin/qemu -M microvm,acpi=off -accel tcg -cpu max,-erms,-fsrm,-la57 -m 64M -smp 2 -nodefaults -no-user-config -display none -no-reboot ",
 		"-kernel " + c.Kernel.Name(), "-initrd " + c.Initrd.Name(), "path=/tmp/a,,b", "name=gosv.stdin", "name=gosv.stderr", "isa-debug-exit,iobase=0xf4,iosize=4",
+		"-blockdev driver=raw,node-name=disk0,read-only=off,discard=unmap,file.driver=file,file.filename=/tmp/d,,1 -device virtio-blk-device,drive=disk0,",
+		"-blockdev driver=qcow2,node-name=disk1,read-only=on,", "virtio-blk-device,drive=disk1",
 	} {
 		if !strings.Contains(line, want) {
 			t.Errorf("no %q in %s", want, line)

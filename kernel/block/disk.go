@@ -1,0 +1,307 @@
+package block
+
+import (
+	"strconv"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"gosv/machine"
+)
+
+// A Disk is a device or a partition of one, with a name and a number.
+type Disk struct {
+	Name         string
+	Major, Minor uint32
+	// Whole is the disk that this is a partition of, nil when it is none.
+	Whole *Disk
+	// Start is where the partition begins on Whole, in bytes, and Number its number, from 1.
+	Start  int64
+	Number int
+	// Label and UUID are the partition's in a GPT; an MBR's partitions have SIGNATURE-NN as UUID.
+	Label, UUID string
+	// Removable and Serial are for people to see.
+	Removable bool
+	Serial    string
+
+	dev    Device
+	limits Limits
+	frames machine.Frames
+	now    func() int64 // ns
+	stats  Stats
+
+	mu sync.Mutex
+	// holder is who claimed the disk; a claim of a partition counts in the whole disk's parts.
+	holder  any     // +checklocks:mu
+	shares  int     // claims by holder; +checklocks:mu
+	claimed int     // partitions that are claimed; +checklocks:mu
+	parts   []*Disk // +checklocks:mu
+	// Private belongs to the layer that makes device files.
+	private any // +checklocks:mu
+}
+
+// Stats are what /proc/diskstats shows (Linux, Documentation/admin-guide/iostats.rst), by Op.
+type Stats struct {
+	Requests, Sectors, NS [5]atomic.Uint64
+	InFlight              atomic.Int64
+	BusyNS                atomic.Uint64
+}
+
+// NewDisk returns a disk without a number, for layers and tests; Registry.Add makes those with one. now tells
+// the time in ns.
+func NewDisk(name string, dev Device, frames machine.Frames, now func() int64) *Disk {
+	return &Disk{Name: name, dev: dev, limits: dev.Limits(), frames: frames, now: now}
+}
+
+// Limits implements Device.
+func (d *Disk) Limits() Limits { return d.limits }
+
+// Size is the size in bytes.
+func (d *Disk) Size() int64 { return d.limits.Size }
+
+// Stats returns the disk's counters.
+func (d *Disk) Stats() *Stats { return &d.stats }
+
+// Frames is where memory for requests comes from.
+func (d *Disk) Frames() machine.Frames { return d.frames }
+
+// Do implements Device: it checks r, splits what is too large for the device, and counts. EINVAL, EROFS, EIO, EOPNOTSUPP.
+func (d *Disk) Do(r *Request) error {
+	if err := d.limits.check(r); err != nil {
+		return err
+	}
+	switch {
+	case r.Op == Flush && !d.limits.Cached:
+		return nil
+	case r.Op == WriteZeroes && d.limits.MaxZeroes == 0:
+		return d.writeZeros(r)
+	}
+	start := d.now()
+	d.stats.InFlight.Add(1)
+	err := d.split(r)
+	d.stats.InFlight.Add(-1)
+	ns := uint64(d.now() - start)
+	d.stats.Requests[r.Op].Add(1)
+	d.stats.Sectors[r.Op].Add(uint64(r.Len / SectorSize))
+	d.stats.NS[r.Op].Add(ns)
+	d.stats.BusyNS.Add(ns)
+	return err
+}
+
+// split hands r to the device in pieces that it can take.
+func (d *Disk) split(r *Request) error {
+	switch r.Op {
+	case Flush:
+		return d.dev.Do(r)
+	case Discard, WriteZeroes:
+		most := d.limits.MaxDiscard
+		if r.Op == WriteZeroes {
+			most = d.limits.MaxZeroes
+		}
+		for off, left := r.Off, r.Len; left > 0; {
+			n := min(left, most)
+			if err := d.dev.Do(&Request{Op: r.Op, Off: off, Len: n, Allocated: r.Allocated}); err != nil {
+				return err
+			}
+			off, left = off+n, left-n
+		}
+		return nil
+	}
+	if d.fits(r) {
+		return d.dev.Do(r)
+	}
+	part := Request{Op: r.Op, Off: r.Off, Durable: r.Durable}
+	for i := 0; i < len(r.Data); i++ {
+		for seg := r.Data[i]; len(seg.Bytes) > 0; {
+			n := len(seg.Bytes)
+			if most := d.limits.MaxBytes; most != 0 {
+				n = int(min(int64(n), most-part.Len))
+			}
+			part.Data = append(part.Data, Segment{seg.Bytes[:n], seg.Addr})
+			part.Len += int64(n)
+			seg = Segment{seg.Bytes[n:], seg.Addr + uint64(n)}
+			last := i == len(r.Data)-1 && len(seg.Bytes) == 0
+			if last || part.Len == d.limits.MaxBytes || len(part.Data) == d.limits.MaxSegments {
+				if err := d.dev.Do(&part); err != nil {
+					return err
+				}
+				part = Request{Op: r.Op, Off: part.Off + part.Len, Durable: r.Durable, Data: part.Data[:0]}
+			}
+		}
+	}
+	return nil
+}
+
+func (d *Disk) fits(r *Request) bool {
+	return (d.limits.MaxBytes == 0 || r.Len <= d.limits.MaxBytes) && (d.limits.MaxSegments == 0 || len(r.Data) <= d.limits.MaxSegments)
+}
+
+// bounceFrames is how much memory ReadAt and WriteAt take for a request at most.
+const bounceFrames = 16
+
+// bounce gets memory for n bytes.
+func (d *Disk) bounce(n int) (machine.Frame, int, error) {
+	frames := min((n+machine.PageSize-1)/machine.PageSize, bounceFrames)
+	f, err := d.frames.AllocRun(frames)
+	if err != nil && frames > 1 {
+		frames = 1
+		f, err = d.frames.AllocRun(1)
+	}
+	if err != nil {
+		return 0, 0, unix.ENOMEM
+	}
+	return f, frames, nil
+}
+
+// ReadAt reads len(p) bytes at off, both multiples of the logical block size, into any memory: EIO, EINVAL, ENOMEM.
+func (d *Disk) ReadAt(p []byte, off int64) error {
+	return d.copy(Read, p, off, false)
+}
+
+// WriteAt is ReadAt in the other direction; also EROFS, ENOSPC.
+func (d *Disk) WriteAt(p []byte, off int64, durable bool) error {
+	return d.copy(Write, p, off, durable)
+}
+
+func (d *Disk) copy(op Op, p []byte, off int64, durable bool) error {
+	if len(p) == 0 {
+		return nil
+	}
+	f, frames, err := d.bounce(len(p))
+	if err != nil {
+		return err
+	}
+	defer d.frames.Free(f, frames)
+	memory := d.frames.Bytes(f, frames)
+	for len(p) > 0 {
+		n := min(len(p), len(memory))
+		r := Request{Op: op, Off: off, Len: int64(n), Durable: durable,
+			Data: []Segment{{memory[:n], uint64(f) * machine.PageSize}}}
+		if op == Write {
+			copy(memory, p[:n])
+		}
+		if err := d.Do(&r); err != nil {
+			return err
+		}
+		if op == Read {
+			copy(p, memory[:n])
+		}
+		p, off = p[n:], off+int64(n)
+	}
+	return nil
+}
+
+// Flush makes all completed writes durable: EIO.
+func (d *Disk) Flush() error { return d.Do(&Request{Op: Flush}) }
+
+// Discard says that n bytes at off are not needed: EOPNOTSUPP, EINVAL, EIO, EROFS.
+func (d *Disk) Discard(off, n int64) error { return d.Do(&Request{Op: Discard, Off: off, Len: n}) }
+
+// Zero makes n bytes at off zeros, by the device's own means where it has them: EINVAL, EIO, EROFS, ENOMEM.
+func (d *Disk) Zero(off, n int64) error { return d.Do(&Request{Op: WriteZeroes, Off: off, Len: n}) }
+
+// writeZeros writes zeros from memory.
+func (d *Disk) writeZeros(r *Request) error {
+	f, frames, err := d.bounce(int(min(r.Len, bounceFrames*machine.PageSize)))
+	if err != nil {
+		return err
+	}
+	defer d.frames.Free(f, frames)
+	memory := d.frames.Bytes(f, frames)
+	for off, left := r.Off, r.Len; left > 0; {
+		n := min(left, int64(len(memory)))
+		w := Request{Op: Write, Off: off, Len: n, Data: []Segment{{memory[:n], uint64(f) * machine.PageSize}}}
+		if err := d.Do(&w); err != nil {
+			return err
+		}
+		off, left = off+n, left-n
+	}
+	return nil
+}
+
+// Claim makes holder (comparable, not nil) the one user of the disk, as a mount or an open with O_EXCL is:
+// EBUSY when it has another, or when a partition of it or the disk that it is a partition of is claimed. The same holder
+// may claim again; each claim needs a Release.
+func (d *Disk) Claim(holder any) error {
+	if w := d.Whole; w != nil {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if w.holder != nil {
+			return unix.EBUSY
+		}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.claimed > 0 || d.holder != nil && d.holder != holder {
+		return unix.EBUSY
+	}
+	if d.holder == nil && d.Whole != nil {
+		d.Whole.claimed++
+	}
+	d.holder = holder
+	d.shares++
+	return nil
+}
+
+// Release ends a Claim.
+func (d *Disk) Release() {
+	if w := d.Whole; w != nil {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.shares--; d.shares == 0 {
+		d.holder = nil
+		if d.Whole != nil {
+			d.Whole.claimed--
+		}
+	}
+}
+
+// Private returns what the layer of device files keeps for the disk, made by create at first.
+func (d *Disk) Private(create func() any) any {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.private == nil {
+		d.private = create()
+	}
+	return d.private
+}
+
+// Parts returns the partitions in the order of their numbers.
+func (d *Disk) Parts() []*Disk {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return append([]*Disk(nil), d.parts...)
+}
+
+// partName is the name of partition n of a disk: a p comes between digits (nvme0n1p1).
+func partName(disk string, n int) string {
+	if last := disk[len(disk)-1]; last >= '0' && last <= '9' {
+		disk += "p"
+	}
+	return disk + strconv.Itoa(n)
+}
+
+// part is the Device of a partition.
+type part struct {
+	whole *Disk
+	start int64
+	size  int64
+}
+
+func (p *part) Limits() Limits {
+	l := p.whole.limits
+	l.Size = p.size
+	return l
+}
+
+func (p *part) Do(r *Request) error {
+	moved := *r
+	if r.Op != Flush {
+		moved.Off += p.start
+	}
+	return p.whole.Do(&moved)
+}
