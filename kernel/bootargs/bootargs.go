@@ -91,10 +91,15 @@ var ignored = map[string]bool{
 
 func (a *Args) parseLine(line string) error {
 	var root Mount
+	program := false // behind --, where all is the program's
 	for _, w := range words(line) {
 		key, value, hasValue := strings.Cut(w, "=")
 		var err error
 		switch {
+		case program:
+			a.Argv = append(a.Argv, w)
+		case w == "--":
+			program = true
 		case w == "gosv.verbose":
 			a.Verbose = true
 		case w == "gosv.strace":
@@ -105,7 +110,7 @@ func (a *Args) parseLine(line string) error {
 			err = a.parseVerity(value)
 		case key == "gosv.mount":
 			err = a.parseMount(value)
-		case strings.HasPrefix(key, "gosv."), w == "--":
+		case strings.HasPrefix(key, "gosv."):
 		case key == "root" && hasValue:
 			root.Source = value
 		case key == "rootfstype":
