@@ -582,6 +582,14 @@ func mountOptions(flags uint64) string {
 	return s
 }
 
+// fsOptions is what stands behind the flags for the file system's own options.
+func fsOptions(o string) string {
+	if o == "" {
+		return ""
+	}
+	return "," + mangle(o)
+}
+
 // mangle writes a field of a table, where white space and the backslash are escaped.
 func mangle(s string) string { return escape(s, " \t\n\\") }
 
@@ -613,7 +621,7 @@ func (v *view) mountList() []vfs.MountInfo {
 
 func showMounts(v *view, b *out) error {
 	for _, m := range v.mountList() {
-		b.str(mangle(m.Source), " ", mangle(m.Point), " ", m.Type, " ", mountOptions(m.Flags), " 0 0\n")
+		b.str(mangle(m.Source), " ", mangle(m.Point), " ", m.Type, " ", mountOptions(m.Flags), fsOptions(m.Options), " 0 0\n")
 	}
 	return nil
 }
@@ -622,7 +630,7 @@ func showMountinfo(v *view, b *out) error {
 	for _, m := range v.mountList() {
 		b.unum(m.ID).str(" ").unum(m.ParentID).str(" ").unum(uint64(unix.Major(m.Dev))).str(":").unum(uint64(unix.Minor(m.Dev)))
 		access, _, _ := strings.Cut(mountOptions(m.Flags), ",")
-		b.str(" ", mangle(m.Root), " ", mangle(m.Point), " ", mountOptions(m.Flags), " - ", m.Type, " ", mangle(m.Source), " ", access, "\n")
+		b.str(" ", mangle(m.Root), " ", mangle(m.Point), " ", mountOptions(m.Flags), " - ", m.Type, " ", mangle(m.Source), " ", access, fsOptions(m.Options), "\n")
 	}
 	return nil
 }

@@ -118,6 +118,8 @@ func New(pool *mem.Pool, now func() int64, o Options) *vfs.FS {
 	}
 	r.fs = vfs.NewFS(o.Type, r, now)
 	r.fs.Resident = true
+	total, _ := pool.Usage()
+	r.fs.MaxXattrs = int64(total) * vfs.BlockSize / 16
 	r.inodes.Store(1)
 	r.fs.SetRoot(r.fs.NewInode(r, &vfs.NewNode{Mode: unix.S_IFDIR | o.Mode, UID: o.UID, GID: o.GID}, nil))
 	return r.fs

@@ -29,6 +29,10 @@ type FS struct {
 	// Cached says that names, once found, are kept as dentries; directories that can be changed have NameOps. Without
 	// Resident and Cached, the file system is asked for each name each time.
 	Cached bool
+	// Options are the mount options that /proc/mounts shows.
+	Options string
+	// MaxXattrs is the most bytes that extended attributes kept in memory may take; 0: no limit.
+	MaxXattrs int64
 	// Keep is how many dentries a Cached file system keeps that nobody uses, 0 for the default.
 	Keep int
 	// ReadOnly says that nothing here can be changed, whatever a mount says.
@@ -38,6 +42,7 @@ type FS struct {
 
 	kept    keeper
 	handles handles
+	xattrs  atomic.Int64 // bytes that extended attributes take
 	ops     FSOps
 	now     func() int64
 	root    *Dentry

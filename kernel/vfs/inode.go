@@ -294,6 +294,7 @@ func (i *Inode) evict() {
 		if watched.Load() != 0 {
 			i.tell(unix.IN_DELETE_SELF|i.dirFlag(), 0, "")
 		}
+		i.dropXattrs()
 		i.ops.Evict(i)
 	}
 }

@@ -189,6 +189,9 @@ func DoMount(ctx *Context, source string, at Path, typ string, flags uint64, dat
 	if source == "" {
 		source = "none"
 	}
+	if fs.mounts.Load() == 0 { // nobody has it yet
+		fs.Options = data
+	}
 	_, err = ns.attach(at, fs, fs.root, source, defaultAtime(flags))
 	return err
 }
@@ -365,6 +368,7 @@ type MountInfo struct {
 	Root, Point  string // the part of its file system, and where it is seen from root
 	Source, Type string
 	Flags        uint64
+	Options      string // the file system's
 }
 
 // Mounts lists the mounts that can be reached from root, in the order of mounting.
@@ -380,7 +384,7 @@ func (ns *Namespace) Mounts(root Path) []MountInfo {
 		}
 		within, _ := PathName(Path{m, m.Root}, Path{m, m.FS.root})
 		info := MountInfo{
-			ID: m.ID, ParentID: m.ID, Dev: m.FS.Dev, Root: within, Point: point, Source: m.Source, Type: m.FS.Type, Flags: m.Flags(),
+			ID: m.ID, ParentID: m.ID, Dev: m.FS.Dev, Root: within, Point: point, Source: m.Source, Type: m.FS.Type, Flags: m.Flags(), Options: m.FS.Options,
 		}
 		if p, ok := ns.above(m); ok {
 			info.ParentID = p.Mount.ID

@@ -545,3 +545,18 @@ func TestFDTableRaces(t *testing.T) {
 		t.Error("descriptors left")
 	}
 }
+
+func TestXattrsAreBounded(t *testing.T) {
+	tr := sample(t)
+	tr.FS.MaxXattrs = 10_000
+	tr.Write(t, "/f", "")
+	p := place(t, tr, "/f")
+	must(t, vfs.Setxattr(tr.Ctx, p, "user.a", make([]byte, 6000), 0))
+	check(t, "another", vfs.Setxattr(tr.Ctx, p, "user.b", make([]byte, 6000), 0), unix.ENOSPC)
+	must(t, vfs.Setxattr(tr.Ctx, p, "user.a", make([]byte, 9000), 0))
+	must(t, vfs.Removexattr(tr.Ctx, p, "user.a"))
+	must(t, vfs.Setxattr(tr.Ctx, p, "user.b", make([]byte, 9000), 0))
+	must(t, vfs.Unlink(tr.Ctx, vfs.Path{}, "/f"))
+	tr.Write(t, "/g", "")
+	must(t, vfs.Setxattr(tr.Ctx, place(t, tr, "/g"), "user.c", make([]byte, 9000), 0))
+}

@@ -100,11 +100,15 @@ func Setxattr(ctx *Context, p Path, name string, value []byte, flags int) (err e
 	case !exists && flags&unix.XATTR_REPLACE != 0:
 		return unix.ENODATA
 	}
-	space := len(name) + len(value) - len(old)
-	for n, v := range r.xattrs {
-		space += len(n) + len(v)
+	more := xattrBytes(name, value)
+	if exists {
+		more -= xattrBytes(name, old)
 	}
-	if space > xattrSpace {
+	if r.xattrBytes()+more > xattrSpace {
+		return unix.ENOSPC
+	}
+	if fs := p.Inode().fs; fs.xattrs.Add(more) > fs.MaxXattrs && fs.MaxXattrs != 0 && more > 0 {
+		fs.xattrs.Add(-more)
 		return unix.ENOSPC
 	}
 	if r.xattrs == nil {
@@ -138,10 +142,12 @@ func Removexattr(ctx *Context, p Path, name string) (err error) {
 	r := p.Inode().getRare()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if _, ok := r.xattrs[name]; !ok {
+	old, ok := r.xattrs[name]
+	if !ok {
 		return unix.ENODATA
 	}
 	delete(r.xattrs, name)
+	p.Inode().fs.xattrs.Add(-xattrBytes(name, old))
 	p.Inode().touchAttr()
 	return nil
 }
@@ -167,4 +173,29 @@ func Listxattr(ctx *Context, p Path) ([]byte, error) {
 		}
 	}
 	return list, nil
+}
+
+// xattrOverhead is about what an attribute takes beside its name and value, in bytes.
+const xattrOverhead = 64
+
+func xattrBytes(name string, value []byte) int64 {
+	return int64(len(name) + len(value) + xattrOverhead)
+}
+
+// xattrBytes returns what all attributes take; r.mu is held.
+func (r *rare) xattrBytes() (n int64) {
+	for name, v := range r.xattrs {
+		n += xattrBytes(name, v)
+	}
+	return n
+}
+
+// dropXattrs takes away the attributes of an inode that is given up.
+func (i *Inode) dropXattrs() {
+	if r := i.rare.Load(); r != nil {
+		r.mu.Lock()
+		i.fs.xattrs.Add(-r.xattrBytes())
+		r.xattrs = nil
+		r.mu.Unlock()
+	}
 }
