@@ -31,10 +31,13 @@ const (
 	Syscall Trap = iota
 	// PageFault: Context.FaultAddr and Context.Error (Intel SDM vol. 3 §4.7).
 	PageFault
-	// Exception: any other processor exception, number in Context.Vector.
+	// Exception: any other processor exception, number in Context.Vector. After a debug exception (vector 1)
+	// FaultAddr is what DR6 was.
 	Exception
 	// Interrupted: an interrupt needs the kernel's goroutines, or Kick was called.
 	Interrupted
+	// Moved: the program would be on another processor than Expect said, or others ran there meanwhile.
+	Moved
 )
 
 // Bits of Context.Error after a PageFault.
@@ -55,6 +58,16 @@ type CPU interface {
 	// SetSpace says in which address space Enter runs c, at first none; no Enter may be
 	// running on c.
 	SetSpace(c *Context, s Space)
+	// SetDebug says what DR0 to DR3 and DR7 are while Enter runs c (Intel SDM vol. 3 §17.2); no Enter may be running on
+	// c. The addresses are below UserTop, and DR7 enables local breakpoints only. Another context may get a debug
+	// exception that is meant for this one.
+	SetDebug(c *Context, dr [4]uint64, dr7 uint64)
+	// Expect says on which processor the program believes to run: anywhere else, and when it was not running for
+	// a while, Enter returns Moved. -1 for a program that does not care. No Enter may be running on c.
+	Expect(c *Context, cpu int)
+	// Bind restricts the processors on which the calling goroutine runs, which must be locked to its
+	// thread, to set, a bit each; 0: all.
+	Bind(set uint64)
 	// Enter runs the program until something happens. At most one Enter per
 	// context at a time.
 	Enter(c *Context) Trap

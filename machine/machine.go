@@ -105,6 +105,9 @@ type Space interface {
 	// It calls shared for each run of n frames. On ErrNoMemory the pages for
 	// which shared was called stay mapped in child.
 	Share(child Space, va, length uint64, shared func(f Frame, n int)) error
+	// Barrier makes every processor that runs a program in this space execute a memory barrier and a serialising instruction
+	// before it returns (membarrier(2)).
+	Barrier()
 	// Destroy frees the page tables. No Enter may be running in this space and
 	// none may start. Mapped frames are the caller's: Unmap them first.
 	Destroy()

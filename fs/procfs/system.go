@@ -163,7 +163,6 @@ func showFilesystems(v *view, b *out) error {
 	return nil
 }
 
-// showLoad tells no averages, which nobody measures here: only the counts.
 func showLoad(v *view, b *out) error {
 	threads, _, last := v.Kernel.Counts()
 	running := 0
@@ -174,7 +173,11 @@ func showLoad(v *view, b *out) error {
 			}
 		}
 	}
-	b.str("0.00 0.00 0.00 ").num(int64(running)).str("/").num(int64(threads)).nums(int64(last)).nl()
+	for _, a := range v.Kernel.LoadAverages() {
+		a += 1 << 16 / 200 // rounded
+		b.unum(a>>16).str(".").digits(a&0xffff*100>>16, 10, 2, '0').str(" ")
+	}
+	b.num(int64(running)).str("/").num(int64(threads)).nums(int64(last)).nl()
 	return nil
 }
 

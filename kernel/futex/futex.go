@@ -63,7 +63,12 @@ type Waiter struct {
 	bitset     uint32
 	tid        uint32 // of the owner, for a PI wait
 	pi         bool
+	toPI       bool // waits to be moved to the PI word target
+	target     Key
 }
+
+// Moved reports whether w, which EnqueueToPI queued and which is off its queue again, had been moved to its PI word.
+func (w *Waiter) Moved() bool { return w.pi }
 
 // Woken reports whether w, which was enqueued, has been taken off its queue by somebody else.
 func (w *Waiter) Woken() bool { return w.queued.Load() == 0 }
@@ -135,7 +140,7 @@ func (t *Table) Enqueue(wt *Waiter, w *Word, val, bitset uint32) error {
 		}
 		return unix.EAGAIN
 	}
-	wt.key, wt.bitset, wt.pi = w.Key, bitset, false
+	wt.key, wt.bitset, wt.pi, wt.toPI = w.Key, bitset, false, false
 	b.insert(wt)
 	b.mu.Unlock()
 	return nil
@@ -180,7 +185,7 @@ func (b *bucket) wake(k *Key, n int, bitset uint32) (woken int, err error) {
 	for w := b.head.next; w != &b.head && woken < n; {
 		next := w.next
 		if w.key.Offset == k.Offset && w.key == *k && w.bitset&bitset != 0 {
-			if w.pi {
+			if w.pi || w.toPI {
 				return woken, unix.EINVAL
 			}
 			b.release(w)
@@ -232,7 +237,7 @@ func (t *Table) Requeue(from, to *Word, wake, move int, cmp *uint32) (woken, mov
 		next := w.next
 		if w.key == from.Key {
 			switch {
-			case w.pi:
+			case w.pi || w.toPI:
 				return woken, moved, unix.EINVAL
 			case woken < wake:
 				b1.release(w)

@@ -46,7 +46,7 @@ func (t *Table) LockPI(wt *Waiter, w *Word, tid uint32, try bool, alive func(tid
 		if owner == 0 {
 			return true, nil
 		}
-		wt.key, wt.bitset, wt.pi, wt.tid = w.Key, MatchAny, true, tid
+		wt.key, wt.bitset, wt.pi, wt.toPI, wt.tid = w.Key, MatchAny, true, false, tid
 		b.waiting.Add(1)
 		b.insert(wt)
 		return false, nil
@@ -143,4 +143,95 @@ func (b *bucket) more(after *Waiter) bool {
 		}
 	}
 	return false
+}
+
+// EnqueueToPI is Enqueue for a waiter, the thread tid, that RequeuePI is to move to the PI word with the key target.
+func (t *Table) EnqueueToPI(wt *Waiter, w *Word, val, tid uint32, target *Key) error {
+	b := t.bucket(&w.Key)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch v, ok := w.Space.Load32(w.Addr); {
+	case !ok:
+		return ErrFault
+	case v != val:
+		return unix.EAGAIN
+	}
+	wt.key, wt.bitset, wt.pi, wt.toPI, wt.tid, wt.target = w.Key, MatchAny, false, true, tid, *target
+	b.waiting.Add(1)
+	b.insert(wt)
+	return nil
+}
+
+// RequeuePI is FUTEX_CMP_REQUEUE_PI: if the word at from is cmp (else EAGAIN), its first waiter gets the PI word if that is free, and
+// all, or at most move others, wait for the PI word from now on. It returns how many got it or wait. EINVAL when a waiter waits for
+// something else, EDEADLK, ESRCH, ErrFault.
+func (t *Table) RequeuePI(from, to *Word, move int, cmp uint32, alive func(tid uint32) bool) (n int, err error) {
+	b1, b2 := t.lock2(&from.Key, &to.Key)
+	defer unlock2(b1, b2)
+	switch v, ok := from.Space.Load32(from.Addr); {
+	case !ok:
+		return 0, ErrFault
+	case v != cmp:
+		return 0, unix.EAGAIN
+	}
+	first := b1.first(&from.Key)
+	if first == nil {
+		return 0, nil
+	}
+	if !first.toPI || first.target != to.Key {
+		return 0, unix.EINVAL
+	}
+	got, err := b2.takeFor(first, to, b1.more(first), alive)
+	if err != nil {
+		return 0, err
+	}
+	if got {
+		b1.release(first)
+		n++
+	}
+	for w := b1.head.next; w != &b1.head && n < move+1; {
+		next := w.next
+		if w.key == from.Key {
+			if !w.toPI || w.target != to.Key {
+				return n, unix.EINVAL
+			}
+			w.key, w.pi, w.toPI = to.Key, true, false
+			if b1 != b2 {
+				b1.unlink(w)
+				b2.waiting.Add(1)
+				b2.insert(w)
+			}
+			n++
+		}
+		w = next
+	}
+	return n, nil
+}
+
+// takeFor takes the PI word for w's thread if it is free; else it says in the word that somebody waits. more: others wait with w. b.mu is held.
+func (b *bucket) takeFor(w *Waiter, to *Word, more bool, alive func(tid uint32) bool) (got bool, err error) {
+	for {
+		v, ok := to.Space.Load32(to.Addr)
+		if !ok {
+			return false, ErrFault
+		}
+		owner, next := v&TIDMask, v|Waiters
+		switch {
+		case owner == w.tid:
+			return false, unix.EDEADLK
+		case owner == 0:
+			if next = w.tid | v&OwnerDied; more || b.first(&to.Key) != nil {
+				next |= Waiters
+			}
+		case !alive(owner):
+			return false, unix.ESRCH
+		}
+		found, ok := to.Space.CompareAndSwap32(to.Addr, v, next)
+		if !ok {
+			return false, ErrFault
+		}
+		if found == v {
+			return owner == 0, nil
+		}
+	}
 }

@@ -1,7 +1,7 @@
 // Package ipc is System V's interprocess communication (sysvipc(7)): shared memory
-// segments and semaphore sets, found by key.
+// segments, semaphore sets and message queues, found by key.
 //
-// Lock order: registry.mu → Segment.mu or Set.mu → the locks of mem and wait.
+// Lock order: registry.mu → Segment.mu, Set.mu or Messages.mu → the locks of mem and wait.
 package ipc
 
 import (
@@ -37,6 +37,9 @@ const maxObjects = 4096
 type Space struct {
 	Shm registry[*Segment]
 	Sem registry[*Semaphores]
+	Msg registry[*Messages]
+
+	messages atomic.Int64 // bytes that all messages take
 
 	pool *mem.Pool
 	now  func() int64 // wall time in seconds

@@ -133,3 +133,19 @@ func (as *AddressSpace) Stats() Stats {
 	}
 	return s
 }
+
+// Mapped reports whether addr lies in an area.
+func (as *AddressSpace) Mapped(addr uint64) bool {
+	_, ok := as.AreaEnd(addr)
+	return ok
+}
+
+// AreaEnd returns the first address behind the area that addr lies in; ok is false when there is none.
+func (as *AddressSpace) AreaEnd(addr uint64) (end uint64, ok bool) {
+	as.mu.RLock()
+	defer as.mu.RUnlock()
+	if a := as.find(addr); a != nil {
+		return a.end, true
+	}
+	return 0, false
+}

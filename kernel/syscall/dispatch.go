@@ -9,6 +9,7 @@ import (
 
 	"gosv/kernel/ipc"
 	"gosv/kernel/mem"
+	"gosv/kernel/mqueue"
 	"gosv/kernel/task"
 	"gosv/machine"
 )
@@ -21,6 +22,9 @@ type Calls struct {
 
 	ipc     atomic.Pointer[ipc.Space] // nil until it is needed
 	ipcOnce sync.Once
+	mq      atomic.Pointer[mqueue.Space] // the same
+	mqOnce  sync.Once
+	timex   clockState
 	// told are the missing calls that were logged already.
 	told [numbers]atomic.Bool
 }

@@ -19,6 +19,8 @@ const (
 	futexTrylockPI     = 8
 	futexWaitBitset    = 9
 	futexWakeBitset    = 10
+	futexWaitRequeuePI = 11
+	futexCmpRequeuePI  = 12
 	futexLockPI2       = 13
 	futexPrivate       = 128
 	futexClockRealtime = 256
@@ -40,7 +42,7 @@ func futexRows(r *table) {
 		}
 		return b
 	}))
-	r.set(unix.SYS_FUTEX, call6("futex", aAddr, aOp, aUint, aHex, aAddr, aUint, sysFutex).partly("no FUTEX_WAIT_REQUEUE_PI and FUTEX_CMP_REQUEUE_PI"))
+	r.set(unix.SYS_FUTEX, call6("futex", aAddr, aOp, aUint, aHex, aAddr, aUint, sysFutex))
 	r.set(unix.SYS_FUTEX_WAITV, call5("futex_waitv", aAddr, aUint, flags("flags", 0, nil), inOpt(lTimespec), choice("clock", clockNames), sysFutexWaitv))
 	r.set(unix.SYS_SET_ROBUST_LIST, call2("set_robust_list", aAddr, aSize, func(t *task.Task, addr, size uint64) (uint64, error) {
 		if size != abi.SizeofRobustListHead {
@@ -58,7 +60,7 @@ func sysFutex(t *task.Task, addr uint64, op, val uint32, arg, addr2 uint64, val3
 	realtime := op&futexClockRealtime != 0
 	cmd := op &^ (futexPrivate | futexClockRealtime)
 	switch cmd {
-	case futexWake, futexRequeue, futexCmpRequeue, futexWakeOp, futexWakeBitset, futexUnlockPI, futexTrylockPI, futexLockPI:
+	case futexWake, futexRequeue, futexCmpRequeue, futexWakeOp, futexWakeBitset, futexUnlockPI, futexTrylockPI, futexLockPI, futexCmpRequeuePI:
 		if realtime {
 			return 0, unix.ENOSYS
 		}
@@ -86,6 +88,14 @@ func sysFutex(t *task.Task, addr uint64, op, val uint32, arg, addr2 uint64, val3
 			return 0, err
 		}
 		return done(t.FutexLockPI(addr, private, deadline, cmd == futexLockPI || realtime, false))
+	case futexWaitRequeuePI:
+		deadline, err := futexDeadline(t, arg)
+		if err != nil {
+			return 0, err
+		}
+		return done(t.FutexWaitRequeuePI(addr, addr2, val, private, deadline, realtime))
+	case futexCmpRequeuePI:
+		return value(t.FutexRequeuePI(addr, addr2, int(int32(val)), int(int32(arg)), val3, private))
 	case futexTrylockPI:
 		return done(t.FutexLockPI(addr, private, 0, false, true))
 	case futexUnlockPI:

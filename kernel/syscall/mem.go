@@ -50,7 +50,12 @@ func memRows(r *table) {
 		return done(t.Mem().LockAll(int(flags)))
 	}))
 	r.set(unix.SYS_MUNLOCKALL, call0("munlockall", func(t *task.Task) (uint64, error) { return done(t.Mem().LockAll(0)) }))
-	r.set(unix.SYS_MEMBARRIER, call3("membarrier", aInt, aUint, aInt, sysMembarrier).partly("only MEMBARRIER_CMD_QUERY, which tells that there is nothing else"))
+	r.set(unix.SYS_MEMBARRIER, call3("membarrier", aInt, aUint, aInt, func(t *task.Task, cmd int32, flags uint32, cpu int32) (uint64, error) {
+		return t.Membarrier(cmd, flags, cpu)
+	}))
+	r.set(unix.SYS_PROCESS_MADVISE, call5("process_madvise", aFD, aAddr, aUlong, aInt, flags("flags", 0, nil), processMadvise).
+		partly("no MADV_COLLAPSE"))
+	r.set(unix.SYS_RSEQ, call4("rseq", aAddr, aUint, aUint, aHex, sysRseq))
 	r.set(unix.SYS_PROCESS_VM_READV, call6("process_vm_readv", aPID, aAddr, aUlong, aAddr, aUlong, aUlong, func(t *task.Task, pid int32, l, ln, rm, rn, flags uint64) (uint64, error) {
 		return processVM(t, pid, l, ln, rm, rn, flags, false)
 	}))
@@ -148,14 +153,6 @@ func sysMincore(t *task.Task, addr, n, vec uint64) (uint64, error) {
 	return 0, nil
 }
 
-// sysMembarrier tells programs that they must use barriers of their own.
-func sysMembarrier(_ *task.Task, cmd int32, flags uint32, _ int32) (uint64, error) {
-	if cmd != 0 || flags != 0 {
-		return 0, unix.EINVAL
-	}
-	return 0, nil
-}
-
 // processVM is process_vm_readv(2), and with write process_vm_writev(2): ESRCH, EPERM, EFAULT, EINVAL.
 func processVM(t *task.Task, pid int32, local, nlocal, remote, nremote, flags uint64, write bool) (uint64, error) {
 	if flags != 0 {
@@ -204,6 +201,54 @@ func processVM(t *task.Task, pid int32, local, nlocal, remote, nremote, flags ui
 			}
 			return 0, efault(err)
 		}
+	}
+	return total, nil
+}
+
+// sysRseq is rseq(2).
+func sysRseq(t *task.Task, addr uint64, size, flags uint32, sig uint64) (uint64, error) {
+	const unregister = 1
+	if flags&^unregister != 0 {
+		return 0, unix.EINVAL
+	}
+	return done(t.Rseq(addr, size, flags == unregister, uint32(sig)))
+}
+
+// processMadvise is process_madvise(2): it returns the bytes advised. EBADF, EINVAL, EPERM, ESRCH, ENOMEM.
+func processMadvise(t *task.Task, fd int32, iov, n uint64, advice int32, _ uint32) (uint64, error) {
+	list, err := ranges(t, iov, n)
+	if err != nil {
+		return 0, err
+	}
+	p, _, err := pidfd(t, fd)
+	if err != nil {
+		return 0, err
+	}
+	switch advice {
+	case unix.MADV_COLD, unix.MADV_PAGEOUT, unix.MADV_WILLNEED:
+	default:
+		return 0, unix.EINVAL
+	}
+	m := p.Memory()
+	if m == nil {
+		return 0, unix.ESRCH
+	}
+	defer m.Release()
+	if err := t.MayAccess(p); err != nil {
+		return 0, err
+	}
+	if p != t.Process() && !t.Cred().Capable(unix.CAP_SYS_NICE) {
+		return 0, unix.EPERM
+	}
+	total := uint64(0)
+	for _, r := range list {
+		if err := m.Advise(r.Addr, r.Len, int(advice)); err != nil {
+			if total > 0 {
+				return total, nil
+			}
+			return 0, err
+		}
+		total += r.Len
 	}
 	return total, nil
 }

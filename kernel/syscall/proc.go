@@ -14,7 +14,8 @@ func procRows(r *table) {
 	aWaitOptions := flags("options", unix.WNOHANG|unix.WUNTRACED|unix.WCONTINUED|unix.WNOTHREAD&0xffffffff|unix.WALL|unix.WCLONE&0xffffffff, waitNames)
 	r.set(unix.SYS_CLONE, call5("clone", aUlong.as(show("clone flags", showClone)), aAddr, aAddr, aAddr, aAddr, sysClone).
 		partly("no namespaces (CLONE_NEW…)"))
-	r.set(unix.SYS_CLONE3, call2("clone3", aAddr, aSize, sysClone3).partly("no namespaces, no set_tid, no cgroups"))
+	r.set(unix.SYS_CLONE3, call2("clone3", aAddr, aSize, sysClone3).partly("no namespaces, no cgroups"))
+	r.set(unix.SYS_KCMP, call5("kcmp", aPID, aPID, choice("type", kcmpNames), aUlong, aUlong, sysKcmp).partly("no order among what differs, no KCMP_EPOLL_TFD"))
 	r.set(unix.SYS_FORK, call0("fork", func(t *task.Task) (uint64, error) { return value(t.Clone(&task.CloneArgs{ExitSignal: unix.SIGCHLD})) }))
 	r.set(unix.SYS_VFORK, call0("vfork", func(t *task.Task) (uint64, error) {
 		return value(t.Clone(&task.CloneArgs{Flags: unix.CLONE_VM | unix.CLONE_VFORK, ExitSignal: unix.SIGCHLD}))
@@ -109,15 +110,25 @@ func sysClone3(t *task.Task, addr, size uint64) (uint64, error) {
 		a.ExitSignal > abi.NSIG,
 		(a.Stack == 0) != (a.StackSize == 0),
 		a.Stack > machine.UserTop || a.StackSize > machine.UserTop-a.Stack,
-		a.SetTID != 0 || a.SetTIDSize != 0:
+		(a.SetTID == 0) != (a.SetTIDSize == 0), a.SetTIDSize > 1: // one for each nested PID namespace
 		return 0, unix.EINVAL
+	}
+	tid := int32(0)
+	if a.SetTID != 0 {
+		var err error
+		if tid, err = lInt32.load(t, a.SetTID); err != nil {
+			return 0, err
+		}
+		if tid <= 0 {
+			return 0, unix.EINVAL
+		}
 	}
 	stack := uint64(0)
 	if a.Stack != 0 {
 		stack = a.Stack + a.StackSize
 	}
 	args := task.CloneArgs{
-		Flags: a.Flags, ExitSignal: unix.Signal(a.ExitSignal), ParentTID: a.ParentTID, ChildTID: a.ChildTID, Stack: stack, TLS: a.TLS,
+		Flags: a.Flags, ExitSignal: unix.Signal(a.ExitSignal), ParentTID: a.ParentTID, ChildTID: a.ChildTID, Stack: stack, TLS: a.TLS, TID: tid,
 	}
 	if a.Flags&unix.CLONE_PIDFD != 0 {
 		return cloneWithPidfd(t, &args, a.Pidfd)

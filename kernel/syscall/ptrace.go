@@ -87,6 +87,8 @@ func sysPtrace(t *task.Task, request, pid int32, addr, data uint64) (uint64, err
 		return done(traceArch(t, pid, int32(data), addr))
 	case unix.PTRACE_GET_SYSCALL_INFO:
 		return traceCallInfo(t, pid, addr, data)
+	case unix.PTRACE_GET_RSEQ_CONFIGURATION:
+		return traceRseq(t, pid, addr, data)
 	case unix.PTRACE_PEEKSIGINFO:
 		return tracePending(t, pid, addr, data)
 	}
@@ -421,4 +423,20 @@ func tracePending(t *task.Task, pid int32, addr, data uint64) (uint64, error) {
 		}
 	}
 	return uint64(len(list)), nil
+}
+
+// traceRseq is PTRACE_GET_RSEQ_CONFIGURATION: struct ptrace_rseq_configuration, cut to size; the result is its whole length.
+func traceRseq(t *task.Task, pid int32, size, data uint64) (uint64, error) {
+	var b [24]byte
+	err := t.Traced(pid, func(o *task.Task) error {
+		at, n, sig := o.RseqConfiguration()
+		le.PutUint64(b[:], at)
+		le.PutUint32(b[8:], n)
+		le.PutUint32(b[12:], sig)
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	return uint64(len(b)), copyOut(t, data, b[:min(size, uint64(len(b)))])
 }

@@ -7,6 +7,7 @@ func (s *Calls) fill() {
 	r := &s.rows
 	for _, f := range []func(*table){
 		ioRows, fdRows, pathRows, changeRows, fileHandleRows, pollRows, epollRows, memRows, procRows, execRows, credRows, sigRows, timeRows, futexRows, handleRows, spliceRows, ptraceRows, seccompRows, s.sysvRows, s.systemRows,
+		s.msgRows, s.mqRows, numaRows, ioprioRows, s.timexRows,
 		aioRows, s.uringRows,
 		s.socketRows,
 	} {
@@ -38,24 +39,11 @@ var absent = []struct {
 	note  string
 	calls []number
 }{
-	{unix.ENOSYS, "System V message queues: no program asked for them", []number{
-		{unix.SYS_MSGGET, "msgget"}, {unix.SYS_MSGSND, "msgsnd"}, {unix.SYS_MSGRCV, "msgrcv"}, {unix.SYS_MSGCTL, "msgctl"},
-	}},
-	{unix.ENOSYS, "POSIX message queues: no program asked for them", []number{
-		{unix.SYS_MQ_OPEN, "mq_open"}, {unix.SYS_MQ_UNLINK, "mq_unlink"}, {unix.SYS_MQ_TIMEDSEND, "mq_timedsend"},
-		{unix.SYS_MQ_TIMEDRECEIVE, "mq_timedreceive"}, {unix.SYS_MQ_NOTIFY, "mq_notify"}, {unix.SYS_MQ_GETSETATTR, "mq_getsetattr"},
-	}},
 	{unix.ENOSYS, "fanotify, secret memory: no program asked for them", []number{
 		{unix.SYS_FANOTIFY_INIT, "fanotify_init"}, {unix.SYS_FANOTIFY_MARK, "fanotify_mark"},
 		{unix.SYS_MEMFD_SECRET, "memfd_secret"},
 	}},
-	{unix.ENOSYS, "no program asked for it", []number{{unix.SYS_KCMP, "kcmp"}}},
-	{unix.ENOSYS, "restartable sequences: the C libraries do without", []number{{unix.SYS_RSEQ, "rseq"}}},
-	{unix.ENOSYS, "NUMA: one node", []number{
-		{unix.SYS_MBIND, "mbind"}, {unix.SYS_SET_MEMPOLICY, "set_mempolicy"}, {unix.SYS_GET_MEMPOLICY, "get_mempolicy"},
-		{unix.SYS_MIGRATE_PAGES, "migrate_pages"}, {unix.SYS_MOVE_PAGES, "move_pages"},
-		{unix.SYS_SET_MEMPOLICY_HOME_NODE, "set_mempolicy_home_node"},
-	}},
+	{unix.ENOSYS, "NUMA: one node", []number{{unix.SYS_SET_MEMPOLICY_HOME_NODE, "set_mempolicy_home_node"}}},
 	{unix.ENOSYS, "Landlock, keys, BPF, profiling: not part of this kernel", []number{
 		{unix.SYS_LANDLOCK_CREATE_RULESET, "landlock_create_ruleset"},
 		{unix.SYS_LANDLOCK_ADD_RULE, "landlock_add_rule"}, {unix.SYS_LANDLOCK_RESTRICT_SELF, "landlock_restrict_self"},
@@ -70,14 +58,13 @@ var absent = []struct {
 	}},
 	{unix.EPERM, "the host's business", []number{
 		{unix.SYS_REBOOT, "reboot"}, {unix.SYS_SWAPON, "swapon"}, {unix.SYS_SWAPOFF, "swapoff"}, {unix.SYS_ACCT, "acct"},
-		{unix.SYS_ADJTIMEX, "adjtimex"}, {unix.SYS_CLOCK_ADJTIME, "clock_adjtime"}, {unix.SYS_IOPL, "iopl"}, {unix.SYS_IOPERM, "ioperm"},
+		{unix.SYS_IOPL, "iopl"}, {unix.SYS_IOPERM, "ioperm"},
 		{unix.SYS_INIT_MODULE, "init_module"}, {unix.SYS_FINIT_MODULE, "finit_module"}, {unix.SYS_DELETE_MODULE, "delete_module"},
 		{unix.SYS_KEXEC_LOAD, "kexec_load"}, {unix.SYS_KEXEC_FILE_LOAD, "kexec_file_load"}, {unix.SYS_SYSLOG, "syslog"},
 		{unix.SYS_QUOTACTL, "quotactl"}, {unix.SYS_QUOTACTL_FD, "quotactl_fd"}, {unix.SYS_VHANGUP, "vhangup"},
 	}},
 	{unix.EPERM, "no namespaces", []number{{unix.SYS_SETNS, "setns"}}},
-	{unix.ENOSYS, "I/O priorities, process advice: no program asked for them", []number{
-		{unix.SYS_IOPRIO_SET, "ioprio_set"}, {unix.SYS_IOPRIO_GET, "ioprio_get"}, {unix.SYS_PROCESS_MADVISE, "process_madvise"},
+	{unix.ENOSYS, "no program asked for them", []number{
 		{unix.SYS_PROCESS_MRELEASE, "process_mrelease"}, {unix.SYS_REMAP_FILE_PAGES, "remap_file_pages"}, {unix.SYS_CACHESTAT, "cachestat"},
 		{unix.SYS_MAP_SHADOW_STACK, "map_shadow_stack"}, {unix.SYS_FUTEX_WAKE, "futex_wake"}, {unix.SYS_FUTEX_WAIT, "futex_wait"},
 		{unix.SYS_FUTEX_REQUEUE, "futex_requeue"}, {unix.SYS_MSEAL, "mseal"}, {unix.SYS_MODIFY_LDT, "modify_ldt"},

@@ -14,10 +14,10 @@ func schedRows(r *table) {
 	aWhich := choice("which", []flagName{{unix.PRIO_PROCESS, "PRIO_PROCESS"}, {unix.PRIO_PGRP, "PRIO_PGRP"}, {unix.PRIO_USER, "PRIO_USER"}})
 	aPolicy := choice("policy", []flagName{{task.SchedNormal, "SCHED_OTHER"}, {task.SchedFIFO, "SCHED_FIFO"}, {task.SchedRR, "SCHED_RR"},
 		{task.SchedBatch, "SCHED_BATCH"}, {task.SchedIdle, "SCHED_IDLE"}, {task.SchedDeadline, "SCHED_DEADLINE"}})
-	const kept = "kept, but all threads are scheduled alike"
+	const kept = "higher priorities than normal are kept, but scheduled as normal ones"
 	r.set(unix.SYS_SCHED_YIELD, call0("sched_yield", func(t *task.Task) (uint64, error) { t.Yield(); return 0, nil }))
 	r.set(unix.SYS_SCHED_GETAFFINITY, call3("sched_getaffinity", aPID, aSize, aAddr, sysGetaffinity))
-	r.set(unix.SYS_SCHED_SETAFFINITY, call3("sched_setaffinity", aPID, aSize, aAddr, sysSetaffinity).partly(kept))
+	r.set(unix.SYS_SCHED_SETAFFINITY, call3("sched_setaffinity", aPID, aSize, aAddr, sysSetaffinity))
 	r.set(unix.SYS_GETPRIORITY, call2("getpriority", aWhich, aPID, func(t *task.Task, which, who int32) (uint64, error) {
 		nice, err := t.Priority(int(which), who)
 		return value(20-nice, err)

@@ -43,6 +43,9 @@ func (s *Calls) Ended(pid int32) {
 	if sp := s.ipc.Load(); sp != nil {
 		sp.Exited(pid)
 	}
+	if mq := s.mq.Load(); mq != nil {
+		mq.Exited(pid)
+	}
 }
 
 func (s *Calls) shmat(t *task.Task, id int32, addr uint64, flags uint32) (uint64, error) {

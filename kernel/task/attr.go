@@ -7,13 +7,16 @@ type attributes struct {
 	slack       int64 // ns
 	noTHP       bool
 	personality uint32
+	policy      int32 // set_mempolicy(2): mode and nodes
+	nodes       uint64
+	ioPriority  int32 // guarded by proc.mu
 }
 
 const defaultSlack = 50_000
 
 // clone returns what a new thread inherits.
 func (a *attributes) clone() attributes {
-	return attributes{slack: a.slack, noTHP: a.noTHP, personality: a.personality}
+	return attributes{slack: a.slack, noTHP: a.noTHP, personality: a.personality, policy: a.policy, nodes: a.nodes, ioPriority: a.ioPriority}
 }
 
 // PDeathSignal is PR_GET_PDEATHSIG.
@@ -54,3 +57,9 @@ func (t *Task) Personality() uint32 { return t.attr.personality }
 
 // SetPersonality sets it.
 func (t *Task) SetPersonality(p uint32) { t.attr.personality = p }
+
+// Mempolicy and SetMempolicy are get_mempolicy(2) and set_mempolicy(2): the mode and the mask of nodes.
+func (t *Task) Mempolicy() (mode int32, nodes uint64) { return t.attr.policy, t.attr.nodes }
+
+// SetMempolicy keeps them.
+func (t *Task) SetMempolicy(mode int32, nodes uint64) { t.attr.policy, t.attr.nodes = mode, nodes }

@@ -15,6 +15,7 @@ type CloneArgs struct {
 	ChildTID   uint64 // user address, for CLONE_CHILD_SETTID and CLONE_CHILD_CLEARTID
 	Stack      uint64 // the new thread's stack pointer, 0: the same
 	TLS        uint64 // FS base, for CLONE_SETTLS
+	TID        int32  // the ID to get, 0 for any
 	// Pidfd, for CLONE_PIDFD, is called with the new process before it runs; its error fails the call.
 	Pidfd func(*Process) error
 }
@@ -37,14 +38,17 @@ func (a *CloneArgs) check(t *Task) error {
 		has(unix.CLONE_PARENT) && t.proc == t.k.init,
 		has(unix.CLONE_PIDFD | unix.CLONE_THREAD),
 		has(unix.CLONE_SIGHAND | unix.CLONE_CLEAR_SIGHAND),
-		a.ExitSignal < 0 || a.ExitSignal > signal.Max:
+		a.ExitSignal < 0 || a.ExitSignal > signal.Max,
+		a.TID >= PIDMax:
 		return unix.EINVAL
+	case a.TID != 0 && !t.Cred().Capable(unix.CAP_SYS_ADMIN) && !t.Cred().Capable(unix.CAP_CHECKPOINT_RESTORE):
+		return unix.EPERM
 	}
 	return nil
 }
 
 // Clone makes a thread or a process and returns its ID. EINVAL, EAGAIN,
-// ENOMEM, EPERM; ERESTARTNOINTR when t is being killed. With CLONE_VFORK it returns when the
+// ENOMEM, EPERM, EEXIST; ERESTARTNOINTR when t is being killed. With CLONE_VFORK it returns when the
 // child has ended or called execve(2).
 func (t *Task) Clone(a *CloneArgs) (int32, error) {
 	if err := a.check(t); err != nil {
@@ -101,6 +105,8 @@ func (t *Task) copy(a *CloneArgs) (*Task, error) {
 		return nil, unix.ENOMEM
 	}
 	n := &Task{k: t.k, cpu: t.cpu, Ctx: ctx, blocked: t.blocked, alt: t.alt, sched: t.sched.clone()}
+	n.table.Store(&t.k.table)
+	n.gives.Store(n.sched.turns())
 	n.mem, err = t.copyMemory(f)
 	if err != nil {
 		t.cpu.FreeContext(ctx)
@@ -137,6 +143,12 @@ func (t *Task) copy(a *CloneArgs) (*Task, error) {
 	if f&(unix.CLONE_VM|unix.CLONE_VFORK) == unix.CLONE_VM {
 		n.alt = abi.StackT{}
 	}
+	if f&unix.CLONE_VM == 0 {
+		n.rseq = rseq{addr: t.rseq.addr, sig: t.rseq.sig, cpu: -1}
+	}
+	if !n.sched.everywhere(t.k) {
+		n.flags.Or(workPlace)
+	}
 	if f&unix.CLONE_CHILD_CLEARTID != 0 {
 		n.clearTID = a.ChildTID
 	}
@@ -156,7 +168,9 @@ func (t *Task) copyMemory(flags uint64) (*Memory, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newMemory(as), nil
+	m := newMemory(as)
+	m.barriers.Store(t.mem.barriers.Load())
+	return m, nil
 }
 
 // discard undoes copy, and what join did before it failed.
@@ -189,7 +203,15 @@ func (n *Task) join(t *Task, a *CloneArgs) (event int, err error) {
 	if t.recalc(); t.Interrupted() {
 		return 0, abi.ERESTARTNOINTR // fork(2) and kill(2) of a group must not miss each other
 	}
-	tid := k.newID(n)
+	tid := a.TID
+	switch {
+	case tid == 0:
+		tid = k.newID(n)
+	case k.ids[tid] != nil:
+		return 0, unix.EEXIST
+	default:
+		k.ids[tid] = &id{task: n}
+	}
 	if tid == 0 {
 		return 0, unix.EAGAIN
 	}

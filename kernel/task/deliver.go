@@ -88,6 +88,7 @@ func (t *Task) act() bool {
 		return false
 	}
 	t.interruptCall(a.Flags)
+	t.resumeRseq()
 	step := t.stepping
 	if step {
 		t.stepping = false

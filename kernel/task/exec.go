@@ -153,6 +153,8 @@ func (t *Task) install(img *Image, args *ExecArgs) {
 		t.SetComm(args.Path[strings.LastIndexByte(args.Path, '/')+1:])
 	}
 	t.stepping = false
+	t.dropDebug()
+	t.dropRseq()
 	t.Ctx.Regs = machine.Regs{RIP: img.Entry, RSP: img.Stack, RFLAGS: 0x202}
 	t.Ctx.OrigRAX = unix.SYS_EXECVE
 	t.cpu.ResetFloat(t.Ctx)

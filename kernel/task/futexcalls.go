@@ -1,6 +1,7 @@
 package task
 
 import (
+	"gosv/kernel/abi"
 	"gosv/kernel/futex"
 	"gosv/machine"
 
@@ -172,7 +173,70 @@ func (t *Task) FutexLockPI(addr uint64, private bool, deadline int64, wall, try 
 		if err != nil || locked {
 			return err
 		}
-		return t.futexSleep(deadline, wall)
+		if err = t.futexSleep(deadline, wall); err == abi.ERESTARTSYS {
+			err = abi.ERESTARTNOINTR
+		}
+		return err
+	}
+}
+
+// FutexWaitRequeuePI is FUTEX_WAIT_REQUEUE_PI: it sleeps while the word at addr is val, until FUTEX_CMP_REQUEUE_PI has moved it to the PI
+// word at addr2 and t has got that. The errors are those of FutexWait, ERESTARTNOINTR in place of ERESTARTSYS, and EAGAIN when a signal
+// came after the move: the program takes the lock by itself.
+func (t *Task) FutexWaitRequeuePI(addr, addr2 uint64, val uint32, private bool, deadline int64, wall bool) error {
+	if addr == addr2 {
+		return unix.EINVAL
+	}
+	var w, w2 futex.Word
+	if err := t.word(&w2, addr2, private); err != nil {
+		return err
+	}
+	if err := t.word(&w, addr, private); err != nil {
+		return err
+	}
+	for {
+		err := t.k.Futex.EnqueueToPI(&t.waiter, &w, val, uint32(t.TID()), &w2.Key)
+		if err == futex.ErrFault {
+			if err = t.present(addr, false); err == nil {
+				continue
+			}
+		}
+		if err != nil {
+			return err
+		}
+		if err = t.futexSleep(deadline, wall); err == abi.ERESTARTSYS {
+			if err = abi.ERESTARTNOINTR; t.waiter.Moved() {
+				err = unix.EAGAIN
+			}
+		}
+		return err
+	}
+}
+
+// FutexRequeuePI is FUTEX_CMP_REQUEUE_PI: it returns how many have got the PI word at addr2 or wait for it now. EINVAL, EFAULT, EAGAIN,
+// EDEADLK, ESRCH.
+func (t *Task) FutexRequeuePI(addr, addr2 uint64, wake, move int, cmp uint32, private bool) (int, error) {
+	if addr == addr2 || wake != 1 || move < 0 {
+		return 0, unix.EINVAL
+	}
+	var w, w2 futex.Word
+	if err := t.word(&w, addr, private); err != nil {
+		return 0, err
+	}
+	if err := t.word(&w2, addr2, private); err != nil {
+		return 0, err
+	}
+	for {
+		n, err := t.k.Futex.RequeuePI(&w, &w2, move, cmp, t.k.threadLives)
+		if err != futex.ErrFault {
+			return n, err
+		}
+		if err := t.present(addr, false); err != nil {
+			return 0, err
+		}
+		if err := t.present(addr2, true); err != nil {
+			return 0, err
+		}
 	}
 }
 

@@ -102,6 +102,10 @@ type Kernel struct {
 	initTask *Task         // waits for procs to become 1; guarded by mu
 	started  uint64        // forks since the start; guarded by mu
 
+	table  callTable // Config.Calls
+	hooked callTable // for those who have hooks
+
+	load  load
 	pool  workers
 	dying bool // process 1 has ended; guarded by mu
 }
@@ -125,6 +129,10 @@ func New(c Config) *Kernel {
 		c.Log = func(string) {}
 	}
 	k := &Kernel{Config: c, Futex: futex.New(), ids: make(map[int32]*id)}
+	copy(k.table[:], c.Calls)
+	for nr := range k.hooked {
+		k.hooked[nr] = (*Task).hookedCall
+	}
 	c.Machine.OnShortage(func() {
 		if !vfs.Shrink() {
 			k.OutOfMemory()
@@ -153,6 +161,7 @@ func (k *Kernel) Start(args *ExecArgs, files *vfs.FDTable, fs *FS) (*Task, error
 		return nil, err
 	}
 	t.install(img, args)
+	k.startLoad()
 	k.run(t)
 	return t, nil
 }
@@ -165,6 +174,7 @@ func (k *Kernel) newTask(files *vfs.FDTable, fs *FS, c *cred.Cred) (*Task, error
 	}
 	t := &Task{k: k, cpu: k.Machine, Ctx: ctx, Files: files, FS: fs}
 	t.cred.Store(c)
+	t.table.Store(&k.table)
 	p := newProcess(k)
 	p.handlers.Store(new(signal.Handlers))
 	p.limits = defaultLimits()

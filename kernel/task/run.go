@@ -16,7 +16,8 @@ import (
 const (
 	workSignal = 1 << iota // look at signals, stops
 	workKill               // end
-	work       = workSignal | workKill
+	workPlace              // the affinity has changed
+	work       = workSignal | workKill | workPlace
 )
 
 // ask sets a work bit and makes t see it. proc.mu is held: a task that has begun to end, and may have
@@ -31,6 +32,7 @@ func (t *Task) ask(bits uint32) {
 
 // loop runs the program until the task ends.
 func (t *Task) loop() {
+	t.resumeRseq()
 	for {
 		if t.flags.Load() != 0 {
 			if !t.work() {
@@ -41,12 +43,8 @@ func (t *Task) loop() {
 		trap := t.cpu.Enter(t.Ctx)
 		if trap == machine.Syscall {
 			t.syscall = true
-			if t.calls++; t.calls%sampling <= t.hooks.Load() { // one look for both: hooks are no less than sampling
-				if t.hooks.Load() != 0 {
-					t.hookedCall()
-				} else {
-					t.sampled()
-				}
+			if t.calls++; t.calls%sampling == 0 {
+				t.sampled()
 				continue
 			}
 			t.call()
@@ -61,13 +59,14 @@ func (t *Task) loop() {
 		case machine.Interrupted:
 			t.yield()
 		}
+		t.resumeRseq()
 	}
 }
 
 // call serves the system call that the context describes.
 func (t *Task) call() {
-	if nr := uint32(t.Ctx.OrigRAX); nr < uint32(len(t.k.Calls)) {
-		if f := t.k.Calls[nr]; f != nil {
+	if nr := uint32(t.Ctx.OrigRAX); nr < tableSize {
+		if f := t.table.Load()[nr]; f != nil {
 			v, err := f(t)
 			if err != nil {
 				v = t.k.Failed(err)
@@ -76,7 +75,28 @@ func (t *Task) call() {
 			return
 		}
 	}
+	if t.hooks.Load() != 0 {
+		t.Ctx.RAX, _ = t.hookedCall()
+		return
+	}
 	t.k.Dispatch(t)
+}
+
+// A callTable has the system calls by number, nil for those that go to Dispatch.
+type callTable [tableSize]func(t *Task) (uint64, error)
+
+// tableSize is more than the calls that there are.
+const tableSize = 512
+
+// setHooks adds and takes away hooks: while there are any, all system calls are hookedCalls. proc.mu is held.
+func (t *Task) setHooks(add, remove uint32) {
+	h := t.hooks.Load()&^remove | add
+	t.hooks.Store(h)
+	if h != 0 {
+		t.table.Store(&t.k.hooked)
+	} else {
+		t.table.Store(&t.k.table)
+	}
 }
 
 // yield lets the goroutines run that an interrupt has woken, and other tasks. Sched_yield(2) is the same.
@@ -86,7 +106,9 @@ func (t *Task) yield() {
 	}
 	m, u := t.k.Machine, &t.usage
 	before := m.Ticks()
-	runtime.Gosched()
+	for range max(t.gives.Load(), 1) {
+		runtime.Gosched()
+	}
 	u.since.Add(m.Ticks() - before) // others ran
 	u.nivcsw.Add(1)
 }
@@ -98,6 +120,9 @@ func (t *Task) Yield() { t.yield() }
 func (t *Task) work() bool {
 	t.cpu.Unkick(t.Ctx) // before the look: whoever asks sets the flag first
 	f := t.flags.Load()
+	if f&workPlace != 0 {
+		t.place()
+	}
 	if f&workKill == 0 && f&workSignal != 0 {
 		t.deliver()
 		f = t.flags.Load()
@@ -166,7 +191,9 @@ func (t *Task) exception() {
 	case vectorDE:
 		sig, code, addr = unix.SIGFPE, fpeIntDiv, c.RIP
 	case vectorDB:
-		sig, code, addr = unix.SIGTRAP, trapTrace, c.RIP
+		if sig, code, addr = unix.SIGTRAP, t.debugged(c.FaultAddr), c.RIP; code == 0 {
+			return
+		}
 	case vectorBP:
 		sig = unix.SIGTRAP
 	case vectorUD:
@@ -189,16 +216,17 @@ func (t *Task) exception() {
 
 // Values of si_code (include/uapi/asm-generic/siginfo.h).
 const (
-	illIllOpn = 2
-	fpeIntDiv = 1
-	fpeFltDiv = 3
-	fpeFltOvf = 4
-	fpeFltUnd = 5
-	fpeFltRes = 6
-	fpeFltInv = 7
-	busAdrAln = 1
-	trapBrkpt = 1
-	trapTrace = 2
+	illIllOpn  = 2
+	fpeIntDiv  = 1
+	fpeFltDiv  = 3
+	fpeFltOvf  = 4
+	fpeFltUnd  = 5
+	fpeFltRes  = 6
+	fpeFltInv  = 7
+	busAdrAln  = 1
+	trapBrkpt  = 1
+	trapTrace  = 2
+	trapHwBkpt = 4
 )
 
 // floatCode finds out which unmasked floating-point exception happened: 0 for none.

@@ -12,14 +12,28 @@ const (
 	SchedDeadline = 6
 )
 
-// sched is what a thread has asked of the scheduler. Go's scheduler runs all alike;
-// the values are checked and kept as Linux does, so that programs find what they set. Guarded by proc.mu.
+// sched is what a thread has asked of the scheduler. The affinity holds (see place), and low priorities make
+// it wait (see turns). Otherwise Go's scheduler runs all alike; policy and priority are checked and kept as Linux does, so
+// that programs find what they set. Guarded by proc.mu.
 type sched struct {
 	policy      int32
 	priority    int32 // of SCHED_FIFO and SCHED_RR
 	nice        int32
 	resetOnFork bool
 	affinity    CPUSet
+}
+
+// turns is how many turns of others a thread of low priority waits for one of its own. Linux gives each step of the nice value a
+// weight that is 1.25 times smaller; threads of higher priority than normal are as normal ones here.
+func (s *sched) turns() int32 {
+	if s.policy == SchedIdle {
+		return 1024 / 3 // WEIGHT_IDLEPRIO
+	}
+	n := 1.0
+	for range max(s.nice, 0) {
+		n *= 1.25
+	}
+	return int32(n + 0.5)
 }
 
 // CPUSet is a set of processors, one bit each.
@@ -77,8 +91,7 @@ func (t *Task) Affinity(tid int32) (CPUSet, error) {
 	return o.sched.affinity, nil
 }
 
-// SetAffinity is sched_setaffinity(2): EINVAL when no processor is left, ESRCH, EPERM. Where a thread runs
-// is Go's business; the set is kept for the program.
+// SetAffinity is sched_setaffinity(2): EINVAL when no processor is left, ESRCH, EPERM.
 func (t *Task) SetAffinity(tid int32, set CPUSet) error {
 	if tid < 0 {
 		return unix.ESRCH
@@ -100,8 +113,11 @@ func (t *Task) SetAffinity(tid int32, set CPUSet) error {
 		return unix.EINVAL
 	}
 	o.proc.mu.Lock()
+	defer o.proc.mu.Unlock()
 	o.sched.affinity = set
-	o.proc.mu.Unlock()
+	if !o.exiting {
+		o.ask(workPlace)
+	}
 	return nil
 }
 
@@ -150,6 +166,7 @@ func (t *Task) SetScheduler(tid, policy, priority int32, resetOnFork bool) error
 	}
 	o.proc.mu.Lock()
 	o.sched.policy, o.sched.priority, o.sched.resetOnFork = policy, priority, resetOnFork
+	o.gives.Store(o.sched.turns())
 	o.proc.mu.Unlock()
 	return nil
 }
@@ -230,5 +247,47 @@ func (t *Task) setNice(o *Task, nice int32) error {
 		return unix.EACCES
 	}
 	o.sched.nice = nice
+	o.gives.Store(o.sched.turns())
+	return nil
+}
+
+// ioNone is the I/O priority of a thread that has set none: as its nice value says, in the class best-effort.
+const ioNone = 2<<13 | 4
+
+// IOPriority is ioprio_get(2), with which as of getpriority(2): the highest. EINVAL, ESRCH.
+func (t *Task) IOPriority(which, who int32) (int32, error) {
+	ts, err := t.priorityTargets(int(which), who)
+	if err != nil {
+		return 0, err
+	}
+	best := int32(0)
+	for _, o := range ts {
+		o.proc.mu.Lock()
+		v := o.attr.ioPriority
+		o.proc.mu.Unlock()
+		if v == 0 && len(ts) > 1 {
+			v = ioNone
+		}
+		if best == 0 || v < best {
+			best = v
+		}
+	}
+	return best, nil
+}
+
+// SetIOPriority is ioprio_set(2): EINVAL, ESRCH, EPERM.
+func (t *Task) SetIOPriority(which, who, v int32) error {
+	ts, err := t.priorityTargets(int(which), who)
+	if err != nil {
+		return err
+	}
+	for _, o := range ts {
+		if !t.mayChange(o) {
+			return unix.EPERM
+		}
+		o.proc.mu.Lock()
+		o.attr.ioPriority = v
+		o.proc.mu.Unlock()
+	}
 	return nil
 }

@@ -84,7 +84,7 @@ func (t *Task) AddFilter(prog []seccomp.Insn, sync, log bool) error {
 // setFilter makes f the filters of t, from its next system call on. proc.mu is held.
 func (t *Task) setFilter(f *seccomp.Filter) {
 	t.filter.Store(f)
-	t.hooks.Or(hookSeccomp)
+	t.setHooks(hookSeccomp, 0)
 }
 
 // filtered asks the filters about the system call, and reports whether it is to be made. If not, its result, or the signal in its place,

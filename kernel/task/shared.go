@@ -6,6 +6,8 @@ import (
 
 	"gosv/kernel/mm"
 	"gosv/kernel/vfs"
+
+	"golang.org/x/sys/unix"
 )
 
 // Memory is an address space with the number of its users: tasks, and
@@ -15,6 +17,7 @@ type Memory struct {
 	users    atomic.Int32
 	tasks    atomic.Int32 // those of the users that are tasks
 	delegate atomic.Pointer[Delegate]
+	barriers atomic.Uint32 // what membarrier(2) has registered
 }
 
 func newMemory(as *mm.AddressSpace) *Memory {
@@ -52,6 +55,33 @@ func (m *Memory) Release() {
 	if m.users.Add(-1) == 0 {
 		m.AddressSpace.Release()
 	}
+}
+
+// Shares reports whether two tasks share what the clone(2) flag is about: CLONE_VM, CLONE_FILES, CLONE_FS, CLONE_SIGHAND.
+func (t *Task) Shares(o *Task, flag uint64) bool {
+	mem, files, fs := t.shared()
+	mem2, files2, fs2 := o.shared()
+	switch flag {
+	case unix.CLONE_VM:
+		return mem == mem2
+	case unix.CLONE_FILES:
+		return files == files2
+	case unix.CLONE_FS:
+		return fs == fs2
+	}
+	return t.proc.Handlers() == o.proc.Handlers()
+}
+
+func (t *Task) shared() (*Memory, *vfs.FDTable, *FS) {
+	t.proc.mu.Lock()
+	defer t.proc.mu.Unlock()
+	return t.mem, t.Files, t.FS
+}
+
+// FilesOf returns the descriptor table of t, with which the caller may do what FDTable allows others; nil after its end.
+func (t *Task) FilesOf() *vfs.FDTable {
+	_, f, _ := t.shared()
+	return f
 }
 
 // FS is the root directory, the current directory and the umask (CLONE_FS).

@@ -20,7 +20,8 @@ import (
 // only its own system calls may use it.
 type Task struct {
 	flags   atomic.Uint32 // the work bits
-	hooks   atomic.Uint32 // what is done about system calls beside them
+	hooks   atomic.Uint32 // what is done about system calls beside them; written under proc.mu
+	table   atomic.Pointer[callTable]
 	parker  machine.Parker
 	syscall bool   // the last trap was a system call: its result may ask for a restart
 	calls   uint32 // system calls so far
@@ -65,8 +66,12 @@ type Task struct {
 	counted  bool // has been counted for the stop that is on; guarded by proc.mu
 	stepping bool // the trap flag is the tracer's
 	trace    tracee
-	exitCode int32 // wait(2)'s encoding
-	ending   bool  // end has begun
+	debug    *debugRegs
+	rseq     rseq
+	gives    atomic.Int32 // how often others get a turn for each of its own; see sched.turns
+	bound    bool         // its goroutine is locked to a thread of the runtime; see place
+	exitCode int32        // wait(2)'s encoding
+	ending   bool         // end has begun
 
 	clearTID uint64 // user address, 0 for none
 	robust   uint64 // user address of the robust list's head

@@ -185,7 +185,7 @@ func (k *Kernel) untrace(o *Task, sig unix.Signal) {
 	p.mu.Lock()
 	old := o.trace
 	o.trace = tracee{resume: sig}
-	o.hooks.And(^uint32(hookTrace))
+	o.setHooks(0, hookTrace)
 	o.Wake()
 	if p.stop.active && !o.exiting {
 		o.ask(workSignal) // it stops like the others
@@ -307,22 +307,22 @@ func (t *Task) traceExit() {
 	}
 }
 
-// hookedCall is a system call of a thread that is traced or has filters.
-func (t *Task) hookedCall() {
+// hookedCall is a system call of a thread that is traced or has filters; it returns what RAX is to be.
+func (t *Task) hookedCall() (uint64, error) {
 	c := t.Ctx
 	h := t.hooks.Load()
 	c.RAX = errno(unix.ENOSYS)
 	if h&(hookCall|hookEmulate) != 0 {
 		t.callStop(messageEntry)
 		if t.Killed() {
-			return
+			return c.RAX, nil
 		}
 	}
 	if h&hookEmulate == 0 && int32(c.OrigRAX) != -1 && (h&hookSeccomp == 0 || t.filtered()) && !t.Killed() {
-		t.call()
+		t.made()
 	}
 	if t.Killed() {
-		return
+		return c.RAX, nil
 	}
 	if int32(c.OrigRAX) == -1 {
 		t.syscall = false
@@ -334,6 +334,22 @@ func (t *Task) hookedCall() {
 	if h&hookStep != 0 {
 		t.stepped(trapBrkpt)
 	}
+	return c.RAX, nil
+}
+
+// made makes the system call itself.
+func (t *Task) made() {
+	if nr := uint32(t.Ctx.OrigRAX); nr < tableSize {
+		if f := t.k.table[nr]; f != nil {
+			v, err := f(t)
+			if err != nil {
+				v = t.k.Failed(err)
+			}
+			t.Ctx.RAX = v
+			return
+		}
+	}
+	t.k.Dispatch(t)
 }
 
 // callStop is the stop before or after a system call; a signal that the tracer gives is sent.

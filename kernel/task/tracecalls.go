@@ -64,8 +64,7 @@ func (t *Task) Resume(tid int32, how Resume, sig uint64) error {
 		return unix.EIO
 	}
 	return t.Traced(tid, func(o *Task) error {
-		o.hooks.And(^uint32(hookTrace))
-		o.hooks.Or(uint32(how))
+		o.setHooks(uint32(how), hookTrace)
 		if how&ResumeStep != 0 && o.Ctx.RFLAGS&stepFlag == 0 {
 			o.stepping = true
 			o.Ctx.RFLAGS |= stepFlag
@@ -299,17 +298,6 @@ const (
 func (o *Task) SetFloatRegisters(b []byte) error {
 	if !o.cpu.LoadFloat(o.Ctx, b) {
 		return unix.EINVAL
-	}
-	return nil
-}
-
-// DebugRegister returns debug register i (Intel SDM vol. 3 §17.2), in Traced.
-func (o *Task) DebugRegister(int) uint64 { return 0 }
-
-// SetDebugRegister refuses to set one, in Traced, so that debuggers watch memory by single steps.
-func (o *Task) SetDebugRegister(_ int, v uint64) error {
-	if v != 0 {
-		return unix.EIO
 	}
 	return nil
 }

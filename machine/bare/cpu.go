@@ -33,6 +33,15 @@ func (m *Machine) SetSpace(c *machine.Context, s machine.Space) {
 	whole(c).SetSpace(s.(*space).hot)
 }
 
+// SetDebug implements machine.CPU.
+func (m *Machine) SetDebug(c *machine.Context, dr [4]uint64, dr7 uint64) { whole(c).SetDebug(dr, dr7) }
+
+// Expect implements machine.CPU.
+func (m *Machine) Expect(c *machine.Context, cpu int) { whole(c).Expect(cpu) }
+
+// Bind implements machine.CPU.
+func (m *Machine) Bind(set uint64) { floor.Bind(set) }
+
 // Enter implements machine.CPU.
 func (m *Machine) Enter(c *machine.Context) machine.Trap {
 	t := floor.Enter(c)

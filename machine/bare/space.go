@@ -423,6 +423,9 @@ func (s *space) room(va, stop uint64, whole bool) ([]uint64, error) {
 	return t[i : i+(stop-va)>>12], nil
 }
 
+// Barrier implements machine.Space: the call is a barrier on this CPU.
+func (s *space) Barrier() { floor.Barrier(s.hot) }
+
 // Destroy implements machine.Space.
 func (s *space) Destroy() {
 	floor.Forget(s.hot)

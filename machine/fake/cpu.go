@@ -81,6 +81,29 @@ func (m *Machine) Contexts() int {
 // SetSpace implements machine.CPU.
 func (m *Machine) SetSpace(c *machine.Context, s machine.Space) { m.extra(c).space = s }
 
+// SetDebug implements machine.CPU: nothing here watches.
+func (m *Machine) SetDebug(c *machine.Context, dr [4]uint64, dr7 uint64) {
+	m.extra(c)
+	for _, a := range dr {
+		if a >= machine.UserTop {
+			panic("fake: SetDebug with a kernel address")
+		}
+	}
+	if dr7&^0xffff0355 != 0 {
+		panic("fake: SetDebug with bits that are not for programs")
+	}
+}
+
+// Expect implements machine.CPU: there is one processor.
+func (m *Machine) Expect(c *machine.Context, cpu int) {
+	if m.extra(c); cpu < -1 || cpu > 0 {
+		panic("fake: Expect of another processor")
+	}
+}
+
+// Bind implements machine.CPU.
+func (m *Machine) Bind(uint64) {}
+
 // Enter implements machine.CPU by Config.Enter. A pending Kick makes it return
 // at once; a Kick while Config.Enter runs, when that returns, unless it consumed the Kick
 // from Kicked itself.

@@ -252,6 +252,13 @@ func (s *space) Share(child machine.Space, va, length uint64, shared func(f mach
 	return nil
 }
 
+// Barrier implements machine.Space.
+func (s *space) Barrier() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.alive()
+}
+
 // Destroy implements machine.Space.
 func (s *space) Destroy() {
 	s.mu.Lock()

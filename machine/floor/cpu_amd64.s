@@ -118,6 +118,11 @@ TEXT ·rdcr2(SB),NOSPLIT,$0-8
 	MOVQ	CR2, AX
 	MOVQ	AX, ret+0(FP)
 	RET
+// func clearDR6()
+TEXT ·clearDR6(SB),NOSPLIT,$0
+	XORL	AX, AX
+	MOVQ	AX, DR6
+	RET
 // func wrcr3(v uint64)
 TEXT ·wrcr3(SB),NOSPLIT,$0-8
 	MOVQ	v+0(FP), AX

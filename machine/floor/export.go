@@ -33,6 +33,38 @@ func at[T any](p *T) uint64 { return uint64(uintptr(unsafe.Pointer(p))) }
 // SetSpace says in which space Enter runs x.
 func (x *context) SetSpace(s *Space) { x.space = at(s) }
 
+// debugSettings counts the settings of debug registers: each has a number of its own, and a CPU that has loaded the
+// same number has the same values.
+var debugSettings atomic.Uint64
+
+// SetDebug says what the debug registers are while x runs. The way to ring 3 looks at them only when want is no CPU's
+// number; other programs may meet what is left in the registers, and the kernel must be ready for that.
+func (x *context) SetDebug(dr [4]uint64, dr7 uint64) {
+	if x.debug == 0 {
+		x.real = x.want
+	}
+	x.dr, x.dr7 = dr, dr7
+	if dr7 == 0 {
+		x.debug, x.want = 0, x.real
+		return
+	}
+	x.debug, x.want = debugSettings.Add(1), ^uint64(0)
+}
+
+// Expect makes Enter return Moved when x does not run on the CPU with that number, from 0, or did not run for a while; -1: on any.
+func (x *context) Expect(cpu int) {
+	x.real = uint64(cpu + 1)
+	if x.debug == 0 {
+		x.want = x.real
+	}
+}
+
+// Bind restricts the calling thread of the runtime to the CPUs in set; 0: all.
+func Bind(set uint64) { call(serviceBind, set, 0, 0) }
+
+// Barrier makes every CPU that has s loaded take an interrupt, which is a barrier and serialises, before it returns.
+func Barrier(s *Space) { call(serviceFlush, at(s), 0, 2*machine.PageSize) }
+
 // Enter runs x in ring 3 until something happens.
 func Enter(x *machine.Context) machine.Trap { return enter(x) }
 

@@ -33,7 +33,11 @@
 #define C_KBP 0xe0
 #define C_CPU 0xe8
 #define C_SPACE 0xf0
+#define C_DEBUG 0xf8
 #define C_FX 0x100
+#define C_DR 0xc00
+#define C_WANT 0xc28
+#define C_REAL 0xc30
 
 // cpu (GS base)
 #define P_SELF 0x00
@@ -51,6 +55,7 @@
 #define P_NUMBER 0x60
 #define P_TSS 0x68
 #define P_IST 0x8c	// in the TSS: IST 1
+#define P_DEBUG 0xd8
 
 // space
 #define S_ROOT 0x00

@@ -91,24 +91,37 @@ func push(o *cpu, t *thread) {
 	o.queued++
 }
 
-func pop(o *cpu) *thread {
-	if o.head == 0 {
-		return nil
+// pop takes the first thread off o's queue that c may run; nil for none.
+func pop(c, o *cpu) *thread {
+	prev := uint32(0)
+	for id := o.head; id != 0; id = byID(id).next {
+		t := byID(id)
+		if !t.may(c) {
+			prev = id
+			continue
+		}
+		if prev == 0 {
+			o.head = t.next
+		} else {
+			byID(prev).next = t.next
+		}
+		if o.tail == id {
+			o.tail = prev
+		}
+		o.queued--
+		return t
 	}
-	t := byID(o.head)
-	o.head = t.next
-	if o.head == 0 {
-		o.tail = 0
-	}
-	o.queued--
-	return t
+	return nil
 }
 
 // ready makes t runnable. The caller has taken t off its wait queue.
 func ready(c *cpu, t *thread) {
 	cancel(c, t)
 	o := cpuAt(cpuTable[t.cpu])
-	if idle := atomic.LoadUint64(&idleCPUs); idle != 0 {
+	if !t.may(o) {
+		o = cpuAt(cpuTable[lowest(t.allowed)])
+	}
+	if idle := atomic.LoadUint64(&idleCPUs) & t.places(); idle != 0 {
 		if idle&o.bit == 0 {
 			o = cpuAt(cpuTable[lowest(idle)])
 		}
@@ -122,6 +135,26 @@ func ready(c *cpu, t *thread) {
 	} else if o != c && o.queued == 1 {
 		sendIPI(o) // it must arm its time slice
 	}
+}
+
+// places is the set of CPUs that may run t.
+func (t *thread) places() uint64 {
+	if t.allowed == 0 {
+		return ^uint64(0)
+	}
+	return t.allowed
+}
+
+func (t *thread) may(c *cpu) bool { return t.places()&c.bit != 0 }
+
+// bind restricts t, which c runs, to the CPUs in set (0: all); false when it has to go on elsewhere.
+func bind(c *cpu, t *thread, set uint64) (mine bool) {
+	t.allowed = set & (1<<ncpu - 1)
+	if t.may(c) {
+		return true
+	}
+	ready(c, t)
+	return false
 }
 
 // claimIdle takes o out of the set of idle CPUs; false if somebody else did.
@@ -208,7 +241,7 @@ func next(c *cpu, cur *thread, mine, keep bool) *thread {
 		return cur
 	}
 	lock(c, &c.lock)
-	t := pop(c)
+	t := pop(c, c)
 	if t != nil && mine {
 		atomic.StoreUint32(&cur.state, threadReady)
 		push(c, cur)
@@ -222,7 +255,7 @@ func next(c *cpu, cur *thread, mine, keep bool) *thread {
 	}
 	for t == nil {
 		setIdle(c)
-		if !work() || !claimIdle(c) {
+		if !work(c) || !claimIdle(c) {
 			break // whoever adds work now finds us idle
 		}
 		t = steal(c)
@@ -230,14 +263,25 @@ func next(c *cpu, cur *thread, mine, keep bool) *thread {
 	return t
 }
 
-// work reports whether any run queue has a thread.
-func work() bool {
+// work reports whether any run queue has a thread for c.
+func work(c *cpu) bool {
 	for i := uint64(0); i < ncpu; i++ {
-		if o := cpuTable[i]; o != 0 && atomic.LoadUint32(&cpuAt(o).queued) != 0 {
+		if o := cpuTable[i]; o != 0 && atomic.LoadUint32(&cpuAt(o).queued) != 0 && hasFor(c, cpuAt(o)) {
 			return true
 		}
 	}
 	return false
+}
+
+// hasFor reports whether o's queue has a thread that c may run.
+func hasFor(c, o *cpu) bool {
+	lock(c, &o.lock)
+	found := false
+	for id := o.head; id != 0 && !found; id = byID(id).next {
+		found = byID(id).may(c)
+	}
+	unlock(&o.lock)
+	return found
 }
 
 // steal takes a thread from a run queue, this CPU's first.
@@ -249,7 +293,7 @@ func steal(c *cpu) *thread {
 		}
 		o := cpuAt(p)
 		lock(c, &o.lock)
-		t := pop(o)
+		t := pop(c, o)
 		unlock(&o.lock)
 		if t != nil {
 			return t
@@ -275,7 +319,7 @@ func dispatch(c *cpu, cur *thread, mine, keep bool) (*context, uint64) {
 	if t.state == threadIdle {
 		atomic.StoreUint64(&c.halted, 1)
 	}
-	return resume(c, t)
+	return resume(c, t, t != cur)
 }
 
 // adopt loads the space that a thread had loaded when it last ran, unless it is
@@ -337,8 +381,8 @@ func (c *cpu) arm(t *thread) {
 	arm(c, at, nw)
 }
 
-// resume says how to go on with t: see floorExit.
-func resume(c *cpu, t *thread) (*context, uint64) {
+// resume says how to go on with t, which has not run for a while if away: see floorExit.
+func resume(c *cpu, t *thread, away bool) (*context, uint64) {
 	x := contextAt(t.resume)
 	if t.user == 0 {
 		return x, 0
@@ -347,6 +391,9 @@ func resume(c *cpu, t *thread) (*context, uint64) {
 	if atomic.LoadUint64(&x.flag) != 0 || devicePending != 0 {
 		atomic.StoreUint64(&x.flag, 0)
 		return x, 2
+	}
+	if away && x.want != 0 {
+		return x, 3
 	}
 	return x, 1
 }

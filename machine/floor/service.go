@@ -18,6 +18,7 @@ const (
 	serviceWindow
 	serviceStop
 	serviceReserve
+	serviceBind
 )
 
 // service serves one; it reports whether the thread goes on.
@@ -46,6 +47,8 @@ func service(c *cpu, t *thread, x *context) bool {
 		setAlarm(c, a)
 	case serviceWindow:
 		x.RAX = mapWindow(c, a, b)
+	case serviceBind:
+		return bind(c, t, a)
 	case serviceReserve:
 		lock(c, &frameLock)
 		x.RAX = takeBlock(0)

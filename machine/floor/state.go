@@ -28,10 +28,14 @@ type context struct {
 	flag  uint64 // ring 0: vector state is saved too; ring 3: Enter must return
 	kSP   uint64 // ring 3: where Enter was called
 	kBP   uint64
-	cpu   uint64 // ring 3: the CPU that runs it, plus one
-	space uint64 // ring 3: *space
-	_     [8]byte
+	cpu   uint64         // ring 3: the CPU that runs it, plus one
+	space uint64         // ring 3: *space
+	debug uint64         // ring 3: which setting of the debug registers it is, 0 for none in use
 	float [floatMax]byte // XSAVE area, 64-byte aligned
+	dr    [4]uint64      // DR0 to DR3
+	dr7   uint64
+	want  uint64 // ring 3: the number of the CPU that its program believes to run on; 0: it does not care
+	real  uint64 // the same when want is none that a CPU has, because it uses the debug registers
 }
 
 const floatMax = 2816 // standard format up to AVX-512 is 2,688 bytes
@@ -69,6 +73,7 @@ type thread struct {
 	altSP   uint64
 	altSize uint64
 	altFlag uint64
+	allowed uint64 // CPUs that may run it; 0: all
 }
 
 // cpu is one processor. The first fields are known to assembly.
@@ -88,6 +93,7 @@ type cpu struct {
 	number     uint64 // index + 1
 	tss        [104]byte
 	index      uint64
+	debug      uint64 // the setting that its debug registers have
 	current    uint64 // *thread
 	idle       uint64 // *thread
 	apic       uint64
@@ -203,6 +209,7 @@ func wrcr3(v uint64)
 func setcr4(bits uint64)
 func invlpg(va uint64)
 func thisCPU() uint64
+func clearDR6()
 func loadTables(gdtr, idtr uint64)
 func halt()
 func pause()

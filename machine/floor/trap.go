@@ -48,6 +48,10 @@ func trap(c *cpu, x *context) (*context, uint64) {
 // panic.
 func exception(c *cpu, t *thread, x *context) {
 	fault := uint64(0)
+	if x.Vector == 1 { // the kernel has touched what a debugger watches: only the program itself is to stop
+		clearDR6()
+		return
+	}
 	if x.Vector == 14 {
 		fault = rdcr2()
 		if x.Error&machine.FaultPresent == 0 && fault >= heapBase && heapFault(c, fault) {

@@ -42,6 +42,14 @@
 	LDMXCSR ·mxcsr(SB); \
 	LOADBP; MOVQ C_KSP(DI), SP; MOVQ R8, 16(SP); STI; BYTE $0xc3	// RET; the assembler would count the PUSHQs
 
+// LOADDEBUG loads the debug registers of the context DI, whose setting is CX; AX is lost. The
+// assembler does not know DR1 to DR3.
+#define LOADDEBUG \
+	XORL AX, AX; MOVQ AX, DR7; \
+	MOVQ (C_DR+0)(DI), AX; MOVQ AX, DR0; MOVQ (C_DR+8)(DI), AX; BYTE $0x0f; BYTE $0x23; BYTE $0xc8; \
+	MOVQ (C_DR+16)(DI), AX; BYTE $0x0f; BYTE $0x23; BYTE $0xd0; MOVQ (C_DR+24)(DI), AX; BYTE $0x0f; BYTE $0x23; BYTE $0xd8; \
+	MOVQ (C_DR+32)(DI), AX; MOVQ AX, DR7; MOVQ CX, P_DEBUG(GS)
+
 // LOADREGS loads the registers of the context DI but for RIP, RSP, RFLAGS, RCX,
 // R11 and RDI, then RIP into RCX and RFLAGS into R11.
 #define LOADREGS \
@@ -131,6 +139,13 @@ nobase:
 	XORL	AX, AX	// machine.Syscall
 	JMP	leaveUser<>(SB)
 exception:
+	CMPL	AX, $1
+	JNE	fault
+	MOVQ	DR6, CX
+	MOVQ	CX, C_CR2(SP)
+	XORL	CX, CX
+	MOVQ	CX, DR6
+fault:
 	CMPL	AX, $14
 	MOVL	$1, AX	// machine.PageFault
 	JEQ	2(PC)
@@ -173,7 +188,7 @@ TEXT ·floorExitTo(SB),NOSPLIT|NOFRAME,$0
 	JMP	floorExit<>(SB)
 
 // floorExit resumes the context AX: in ring 0 (BX 0), in ring 3 (1), or by
-// making the Enter that runs it return (2).
+// making the Enter that runs it return, with BX + 1.
 TEXT floorExit<>(SB),NOSPLIT|NOFRAME,$0
 	MOVQ	AX, SP
 	MOVQ	$0, P_INFLOOR(GS)
@@ -199,7 +214,7 @@ user:
 	MOVQ	SP, DI
 	JMP	toUser<>(SB)
 leave:
-	MOVL	$3, AX	// machine.Interrupted
+	LEAQ	1(BX), AX	// machine.Interrupted, machine.Moved
 	JMP	leaveUser<>(SB)
 
 // func enter(c *Context) machine.Trap
@@ -210,6 +225,9 @@ TEXT ·enter(SB),NOSPLIT|NOFRAME,$0-16
 	MOVQ	C_SPACE(DI), SI
 	CLI
 	MOVQ	P_NUMBER(GS), CX
+	CMPQ	CX, C_WANT(DI)
+	JNE	moved
+here:
 	XCHGQ	CX, C_CPU(DI)	// before the look at C_FLAG: see kick
 	CMPQ	C_FLAG(DI), $0
 	JNE	kicked
@@ -254,12 +272,38 @@ old:
 	JMP	toUser<>(SB)
 space:
 	CALL	·setSpaceSI(SB)
+	CMPQ	P_DEBUG(GS), $0
+	JEQ	go
+	CMPQ	C_DEBUG(DI), $0
+	JNE	go
+	XORL	AX, AX
+	MOVQ	AX, DR7
+	MOVQ	AX, P_DEBUG(GS)
 	JMP	go
 kicked:
 	MOVQ	$0, C_FLAG(DI)
 	MOVQ	$0, C_CPU(DI)
 	STI
 	MOVQ	$3, ret+8(FP)	// machine.Interrupted
+	RET
+moved:
+	CMPQ	C_WANT(DI), $0
+	JEQ	here
+	MOVQ	C_DEBUG(DI), CX
+	TESTQ	CX, CX
+	JEQ	away
+	CMPQ	CX, P_DEBUG(GS)	// this one always comes here
+	JEQ	loaded
+	LOADDEBUG
+loaded:
+	MOVQ	P_NUMBER(GS), CX
+	CMPQ	C_REAL(DI), $0
+	JEQ	here
+	CMPQ	C_REAL(DI), CX
+	JEQ	here
+away:
+	STI
+	MOVQ	$4, ret+8(FP)	// machine.Moved
 	RET
 high:
 	INCQ	CX	// a kernel address is for the page tables to refuse

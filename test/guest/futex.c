@@ -247,3 +247,72 @@ TEST(clear_child_tid)
 		futex(&tid, FUTEX_WAIT, 1, &(struct timespec){0, 50000000}, 0, 0);
 	SAME(tid, 0);
 }
+
+#ifndef FUTEX_WAIT_REQUEUE_PI
+#define FUTEX_WAIT_REQUEUE_PI 11
+#define FUTEX_CMP_REQUEUE_PI 12
+#endif
+static u32 cond, mutex;
+static volatile int got, failed;
+static void *requeued(void *v)
+{
+	u32 tid = syscall(SYS_gettid);
+	struct timespec *t = v;
+	if (futex(&cond, FUTEX_WAIT_REQUEUE_PI, 0, t, &mutex, 0) != 0)
+		return (void *)(long)errno;
+	if ((mutex & FUTEX_TID_MASK) != tid)
+		failed = 1;
+	got++;
+	if (!__sync_bool_compare_and_swap(&mutex, tid, 0) && futex(&mutex, FUTEX_UNLOCK_PI, 0, 0, 0, 0) != 0)
+		failed = 2;
+	return 0;
+}
+
+TEST(requeue_pi)
+{
+	EXPECT(futex(&cond, FUTEX_WAIT_REQUEUE_PI, 0, 0, &cond, 0), EINVAL);
+	EXPECT(futex(&cond, FUTEX_WAIT_REQUEUE_PI, 1, 0, &mutex, 0), EAGAIN);
+	EXPECT(futex(&cond, FUTEX_CMP_REQUEUE_PI, 2, (void *)1, &mutex, 0), EINVAL);
+	EXPECT(futex(&cond, FUTEX_CMP_REQUEUE_PI, 1, (void *)1, &cond, 0), EINVAL);
+	EXPECT(futex(&cond, FUTEX_CMP_REQUEUE_PI, 1, (void *)1, &mutex, 1), EAGAIN);
+	SAME(futex(&cond, FUTEX_CMP_REQUEUE_PI, 1, (void *)1, &mutex, 0), 0);
+	struct timespec past = {1, 0};
+	EXPECT(futex(&cond, FUTEX_WAIT_REQUEUE_PI, 0, &past, &mutex, 0), ETIMEDOUT);
+	/* the lock is held: all are moved, and get it one after the other */
+	EXPECT(futex(&mutex, FUTEX_LOCK_PI, 0, 0, 0, 0), 0);
+	for (int i = 0; i < 3; i++)
+		pthread_create(&threads[i], 0, requeued, 0);
+	int n = 0;
+	while (n < 3) {
+		int k = futex(&cond, FUTEX_CMP_REQUEUE_PI, 1, (void *)10, &mutex, 0);
+		NEED(k >= 0);
+		n += k;
+		sleep_ms(1);
+	}
+	SAME(n, 3);
+	SAME(got, 0);
+	CHECK(mutex & FUTEX_WAITERS);
+	EXPECT(futex(&mutex, FUTEX_UNLOCK_PI, 0, 0, 0, 0), 0);
+	for (int i = 0; i < 3; i++)
+		pthread_join(threads[i], 0);
+	SAME(got, 3);
+	SAME(failed, 0);
+	SAME(mutex, 0);
+	/* it is free: the first takes it at once */
+	pthread_create(&threads[0], 0, requeued, 0);
+	while ((n = futex(&cond, FUTEX_CMP_REQUEUE_PI, 1, (void *)0, &mutex, 0)) == 0)
+		sleep_ms(1);
+	SAME(n, 1);
+	pthread_join(threads[0], 0);
+	SAME(got, 4);
+	/* nobody may wake such a waiter another way */
+	struct timespec soon;
+	clock_gettime(CLOCK_MONOTONIC, &soon);
+	soon.tv_sec += 1;
+	pthread_create(&threads[0], 0, requeued, &soon);
+	sleep_ms(100);
+	EXPECT(futex(&cond, FUTEX_WAKE, 1, 0, 0, 0), EINVAL);
+	void *r;
+	pthread_join(threads[0], &r);
+	SAME((long)r, ETIMEDOUT);
+}

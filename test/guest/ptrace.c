@@ -561,3 +561,52 @@ __attribute__((constructor(101))) static void child(int argc, char **argv)
 	if (argc > 1 && !strcmp(argv[1], "exec-child"))
 		_exit(23);
 }
+
+static volatile long watched;
+static int touches(void)
+{
+	watched = 1;
+	long x = watched;
+	watched = 2;
+	char b[8] = "ab";
+	int fds[2];
+	if (pipe(fds) || write(fds[1], b, 8) != 8 || read(fds[0], (void *)&watched, 8) != 8) /* the kernel's own touch */
+		return 1;
+	watched = x;
+	return 8;
+}
+
+#define DR(n) offsetof(struct user, u_debugreg[n])
+TEST(watchpoints)
+{
+	pid_t p = traced(touches);
+	long v = 0;
+	siginfo_t s;
+	EXPECT(pt(PTRACE_POKEUSR, p, DR(0), -4096L), EINVAL);
+	EXPECT(pt(PTRACE_POKEUSR, p, DR(4), 1), EIO);
+	EXPECT(pt(PTRACE_POKEUSR, p, DR(0), (long)&watched), 0);
+	EXPECT(pt(PTRACE_POKEUSR, p, DR(7), 1 | 2 << 16), EINVAL); /* ports */
+	EXPECT(pt(PTRACE_POKEUSR, p, DR(7), 1 | 0x9 << 16), 0);    /* writes, 8 bytes */
+	EXPECT(pt(PTRACE_PEEKUSR, p, DR(0), (long)&v), 0);
+	SAME(v, (long)&watched);
+	for (int n = 0; n < 2; n++) {
+		SAME(next(p, PTRACE_CONT, 0), STOPPED(SIGTRAP));
+		EXPECT(pt(PTRACE_GETSIGINFO, p, 0, (long)&s), 0);
+		SAME(s.si_code, TRAP_HWBKPT);
+		EXPECT(pt(PTRACE_PEEKUSR, p, DR(6), (long)&v), 0);
+		SAME(v & 0xf, 1);
+		EXPECT(pt(PTRACE_POKEUSR, p, DR(6), 0), 0);
+		EXPECT(pt(PTRACE_PEEKDATA, p, (long)&watched, (long)&v), 0);
+		SAME(v, n + 1);
+	}
+	EXPECT(pt(PTRACE_POKEUSR, p, DR(7), 0), 0);
+	SAME(next(p, PTRACE_CONT, 0), EXITED(8));
+	/* a breakpoint on an instruction */
+	p = traced(ret7);
+	EXPECT(pt(PTRACE_POKEUSR, p, DR(1), (long)ret7), 0);
+	EXPECT(pt(PTRACE_POKEUSR, p, DR(7), 4), 0);
+	SAME(next(p, PTRACE_CONT, 0), STOPPED(SIGTRAP));
+	EXPECT(pt(PTRACE_PEEKUSR, p, offsetof(struct user, regs.rip), (long)&v), 0);
+	SAME(v, (long)ret7);
+	SAME(next(p, PTRACE_CONT, 0), EXITED(7));
+}

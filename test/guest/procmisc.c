@@ -1,0 +1,181 @@
+/* procmisc.c - small calls around processes: kcmp, set_tid, I/O priorities, memory policies, adjtimex, process_madvise, nice, load. */
+#include "check.h"
+#include <fcntl.h>
+#include <linux/kcmp.h>
+#include <linux/sched.h>
+#include <pthread.h>
+#include <sched.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/sysinfo.h>
+#include <sys/timex.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+
+static long kcmp(pid_t a, pid_t b, int what, long x, long y) { return syscall(SYS_kcmp, a, b, what, x, y); }
+
+TEST(kcmp)
+{
+	pid_t me = getpid();
+	int a = dup(1), b = open("/dev/null", O_RDWR);
+	SAME(kcmp(me, me, KCMP_FILE, 1, a), 0);
+	CHECK(kcmp(me, me, KCMP_FILE, 1, b) > 0);
+	EXPECT(kcmp(me, me, KCMP_FILE, 1, 999), EBADF);
+	EXPECT(kcmp(me, me, 99, 0, 0), EINVAL);
+	EXPECT(kcmp(me, 999999, KCMP_VM, 0, 0), ESRCH);
+	SAME(kcmp(me, me, KCMP_VM, 0, 0), 0);
+	pid_t p = fork();
+	if (p == 0)
+		for (;;)
+			pause();
+	CHECK(kcmp(me, p, KCMP_VM, 0, 0) > 0);
+	CHECK(kcmp(me, p, KCMP_FILES, 0, 0) > 0);
+	CHECK(kcmp(me, p, KCMP_FS, 0, 0) > 0);
+	CHECK(kcmp(me, p, KCMP_SIGHAND, 0, 0) > 0);
+	SAME(kcmp(me, p, KCMP_FILE, a, a), 0);
+	kill(p, SIGKILL);
+	waitpid(p, 0, 0);
+	close(a);
+	close(b);
+}
+
+static pid_t with_tid(pid_t want, size_t n)
+{
+	struct clone_args a = {.exit_signal = SIGCHLD, .set_tid = (u64)(uintptr_t)&want, .set_tid_size = n};
+	pid_t p = syscall(SYS_clone3, &a, sizeof a);
+	if (p == 0)
+		_exit(getpid() == want ? 0 : 1);
+	return p;
+}
+
+TEST(set_tid)
+{
+	EXPECT(with_tid(getpid(), 1), EEXIST);
+	EXPECT(with_tid(0, 1), EINVAL);
+	EXPECT(with_tid(-5, 1), EINVAL);
+	pid_t want = 29123;
+	int s = -1;
+	pid_t p = with_tid(want, 1);
+	SAME(p, want);
+	if (p > 0)
+		waitpid(p, &s, 0);
+	SAME(s, 0);
+}
+
+TEST(ioprio)
+{
+	SAME(syscall(SYS_ioprio_set, 1, 0, 2 << 13 | 7), 0);
+	SAME(syscall(SYS_ioprio_get, 1, 0), 2 << 13 | 7);
+	EXPECT(syscall(SYS_ioprio_set, 1, 0, 5 << 13), EINVAL);
+	EXPECT(syscall(SYS_ioprio_set, 7, 0, 0), EINVAL);
+	EXPECT(syscall(SYS_ioprio_get, 1, 999999), ESRCH);
+	SAME(syscall(SYS_ioprio_set, 1, 0, 3 << 13), 0);
+	pid_t p = fork();
+	if (p == 0)
+		_exit(syscall(SYS_ioprio_get, 1, 0) != 3 << 13);
+	int s;
+	waitpid(p, &s, 0);
+	SAME(s, 0);
+	SAME(syscall(SYS_ioprio_set, 1, 0, 0), 0);
+}
+
+TEST(mempolicy)
+{
+	int mode = -1;
+	unsigned long mask[16] = {0}, none = 0, two = 2, one = 1;
+	SAME(syscall(SYS_get_mempolicy, &mode, mask, sizeof mask * 8, 0, 0), 0);
+	SAME(mode, 0);
+	SAME(syscall(SYS_get_mempolicy, 0, mask, sizeof mask * 8, 0, 4), 0);
+	SAME(mask[0], 1);
+	EXPECT(syscall(SYS_get_mempolicy, &mode, 0, 0, &mode, 0), EINVAL);
+	SAME(syscall(SYS_set_mempolicy, 2, &one, 64), 0);
+	SAME(syscall(SYS_get_mempolicy, &mode, mask, sizeof mask * 8, 0, 0), 0);
+	SAME(mode, 2);
+	SAME(mask[0], 1);
+	EXPECT(syscall(SYS_set_mempolicy, 2, &two, 64), EINVAL);
+	EXPECT(syscall(SYS_set_mempolicy, 2, &none, 64), EINVAL);
+	EXPECT(syscall(SYS_set_mempolicy, 77, &one, 64), EINVAL);
+	SAME(syscall(SYS_set_mempolicy, 0, 0, 0), 0);
+	char *m = mmap(0, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	SAME(syscall(SYS_mbind, m, 8192, 2, &one, 64, 0), 0);
+	EXPECT(syscall(SYS_mbind, m + 1, 8192, 2, &one, 64, 0), EINVAL);
+	m[0] = 1;
+	void *pages[2] = {m, (void *)8};
+	int st[2] = {9, 9};
+	SAME(syscall(SYS_move_pages, 0, 2, pages, 0, st, 0), 0);
+	SAME(st[0], 0);
+	SAME(st[1], -EFAULT);
+	munmap(m, 8192);
+}
+
+TEST(adjtimex)
+{
+	struct timex t = {.modes = 0};
+	CHECK(adjtimex(&t) >= 0);
+	SAME(t.tick, 10000);
+	CHECK(labs(t.time.tv_sec - time(0)) <= 1);
+	pid_t p = fork();
+	if (p == 0) {
+		if (setresuid(1000, 1000, 1000))
+			_exit(2);
+		t.modes = ADJ_MAXERROR;
+		_exit(adjtimex(&t) == -1 && errno == EPERM ? 0 : 1);
+	}
+	int s;
+	waitpid(p, &s, 0);
+	SAME(s, 0);
+}
+
+TEST(process_madvise)
+{
+	char *m = mmap(0, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	int fd = syscall(SYS_pidfd_open, getpid(), 0);
+	struct iovec v = {m, 8192};
+	SAME(syscall(SYS_process_madvise, fd, &v, 1, 20 /* MADV_COLD */, 0), 8192);
+	EXPECT(syscall(SYS_process_madvise, fd, &v, 1, 20, 1), EINVAL);
+	EXPECT(syscall(SYS_process_madvise, 0, &v, 1, 20, 0), EBADF);
+	close(fd);
+	munmap(m, 8192);
+}
+
+/* A nice process gets less of a processor that it shares. */
+TEST(nice)
+{
+	volatile u64 *n = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	cpu_set_t all, one;
+	sched_getaffinity(0, sizeof all, &all);
+	CPU_ZERO(&one);
+	CPU_SET(0, &one);
+	sched_setaffinity(0, sizeof one, &one);
+	pid_t p[2];
+	for (int i = 0; i < 2; i++)
+		if ((p[i] = fork()) == 0) {
+			setpriority(PRIO_PROCESS, 0, i ? 19 : 0);
+			while (!n[2])
+				;
+			for (;;)
+				n[i]++;
+		}
+	sleep_ms(20);
+	n[2] = 1;
+	sleep_ms(1000);
+	for (int i = 0; i < 2; i++) {
+		kill(p[i], SIGKILL);
+		waitpid(p[i], 0, 0);
+	}
+	CHECK(n[1] < n[0]);
+	sched_setaffinity(0, sizeof all, &all);
+}
+
+TEST(load)
+{
+	struct sysinfo i;
+	double a, b, c;
+	EXPECT(sysinfo(&i), 0);
+	FILE *f = fopen("/proc/loadavg", "r");
+	NEED(f);
+	SAME(fscanf(f, "%lf %lf %lf", &a, &b, &c), 3);
+	fclose(f);
+	CHECK(a >= 0 && a < 1000 && i.loads[0] < 1000ul << 16);
+}
