@@ -302,7 +302,7 @@ func (p *Process) deletePosix() {
 func (p *Process) checkPosix() (next int64) {
 	next = maxCheck + 1
 	for _, pt := range p.timers.posix {
-		if !pt.cpu || pt.when == 0 {
+		if !pt.cpu || pt.when == 0 || pt.notify == sigevNone {
 			continue
 		}
 		now := pt.now()

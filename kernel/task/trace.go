@@ -33,12 +33,12 @@ type tracee struct {
 	dead   bool // a thread, not the leader, that has ended and was not waited for
 }
 
-// Bits of Task.hooks: what is to be done about a system call beside the call. They are no less than sampling, see loop.
+// Bits of Task.hooks: what is to be done about a system call beside the call.
 const (
-	hookCall    = sampling << iota // stop before and after (PTRACE_SYSCALL)
-	hookEmulate                    // stop before, and do not make it (PTRACE_SYSEMU)
-	hookStep                       // single steps: a system call is one
-	hookSeccomp                    // ask the filters
+	hookCall    = 1 << iota // stop before and after (PTRACE_SYSCALL)
+	hookEmulate             // stop before, and do not make it (PTRACE_SYSEMU)
+	hookStep                // single steps: a system call is one
+	hookSeccomp             // ask the filters
 	hookTrace   = hookCall | hookEmulate | hookStep
 )
 

@@ -1,5 +1,6 @@
 /* ptrace.c - ptrace(2): what strace and gdb need. */
 #include "check.h"
+#include <dirent.h>
 #include <fcntl.h>
 #include <linux/elf.h>
 #include <linux/ptrace.h>
@@ -450,9 +451,19 @@ TEST(threads)
 {
 	pid_t p = threads(2);
 	int s, ended = 0, seen = 0;
-	sleep_ms(30);
-	EXPECT(pt(PTRACE_SEIZE, p, 0, PTRACE_O_TRACECLONE), 0);
 	char name[64];
+	snprintf(name, sizeof name, "/proc/%d/task", p);
+	for (int i = 0; i < 2000; i++) { /* until both are there */
+		int n = 0;
+		DIR *d = opendir(name);
+		while (d && readdir(d))
+			n++;
+		closedir(d);
+		if (n == 3 + 2) /* with . and .. */
+			break;
+		sleep_ms(5);
+	}
+	EXPECT(pt(PTRACE_SEIZE, p, 0, PTRACE_O_TRACECLONE), 0);
 	for (int i = 1; i < 40 && seen < 2; i++) {
 		snprintf(name, sizeof name, "/proc/%d/task/%d", p, p + i);
 		if (access(name, F_OK) == 0 && pt(PTRACE_SEIZE, p + i, 0, 0) == 0)

@@ -108,3 +108,18 @@ TEST(cpu_clock)
 	timer_delete(t);
 	EXPECT(timer_create(99, &ev, &t), EINVAL);
 }
+
+/* A timer on CPU time that tells nobody: its time is asked for. */
+TEST(silent_cpu_timer)
+{
+	struct sigevent e = {.sigev_notify = SIGEV_NONE};
+	struct itimerspec i = {.it_value = {0, 1}}, left;
+	timer_t t;
+	NEED(timer_create(CLOCK_PROCESS_CPUTIME_ID, &e, &t) == 0);
+	EXPECT(timer_settime(t, 0, &i, 0), 0);
+	for (volatile int n = 0; n < 1000000; n++)
+		;
+	EXPECT(timer_gettime(t, &left), 0);
+	SAME(left.it_value.tv_sec, 0);
+	EXPECT(timer_delete(t), 0);
+}
