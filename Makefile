@@ -17,7 +17,7 @@ KBUILD    = GOOS=linux GOARCH=amd64 CGO_ENABLED=0 GOFLAGS= $(GO) build -trimpath
 # Packages whose tests run on the host, without a virtual machine.
 HOSTPKGS  = $(shell $(GO) list ./... | grep -v '^gosv/test/')
 
-.PHONY: all build kernel loaders run test test-host test-vm test-apps soak bench lint lint-lite fuzz clean setup help
+.PHONY: all build kernel loaders run test test-host test-vm test-apps test-conformance test-stress soak bench lint lint-lite fuzz clean setup help
 .DEFAULT_GOAL := build
 
 run: setup build ## run two programs, each in its own virtual machine
@@ -56,6 +56,13 @@ soak: build ## run garbage collection, faults, threads and signals for SOAKTIME 
 
 test-apps: setup build ## run real applications of Debian, on Linux and in virtual machines, and print a table
 	GOSV_APPS=$(CURDIR)/build/apps/root $(GO) test -count=1 -v -timeout 0 -run Apps ./test/apps
+
+test-conformance: setup build ## run Linux's own selftests, on Linux and in virtual machines, and print a table
+	test/conformance/build build/conformance
+	GOSV=$(CURDIR)/$(BIN)/gosv GOSV_CONFORMANCE=$(CURDIR)/build/conformance $(GO) test -count=1 -v -timeout 0 ./test/conformance
+
+test-stress: setup build ## run every stressor of stress-ng in virtual machines, and print a table
+	GOSV=$(CURDIR)/$(BIN)/gosv GOSV_STRESS=1 $(GO) test -count=1 -v -timeout 0 ./test/stress
 
 bench: setup build ## measure, beside Linux, and write docs/benchmarks.md
 	GOSV=$(CURDIR)/$(BIN)/gosv $(GO) run ./bench -o docs/benchmarks.md

@@ -1,0 +1,203 @@
+package conformance
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"text/tabwriter"
+	"time"
+)
+
+const (
+	linuxLimit = 2 * time.Minute
+	vmLimit    = 4 * time.Minute
+)
+
+// A result is what a test did: its exit status, and its parts by name as TAP tells them: ok, not ok, skip.
+type result struct {
+	status int
+	parts  map[string]string
+	output string
+}
+
+// line is a line of TAP: "ok 3 name" or "not ok 3 name # SKIP why".
+var line = regexp.MustCompile(`^(ok|not ok) \d+ *(.*)$`)
+
+func parse(output string) map[string]string {
+	parts := map[string]string{}
+	for _, l := range strings.Split(output, "\n") {
+		m := line.FindStringSubmatch(l)
+		if m == nil {
+			continue
+		}
+		name, directive, _ := strings.Cut(m[2], "#")
+		how := m[1]
+		if d := strings.TrimSpace(strings.ToUpper(directive)); strings.HasPrefix(d, "SKIP") {
+			how = "skip"
+		}
+		parts[strings.TrimSpace(name)] = how
+	}
+	return parts
+}
+
+// run runs a command; a test that does not end in time has the status 124.
+func run(limit time.Duration, name string, args ...string) (result, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	c := exec.CommandContext(ctx, name, args...)
+	c.Dir = filepath.Dir(name)
+	var out bytes.Buffer
+	c.Stdout, c.Stderr = &out, &out
+	err := c.Run()
+	r := result{output: out.String(), parts: parse(out.String())}
+	var exit *exec.ExitError
+	switch {
+	case ctx.Err() != nil:
+		r.status = 124
+	case errors.As(err, &exit):
+		if r.status = exit.ExitCode(); r.status < 0 {
+			r.status = 128
+		}
+	case err != nil:
+		return r, err
+	}
+	return r, nil
+}
+
+// worse lists what Linux passes and the machine does not; the test as a whole is "".
+func worse(linux, vm result) (names []string) {
+	for name, how := range linux.parts {
+		if how == "ok" && vm.parts[name] != "ok" {
+			names = append(names, name)
+		}
+	}
+	if linux.status == 0 && vm.status != 0 && len(names) == 0 {
+		names = append(names, "")
+	}
+	slices.Sort(names)
+	return names
+}
+
+// differences reads differences.txt: "test" or "test/part", then the reason.
+func differences() (map[string]string, error) {
+	b, err := os.ReadFile("differences.txt")
+	if err != nil {
+		return nil, err
+	}
+	known := map[string]string{}
+	for l := range strings.Lines(string(b)) {
+		if l = strings.TrimSpace(l); l == "" || l[0] == '#' {
+			continue
+		}
+		name, reason, ok := strings.Cut(l, ": ")
+		if !ok {
+			return nil, fmt.Errorf("differences.txt: no reason in %q", l)
+		}
+		known[name] = reason
+	}
+	return known, nil
+}
+
+func full(test, part string) string {
+	if part == "" {
+		return test
+	}
+	return test + "/" + part
+}
+
+func TestSelftests(t *testing.T) {
+	dir := os.Getenv("GOSV_CONFORMANCE")
+	if dir == "" {
+		t.Skip("GOSV_CONFORMANCE is not set: make test-conformance runs Linux's selftests")
+	}
+	gosv, err := filepath.Abs(os.Getenv("GOSV"))
+	if err != nil || os.Getenv("GOSV") == "" {
+		t.Fatal("GOSV is not set")
+	}
+	known, err := differences()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tests, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	table := tabwriter.NewWriter(os.Stdout, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(table, "test\tLinux\tgosv\tworse\t")
+	ran, same := 0, 0
+	for _, e := range tests {
+		name := e.Name()
+		if e.IsDir() || strings.HasSuffix(name, ".log") || name[0] == '.' {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			file := filepath.Join(dir, name)
+			linux, err := run(linuxLimit, file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			vm, err := run(vmLimit, gosv, "run", "--accel", "tcg", "--cpus", "4", "-m", "512M", "--timeout", (vmLimit - 10*time.Second).String(), file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ran++
+			bad := worse(linux, vm)
+			unexpected := 0
+			for _, part := range bad {
+				if known[full(name, part)] == "" {
+					unexpected++
+					t.Errorf("%s is not as on Linux", full(name, part))
+				}
+			}
+			for k := range known {
+				if test, part, _ := strings.Cut(k, "/"); test == name && !slices.Contains(bad, part) {
+					t.Errorf("%s is as on Linux by now: take it out of differences.txt", k)
+				}
+			}
+			if len(bad) == 0 {
+				same++
+			}
+			if unexpected > 0 {
+				t.Logf("status %d on Linux, %d in the machine\n%s", linux.status, vm.status, vm.output)
+			}
+			fmt.Fprintf(table, "%s\t%s\t%s\t%s\t\n", name, linux.summary(), vm.summary(), strings.Join(bad, ", "))
+		})
+	}
+	table.Flush()
+	fmt.Printf("%d selftests: %d give Linux's results\n", ran, same)
+}
+
+// summary is the status, and how many parts passed of how many.
+func (r result) summary() string {
+	s := fmt.Sprintf("%d", r.status)
+	if len(r.parts) == 0 {
+		return s
+	}
+	ok := 0
+	for _, how := range r.parts {
+		if how == "ok" {
+			ok++
+		}
+	}
+	return fmt.Sprintf("%s (%d/%d)", s, ok, len(r.parts))
+}
+
+func TestParse(t *testing.T) {
+	got := parse("TAP version 13\nok 1 first\nnot ok 2 second part\nok 3 third # SKIP no reason\n# ok 4 comment\n")
+	want := map[string]string{"first": "ok", "second part": "not ok", "third": "skip"}
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("%v", got)
+	}
+	vm := result{parts: map[string]string{"first": "not ok"}, status: 1}
+	if w := worse(result{parts: want}, vm); len(w) != 1 || w[0] != "first" {
+		t.Errorf("%q", w)
+	}
+}
