@@ -42,7 +42,6 @@ func start(m *bare.Machine, e *ending) error {
 		return err
 	}
 	image.asRoot(args)
-	addImageTypes(ns, pool, c.Wall, findImage(image, args, e.log.line))
 	found := findDevices(m, e.log)
 	out, err := openStreams(m, found.consoles(m, e.log), e.log)
 	if err != nil {
@@ -51,6 +50,10 @@ func start(m *bare.Machine, e *ending) error {
 	e.streams = out
 	e.log.open(out, args.Verbose || args.Strace)
 	e.log.bootLine(m)
+	disks := findDisks(m, pool, found, e.log)
+	ns.SyncDevices, e.sync = disks.files.SyncAll, ns.Shutdown
+	addImageTypes(ns, pool, c.Wall, findImage(image, disks, args, e.log.line))
+	disks.addTypes(ns, pool, c.Wall, args, e.log)
 	root, err := mountRoot(ns, pool, args)
 	if err != nil {
 		return err
@@ -60,9 +63,7 @@ func start(m *bare.Machine, e *ending) error {
 	if err != nil {
 		return err
 	}
-	disks := findDisks(m, pool, found, e.log)
 	disks.addTo(dev, e.log)
-	ns.SyncDevices, e.sync = disks.files.SyncAll, ns.Sync
 	object, err := vdso.New(pool)
 	if err != nil {
 		return err

@@ -171,7 +171,7 @@ type image interface {
 }
 
 // findImage returns what finds the image that a mount names.
-func findImage(initrd *ramDisk, args *bootargs.Args, log func(string)) func(r *vfs.MountRequest) (image, func(), error) {
+func findImage(initrd *ramDisk, d *disks, args *bootargs.Args, log func(string)) func(r *vfs.MountRequest) (image, func(), error) {
 	return func(r *vfs.MountRequest) (image, func(), error) {
 		if r.Source == initrdSource && initrd != nil {
 			if args.Verity == nil {
@@ -183,7 +183,19 @@ func findImage(initrd *ramDisk, args *bootargs.Args, log func(string)) func(r *v
 			}
 			return verified, func() {}, nil
 		}
-		return nil, nil, r.Fail(unix.ENOTBLK, "no such block device")
+		disk, release, err := d.source(r)
+		if err != nil {
+			return nil, nil, err
+		}
+		if args.Verity == nil || args.Root == nil || r.Source != args.Root.Source {
+			return disk, release, nil
+		}
+		verified, done, err := d.verify(r, disk, args.Verity, log)
+		if err != nil {
+			release()
+			return nil, nil, err
+		}
+		return verified, func() { done(); release() }, nil
 	}
 }
 

@@ -369,6 +369,12 @@ func (t *InodeTable[K]) Get(key K, make func() *Inode) *Inode {
 	return i
 }
 
+// Put makes i, which is new, the inode with a key.
+func (t *InodeTable[K]) Put(key K, i *Inode) {
+	t.Drop(key, nil)
+	t.Get(key, func() *Inode { return i })
+}
+
 // Peek returns the inode with a key if it is known.
 func (t *InodeTable[K]) Peek(key K) *Inode {
 	t.mu.Lock()

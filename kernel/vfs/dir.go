@@ -11,6 +11,9 @@ import (
 // dirFile is an open directory.
 type dirFile struct{ FileDefaults }
 
+// Directory is the FileOps of an open directory, for file systems to embed.
+type Directory = dirFile
+
 var directory FileOps = &dirFile{}
 
 func (*dirFile) Read(*File, uio.Sink, int64) (int64, error) { return 0, unix.EISDIR }

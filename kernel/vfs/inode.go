@@ -212,6 +212,19 @@ func (i *Inode) SetTimes(atime, mtime, ctime int64) {
 	}
 }
 
+// Times returns the time stamps in ns.
+func (i *Inode) Times() (atime, mtime, ctime int64) {
+	return i.atime.Load(), i.mtime.Load(), i.ctime.Load()
+}
+
+// RestoreTimes sets all time stamps, of which any may be negative, as the file system has them on record.
+func (i *Inode) RestoreTimes(atime, mtime, ctime, btime int64) {
+	i.atime.Store(atime)
+	i.mtime.Store(mtime)
+	i.ctime.Store(ctime)
+	i.btime.Store(btime)
+}
+
 // SetAttr sets permission bits and owner, no rights checked; for file systems and those that build trees.
 func (i *Inode) SetAttr(mode, uid, gid uint32) {
 	i.mu.Lock()

@@ -406,3 +406,24 @@ func (ns *Namespace) Sync() {
 		ns.SyncDevices()
 	}
 }
+
+// Shutter is the FSOps of file systems that leave a mark where they are kept while they are mounted.
+type Shutter interface {
+	// Shutdown leaves the file system as after an unmount. It is called at the end, when nobody uses it any more.
+	Shutdown()
+}
+
+// Shutdown is Sync, and Shutdown of the file systems that have one.
+func (ns *Namespace) Shutdown() {
+	ns.Sync()
+	ns.mu.RLock()
+	all := slices.Clone(ns.all)
+	ns.mu.RUnlock()
+	done := map[*FS]bool{}
+	for _, m := range all {
+		if s, ok := m.FS.ops.(Shutter); ok && !done[m.FS] {
+			done[m.FS] = true
+			s.Shutdown()
+		}
+	}
+}

@@ -15,6 +15,15 @@ type cachedFile struct{ FileDefaults }
 
 var cached FileOps = &cachedFile{}
 
+// CachedFile is the FileOps of a regular file whose contents are its page cache, for file systems to embed.
+type CachedFile = cachedFile
+
+// Reserver is the InodeOps of regular files that need room elsewhere for what is written to their cache.
+type Reserver interface {
+	// Reserve is called before n bytes at off are written, with i locked: ENOSPC.
+	Reserve(i *Inode, off, n int64) error
+}
+
 func (*cachedFile) Read(f *File, dst uio.Sink, off int64) (int64, error) {
 	n, err := f.inode.cache.ReadAt(dst, off)
 	if f.flags.Load()&unix.O_NOATIME == 0 {
@@ -35,6 +44,11 @@ func (*cachedFile) Write(f *File, src uio.Source, off int64) (int64, error) {
 	}
 	if err := i.mayWriteLocked(off, int64(src.Left())); err != nil {
 		return 0, err
+	}
+	if r, ok := i.ops.(Reserver); ok {
+		if err := r.Reserve(i, off, int64(src.Left())); err != nil {
+			return 0, err
+		}
 	}
 	i.dropPrivileges(f.cred)
 	n, err := i.cache.WriteAt(src, off)

@@ -1,0 +1,598 @@
+package ext4
+
+import (
+	"weak"
+
+	"golang.org/x/sys/unix"
+
+	"gosv/kernel/cred"
+	"gosv/kernel/mem"
+	"gosv/kernel/vfs"
+)
+
+// directory is an open directory.
+type directory struct {
+	vfs.Directory
+	n *node
+}
+
+// Sync implements vfs.FileOps.
+func (o *directory) Sync(f *vfs.File) error { return o.n.sync(f.Inode()) }
+
+// Lookup implements vfs.InodeOps.
+func (n *node) Lookup(_ *vfs.Context, _ *vfs.Dentry, name string) (*vfs.Inode, error) {
+	if err := n.know(); err != nil {
+		return nil, err
+	}
+	n.fs.mu.RLock()
+	defer n.fs.mu.RUnlock()
+	f, err := n.lookup(name)
+	if err != nil {
+		return nil, err
+	}
+	i, err := n.fs.inode(f.ino)
+	if err == unix.ENOENT || err == nil && i.Nlink() == 0 {
+		return nil, unix.EUCLEAN // a name of a free inode
+	}
+	return i, err
+}
+
+// Readdir implements vfs.InodeOps.
+func (n *node) Readdir(_ *vfs.Context, _ *vfs.Dentry, off int64, emit func(vfs.Dirent) bool) error {
+	if err := n.know(); err != nil {
+		return err
+	}
+	var room [64]vfs.Dirent
+	for {
+		n.fs.mu.RLock()
+		list, err := n.list(off, room[:0])
+		n.fs.mu.RUnlock()
+		if len(list) == 0 {
+			return err
+		}
+		for _, d := range list {
+			if !emit(d) {
+				return nil
+			}
+			off = d.Next
+		}
+	}
+}
+
+// Readlink implements vfs.InodeOps.
+func (n *node) Readlink(_ *vfs.Context, i *vfs.Inode) (string, error) {
+	if n.fast {
+		return i.Target(), nil
+	}
+	if err := n.know(); err != nil {
+		return "", err
+	}
+	n.fs.mu.RLock()
+	defer n.fs.mu.RUnlock()
+	e := n.tree.find(0)
+	if e.pblock == 0 || n.size >= int64(n.fs.blockSize) {
+		return "", unix.EUCLEAN
+	}
+	b, err := n.fs.read(e.pblock, anyKind, nil)
+	if err != nil {
+		return "", err
+	}
+	return string(b.data[:n.size]), nil
+}
+
+// MayChange implements vfs.InodeOps.
+func (n *node) MayChange(*vfs.Inode) error { return n.mayChange() }
+
+// MaySetAttr implements vfs.InodeOps.
+func (n *node) MaySetAttr(*vfs.Inode) error { return n.mayChange() }
+
+func (n *node) mayChange() error {
+	n.fs.mu.RLock()
+	defer n.fs.mu.RUnlock()
+	if n.flags&(flagImmutable|flagAppend) != 0 {
+		return unix.EPERM
+	}
+	return n.fs.writable()
+}
+
+// Refresh implements vfs.AttrOps: nobody else changes the disk.
+func (n *node) Refresh(*vfs.Inode) error { return nil }
+
+// Space implements vfs.AttrOps.
+func (n *node) Space(*vfs.Inode) (size, blocks int64) {
+	n.fs.mu.RLock()
+	size, blocks = n.size, int64(n.blocks)+int64(len(n.delayed))<<(n.fs.blockBits-9)
+	n.fs.mu.RUnlock()
+	if n.cache != nil {
+		size = n.cache.Size()
+	}
+	return size, blocks
+}
+
+// SetAttr implements vfs.AttrOps.
+func (n *node) SetAttr(_ *cred.Cred, i *vfs.Inode, a *vfs.Attr) error {
+	if a.Valid&vfs.AttrSize != 0 {
+		if err := n.resize(i, a.Size); err != nil {
+			return err
+		}
+	}
+	return n.fs.update(func() error {
+		a.Apply(i)
+		return n.store()
+	})
+}
+
+// resize sets the length of a regular file: EFBIG. The inode is locked.
+func (n *node) resize(i *vfs.Inode, size int64) error {
+	fs := n.fs
+	if size > fs.maxSize() {
+		return unix.EFBIG
+	}
+	if err := n.zeroTail(size); err != nil {
+		return err
+	}
+	old := n.cache.Size()
+	fs.mu.Lock()
+	fs.hold(n, i)
+	fs.mu.Unlock()
+	if err := n.cache.Truncate(size); err != nil {
+		return err
+	}
+	if size >= old {
+		fs.mu.Lock()
+		n.size = size
+		fs.mu.Unlock()
+		return nil
+	}
+	// The new size first, on the list of orphans, so that a crash in between is made good.
+	if err := fs.update(func() error {
+		n.size = min(n.size, size)
+		return fs.addOrphan(n)
+	}); err != nil {
+		return err
+	}
+	if err := n.release((uint64(size)+uint64(fs.blockSize)-1)>>fs.blockBits, 1<<32); err != nil {
+		return err
+	}
+	return fs.update(func() error {
+		if i.Nlink() == 0 {
+			return nil // it stays an orphan
+		}
+		return fs.dropOrphan(n)
+	})
+}
+
+// Create implements vfs.InodeOps.
+func (n *node) Create(dir *vfs.Inode, name string, nn *vfs.NewNode) (made *vfs.Inode, err error) {
+	err = n.fs.update(func() error {
+		if err := n.ready(); err != nil {
+			return err
+		}
+		if name != "" {
+			if dir.Nlink() == 0 {
+				return unix.ENOENT
+			}
+			if _, err := n.lookup(name); err != unix.ENOENT {
+				if err == nil {
+					err = unix.EEXIST
+				}
+				return err
+			}
+		}
+		if nn.Mode&unix.S_IFMT == unix.S_IFDIR && !n.fs.moreLinks(dir) {
+			return unix.EMLINK
+		}
+		made, err = n.create(dir, name, nn)
+		return err
+	})
+	if err == nil {
+		n.fs.tie(made)
+	}
+	return made, err
+}
+
+// moreLinks reports whether a directory can have one more subdirectory.
+func (fs *fileSystem) moreLinks(dir *vfs.Inode) bool {
+	return dir.Nlink() < linkMax || fs.roCompat&roDirNlink != 0
+}
+
+func (n *node) create(dir *vfs.Inode, name string, nn *vfs.NewNode) (*vfs.Inode, error) {
+	fs := n.fs
+	if fs.freeBlocks < 8 && nn.Mode&unix.S_IFMT == unix.S_IFDIR {
+		return nil, unix.ENOSPC
+	}
+	isDir := nn.Mode&unix.S_IFMT == unix.S_IFDIR
+	ino, err := fs.allocateInode((n.ino-1)/fs.inodesGroup, isDir)
+	if err != nil {
+		return nil, err
+	}
+	i, err := fs.newInode(ino, nn, n.ino)
+	if err == nil && name != "" {
+		err = n.add(name, ino, fs.fileType(nn.Mode))
+	}
+	if err != nil {
+		// Undo: what the new inode has is freed again.
+		if i != nil {
+			fs.table.Drop(ino, i)
+			m := of(i)
+			m.deleted = true
+			for _, e := range m.tree.cut(0, 1<<32) {
+				_ = fs.free(e.pblock, e.length, true)
+			}
+			if b, raw, rerr := fs.rawInode(ino); rerr == nil {
+				clear(raw)
+				fs.change(b)
+			}
+		}
+		_ = fs.freeInode(ino, isDir)
+		return nil, err
+	}
+	now := fs.vfs.Now()
+	if name == "" {
+		i.SetNlink(0)
+		if err := fs.addOrphan(of(i)); err != nil {
+			return nil, err
+		}
+		return i, of(i).store()
+	}
+	if isDir {
+		dir.SetNlink(dir.Nlink() + 1)
+	}
+	dir.SetTimes(-1, now, now)
+	return i, n.store()
+}
+
+// newInode makes an inode with a number that was just allocated; up is the directory that it is made in.
+func (fs *fileSystem) newInode(ino uint32, nn *vfs.NewNode, up uint32) (*vfs.Inode, error) {
+	b, raw, err := fs.rawInode(ino)
+	if err != nil {
+		return nil, err
+	}
+	generation := le.Uint32(raw[iGeneration:]) + 1
+	clear(raw)
+	n := &node{fs: fs, ino: ino, generation: generation, seed: fs.inodeSeed(ino, generation)}
+	if fs.inodeSize > goodInode {
+		le.PutUint16(raw[iExtraSize:], uint16(min(max(fs.wantExtra, 32), fs.inodeSize-goodInode)))
+	}
+	var cache *mem.Cache
+	typ := nn.Mode & unix.S_IFMT
+	if typ == unix.S_IFREG {
+		cache = mem.NewCache(fs.pool, &pages{n})
+	}
+	i := fs.vfs.NewInode(n, nn, cache)
+	i.Ino = uint64(ino)
+	n.cache, n.vfs = cache, weak.Make(i)
+	fs.table.Put(ino, i)
+	n.mapped.Store(true)
+	_, _, n.crtime = i.Times()
+	if fs.extra(raw) >= iCrtimeExtra+4-goodInode {
+		fs.encodeTime(raw, iCrtime, iCrtimeExtra, n.crtime)
+	}
+	n.fast = typ == unix.S_IFLNK && len(nn.Target) < iBlockSize
+	switch {
+	case n.fast:
+		copy(raw[iBlock:], nn.Target)
+		n.size = int64(len(nn.Target))
+	case typ == unix.S_IFREG || typ == unix.S_IFDIR || typ == unix.S_IFLNK:
+		if fs.extents {
+			n.flags |= flagExtents
+			header(raw[iBlock:], 0, inlineExtents, 0)
+		} else {
+			n.tree.indirect = true
+		}
+	case typ == unix.S_IFCHR || typ == unix.S_IFBLK:
+		encodeDev(raw, nn.Rdev)
+	}
+	fs.change(b)
+	switch {
+	case typ == unix.S_IFDIR:
+		_, buf, err := n.grow()
+		if err != nil {
+			return i, err
+		}
+		t := fs.fileType(unix.S_IFDIR)
+		putRecord(buf.data, ino, 12, t, ".")
+		putRecord(buf.data[12:], up, fs.records()-12, t, "..")
+		n.sumDir(buf.data)
+	case typ == unix.S_IFLNK && !n.fast:
+		if len(nn.Target) >= fs.blockSize {
+			return i, unix.ENAMETOOLONG
+		}
+		_, buf, err := n.grow()
+		if err != nil {
+			return i, err
+		}
+		clear(buf.data)
+		copy(buf.data, nn.Target)
+		n.size = int64(len(nn.Target))
+	}
+	return i, n.store()
+}
+
+// Link implements vfs.NameOps.
+func (n *node) Link(i, dir *vfs.Inode, name string) error {
+	m, d := of(i), of(dir)
+	return n.fs.update(func() error {
+		if err := d.ready(); err != nil {
+			return err
+		}
+		switch _, err := d.lookup(name); {
+		case err == nil:
+			return unix.EEXIST
+		case err != unix.ENOENT:
+			return err
+		case i.Nlink() >= linkMax:
+			return unix.EMLINK
+		case m.deleted || dir.Nlink() == 0:
+			return unix.ENOENT
+		}
+		if err := d.add(name, m.ino, n.fs.fileType(i.Mode())); err != nil {
+			return err
+		}
+		now := n.fs.vfs.Now()
+		i.SetNlink(i.Nlink() + 1)
+		i.SetTimes(-1, -1, now)
+		dir.SetTimes(-1, now, now)
+		if err := n.fs.dropOrphan(m); err != nil {
+			return err
+		}
+		if err := m.store(); err != nil {
+			return err
+		}
+		return d.store()
+	})
+}
+
+// Unlink implements vfs.NameOps.
+func (n *node) Unlink(dir *vfs.Inode, name string, i *vfs.Inode) error {
+	return n.fs.update(func() error {
+		d, m := of(dir), of(i)
+		if err := d.ready(); err != nil {
+			return err
+		}
+		f, err := d.lookup(name)
+		if err != nil {
+			return err
+		}
+		if f.ino != m.ino {
+			return unix.EUCLEAN
+		}
+		if err := m.mayGo(i); err != nil {
+			return err
+		}
+		d.remove(f)
+		now := n.fs.vfs.Now()
+		dir.SetTimes(-1, now, now)
+		if err := m.loseName(i, dir); err != nil {
+			return err
+		}
+		return d.store()
+	})
+}
+
+// mayGo checks that a directory is empty: ENOTEMPTY.
+func (n *node) mayGo(i *vfs.Inode) error {
+	if !i.IsDir() {
+		return nil
+	}
+	if err := n.ready(); err != nil {
+		return err
+	}
+	empty, err := n.isEmpty()
+	if err == nil && !empty {
+		err = unix.ENOTEMPTY
+	}
+	return err
+}
+
+// loseName takes a link away from n, which a directory has in dir no more.
+func (n *node) loseName(i, dir *vfs.Inode) error {
+	i.SetTimes(-1, -1, n.fs.vfs.Now())
+	if i.IsDir() {
+		i.SetNlink(0)
+		if dir.Nlink() > 2 {
+			dir.SetNlink(dir.Nlink() - 1)
+		}
+	} else if i.Nlink() > 0 {
+		i.SetNlink(i.Nlink() - 1)
+	}
+	if i.Nlink() == 0 {
+		n.fs.hold(n, i)
+		return n.fs.addOrphan(n)
+	}
+	return n.store()
+}
+
+// Rename implements vfs.NameOps.
+func (n *node) Rename(from *vfs.Inode, oldName string, to *vfs.Inode, newName string, flags uint) error {
+	return n.fs.update(func() error { return n.fs.rename(from, oldName, to, newName, flags) })
+}
+
+func (fs *fileSystem) rename(from *vfs.Inode, oldName string, to *vfs.Inode, newName string, flags uint) error {
+	d, e := of(from), of(to)
+	for _, n := range [...]*node{d, e} {
+		if err := n.ready(); err != nil {
+			return err
+		}
+	}
+	old, err := d.lookup(oldName)
+	if err != nil {
+		return err
+	}
+	i, err := fs.inode(old.ino)
+	if err != nil {
+		return err
+	}
+	var victim *vfs.Inode
+	there, err := e.lookup(newName)
+	if err == nil {
+		if victim, err = fs.inode(there.ino); err != nil {
+			return err
+		}
+	} else if err != unix.ENOENT {
+		return err
+	}
+	exchange := flags&unix.RENAME_EXCHANGE != 0
+	switch {
+	case victim != nil && flags&unix.RENAME_NOREPLACE != 0:
+		return unix.EEXIST
+	case victim == nil && exchange:
+		return unix.ENOENT
+	case victim != nil && !exchange:
+		if err := of(victim).mayGo(victim); err != nil {
+			return err
+		}
+	}
+	if i.IsDir() && d != e && (victim == nil || !victim.IsDir()) && !fs.moreLinks(to) {
+		return unix.EMLINK
+	}
+	oldIno, oldType := old.ino, old.typ
+	if victim != nil {
+		victimIno, victimType := there.ino, there.typ
+		e.replace(there, oldIno, oldType)
+		if exchange {
+			d.replace(old, victimIno, victimType)
+		}
+	} else if err := e.add(newName, oldIno, oldType); err != nil {
+		return err
+	}
+	if !exchange {
+		// Adding may have moved it.
+		if old, err = d.lookup(oldName); err != nil {
+			return err
+		}
+		d.remove(old)
+	}
+	now := fs.vfs.Now()
+	i.SetTimes(-1, -1, now)
+	from.SetTimes(-1, now, now)
+	to.SetTimes(-1, now, now)
+	if err := fs.moved(i, from, to); err != nil {
+		return err
+	}
+	if exchange {
+		victim.SetTimes(-1, -1, now)
+		if err := fs.moved(victim, to, from); err != nil {
+			return err
+		}
+		if err := of(victim).store(); err != nil {
+			return err
+		}
+	} else if victim != nil {
+		if err := of(victim).loseName(victim, to); err != nil {
+			return err
+		}
+	}
+	for _, n := range [...]*node{of(i), d, e} {
+		if err := n.store(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// moved makes .. of a directory lead to its new parent.
+func (fs *fileSystem) moved(i, from, to *vfs.Inode) error {
+	if !i.IsDir() || from == to {
+		return nil
+	}
+	n := of(i)
+	if err := n.ready(); err != nil {
+		return err
+	}
+	up, err := n.lookup("..")
+	if err != nil {
+		return unix.EUCLEAN
+	}
+	n.replace(up, of(to).ino, up.typ)
+	from.SetNlink(max(from.Nlink(), 3) - 1)
+	to.SetNlink(to.Nlink() + 1)
+	return nil
+}
+
+// Evict implements vfs.InodeOps: the last name and the last user are gone.
+func (n *node) Evict(i *vfs.Inode) {
+	n.fs.table.Drop(n.ino, i)
+	if n.cache != nil {
+		n.cache.Release()
+	}
+	if n.fs.vfs.ReadOnly {
+		return
+	}
+	if err := n.erase(i); err != nil {
+		n.fs.problem("inode " + utoa(uint64(n.ino)) + " could not be freed: " + err.Error())
+	}
+}
+
+// erase frees an inode and all that it has. On the list of orphans already, it can be done in several transactions.
+func (n *node) erase(i *vfs.Inode) error {
+	fs := n.fs
+	typ := i.Type()
+	if !n.fast && (typ == unix.S_IFREG || typ == unix.S_IFDIR || typ == unix.S_IFLNK) {
+		if err := n.release(0, 1<<32); err != nil {
+			return err
+		}
+	}
+	return fs.update(func() error {
+		fs.unhold(n)
+		if err := n.dropAttrBlock(false); err != nil {
+			return err
+		}
+		if err := fs.dropOrphan(n); err != nil {
+			return err
+		}
+		n.deleted, n.size = true, 0
+		if err := n.store(); err != nil {
+			return err
+		}
+		b, raw, err := fs.rawInode(n.ino)
+		if err != nil {
+			return err
+		}
+		le.PutUint32(raw[iDtime:], uint32(fs.vfs.Now()/1e9))
+		n.sumInode(raw)
+		fs.change(b)
+		return fs.freeInode(n.ino, typ == unix.S_IFDIR)
+	})
+}
+
+// addOrphan puts n on the list of inodes that a crash leaves something to do for, in the superblock and their dtime fields.
+func (fs *fileSystem) addOrphan(n *node) error {
+	if n.orphan {
+		return n.store()
+	}
+	n.orphan, n.next = true, le.Uint32(fs.raw[sOrphans:])
+	fs.orphans = append(fs.orphans, n)
+	le.PutUint32(fs.raw[sOrphans:], n.ino)
+	fs.tx.super = true
+	return n.store()
+}
+
+// dropOrphan takes n off the list; n must be stored then or now.
+func (fs *fileSystem) dropOrphan(n *node) error {
+	if !n.orphan {
+		return nil
+	}
+	at := -1
+	for i, o := range fs.orphans {
+		if o == n {
+			at = i
+		}
+	}
+	if at < 0 {
+		return unix.EUCLEAN
+	}
+	if at == len(fs.orphans)-1 {
+		le.PutUint32(fs.raw[sOrphans:], n.next)
+		fs.tx.super = true
+	} else {
+		before := fs.orphans[at+1] // its next is n
+		before.next = n.next
+		if err := before.store(); err != nil {
+			return err
+		}
+	}
+	fs.orphans = append(fs.orphans[:at], fs.orphans[at+1:]...)
+	n.orphan, n.next = false, 0
+	return n.store()
+}
