@@ -26,7 +26,13 @@ type disks struct {
 // findDisks starts the disks and reads their partition tables.
 func findDisks(m machine.Machine, pool *mem.Pool, found devices, l *log) *disks {
 	r := block.NewRegistry(m, m.Monotonic)
-	for _, d := range startAll(found, virtio.TypeBlock, l, func(t virtio.Transport) (*blk.Device, error) { return blk.New(t, m) }) {
+	list := startAll(found, virtio.TypeBlock, l, func(t virtio.Transport) (*blk.Device, error) { return blk.New(t, m) })
+	if len(list) > 0 {
+		if err := r.Reserve(pool.Reclaim); err != nil {
+			l.problem(err)
+		}
+	}
+	for _, d := range list {
 		r.Add(block.Virtio, d)
 	}
 	return &disks{r, blockdev.New(r, pool)}

@@ -375,7 +375,7 @@ func (fs *fileSystem) update(do func() error) error {
 		if err == nil {
 			before := fs.tx.changes
 			err = do()
-			if (err == unix.EIO || err == unix.EUCLEAN) && fs.tx.changes != before {
+			if (err == unix.EIO || err == unix.EUCLEAN || err == unix.ENOMEM) && fs.tx.changes != before {
 				err = fs.broken(err)
 			}
 		}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -74,8 +75,10 @@ type world struct {
 	logs []string
 }
 
-func newWorld(tb testing.TB, image []byte) *world {
-	w := &world{Tree: vfstest.NewOn(tb, fake.ForTest(tb, fake.Config{Frames: 65536})), mem: block.NewMemory(image, 512)}
+func newWorld(tb testing.TB, image []byte) *world { return newWorldOf(tb, image, 65536) }
+
+func newWorldOf(tb testing.TB, image []byte, frames int) *world {
+	w := &world{Tree: vfstest.NewOn(tb, fake.ForTest(tb, fake.Config{Frames: frames})), mem: block.NewMemory(image, 512)}
 	var clock atomic.Int64
 	w.disk = block.NewDisk("vda", w.mem, w.Machine, func() int64 { return clock.Add(1) })
 	if err := vfs.Mkdir(w.Ctx, vfs.Path{}, "/m", 0o755); err != nil {
@@ -475,4 +478,123 @@ func TestManyNames(t *testing.T) {
 			fsck(t, w.mem.Bytes(), false)
 		})
 	}
+}
+
+// power plays a disk whose cache loses writes: after a loss, any part of what was not flushed may be there.
+type power struct {
+	durable []byte
+	pending []saved
+}
+
+type saved struct {
+	off int64
+	b   []byte
+}
+
+func (p *power) watch(r *block.Request) error {
+	switch r.Op {
+	case block.Write:
+		s := saved{off: r.Off}
+		for _, seg := range r.Data {
+			s.b = append(s.b, seg.Bytes...)
+		}
+		if r.Durable {
+			copy(p.durable[s.off:], s.b)
+		}
+		p.pending = append(p.pending, s)
+	case block.Flush:
+		for _, s := range p.pending {
+			copy(p.durable[s.off:], s.b)
+		}
+		p.pending = nil
+	}
+	return nil
+}
+
+// lose returns what is on the disk after a loss of power now; each piece of 4 KiB is there or not.
+func (p *power) lose(r *rand.Rand) []byte {
+	b := bytes.Clone(p.durable)
+	keep := r.IntN(101)
+	for _, s := range p.pending {
+		for at := 0; at < len(s.b); at += 4096 {
+			if r.IntN(100) < keep {
+				end := min(at+4096, len(s.b))
+				copy(b[s.off+int64(at):], s.b[at:end])
+			}
+		}
+	}
+	return b
+}
+
+// TestPowerLoss stops at random moments: the file system must be consistent after its journal is replayed, by us and by e2fsck, and what
+// was synced must be there.
+func TestPowerLoss(t *testing.T) {
+	for name, args := range map[string][]string{
+		"ext4": kinds["ext4"], "ext3": kinds["ext3"], "ext4-4k": {"-t", "ext4", "-b", "4096", "-J", "size=4"}, "old": kinds["old"],
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := rand.New(rand.NewPCG(3, uint64(len(name))))
+			for round := range rounds() {
+				image := mkfs(t, 32<<20, args...)
+				w := newWorld(t, image)
+				p := &power{durable: bytes.Clone(image)}
+				w.mem.SetFault(p.watch)
+				w.mount(t, 0, "")
+				m := newModel(w, uint64(round))
+				synced := map[string][]byte{}
+				var images [][]byte
+				var expects []map[string][]byte
+				for step := range 300 {
+					m.step(t)
+					if step%20 == 19 {
+						name, b := fmt.Sprintf("/m/synced%d", step), noise(r, r.IntN(30000)+1)
+						f, err := vfs.Open(w.Ctx, vfs.Path{}, name, unix.O_RDWR|unix.O_CREAT, 0o600)
+						if err != nil {
+							t.Fatal(err)
+						}
+						buf := uio.Buffer(b)
+						if _, err := f.Write(&buf); err != nil {
+							t.Fatal(err)
+						}
+						if err := f.Sync(); err != nil {
+							t.Fatal(err)
+						}
+						f.DecRef()
+						synced[name] = b
+					}
+					if r.IntN(60) == 0 {
+						images = append(images, p.lose(r))
+						e := map[string][]byte{}
+						for n, b := range synced {
+							e[n] = b
+						}
+						expects = append(expects, e)
+					}
+				}
+				w.mem.SetFault(nil)
+				w.unmount(t)
+				for i, image := range images {
+					fsck(t, bytes.Clone(image), true)
+					w := newWorld(t, image)
+					w.mount(t, 0, "")
+					for name, b := range expects[i] {
+						if got := w.read(t, name); !bytes.Equal(got, b) {
+							t.Fatalf("%s was synced, and is not there after a loss of power", name)
+						}
+					}
+					w.unmount(t)
+					fsck(t, w.mem.Bytes(), false)
+				}
+			}
+		})
+	}
+}
+
+// rounds is how often TestPowerLoss goes through all: GOSV_ROUNDS, by default once.
+func rounds() int {
+	n, err := strconv.Atoi(os.Getenv("GOSV_ROUNDS"))
+	if err != nil {
+		return 1
+	}
+	return n
 }

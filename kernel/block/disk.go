@@ -30,6 +30,8 @@ type Disk struct {
 	frames machine.Frames
 	now    func() int64 // ns
 	stats  Stats
+	// reserve is shared by the disks of a registry; nil: memory that is short is ENOMEM.
+	reserve *reserve
 
 	mu sync.Mutex
 	// holder is who claimed the disk; a claim of a partition counts in the whole disk's parts.
@@ -140,18 +142,28 @@ func (d *Disk) fits(r *Request) bool {
 // bounceFrames is how much memory ReadAt and WriteAt take for a request at most.
 const bounceFrames = 16
 
-// bounce gets memory for n bytes.
-func (d *Disk) bounce(n int) (machine.Frame, int, error) {
-	frames := min((n+machine.PageSize-1)/machine.PageSize, bounceFrames)
-	f, err := d.frames.AllocRun(frames)
-	if err != nil && frames > 1 {
+// reserve is a frame for when memory is short, so that what is in memory can be written to disks, which frees memory.
+type reserve struct {
+	reclaim func(pages int) int // may be nil
+	frame   chan machine.Frame  // holds the frame, unless it is in use
+}
+
+// bounce gets memory for n bytes, or less; it waits for the reserve if there is no other. What is returned gives it back.
+func (d *Disk) bounce(n int) (f machine.Frame, frames int, done func(), err error) {
+	frames = min((n+machine.PageSize-1)/machine.PageSize, bounceFrames)
+	f, err = d.frames.AllocRun(frames)
+	if err != nil && d.reserve != nil && d.reserve.reclaim != nil && d.reserve.reclaim(2*bounceFrames) > 0 {
 		frames = 1
 		f, err = d.frames.AllocRun(1)
 	}
-	if err != nil {
-		return 0, 0, unix.ENOMEM
+	if err == nil {
+		return f, frames, func() { d.frames.Free(f, frames) }, nil
 	}
-	return f, frames, nil
+	if d.reserve == nil || d.reserve.frame == nil {
+		return 0, 0, nil, unix.ENOMEM
+	}
+	f = <-d.reserve.frame
+	return f, 1, func() { d.reserve.frame <- f }, nil
 }
 
 // ReadAt reads len(p) bytes at off, both multiples of the logical block size, into any memory: EIO, EINVAL, ENOMEM.
@@ -168,11 +180,11 @@ func (d *Disk) copy(op Op, p []byte, off int64, durable bool) error {
 	if len(p) == 0 {
 		return nil
 	}
-	f, frames, err := d.bounce(len(p))
+	f, frames, done, err := d.bounce(len(p))
 	if err != nil {
 		return err
 	}
-	defer d.frames.Free(f, frames)
+	defer done()
 	memory := d.frames.Bytes(f, frames)
 	for len(p) > 0 {
 		n := min(len(p), len(memory))
@@ -203,12 +215,13 @@ func (d *Disk) Zero(off, n int64) error { return d.Do(&Request{Op: WriteZeroes, 
 
 // writeZeros writes zeros from memory.
 func (d *Disk) writeZeros(r *Request) error {
-	f, frames, err := d.bounce(int(min(r.Len, bounceFrames*machine.PageSize)))
+	f, frames, done, err := d.bounce(int(min(r.Len, bounceFrames*machine.PageSize)))
 	if err != nil {
 		return err
 	}
-	defer d.frames.Free(f, frames)
+	defer done()
 	memory := d.frames.Bytes(f, frames)
+	clear(memory)
 	for off, left := r.Off, r.Len; left > 0; {
 		n := min(left, int64(len(memory)))
 		w := Request{Op: Write, Off: off, Len: n, Data: []Segment{{memory[:n], uint64(f) * machine.PageSize}}}

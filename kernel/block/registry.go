@@ -54,6 +54,7 @@ func (k *Kind) name(i int) string {
 type Registry struct {
 	frames machine.Frames
 	now    func() int64
+	spare  *reserve
 
 	// scanning serialises Rescan and Remove, and is held while a partition table is read.
 	scanning sync.Mutex
@@ -70,6 +71,18 @@ type Registry struct {
 // NewRegistry returns an empty registry. now tells the time in ns.
 func NewRegistry(frames machine.Frames, now func() int64) *Registry {
 	return &Registry{frames: frames, now: now, count: map[string]int{}}
+}
+
+// Reserve takes a frame for when memory is short, and reclaim as the means to get more (mem.Pool.Reclaim), before disks are
+// added. It costs nothing in a machine without disks.
+func (r *Registry) Reserve(reclaim func(pages int) int) error {
+	f, err := r.frames.AllocRun(1)
+	if err != nil {
+		return unix.ENOMEM
+	}
+	r.spare = &reserve{reclaim: reclaim, frame: make(chan machine.Frame, 1)}
+	r.spare.frame <- f
+	return nil
 }
 
 // OnChange says what is to be told of disks that come and go; at first it is told of all that are there. The functions
@@ -95,6 +108,7 @@ func (r *Registry) Add(k Kind, dev Device) *Disk {
 // AddNumber is Add for disk n of its kind, which must be free.
 func (r *Registry) AddNumber(k Kind, n int, dev Device) *Disk {
 	d := NewDisk(k.name(n), dev, r.frames, r.now)
+	d.reserve = r.spare
 	r.mu.Lock()
 	d.Major, d.Minor = k.Major, uint32(n)*k.Minors
 	if k.Minors == 0 {
@@ -186,6 +200,7 @@ func (r *Registry) Rescan(d *Disk) error {
 // +checklocks:r.mu
 func (r *Registry) newPart(d *Disk, e Entry) *Disk {
 	p := NewDisk(partName(d.Name, e.Number), &part{d, e.Start, e.Size}, r.frames, r.now)
+	p.reserve = r.spare
 	p.Whole, p.Start, p.Number, p.Label, p.UUID = d, e.Start, e.Number, e.Label, e.UUID
 	const most = 15 // partitions that have a minor beside the disk's
 	if d.Major != MajorExtended && d.Major != MajorLoop && e.Number <= most {

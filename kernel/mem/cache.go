@@ -675,6 +675,10 @@ func (c *Cache) NextHole(off int64) (int64, error) {
 func (c *Cache) Release() {
 	if c.backing != nil {
 		c.pool.removeCache(c)
+		c.mu.Lock()
+		c.ahead.ended = true
+		c.mu.Unlock()
+		c.ahead.loads.Wait()
 		c.syncing.Lock()
 		defer c.syncing.Unlock()
 	}

@@ -1,6 +1,8 @@
 package mem
 
 import (
+	"sync"
+
 	"gosv/machine"
 )
 
@@ -18,6 +20,9 @@ type readAhead struct {
 	next   uint64 // the page behind the last that was loaded
 	window int    // how many were loaded
 	mark   uint64 // the page whose use starts the next load; 0: none
+	// loads counts those under way that nobody waits for; no more are started when ended.
+	loads sync.WaitGroup
+	ended bool
 }
 
 // load brings the page at index from the backing, or waits for whoever does; want is how many pages from index on will
@@ -106,13 +111,13 @@ func (c *Cache) plan(index uint64, want int) int {
 
 // reached starts the next load when the page at index is the one to start it at. c.mu is held.
 func (c *Cache) reached(index uint64) {
-	if index != c.ahead.mark || index == 0 {
+	if index != c.ahead.mark || index == 0 || c.ahead.ended {
 		return
 	}
 	c.ahead.mark = 0
 	next := c.ahead.next
 	if next < pagesOf(c.size) && c.pages.get(next) == machine.NoFrame {
-		go func() { _ = c.load(next, 1) }() // who needs the page will see the error
+		c.ahead.loads.Go(func() { _ = c.load(next, 1) }) // who needs the page will see the error
 	}
 }
 
