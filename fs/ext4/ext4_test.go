@@ -24,7 +24,7 @@ import (
 // mkfs makes an image of size bytes with mke2fs.
 func mkfs(tb testing.TB, size int64, args ...string) []byte {
 	tb.Helper()
-	if _, err := exec.LookPath("mke2fs"); err != nil {
+	if _, err := os.Stat("/sbin/mke2fs"); err != nil {
 		tb.Skip("no mke2fs here: apt-get install e2fsprogs")
 	}
 	file := filepath.Join(tb.TempDir(), "image")
@@ -34,7 +34,7 @@ func mkfs(tb testing.TB, size int64, args ...string) []byte {
 	if err := os.Truncate(file, size); err != nil {
 		tb.Fatal(err)
 	}
-	out, err := exec.Command("mke2fs", append(append([]string{"-q", "-F"}, args...), file)...).CombinedOutput()
+	out, err := exec.Command("/sbin/mke2fs", append(append([]string{"-q", "-F"}, args...), file)...).CombinedOutput()
 	if err != nil {
 		tb.Fatalf("mke2fs %q: %v\n%s", args, err, out)
 	}
@@ -53,13 +53,13 @@ func fsck(tb testing.TB, b []byte, replay bool) {
 		tb.Fatal(err)
 	}
 	if replay {
-		if out, err := exec.Command("e2fsck", "-p", file).CombinedOutput(); err != nil {
+		if out, err := exec.Command("/sbin/e2fsck", "-p", file).CombinedOutput(); err != nil {
 			if e, ok := err.(*exec.ExitError); !ok || e.ExitCode() > 1 {
 				tb.Fatalf("e2fsck -p: %v\n%s", err, out)
 			}
 		}
 	}
-	if out, err := exec.Command("e2fsck", "-fn", file).CombinedOutput(); err != nil {
+	if out, err := exec.Command("/sbin/e2fsck", "-fn", file).CombinedOutput(); err != nil {
 		keep := filepath.Join(os.TempDir(), "block-bad-image")
 		_ = os.WriteFile(keep, b, 0o600)
 		tb.Fatalf("e2fsck -fn: %v\n%s", err, out)

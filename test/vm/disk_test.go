@@ -5,6 +5,7 @@ import (
 	"crypto/md5"
 	"encoding/hex"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -47,4 +48,74 @@ exit 3`
 			}
 		})
 	}
+}
+
+// ext4Image makes an image of an ext4 file system, empty or with what is in a folder.
+func ext4Image(t *testing.T, size int64, args ...string) string {
+	t.Helper()
+	image := filepath.Join(t.TempDir(), "ext4")
+	if err := os.WriteFile(image, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(image, size); err != nil {
+		t.Fatal(err)
+	}
+	tool(t, "mke2fs", append(append([]string{"-q", "-F", "-t", "ext4"}, args...), image)...)
+	return image
+}
+
+// tool runs a program of e2fsprogs, which are in /sbin.
+func tool(t *testing.T, name string, args ...string) {
+	t.Helper()
+	if _, err := exec.LookPath(name); err != nil {
+		name = filepath.Join("/sbin", name)
+	}
+	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+		t.Fatalf("%s %q: %v\n%s", name, args, err, out)
+	}
+}
+
+// with brings programs of this machine.
+func with(names ...string) (flags []string) {
+	for _, n := range names {
+		if p, err := exec.LookPath(n); err == nil {
+			flags = append(flags, "-v", p+":"+p)
+		} else {
+			flags = append(flags, "-v", "/sbin/"+n+":/sbin/"+n)
+		}
+	}
+	return flags
+}
+
+// TestExt4 mounts a disk, works on it, and has it checked.
+func TestExt4(t *testing.T) {
+	t.Parallel()
+	image := ext4Image(t, 64<<20)
+	const script = `set -e
+mkdir /m
+mount -t ext4 /dev/vda /m
+mkdir -p /m/a/b
+i=0; while [ $i -lt 300 ]; do echo hello $i > /m/a/b/file-with-a-long-name-$i; i=$((i+1)); done
+dd if=/dev/zero of=/m/big bs=64k count=400 status=none
+cp /m/big /m/copy
+cmp /m/big /m/copy
+rm /m/big
+sync
+ln /m/copy /m/link; ln -s target /m/symbolic
+mv /m/a/b /m/c
+umount /m
+mount /dev/vda /m
+cat /m/c/file-with-a-long-name-77
+ls /m/c | wc -l
+cat /proc/mounts | grep /m
+ls /m
+rm -r /m/c /m/a
+exit 5`
+	o := run(t, job{program: "/bin/sh", args: []string{"-c", script}, flags: append([]string{"--disk", image},
+		with("mount", "umount", "mkdir", "dd", "cp", "cmp", "rm", "sync", "ln", "mv", "cat", "ls", "wc", "grep")...)}, small)
+	const want = "hello 77\n300\n/dev/vda /m ext4 rw,relatime 0 0\na\nc\ncopy\nlink\nlost+found\nsymbolic\n"
+	if o.status != 5 || o.stdout != want {
+		t.Fatalf("%v\nwant %s", o, want)
+	}
+	tool(t, "e2fsck", "-fn", image)
 }
