@@ -104,8 +104,8 @@ const dgramBacklog = 10
 
 func (n *Network) newSock(typ int) *sock {
 	k := &sock{net: n, peerCred: noCred, backlog: n.MaxQueue()}
-	n.enter(k)
 	k.s.Init(unix.AF_UNIX, typ, 0, k)
+	n.enter(k)
 	return k
 }
 
@@ -140,13 +140,20 @@ func (n *Network) pair(c *socket.Caller, typ, protocol int) (a, b *socket.Socket
 	x.peer.Store(y)
 	y.peer.Store(x)
 	for _, k := range [...]*sock{x, y} {
-		k.state = connected
-		k.setPeerCred(c)
+		k.connectedBy(c)
 	}
 	return &x.s, &y.s, nil
 }
 
-// setPeerCred keeps who calls, as SO_PEERCRED shows it: the effective IDs.
+// connectedBy makes a new socket one end of a connection.
+func (k *sock) connectedBy(c *socket.Caller) {
+	k.mu.Lock()
+	k.state = connected
+	k.setPeerCred(c)
+	k.mu.Unlock()
+}
+
+// setPeerCred keeps who calls, as SO_PEERCRED shows it: the effective IDs. mu is held.
 func (k *sock) setPeerCred(c *socket.Caller) {
 	k.peerCred = socket.Ucred{PID: c.PID, UID: c.Cred.EUID, GID: c.Cred.EGID}
 	k.peerGroups = c.Cred.Groups

@@ -52,8 +52,7 @@ func (k *sock) Connect(c *socket.Caller, addr []byte) error {
 // connectTo puts a connection into the queue of l. again: l was closed meanwhile, its name may lead to another.
 func (k *sock) connectTo(c *socket.Caller, l *sock) (again bool, err error) {
 	n := k.net.newSock(k.s.Type)
-	n.state = connected
-	n.setPeerCred(c)
+	n.connectedBy(c)
 	n.peer.Store(k)
 	lockTwo(k, l)
 	defer unlockTwo(k, l)

@@ -92,7 +92,10 @@ func finish(b []byte, at int) []byte {
 	return b
 }
 
-// attr appends an attribute (rtnetlink(3)), padded to four bytes.
+// attr appends an attribute (rtnetlink(3)), padded to four bytes. It and its kin are not inlined: there are many of them,
+// and none is in a hurry.
+//
+//go:noinline
 func attr(b []byte, typ int, data []byte) []byte {
 	b = le.AppendUint16(b, uint16(4+len(data)))
 	b = le.AppendUint16(b, uint16(typ))
@@ -103,8 +106,13 @@ func attr(b []byte, typ int, data []byte) []byte {
 	return b
 }
 
+//go:noinline
 func attr32(b []byte, typ int, v uint32) []byte { return attr(b, typ, le.AppendUint32(nil, v)) }
-func attr8(b []byte, typ int, v uint8) []byte   { return attr(b, typ, []byte{v}) }
+
+//go:noinline
+func attr8(b []byte, typ int, v uint8) []byte { return attr(b, typ, []byte{v}) }
+
+//go:noinline
 func attrString(b []byte, typ int, s string) []byte {
 	return attr(b, typ, append([]byte(s), 0))
 }
