@@ -18,7 +18,7 @@ func fdRows(r *table) {
 	r.set(unix.SYS_DUP, call1("dup", aFD, sysDup))
 	r.set(unix.SYS_DUP2, call2("dup2", aFD, aFD, sysDup2))
 	r.set(unix.SYS_DUP3, call3("dup3", aFD, aFD, flags("flags", unix.O_CLOEXEC, openNames), sysDup3))
-	r.set(unix.SYS_FCNTL, call3("fcntl", aFD, aFcntl, aHex, sysFcntl).partly("no leases (F_SETLEASE), no F_NOTIFY, no SIGIO"))
+	r.set(unix.SYS_FCNTL, call3("fcntl", aFD, aFcntl, aHex, sysFcntl).partly("no leases (F_SETLEASE), no F_NOTIFY, no SIGURG"))
 	r.set(unix.SYS_FLOCK, call2("flock", aFD, flags("operation", 0xf, lockNames), sysFlock))
 	r.set(unix.SYS_PIPE, call1("pipe", out(lPair), func(t *task.Task, to dest[[2]int32]) (uint64, error) { return sysPipe2(t, to, 0) }))
 	r.set(unix.SYS_PIPE2, call2("pipe2", out(lPair), flags("flags", unix.O_CLOEXEC|unix.O_NONBLOCK|unix.O_DIRECT, pipeNames), sysPipe2))
@@ -118,14 +118,20 @@ func sysFcntl(t *task.Task, fd, cmd int32, arg uint64) (uint64, error) {
 	if f.PathOnly() {
 		return 0, unix.EBADF
 	}
-	return fcntlFile(t, f, cmd, arg)
+	return fcntlFile(t, f, fd, cmd, arg)
 }
 
 // fcntlFile is the part of fcntl(2) that concerns the open file description.
-func fcntlFile(t *task.Task, f *vfs.File, cmd int32, arg uint64) (uint64, error) {
+func fcntlFile(t *task.Task, f *vfs.File, fd, cmd int32, arg uint64) (uint64, error) {
 	switch cmd {
 	case unix.F_SETFL:
-		return done(f.SetFlags(t.Cred(), int(int32(arg))))
+		if err := f.SetFlags(t.Cred(), int(int32(arg))); err != nil {
+			return 0, err
+		}
+		if f.Stream() {
+			setAsync(t, f, fd, arg&unix.O_ASYNC != 0)
+		}
+		return 0, nil
 	case unix.F_GETLK, unix.F_SETLK, unix.F_SETLKW, unix.F_OFD_GETLK, unix.F_OFD_SETLK, unix.F_OFD_SETLKW:
 		return recordLock(t, f, cmd, arg)
 	case unix.F_GETPIPE_SZ:
@@ -319,8 +325,42 @@ func sysIoctl(t *task.Task, fd int32, request uint32, arg uint64) (uint64, error
 		}
 		f.SetNonblock(on != 0)
 		return 0, nil
+	case abi.FIOASYNC:
+		on, err := lInt32.load(t, arg)
+		if err == nil && !f.Stream() {
+			err = unix.ENOTTY
+		}
+		if err != nil {
+			return 0, err
+		}
+		flags := f.Flags() &^ unix.O_ASYNC
+		if on != 0 {
+			flags |= unix.O_ASYNC
+		}
+		if err := f.SetFlags(t.Cred(), flags); err != nil {
+			return 0, err
+		}
+		setAsync(t, f, fd, on != 0)
+		return 0, nil
 	}
 	return f.Ioctl(&vfs.IoctlArgs{Cmd: request, Arg: arg, Mem: t.Mem(), Ctx: view(t), Task: t})
+}
+
+// asyncEvents are those that O_ASYNC tells of. Room for writes is none of them, as most files have it most of the time.
+const asyncEvents = wait.Mask(unix.POLLIN | abi.POLLRDNORM | unix.POLLPRI | unix.POLLERR | unix.POLLHUP | unix.POLLRDHUP)
+
+// setAsync begins or ends sending SIGIO to the owner of a file.
+func setAsync(t *task.Task, f *vfs.File, fd int32, on bool) {
+	if !on {
+		f.SetAsync(0, nil)
+		return
+	}
+	k, c := t.Kernel(), t.Cred()
+	f.SetAsync(asyncEvents, func(f *vfs.File, events wait.Mask) {
+		if o := f.Owner(); o.ID != 0 {
+			k.SendIO(o, c, fd, events)
+		}
+	})
 }
 
 // aMemfdName is the name of a memfd: EINVAL when it is too long.

@@ -147,6 +147,7 @@ type File struct {
 	pos   int64      // guarded by mu
 	owner atomic.Pointer[Owner]
 	watch atomic.Pointer[watchers]
+	async atomic.Pointer[async]
 	locks atomic.Bool // may hold flock or OFD locks
 }
 
@@ -215,6 +216,7 @@ func (f *File) release() {
 		f.inode.unlockFile(f)
 	}
 	f.closed()
+	f.endAsync(f.async.Swap(nil))
 	f.ops.Release(f)
 	if f.kind&canWrite != 0 {
 		f.inode.writers.Add(-1)

@@ -412,3 +412,49 @@ TEST(errors)
 	close(p[1]);
 	close(s);
 }
+
+static volatile int io_signals, io_fd, io_band;
+
+static void on_io(int sig, siginfo_t *i, void *u)
+{
+	(void)u;
+	io_signals++;
+	if (sig != SIGIO) {
+		io_fd = i->si_fd;
+		io_band = (int)i->si_band;
+	}
+}
+
+/* fcntl(2): O_ASYNC, F_SETOWN, F_SETSIG. */
+TEST(async_io)
+{
+	int s[2], on = 1;
+	struct sigaction a = {.sa_sigaction = on_io, .sa_flags = SA_SIGINFO | SA_RESTART};
+	sigaction(SIGIO, &a, 0);
+	sigaction(SIGRTMIN, &a, 0);
+	NEED(socketpair(AF_UNIX, SOCK_STREAM, 0, s) == 0);
+	NEED(ioctl(s[1], FIOASYNC, &on) == 0);
+	SAME(fcntl(s[1], F_GETFL) & O_ASYNC, O_ASYNC);
+	NEED(fcntl(s[1], F_SETOWN, getpid()) == 0);
+	SAME(fcntl(s[1], F_GETOWN), getpid());
+	SAME(write(s[0], "x", 1), 1);
+	for (int i = 0; i < 500 && io_signals == 0; i++)
+		sleep_ms(10);
+	SAME(io_signals, 1);
+	NEED(fcntl(s[1], F_SETSIG, SIGRTMIN) == 0);
+	SAME(write(s[0], "x", 1), 1);
+	for (int i = 0; i < 500 && io_signals == 1; i++)
+		sleep_ms(10);
+	SAME(io_signals, 2);
+	SAME(io_fd, s[1]);
+	CHECK(io_band & POLLIN);
+	NEED(fcntl(s[1], F_SETFL, 0) == 0);
+	SAME(write(s[0], "x", 1), 1);
+	sleep_ms(50);
+	SAME(io_signals, 2);
+	int f = open("/proc/self/exe", O_RDONLY);
+	EXPECT(ioctl(f, FIOASYNC, &on), ENOTTY);
+	close(f);
+	close(s[0]);
+	close(s[1]);
+}
