@@ -3,6 +3,7 @@ package procfs
 import (
 	"math"
 	"strconv"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -218,19 +219,42 @@ func (n *node) Open(ctx *vfs.Context, f *vfs.File) (vfs.FileOps, error) {
 // Evict implements vfs.InodeOps.
 func (n *node) Evict(*vfs.Inode) {}
 
-// shown is an open file: its contents as they were then.
+// shown is an open file: its contents as they were then, or when it was last read from the start.
 type shown struct {
 	vfs.FileDefaults
 	node *node
-	b    []byte
+
+	mu   sync.Mutex
+	b    []byte // replaced, never changed; guarded by mu
+	read bool   // b has been read; guarded by mu
+}
+
+// contents returns what a read at off is to see: the start is made anew, but for the first time. ENOENT when what it is about is gone.
+func (s *shown) contents(f *vfs.File, off int64) ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if off == 0 && s.read {
+		v, err := s.node.view(&vfs.Context{Cred: f.Cred()})
+		if err != nil {
+			return nil, err
+		}
+		b := out{}
+		if err := s.node.row.show(v, &b); err != nil {
+			return nil, err
+		}
+		s.b = b.b
+	}
+	s.read = true
+	return s.b, nil
 }
 
 // Read implements vfs.FileOps.
-func (s *shown) Read(_ *vfs.File, dst uio.Sink, off int64) (int64, error) {
-	if off >= int64(len(s.b)) {
-		return 0, nil
+func (s *shown) Read(f *vfs.File, dst uio.Sink, off int64) (int64, error) {
+	b, err := s.contents(f, off)
+	if err != nil || off >= int64(len(b)) {
+		return 0, err
 	}
-	n, err := dst.Put(s.b[off:])
+	n, err := dst.Put(b[off:])
 	if n > 0 {
 		err = nil
 	}
@@ -268,5 +292,7 @@ func (s *shown) Seek(_ *vfs.File, off int64, whence int) (int64, error) {
 	if whence != unix.SEEK_END || off > math.MaxInt32 {
 		return 0, unix.EINVAL
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	return int64(len(s.b)) + off, nil
 }

@@ -40,6 +40,8 @@ var processRows = []*row{
 	{path: "stat", mode: ro, show: showProcessStat, inTask: true},
 	{path: "statm", mode: ro, show: showStatm, inTask: true},
 	{path: "status", mode: ro, show: showStatus, inTask: true},
+	{path: "syscall", mode: 0o400, show: showSyscall, private: true, inTask: true},
+	{path: "wchan", mode: ro, show: text("0"), inTask: true},
 	{path: "task", mode: unix.S_IFDIR | 0o555, more: threads{}},
 }
 
@@ -374,6 +376,25 @@ func (m *memoryFile) Write(_ *vfs.File, src uio.Source, off int64) (done int64, 
 
 func showPersonality(v *view, b *out) error {
 	b.hex(uint64(v.t.Personality()), 8).nl()
+	return nil
+}
+
+// showSyscall tells where a thread that sleeps is: in which system call, with which arguments, and its stack pointer and program counter.
+func showSyscall(v *view, b *out) error {
+	where, ok := v.t.Where()
+	if !ok {
+		b.str("running\n")
+		return nil
+	}
+	if where.NR < 0 {
+		b.str("-1 0x").hex(where.SP, 1).str(" 0x").hex(where.PC, 1).nl()
+		return nil
+	}
+	b.num(where.NR)
+	for _, a := range where.Args {
+		b.str(" 0x").hex(a, 1)
+	}
+	b.str(" 0x").hex(where.SP, 1).str(" 0x").hex(where.PC, 1).nl()
 	return nil
 }
 

@@ -9,7 +9,9 @@ import (
 
 	"gosv/kernel/cred"
 	"gosv/kernel/inotify"
+	"gosv/kernel/ipc"
 	"gosv/kernel/mem"
+	"gosv/kernel/mqueue"
 	"gosv/kernel/pipe"
 	"gosv/kernel/task"
 	"gosv/kernel/vfs"
@@ -37,12 +39,20 @@ var rows = []row{
 	{path: "sys/fs/file-max", mode: ro, show: text("9223372036854775807\n")},
 	{path: "sys/fs/inotify/max_queued_events", mode: ro, show: number10(inotify.MaxEvents)},
 	{path: "sys/fs/inotify/max_user_watches", mode: ro, show: number10(inotify.MaxWatches)},
+	{path: "sys/fs/mqueue/msg_default", mode: ro, show: number10(mqueue.MaxMessages)},
+	{path: "sys/fs/mqueue/msg_max", mode: ro, show: number10(mqueue.MaxMessages)},
+	{path: "sys/fs/mqueue/msgsize_default", mode: ro, show: number10(mqueue.MaxSize)},
+	{path: "sys/fs/mqueue/msgsize_max", mode: ro, show: number10(mqueue.MaxSize)},
+	{path: "sys/fs/mqueue/queues_max", mode: ro, show: number10(mqueue.MaxQueues)},
 	{path: "sys/fs/nr_open", mode: ro, show: text("1048576\n")},
 	{path: "sys/fs/pipe-max-size", mode: ro, show: number10(pipe.MaxSize)},
 	{path: "sys/fs/protected_hardlinks", mode: rw, show: showFlag(vfs.ProtectHardlinks), store: storeFlag(vfs.ProtectHardlinks)},
 	{path: "sys/fs/protected_symlinks", mode: rw, show: showFlag(vfs.ProtectSymlinks), store: storeFlag(vfs.ProtectSymlinks)},
 	{path: "sys/kernel/cap_last_cap", mode: ro, show: number10(unix.CAP_LAST_CAP)},
 	{path: "sys/kernel/hostname", mode: rw, show: showHostname, store: storeHostname},
+	{path: "sys/kernel/msgmax", mode: ro, show: number10(ipc.MsgMax)},
+	{path: "sys/kernel/msgmnb", mode: ro, show: number10(ipc.MsgBytes)},
+	{path: "sys/kernel/msgmni", mode: ro, show: number10(ipc.MaxObjects)},
 	{path: "sys/kernel/ngroups_max", mode: ro, show: number10(cred.MaxGroups)},
 	{path: "sys/kernel/osrelease", mode: ro, show: func(v *view, b *out) error { b.str(v.Release, "\n"); return nil }},
 	{path: "sys/kernel/ostype", mode: ro, show: text("Linux\n")},

@@ -30,8 +30,8 @@ const (
 	Write    = 0o222
 )
 
-// maxObjects is how many objects of a kind there may be (SHMMNI, SEMMNI: Linux's defaults are 4096 and 32000).
-const maxObjects = 4096
+// MaxObjects is how many objects of a kind there may be (SHMMNI, SEMMNI: Linux's defaults are 4096 and 32000).
+const MaxObjects = 4096
 
 // Space holds the objects of a kernel.
 type Space struct {
@@ -132,7 +132,7 @@ func (r *registry[T]) get(key int32, flags uint32, c *cred.Cred, check func(T) e
 			return 0, unix.ENOENT
 		}
 	}
-	if r.count.Load() >= maxObjects {
+	if r.count.Load() >= MaxObjects {
 		return 0, unix.ENOSPC
 	}
 	o, err := create()

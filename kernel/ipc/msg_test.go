@@ -66,7 +66,7 @@ func TestMessageTotal(t *testing.T) {
 	c := cred.Root()
 	var err error
 	sent := 0
-	for range maxObjects {
+	for range MaxObjects {
 		id, e := sp.Msgget(Private, Creat|0o600, c)
 		if e != nil {
 			t.Fatal(e)

@@ -114,6 +114,13 @@ func (f *Filter) Length() (n int) {
 	return n
 }
 
+// Each calls f with the filters of the chain, the newest first.
+func (f *Filter) Each(call func(*Filter)) {
+	for ; f != nil; f = f.prev {
+		call(f)
+	}
+}
+
 // Under reports whether f is the chain g or the older part of it; nil is under everything.
 func (f *Filter) Under(g *Filter) bool {
 	for ; g != nil; g = g.prev {

@@ -8,8 +8,7 @@ import (
 )
 
 func seccompRows(r *table) {
-	r.set(unix.SYS_SECCOMP, call3("seccomp", choice("operation", seccompOps), flags("flags", 1<<32-1, seccompFlags), aAddr, sysSeccomp).
-		partly("no listeners (SECCOMP_FILTER_FLAG_NEW_LISTENER)"))
+	r.set(unix.SYS_SECCOMP, call3("seccomp", choice("operation", seccompOps), flags("flags", 1<<32-1, seccompFlags), aAddr, sysSeccomp))
 }
 
 var (
@@ -22,6 +21,7 @@ var (
 		{unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW, "SECCOMP_FILTER_FLAG_SPEC_ALLOW"},
 		{unix.SECCOMP_FILTER_FLAG_NEW_LISTENER, "SECCOMP_FILTER_FLAG_NEW_LISTENER"},
 		{unix.SECCOMP_FILTER_FLAG_TSYNC_ESRCH, "SECCOMP_FILTER_FLAG_TSYNC_ESRCH"},
+		{unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"},
 	}
 )
 
@@ -35,6 +35,11 @@ func sysSeccomp(t *task.Task, op int32, flags uint32, args uint64) (uint64, erro
 		return done(t.SetSeccompStrict())
 	case unix.SECCOMP_SET_MODE_FILTER:
 		return addFilter(t, flags, args)
+	case unix.SECCOMP_GET_NOTIF_SIZES:
+		if flags != 0 {
+			return 0, unix.EINVAL
+		}
+		return done(copyOut(t, args, []byte{80, 0, 24, 0, 64, 0})) // struct seccomp_notif_sizes
 	case unix.SECCOMP_GET_ACTION_AVAIL:
 		if flags != 0 {
 			return 0, unix.EINVAL
@@ -50,8 +55,13 @@ func sysSeccomp(t *task.Task, op int32, flags uint32, args uint64) (uint64, erro
 
 // addFilter reads struct sock_fprog and makes it a filter.
 func addFilter(t *task.Task, flags uint32, addr uint64) (uint64, error) {
-	const known = unix.SECCOMP_FILTER_FLAG_TSYNC | unix.SECCOMP_FILTER_FLAG_LOG | unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW | unix.SECCOMP_FILTER_FLAG_TSYNC_ESRCH
-	if flags&^known != 0 {
+	const (
+		sync, esrch      = unix.SECCOMP_FILTER_FLAG_TSYNC, unix.SECCOMP_FILTER_FLAG_TSYNC_ESRCH
+		listen, killable = unix.SECCOMP_FILTER_FLAG_NEW_LISTENER, unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
+	)
+	has := func(bits uint32) bool { return flags&bits == bits }
+	if flags&^(sync|esrch|listen|killable|unix.SECCOMP_FILTER_FLAG_LOG|unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW) != 0 ||
+		has(sync|listen) && !has(esrch) || has(killable) && !has(listen) {
 		return 0, unix.EINVAL
 	}
 	var b [16]byte
@@ -70,14 +80,17 @@ func addFilter(t *task.Task, flags uint32, addr uint64) (uint64, error) {
 	for i := range prog {
 		prog[i] = seccomp.GetInsn(code[i*seccomp.InsnSize:])
 	}
-	err := t.AddFilter(prog, flags&unix.SECCOMP_FILTER_FLAG_TSYNC != 0, flags&unix.SECCOMP_FILTER_FLAG_LOG != 0)
+	f, err := t.AddFilter(prog, task.FilterOptions{Sync: has(sync), Log: has(unix.SECCOMP_FILTER_FLAG_LOG), Listen: has(listen), Killable: has(killable)})
 	if other, ok := err.(*task.SeccompError); ok {
-		if flags&unix.SECCOMP_FILTER_FLAG_TSYNC_ESRCH != 0 {
+		if has(esrch) {
 			return 0, unix.ESRCH
 		}
 		return uint64(other.TID), nil
 	}
-	return done(err)
+	if err != nil || f == nil {
+		return 0, err
+	}
+	return install(t, f, unix.O_CLOEXEC)
 }
 
 // prctlSeccomp is PR_SET_SECCOMP.

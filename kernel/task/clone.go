@@ -175,6 +175,7 @@ func (t *Task) copyMemory(flags uint64) (*Memory, error) {
 
 // discard undoes copy, and what join did before it failed.
 func (t *Task) discard(flags uint64) {
+	useFilters(t.filter.Swap(nil), -1)
 	t.mem.leave()
 	t.Files.DecRef()
 	t.FS.users.Add(-1)

@@ -33,6 +33,7 @@ func (t *Task) end() {
 	t.Files.DecRef()
 	t.FS.users.Add(-1)
 	t.setFiles(nil)
+	useFilters(t.filter.Swap(nil), -1)
 	t.unplace()
 	t.cpu.FreeContext(t.Ctx) // nobody kicks a task that is exiting
 	t.Ctx = nil

@@ -254,3 +254,25 @@ func (t *Task) State() byte {
 	t.proc.mu.Unlock()
 	return v
 }
+
+// Where is what /proc/PID/syscall tells of a thread: the system call it is in, NR −1 for none, and its place in the program.
+type Where struct {
+	NR     int64
+	Args   [6]uint64
+	SP, PC uint64
+}
+
+// Where returns where t is; ok is false while it runs. The registers are those of a thread that sleeps, but for one that wakes up meanwhile.
+func (t *Task) Where() (w Where, ok bool) {
+	t.proc.mu.Lock()
+	defer t.proc.mu.Unlock()
+	if t.exiting || t.usage.since.Load() != 0 {
+		return w, false
+	}
+	c := t.Ctx
+	w = Where{NR: -1, SP: c.RSP, PC: c.RIP}
+	if t.syscall {
+		w.NR, w.Args = int64(int32(c.OrigRAX)), [6]uint64{c.RDI, c.RSI, c.RDX, c.R10, c.R8, c.R9}
+	}
+	return w, true
+}

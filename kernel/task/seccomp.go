@@ -3,6 +3,7 @@ package task
 import (
 	"gosv/kernel/seccomp"
 	"gosv/kernel/signal"
+	"gosv/kernel/vfs"
 
 	"golang.org/x/sys/unix"
 )
@@ -43,54 +44,88 @@ type SeccompError struct{ TID int32 }
 
 func (e *SeccompError) Error() string { return "thread " + itoa(e.TID) + " has other filters" }
 
-// AddFilter is SECCOMP_SET_MODE_FILTER; with sync all threads of the process get the filters (SECCOMP_FILTER_FLAG_TSYNC). The errors
-// are those of seccomp.New, EACCES, EINVAL in strict mode, and a *SeccompError.
-func (t *Task) AddFilter(prog []seccomp.Insn, sync, log bool) error {
+// FilterOptions are the flags of SECCOMP_SET_MODE_FILTER.
+type FilterOptions struct {
+	Sync     bool // all threads of the process get the filters
+	Log      bool
+	Listen   bool // somebody is asked, by a file
+	Killable bool // and then only SIGKILL interrupts
+}
+
+// AddFilter is SECCOMP_SET_MODE_FILTER; with Listen it returns the file. The errors are those of seccomp.New, EACCES, EINVAL in strict
+// mode, EBUSY for a second listener, and a *SeccompError.
+func (t *Task) AddFilter(prog []seccomp.Insn, o FilterOptions) (*vfs.File, error) {
 	c := t.Cred()
 	if !c.NoNewPrivs && !c.Capable(unix.CAP_SYS_ADMIN) {
-		return unix.EACCES
+		return nil, unix.EACCES
 	}
 	p := t.proc
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	old := t.filter.Load()
 	if old == seccomp.Strict {
-		return unix.EINVAL
+		return nil, unix.EINVAL
 	}
 	f, err := seccomp.New(prog, old)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	f.Log = log
-	if !sync {
-		t.setFilter(f)
-		return nil
+	f.Log = o.Log
+	if o.Listen && listenerOf(old) != nil {
+		return nil, unix.EBUSY
 	}
-	for _, o := range p.threads {
-		if g := o.filter.Load(); o != t && !o.exiting && (g == seccomp.Strict || !g.Under(old)) {
-			return &SeccompError{o.TID()}
+	if o.Sync {
+		if err := t.mayShare(old); err != nil {
+			return nil, err
 		}
 	}
-	for _, o := range p.threads {
-		o.setFilter(f)
-		if o != t && c.NoNewPrivs {
-			for d := o.cred.Load(); !d.NoNewPrivs && !o.cred.CompareAndSwap(d, d.SetNoNewPrivs()); d = o.cred.Load() {
-			}
+	var file *vfs.File
+	if o.Listen {
+		l := &listener{killable: o.Killable}
+		f.Listener = l
+		file = vfs.NewAnon("seccomp notify", l, c, unix.O_RDWR)
+	}
+	t.setFilter(f)
+	if o.Sync {
+		t.shareFilter(f, c.NoNewPrivs)
+	}
+	return file, nil
+}
+
+// mayShare checks that no other thread of the process has filters that are not under old. proc.mu is held.
+func (t *Task) mayShare(old *seccomp.Filter) error {
+	for _, o := range t.proc.threads {
+		if g := o.filter.Load(); o != t && !o.exiting && (g == seccomp.Strict || !g.Under(old)) {
+			return &SeccompError{o.TID()}
 		}
 	}
 	return nil
 }
 
+// shareFilter gives the other threads of the process f, and the bit that allowed t to set it. proc.mu is held.
+func (t *Task) shareFilter(f *seccomp.Filter, noNewPrivs bool) {
+	for _, o := range t.proc.threads {
+		if o == t || o.exiting {
+			continue
+		}
+		o.setFilter(f)
+		for d := o.cred.Load(); noNewPrivs && !d.NoNewPrivs && !o.cred.CompareAndSwap(d, d.SetNoNewPrivs()); d = o.cred.Load() {
+		}
+	}
+}
+
 // setFilter makes f the filters of t, from its next system call on. proc.mu is held.
 func (t *Task) setFilter(f *seccomp.Filter) {
-	t.filter.Store(f)
+	useFilters(f, 1)
+	useFilters(t.filter.Swap(f), -1)
 	t.setHooks(hookSeccomp, 0)
 }
 
 // filtered asks the filters about the system call, and reports whether it is to be made. If not, its result, or the signal in its place,
 // is set.
 func (t *Task) filtered() bool {
-	answer, by := t.askFilters()
+	d := t.callData()
+	answer, by := t.filter.Load().Run(&d)
 	data := answer & seccomp.DataMask
 	switch answer & seccomp.ActionMask {
 	case seccomp.Allow:
@@ -105,6 +140,10 @@ func (t *Task) filtered() bool {
 	case seccomp.Trace:
 		return t.traceFiltered(data)
 	case seccomp.UserNotif:
+		l, ok := by.Listener.(*listener)
+		if ok {
+			return t.consult(l, &d)
+		}
 		t.Ctx.RAX = errno(unix.ENOSYS) // nobody listens
 	case seccomp.KillThread:
 		t.killFiltered(answer, by == seccomp.Strict)
@@ -119,10 +158,10 @@ func (t *Task) filtered() bool {
 	return false
 }
 
-func (t *Task) askFilters() (answer uint32, by *seccomp.Filter) {
+// callData is what filters see of the system call.
+func (t *Task) callData() seccomp.Data {
 	c := t.Ctx
-	d := seccomp.Data{NR: int32(c.OrigRAX), Arch: seccomp.ArchX86_64, IP: c.RIP, Args: [6]uint64{c.RDI, c.RSI, c.RDX, c.R10, c.R8, c.R9}}
-	return t.filter.Load().Run(&d)
+	return seccomp.Data{NR: int32(c.OrigRAX), Arch: seccomp.ArchX86_64, IP: c.RIP, Args: [6]uint64{c.RDI, c.RSI, c.RDX, c.R10, c.R8, c.R9}}
 }
 
 func (t *Task) logFiltered(answer uint32) {
@@ -158,7 +197,8 @@ func (t *Task) traceFiltered(data uint32) bool {
 	if t.Killed() || int32(t.Ctx.OrigRAX) == -1 {
 		return false
 	}
-	if answer, _ := t.askFilters(); answer&seccomp.ActionMask == seccomp.Trace {
+	d := t.callData()
+	if answer, _ := t.filter.Load().Run(&d); answer&seccomp.ActionMask == seccomp.Trace {
 		return true
 	}
 	return t.filtered()

@@ -96,7 +96,10 @@ func (p *Process) anyThread() *Task {
 
 // Attach is PTRACE_ATTACH and, with seize, PTRACE_SEIZE: ESRCH, EPERM, EIO.
 func (t *Task) Attach(tid int32, seize bool, options uint64) error {
-	if options&^optionsMask != 0 {
+	switch {
+	case options == unix.PTRACE_O_SUSPEND_SECCOMP:
+		return unix.EINVAL // known, but not built
+	case options&^optionsMask != 0:
 		return unix.EIO
 	}
 	k := t.k
