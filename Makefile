@@ -12,7 +12,8 @@ SOAKTIME ?= 10m
 BOOT     := gosv/machine/floor.boot64
 LINK     := -T -2145382400 -E $(BOOT) -buildid= -funcalign=16
 KMAX     := 8000000
-KBUILD    = GOOS=linux GOARCH=amd64 CGO_ENABLED=0 GOFLAGS= $(GO) build -trimpath -buildvcs=false
+# build/kernel.mod is go.mod with gVisor's network stack cut down to what a kernel needs.
+KBUILD    = GOOS=linux GOARCH=amd64 CGO_ENABLED=0 GOFLAGS= $(GO) build -modfile=build/kernel.mod -trimpath -buildvcs=false
 
 # Packages whose tests run on the host, without a virtual machine.
 HOSTPKGS  = $(shell $(GO) list ./... | grep -v '^gosv/test/')
@@ -31,6 +32,7 @@ build: kernel loaders ## build bin/gosv and the bootable bin/kernel.elf
 
 kernel:
 	@mkdir -p $(BIN)
+	@scripts/netstack build
 	$(KBUILD) -ldflags '$(LINK) -s -w' -o $(BIN)/kernel.go.elf ./cmd/kernel
 	$(GO) build -o $(BIN)/mkkernel ./cmd/mkkernel
 	$(BIN)/mkkernel -max $(KMAX) $(BIN)/kernel.go.elf $(BIN)/kernel.elf
@@ -47,6 +49,7 @@ test: setup build lint-lite test-host test-vm ## everything that must pass: chec
 
 test-host: $(BIN)/kernel.sym.elf ## test what runs without a virtual machine, with the race detector
 	GOSV_KERNEL_SYM=$(CURDIR)/$(BIN)/kernel.sym.elf $(GO) test -race -timeout 10m $(HOSTPKGS)
+	$(GO) -C third_party/netstack test ./...
 
 test-vm: build ## run real programs in virtual machines
 	GOSV=$(CURDIR)/$(BIN)/gosv $(GO) test -count=1 -v -timeout 20m ./test/...

@@ -42,6 +42,8 @@ func TestSourceFindsFaults(t *testing.T) {
 		"vmm/v/v.go":              "// Package v is v.\npackage v\n\nimport _ \"gosv/image/i\"\n\nimport \"C\"\n",
 		"attic/z.go":              "// Package z has no room.\npackage z\n",
 		"test/prog/hello.s":       "# a program under test\n",
+		"kernel/net/n.go":         "// Package net is net.\npackage net\n\nimport _ \"gvisor.dev/gvisor/pkg/tcpip/stack\"\n",
+		"kernel/vfs/v.go":         "// Package vfs is vfs.\npackage vfs\n\nimport _ \"gvisor.dev/gvisor/pkg/tcpip/stack\"\n",
 		"tools/go.mod":            "module gosv/tools\n",
 		"tools/t.go":              "package tools\n\nimport _ \"unsafe\"\n",
 		"kernel/a/testdata/t.go":  "package broken !\n",
@@ -65,6 +67,7 @@ func TestSourceFindsFaults(t *testing.T) {
 		"gosv/fs/x may not import gosv/fs/y",
 		"gosv/driver/d may not import gosv/kernel/a", "d.go:6:1: go:linkname outside machine/", "stub.s: assembly outside machine/",
 		"gosv/machine may not import gosv/machine/m",
+		"gosv/kernel/vfs may not import gvisor.dev/gvisor/pkg/tcpip/stack of another module",
 		"gosv/vmm/v may not import gosv/image/i", "cgo", "no room for gosv/attic",
 	}
 	for _, w := range want {
@@ -100,6 +103,17 @@ func build(t *testing.T, dir, pkg string, flags ...string) []byte {
 	return b
 }
 
+// buildKernel builds cmd/kernel of the module in dir as the Makefile does.
+func buildKernel(t *testing.T, dir string, flags ...string) []byte {
+	t.Helper()
+	prepare := exec.Command("bash", "scripts/netstack", "build")
+	prepare.Dir = dir
+	if text, err := prepare.CombinedOutput(); err != nil {
+		t.Fatalf("scripts/netstack: %v\n%s", err, text)
+	}
+	return build(t, dir, "./cmd/kernel", append([]string{"-modfile=build/kernel.mod"}, flags...)...)
+}
+
 // The Makefile hands over the kernel that it built, with symbols; without it the
 // test builds one.
 func TestFloor(t *testing.T) {
@@ -114,7 +128,7 @@ func TestFloor(t *testing.T) {
 		}
 		kernel = b
 	} else {
-		kernel = build(t, root, "./cmd/kernel", "-ldflags=-T -2145382400 -E gosv/machine/floor.boot64 -funcalign=16")
+		kernel = buildKernel(t, root, "-ldflags=-T -2145382400 -E gosv/machine/floor.boot64 -funcalign=16")
 	}
 	faults, err := CheckFloor(kernel, FloorPrefix)
 	if err != nil {

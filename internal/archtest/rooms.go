@@ -38,10 +38,10 @@ var rooms = []room{
 	{"gosv/kernel/agent", []string{"gosv/kernel/...", "gosv/internal/frames"}, true},
 	{"gosv/kernel/...", []string{"gosv/machine", "gosv/kernel/..."}, true},
 	{"gosv/fs/...", []string{"gosv/machine", "gosv/kernel/...", "."}, true},
-	// Drivers know three mechanisms of the kernel: how bytes move, how one
+	// Drivers know some mechanisms of the kernel: how bytes and packets move, how one
 	// waits, and what a disk is; chardev alone makes files of them.
 	{"gosv/driver/chardev", []string{"gosv/kernel/cred", "gosv/kernel/uio", "gosv/kernel/wait", "gosv/kernel/vfs"}, true},
-	{"gosv/driver/...", []string{"gosv/machine", "gosv/driver/...", "gosv/kernel/uio", "gosv/kernel/wait", "gosv/kernel/block"}, true},
+	{"gosv/driver/...", []string{"gosv/machine", "gosv/driver/...", "gosv/kernel/block", "gosv/kernel/netdev", "gosv/kernel/uio", "gosv/kernel/wait"}, true},
 	{"gosv/cmd/kernel/...", guestRooms, true},
 	{"gosv/cmd/machinetest", guestRooms, false}, // a kernel for tests: its size does not matter
 
@@ -72,6 +72,31 @@ var testUses = []string{
 var guestBans = []string{
 	"fmt", "log", "log/...", "encoding/json", "encoding/xml", "encoding/gob", "debug/...", "net", "net/...", "crypto", "crypto/...",
 	"regexp", "regexp/...", "text/...", "html/...", "go/...", "os/exec", "os/signal", "testing", "flag", "math/big", "database/...", "image/...",
+}
+
+// guestOthers are the modules of others that run in the guest, and the room that may use
+// each: what is not checked here (unsafe, go:linkname, large packages) is theirs by
+// this exception alone. scripts/netstack says what gVisor's are cut down to.
+var guestOthers = []struct{ pattern, room string }{
+	{"golang.org/x/sys/unix", "gosv/..."},
+	{"gvisor.dev/gvisor/pkg/tcpip/...", "gosv/kernel/net/..."},
+	{"gvisor.dev/gvisor/pkg/buffer", "gosv/kernel/net/..."},
+	{"gvisor.dev/gvisor/pkg/waiter", "gosv/kernel/net/..."},
+}
+
+// guestMayUse says whether a package of the guest may import one of the standard library or
+// of others.
+func guestMayUse(path, imported string) bool {
+	first, _, _ := strings.Cut(imported, "/")
+	if !strings.Contains(first, ".") {
+		return true // of the standard library: guestBans has those that are too large
+	}
+	for _, o := range guestOthers {
+		if matches(imported, o.pattern) && matches(path, o.room) {
+			return true
+		}
+	}
+	return false
 }
 
 // matches says whether a package path fits a pattern.

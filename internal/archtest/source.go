@@ -123,6 +123,8 @@ func (in *inspection) goFile(full, pkg string) error {
 			in.fault("%v: unsafe outside machine/", where)
 		case matches(imported, module+"/...") && !r.mayImport(pkg, imported, test):
 			in.fault("%v: %s may not import %s", where, pkg, imported)
+		case r.guest && !test && !guestMayUse(pkg, imported):
+			in.fault("%v: %s may not import %s of another module", where, pkg, imported)
 		case r.guest && !test && matchesAny(imported, guestBans):
 			in.fault("%v: %s is too large for the guest", where, imported)
 		}

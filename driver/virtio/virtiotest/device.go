@@ -85,7 +85,9 @@ func (d *Device) works() {
 		select {
 		case q := <-d.work:
 			d.mu.Lock()
-			d.notified(q)
+			if d.status != 0 { // else it was reset since
+				d.notified(q)
+			}
 			d.mu.Unlock()
 		case <-d.stop:
 			return

@@ -1,0 +1,372 @@
+package net
+
+import (
+	"bytes"
+	"encoding/binary"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"gosv/driver/virtio"
+	"gosv/driver/virtio/virtiotest"
+	"gosv/kernel/netdev"
+	"gosv/machine"
+	"gosv/machine/fake"
+)
+
+// nic is the host's side of a device: it sends back what it is sent.
+type nic struct {
+	*virtiotest.Device
+	sent [][]byte // with headers
+	echo bool
+}
+
+const allFeatures = featureCsum | featureGuestCsum | featureMTU | featureMAC | featureHostTSO4 | featureHostTSO6 | featureMergeable |
+	featureStatus | featureGuestTSO4 | featureGuestTSO6
+
+func newNIC(m *fake.Machine, cleanup func(func()), features uint64, async bool) *nic {
+	n := &nic{}
+	n.Device = &virtiotest.Device{Machine: m, GSI: 6, Type: virtio.TypeNet, Features: virtiotest.FeatureVersion1 | features, MaxQueue: 256, Queues: 2,
+		Async: async, Space: []byte{0x52, 0x54, 0, 1, 2, 3, 1, 0, 1, 0, 0xdc, 0x05, 0, 0}}
+	n.Notified = func(q *virtiotest.Queue) {
+		if q.Index != txQueue {
+			return
+		}
+		for e := q.Pop(); e != nil; e = q.Pop() {
+			b := e.Bytes()
+			n.sent = append(n.sent, b)
+			q.Push(e, 0)
+			if n.echo {
+				n.receive(b)
+			}
+		}
+		q.Notify()
+		n.Queue(rxQueue).Notify()
+	}
+	n.Init(cleanup)
+	return n
+}
+
+// receive gives a packet with its header to the driver, in as many buffers as it needs. The device is locked.
+func (n *nic) receive(b []byte) {
+	q := n.Queue(rxQueue)
+	b = bytes.Clone(b)
+	count := max((len(b)+bufferSize-1)/bufferSize, 1)
+	if q.Avail() < count {
+		return
+	}
+	if len(b) >= headerSize {
+		binary.LittleEndian.PutUint16(b[hdrBuffers:], uint16(count))
+	}
+	for range count {
+		e := q.Pop()
+		k := e.Fill(b)
+		q.PushRaw(e.ID, uint32(k))
+		b = b[k:]
+	}
+}
+
+func (n *nic) open(t testing.TB) *Device {
+	t.Helper()
+	tr, err := virtio.NewMMIO(n, n.Machine, 0xfeb00000, n.GSI)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := New(tr, n.Machine)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+type frame struct {
+	b []byte
+	o netdev.Offload
+}
+
+func start(t testing.TB, d *Device) <-chan frame {
+	t.Helper()
+	got := make(chan frame, 1000)
+	if err := d.Start(func(parts [][]byte, o netdev.Offload) { got <- frame{bytes.Join(parts, nil), o} }); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return got
+}
+
+func next(t *testing.T, got <-chan frame) frame {
+	t.Helper()
+	select {
+	case f := <-got:
+		return f
+	case <-time.After(10 * time.Second):
+		t.Fatal("nothing was received")
+	}
+	return frame{}
+}
+
+func pattern(n int) []byte {
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte(i * 7)
+	}
+	return b
+}
+
+func TestEcho(t *testing.T) {
+	for _, k := range []struct {
+		name     string
+		features uint64
+		async    bool
+		sizes    []int
+	}{
+		{"tcg", virtiotest.FeatureRing | allFeatures, false, []int{14, 60, 1514, 4084, 4085, 65550}},
+		{"kvm", virtiotest.FeatureRing | allFeatures, true, []int{14, 60, 1514, 4084, 4085, 65550}},
+		{"plain", featureMAC, false, []int{14, 60, 1514}},
+		{"plain-kvm", featureMAC, true, []int{14, 60, 1514}},
+	} {
+		t.Run(k.name, func(t *testing.T) {
+			m := fake.New(fake.Config{RealClock: true})
+			t.Cleanup(m.Close)
+			n := newNIC(m, t.Cleanup, k.features, k.async)
+			n.echo = true
+			d := n.open(t)
+			if d.MAC() != [6]byte{0x52, 0x54, 0, 1, 2, 3} || d.MTU() != 1500 || !d.Up() {
+				t.Errorf("MAC %x, MTU %d", d.MAC(), d.MTU())
+			}
+			got := start(t, d)
+			want := netdev.Offload{}
+			if d.Features().TCPv4 {
+				want = netdev.Offload{Checksum: true, Start: 34, Offset: 16, Segment: netdev.TCPv4, Size: 1460, Header: 54}
+			}
+			rounds := 0
+			for range 100 {
+				for _, size := range k.sizes {
+					b := pattern(size)
+					if err := d.Send([][]byte{b[:5], nil, b[5:]}, want); err != nil {
+						t.Fatal(err)
+					}
+					d.Flush()
+					f := next(t, got)
+					if !bytes.Equal(f.b, b) || f.o != want {
+						t.Fatalf("%d bytes: %d came back, %+v", size, len(f.b), f.o)
+					}
+					rounds++
+				}
+			}
+			if s := d.Stats(); s.TxPackets != uint64(rounds) || s.RxPackets != uint64(rounds) || s.RxBytes != s.TxBytes || s.RxErrors+s.TxErrors != 0 {
+				t.Errorf("%+v", s)
+			}
+		})
+	}
+}
+
+// A device that takes nothing makes Send give up, and one that wakes up later is used again.
+func TestFull(t *testing.T) {
+	m := fake.New(fake.Config{RealClock: true})
+	t.Cleanup(m.Close)
+	n := newNIC(m, t.Cleanup, virtiotest.FeatureRing|allFeatures, false)
+	work := n.Notified
+	n.Notified = func(*virtiotest.Queue) {}
+	d := n.open(t)
+	start(t, d)
+	b := pattern(1000)
+	sent := 0
+	for ; sent < 1000; sent++ {
+		if err := d.Send([][]byte{b}, netdev.Offload{}); err != nil {
+			if err != unix.ENOBUFS {
+				t.Fatal(err)
+			}
+			break
+		}
+	}
+	if sent != ringSize {
+		t.Errorf("%d packets fitted, not %d", sent, ringSize)
+	}
+	n.Lock()
+	n.Notified = work
+	n.Notified(n.Queue(txQueue))
+	n.Unlock()
+	if err := d.Send([][]byte{b}, netdev.Offload{}); err != nil {
+		t.Error(err)
+	}
+	if err := d.Send([][]byte{make([]byte, maxFrame+1)}, netdev.Offload{}); err != unix.EMSGSIZE {
+		t.Errorf("too large: %v", err)
+	}
+	if s := d.Stats(); s.TxDropped != 1 {
+		t.Errorf("%+v", s)
+	}
+}
+
+// Buffers grow in number when packets come in bursts.
+func TestBurst(t *testing.T) {
+	m := fake.New(fake.Config{RealClock: true})
+	t.Cleanup(m.Close)
+	n := newNIC(m, t.Cleanup, virtiotest.FeatureRing|allFeatures, false)
+	d := n.open(t)
+	got := start(t, d)
+	count := 0
+	for range 20 {
+		n.Lock()
+		for n.Queue(rxQueue).Avail() > 0 {
+			n.receive(append(make([]byte, headerSize), pattern(64)...))
+			count++
+		}
+		n.Queue(rxQueue).Notify()
+		n.Unlock()
+		for count > 0 {
+			next(t, got)
+			count--
+		}
+		for range 100 { // until the driver has posted its buffers again
+			n.Lock()
+			a := n.Queue(rxQueue).Avail()
+			n.Unlock()
+			if a > 0 {
+				break
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}
+	d.rxMu.Lock()
+	defer d.rxMu.Unlock()
+	if d.rx.buffers != ringSize {
+		t.Errorf("%d buffers", d.rx.buffers)
+	}
+}
+
+// A device that lies loses its packet or its queue, and nothing else.
+func TestLies(t *testing.T) {
+	good := append(make([]byte, headerSize), pattern(100)...)
+	for _, test := range []struct {
+		name   string
+		lie    func(n *nic)
+		broken bool
+	}{
+		{"more buffers than there are", func(n *nic) {
+			q := n.Queue(rxQueue)
+			e := q.Pop()
+			b := bytes.Clone(good)
+			binary.LittleEndian.PutUint16(b[hdrBuffers:], 9)
+			q.Push(e, e.Fill(b))
+		}, false},
+		{"no header", func(n *nic) { q := n.Queue(rxQueue); q.Push(q.Pop(), headerSize-1) }, false},
+		{"nothing", func(n *nic) { q := n.Queue(rxQueue); q.Push(q.Pop(), 0) }, false},
+		{"too long", func(n *nic) { q := n.Queue(rxQueue); q.PushRaw(q.Pop().ID, 0xffffffff) }, false},
+		{"unknown chain", func(n *nic) { n.Queue(rxQueue).PushRaw(200, 50) }, true},
+		{"index beyond what it has", func(n *nic) { n.Queue(rxQueue).SetUsed(1000) }, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			m := fake.New(fake.Config{RealClock: true})
+			t.Cleanup(m.Close)
+			n := newNIC(m, t.Cleanup, virtiotest.FeatureRing|allFeatures, false)
+			d := n.open(t)
+			got := start(t, d)
+			n.Lock()
+			test.lie(n)
+			n.Queue(rxQueue).Notify()
+			n.Unlock()
+			if test.broken {
+				<-d.done
+				return
+			}
+			for d.Stats().RxErrors == 0 && d.Stats().RxPackets == 0 {
+				time.Sleep(time.Millisecond)
+			}
+			n.Lock()
+			n.receive(good)
+			n.Queue(rxQueue).Notify()
+			n.Unlock()
+			for f := next(t, got); !bytes.Equal(f.b, good[headerSize:]); f = next(t, got) {
+			}
+		})
+	}
+}
+
+func TestNoMemory(t *testing.T) {
+	m := fake.New(fake.Config{RealClock: true, Frames: 64})
+	t.Cleanup(m.Close)
+	n := newNIC(m, t.Cleanup, virtiotest.FeatureRing|allFeatures, false)
+	d := n.open(t)
+	var held []machine.Frame
+	for f, err := m.Alloc(); err == nil; f, err = m.Alloc() {
+		held = append(held, f)
+	}
+	if err := d.Start(nil); err != unix.ENOMEM {
+		t.Errorf("Start: %v", err)
+	}
+	for _, f := range held[:40] {
+		m.Free(f, 1)
+	}
+	start(t, d)
+	full := 0
+	for range 100 {
+		if err := d.Send([][]byte{pattern(60000)}, netdev.Offload{}); err == unix.ENOBUFS {
+			full++
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if full == 0 {
+		t.Error("memory never ran out")
+	}
+}
+
+// FuzzUsed lets the device put anything into its used rings and its packets.
+func FuzzUsed(f *testing.F) {
+	f.Add([]byte{0, 0, 1, 0, 1, 1, 2, 0})
+	f.Add([]byte{0x70, 4, 0, 0, 0, 0, 0xff, 1})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		m := fake.New(fake.Config{RealClock: true, Frames: 512})
+		defer m.Close()
+		var ends []func()
+		defer func() {
+			for _, end := range ends {
+				end()
+			}
+		}()
+		n := newNIC(m, func(end func()) { ends = append(ends, end) }, virtiotest.FeatureRing|allFeatures, false)
+		work := n.Notified
+		n.Notified = func(*virtiotest.Queue) {}
+		d := n.open(t)
+		total := 0
+		if err := d.Start(func(parts [][]byte, _ netdev.Offload) {
+			for _, p := range parts {
+				total += len(p)
+			}
+		}); err != nil {
+			t.Fatal(err)
+		}
+		for ; len(b) >= 4; b = b[4:] {
+			n.Lock()
+			q := n.Queue(int(b[0] & 1))
+			for e := q.Pop(); e != nil && b[0]&2 != 0; e = q.Pop() {
+				if len(e.In) > 0 {
+					copy(e.In[0], b)
+				}
+			}
+			switch b[0] & 0x70 {
+			case 0x70:
+				q.SetUsed(uint16(b[1])<<8 | uint16(b[2]))
+			case 0x60:
+				work(q)
+			default:
+				q.PushRaw(uint32(b[1]), uint32(b[2])<<(b[3]&31))
+			}
+			n.Unlock()
+			if b[0]&0x80 != 0 {
+				_ = d.Send([][]byte{pattern(int(b[2]) + 1)}, netdev.Offload{})
+				d.Flush()
+			}
+			d.interrupt()
+		}
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}

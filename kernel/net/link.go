@@ -1,0 +1,175 @@
+package net
+
+import (
+	"sync/atomic"
+
+	"gvisor.dev/gvisor/pkg/buffer"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+
+	"gosv/kernel/netdev"
+)
+
+// link is an Ethernet interface of netstack over a device: a stack.LinkEndpoint.
+//
+// TCP leaves checksums and segmentation to the device where that can do both for
+// both families; else netstack makes segments itself, out of one pass of TCP. All other checksums are netstack's.
+type link struct {
+	dev        netdev.Device
+	mac        tcpip.LinkAddress
+	mtu        uint32
+	gso        stack.SupportedGSO
+	dispatcher atomic.Pointer[stack.NetworkDispatcher]
+}
+
+var _ stack.LinkEndpoint = (*link)(nil)
+var _ stack.GSOEndpoint = (*link)(nil)
+
+func newLink(dev netdev.Device) *link {
+	mac := dev.MAC()
+	l := &link{dev: dev, mac: tcpip.LinkAddress(mac[:]), mtu: uint32(dev.MTU()), gso: stack.GVisorGSOSupported}
+	if f := dev.Features(); f.Checksum && f.TCPv4 && f.TCPv6 {
+		l.gso = stack.HostGSOSupported
+	}
+	return l
+}
+
+// maxSegments bounds a large packet, in bytes: an IP packet's length has 16 bits.
+const maxSegments = 65535 - header.IPv6MinimumSize - header.TCPHeaderMaximumSize
+
+// GSOMaxSize implements stack.GSOEndpoint.
+func (l *link) GSOMaxSize() uint32 { return maxSegments }
+
+// SupportedGSO implements stack.GSOEndpoint.
+func (l *link) SupportedGSO() stack.SupportedGSO { return l.gso }
+
+// MTU implements stack.LinkEndpoint.
+func (l *link) MTU() uint32 { return atomic.LoadUint32(&l.mtu) }
+
+// SetMTU implements stack.LinkEndpoint; a device that takes less will say so when something is sent.
+func (l *link) SetMTU(mtu uint32) { atomic.StoreUint32(&l.mtu, mtu) }
+
+// MaxHeaderLength implements stack.LinkEndpoint.
+func (*link) MaxHeaderLength() uint16 { return header.EthernetMinimumSize }
+
+// LinkAddress implements stack.LinkEndpoint.
+func (l *link) LinkAddress() tcpip.LinkAddress { return l.mac }
+
+// SetLinkAddress implements stack.LinkEndpoint; the address stays the device's.
+func (*link) SetLinkAddress(tcpip.LinkAddress) {}
+
+// Capabilities implements stack.LinkEndpoint.
+func (*link) Capabilities() stack.LinkEndpointCapabilities {
+	return stack.CapabilityResolutionRequired
+}
+
+// Attach implements stack.LinkEndpoint.
+func (l *link) Attach(d stack.NetworkDispatcher) {
+	if d == nil {
+		l.dispatcher.Store(nil)
+		return
+	}
+	l.dispatcher.Store(&d)
+}
+
+// IsAttached implements stack.LinkEndpoint.
+func (l *link) IsAttached() bool { return l.dispatcher.Load() != nil }
+
+// Wait implements stack.LinkEndpoint.
+func (*link) Wait() {}
+
+// Close implements stack.LinkEndpoint.
+func (*link) Close() {}
+
+// SetOnCloseAction implements stack.LinkEndpoint.
+func (*link) SetOnCloseAction(func()) {}
+
+// ARPHardwareType implements stack.LinkEndpoint.
+func (*link) ARPHardwareType() header.ARPHardwareType { return header.ARPHardwareEther }
+
+// AddHeader implements stack.LinkEndpoint.
+func (*link) AddHeader(pkt *stack.PacketBuffer) {
+	header.Ethernet(pkt.LinkHeader().Push(header.EthernetMinimumSize)).Encode(&header.EthernetFields{
+		SrcAddr: pkt.EgressRoute.LocalLinkAddress, DstAddr: pkt.EgressRoute.RemoteLinkAddress, Type: pkt.NetworkProtocolNumber,
+	})
+}
+
+// ParseHeader implements stack.LinkEndpoint.
+func (*link) ParseHeader(pkt *stack.PacketBuffer) bool {
+	_, ok := pkt.LinkHeader().Consume(header.EthernetMinimumSize)
+	return ok
+}
+
+// WritePackets implements stack.LinkEndpoint.
+func (l *link) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) {
+	sent := 0
+	for _, pkt := range pkts.AsSlice() {
+		if err := l.dev.Send(pkt.AsSlices(), offload(pkt)); err != nil {
+			break
+		}
+		sent++
+	}
+	l.dev.Flush()
+	if sent == 0 {
+		return 0, &tcpip.ErrNoBufferSpace{}
+	}
+	return sent, nil
+}
+
+// offload says what of pkt is left to the device.
+func offload(pkt *stack.PacketBuffer) (o netdev.Offload) {
+	g := &pkt.GSOOptions
+	if g.Type != stack.GSOTCPv4 && g.Type != stack.GSOTCPv6 || !g.NeedsCsum {
+		return o
+	}
+	o.Checksum = true
+	o.Start = header.EthernetMinimumSize + uint16(len(pkt.NetworkHeader().Slice()))
+	o.Offset = g.CsumOffset
+	if pkt.Data().Size() <= int(g.MSS) {
+		return o
+	}
+	o.Segment, o.Size = netdev.TCPv4, g.MSS
+	if g.Type == stack.GSOTCPv6 {
+		o.Segment = netdev.TCPv6
+	}
+	o.Header = o.Start + uint16(len(pkt.TransportHeader().Slice()))
+	return o
+}
+
+// receive takes a frame from the device. What the device says of segments is not needed: TCP takes segments
+// of any size. What it says of checksums is believed, since whoever can forge that can forge the sum as well.
+func (l *link) receive(parts [][]byte, o netdev.Offload) {
+	d := l.dispatcher.Load()
+	if d == nil || len(parts) == 0 {
+		return
+	}
+	size := 0
+	for _, p := range parts {
+		size += len(p)
+	}
+	v := buffer.NewView(size)
+	for _, p := range parts {
+		_, _ = v.Write(p) // there is room
+	}
+	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithView(v)})
+	defer pkt.DecRef()
+	b, ok := pkt.LinkHeader().Consume(header.EthernetMinimumSize)
+	if !ok {
+		return
+	}
+	eth := header.Ethernet(b)
+	dst := eth.DestinationAddress()
+	switch {
+	case dst == header.EthernetBroadcastAddress:
+		pkt.PktType = tcpip.PacketBroadcast
+	case header.IsMulticastEthernetAddress(dst):
+		pkt.PktType = tcpip.PacketMulticast
+	case dst == l.mac:
+		pkt.PktType = tcpip.PacketHost
+	default:
+		pkt.PktType = tcpip.PacketOtherHost
+	}
+	pkt.RXChecksumValidated = o.Checksum || o.Valid
+	(*d).DeliverNetworkPacket(eth.Type(), pkt)
+}

@@ -1,0 +1,213 @@
+// Package net is the network: a TCP/IP stack (gVisor's netstack), its interfaces,
+// and the sockets of AF_INET, AF_INET6 and AF_PACKET over it.
+//
+// The stack is made when it is first asked for, so that a program without a network does
+// not pay for one. Interface 1 is lo, interface 2 eth0, when the machine has a device. Addresses,
+// routes and name servers are what the host said, or what DHCP finds.
+//
+// Packets come in on the goroutine of the device's driver and go out on that
+// of whoever sends; TCP has goroutines of its own, one for each processor. Sockets never
+// block: they return EAGAIN, and their wait.Queue is notified out of the stack.
+//
+// Memory: a socket's buffers are bounded by SO_SNDBUF and SO_RCVBUF, whose greatest
+// value is 8 MiB or a sixteenth of the machine's memory. What is queued elsewhere in the stack (fragments,
+// connections half open, packets that wait for a neighbour) has fixed limits in netstack.
+//
+// Lock order: a socket's lock, then netstack's own, then those of a device; the
+// locks of wait.Queue are leaves.
+package net
+
+import (
+	"sync"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/link/loopback"
+	"gvisor.dev/gvisor/pkg/tcpip/network/arp"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/icmp"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/raw"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
+
+	"gosv/kernel/netdev"
+)
+
+// Interfaces, as if_nametoindex(3) has them.
+const (
+	Loopback = 1
+	Ethernet = 2
+)
+
+// Network is the network of the machine.
+type Network struct {
+	cfg Config
+
+	once  sync.Once
+	stack *stack.Stack
+	eth   *link // nil without a device
+}
+
+// New returns the network that cfg describes. Nothing happens before it is used.
+func New(cfg Config) *Network { return &Network{cfg: cfg} }
+
+// Stack returns netstack, which is made the first time.
+func (n *Network) Stack() *stack.Stack {
+	n.once.Do(n.start)
+	return n.stack
+}
+
+// Buffer sizes of TCP, in bytes: those of Linux's tcp_rmem and tcp_wmem.
+const (
+	bufferMin     = 4 << 10
+	receiveBuffer = 128 << 10
+	sendBuffer    = 64 << 10
+	bufferMax     = 8 << 20
+	bufferFloor   = 256 << 10 // of the maximum, however small the machine is
+)
+
+func (n *Network) start() {
+	n.stack = stack.New(stack.Options{
+		NetworkProtocols: []stack.NetworkProtocolFactory{
+			ipv4.NewProtocol,
+			ipv6.NewProtocolWithOptions(ipv6.Options{
+				AutoGenLinkLocal: true,
+				NDPConfigs: ipv6.NDPConfigurations{
+					MaxRtrSolicitations: 3, RtrSolicitationInterval: 4 * time.Second, MaxRtrSolicitationDelay: time.Second,
+					HandleRAs: ipv6.HandlingRAsEnabledWhenForwardingDisabled, DiscoverDefaultRouters: true, DiscoverMoreSpecificRoutes: true,
+					DiscoverOnLinkPrefixes: true, AutoGenGlobalAddresses: n.cfg.SLAAC, AutoGenAddressConflictRetries: 1,
+				},
+				NDPDisp:    &routerWatch{n},
+				DADConfigs: stack.DADConfigurations{DupAddrDetectTransmits: 1, RetransmitTimer: time.Second},
+				MLD:        ipv6.MLDOptions{Enabled: true},
+			}),
+			arp.NewProtocol,
+		},
+		TransportProtocols:       []stack.TransportProtocolFactory{tcp.NewProtocolCUBIC, udp.NewProtocol, icmp.NewProtocol4, icmp.NewProtocol6},
+		RawFactory:               &raw.EndpointFactory{},
+		AllowPacketEndpointWrite: true,
+		HandleLocal:              true,
+	})
+	n.tune()
+	n.loopback()
+	n.ethernet()
+}
+
+// tune sets what netstack has otherwise than Linux.
+func (n *Network) tune() {
+	s := n.stack
+	limit := max(min(n.cfg.Memory/16, bufferMax), bufferFloor)
+	sack, moderate, recovery := tcpip.TCPSACKEnabled(true), tcpip.TCPModerateReceiveBufferOption(true), tcpip.TCPRACKLossDetection
+	for _, o := range []tcpip.SettableTransportProtocolOption{
+		&sack, &moderate, &recovery,
+		&tcpip.TCPReceiveBufferSizeRangeOption{Min: bufferMin, Default: receiveBuffer, Max: limit},
+		&tcpip.TCPSendBufferSizeRangeOption{Min: bufferMin, Default: sendBuffer, Max: limit},
+	} {
+		n.must("TCP", s.SetTransportProtocolOption(tcp.ProtocolNumber, o))
+	}
+	n.must("ports", s.SetPortRange(firstPort, lastPort))
+}
+
+// Ports that bind and connect choose from (ip_local_port_range).
+const (
+	firstPort = 32768
+	lastPort  = 60999
+)
+
+// must logs what cannot go wrong while the stack is set up.
+func (n *Network) must(what string, err tcpip.Error) {
+	if err != nil {
+		n.log("network: " + what + ": " + err.String())
+	}
+}
+
+func (n *Network) log(s string) {
+	if n.cfg.Log != nil {
+		n.cfg.Log(s)
+	}
+}
+
+// loopback makes lo.
+func (n *Network) loopback() {
+	n.must("lo", n.stack.CreateNICWithOptions(Loopback, loopback.New(), stack.NICOptions{Name: "lo", DeliverLinkPackets: true}))
+	n.addAddress(Loopback, Prefix{Addr: tcpip.AddrFrom4([4]byte{127, 0, 0, 1}), Bits: 8})
+	n.addAddress(Loopback, Prefix{Addr: header.IPv6Loopback, Bits: 128})
+	n.stack.AddRoute(tcpip.Route{Destination: header.IPv4LoopbackSubnet, NIC: Loopback})
+	n.stack.AddRoute(tcpip.Route{Destination: header.IPv6Loopback.WithPrefix().Subnet(), NIC: Loopback})
+}
+
+// ethernet makes eth0 of the device, if there is one.
+func (n *Network) ethernet() {
+	if n.cfg.Open == nil {
+		return
+	}
+	dev, err := n.cfg.Open()
+	if err != nil || dev == nil {
+		if err != nil {
+			n.log("network: " + err.Error())
+		}
+		return
+	}
+	n.eth = newLink(dev)
+	n.must("eth0", n.stack.CreateNICWithOptions(Ethernet, n.eth, stack.NICOptions{Name: "eth0", DeliverLinkPackets: true}))
+	for _, p := range n.cfg.Addresses {
+		n.addAddress(Ethernet, p)
+		n.stack.AddRoute(tcpip.Route{Destination: p.prefix().Subnet(), NIC: Ethernet})
+	}
+	n.stack.AddRoute(tcpip.Route{Destination: linkLocal, NIC: Ethernet})
+	for _, g := range n.cfg.Gateways {
+		dst := header.IPv4EmptySubnet
+		if g.Len() == header.IPv6AddressSize {
+			dst = header.IPv6EmptySubnet
+		}
+		n.stack.AddRoute(tcpip.Route{Destination: dst, Gateway: g, NIC: Ethernet})
+	}
+	if err := dev.Start(n.eth.receive); err != nil {
+		n.log("network: " + err.Error())
+	}
+}
+
+// linkLocal is fe80::/64.
+var linkLocal = tcpip.AddressWithPrefix{Address: tcpip.AddrFrom16([16]byte{0xfe, 0x80}), PrefixLen: 64}.Subnet()
+
+// addAddress gives an interface an address.
+func (n *Network) addAddress(nic tcpip.NICID, p Prefix) {
+	a := tcpip.ProtocolAddress{Protocol: protocolOf(p.Addr), AddressWithPrefix: p.prefix()}
+	n.must("address "+p.Addr.String(), n.stack.AddProtocolAddress(nic, a, stack.AddressProperties{}))
+}
+
+// protocolOf is the protocol that an address belongs to.
+func protocolOf(a tcpip.Address) tcpip.NetworkProtocolNumber {
+	if a.Len() == header.IPv4AddressSize {
+		return header.IPv4ProtocolNumber
+	}
+	return header.IPv6ProtocolNumber
+}
+
+// Config says what the network is.
+type Config struct {
+	// Open opens the device behind eth0; nil, and a nil device, when there is none.
+	Open func() (netdev.Device, error)
+	// Addresses of eth0, and the gateways of default routes.
+	Addresses []Prefix
+	Gateways  []tcpip.Address
+	// SLAAC: eth0 takes addresses and routes of IPv6 that routers offer (RFC 4862).
+	SLAAC bool
+	// Memory is how much the machine has, in bytes.
+	Memory int
+	// Log takes messages.
+	Log func(string)
+}
+
+// Prefix is an address with the length of its network.
+type Prefix struct {
+	Addr tcpip.Address
+	Bits int
+}
+
+func (p Prefix) prefix() tcpip.AddressWithPrefix {
+	return tcpip.AddressWithPrefix{Address: p.Addr, PrefixLen: p.Bits}
+}
