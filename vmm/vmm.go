@@ -49,6 +49,7 @@ type Config struct {
 	Accel   string   // an Accel constant
 	Ports   []string // connected by Start
 	Disks   []Disk
+	Net     Net      // the network device
 	Extra   []string // further arguments for the monitor, as they are
 }
 

@@ -28,7 +28,7 @@ func packImage(o *runOptions, args []string, warn io.Writer) (*os.File, error) {
 		return nil, err
 	}
 	env := guestEnv(o.env)
-	spec := rootfs.Run{Exe: program, Args: args, Env: env, Dir: path.Clean(o.dir), Hostname: o.hostname, Strace: o.strace, Verbose: o.verbose}
+	spec := rootfs.Run{Exe: program, Args: args, Env: env, Dir: path.Clean(o.dir), Hostname: o.hostname, Strace: o.strace, Verbose: o.verbose, Network: o.network.guest}
 	if o.terminal != nil {
 		spec.Env = o.terminal.env(env)
 		spec.Rows, spec.Columns, _ = o.terminal.size()

@@ -40,6 +40,8 @@ type runOptions struct {
 	kernel   string
 	dryRun   bool
 	qemuArgs []string
+	net      netOptions
+	network  *network
 
 	background bool // --detach
 	name       string
@@ -96,6 +98,7 @@ kernel failed; 126 when PROGRAM cannot be executed; 127 when it was not found.`,
 	f.StringVarP(&o.dir, "workdir", "w", "/", "working directory of the program, made when missing")
 	f.StringArrayVarP(&o.volumes, "volume", "v", nil, "copy a file or directory in: `HOSTFILE:GUEST`")
 	f.StringArrayVar(&o.disks, "disk", nil, "give the machine a disk, /dev/vda and so on: `FILE[,ro][,format=raw|qcow2]`")
+	o.net.flags(f)
 	f.StringVar(&o.hostname, "hostname", "gosv", "host name of the machine")
 	f.DurationVar(&o.timeout, "timeout", 0, "stop the machine after this time, for example 10s; 0 for no limit")
 	f.StringVar(&o.accel, "accel", "auto", "`auto|kvm|tcg`: how QEMU runs it; auto takes KVM where it really works")
@@ -131,6 +134,10 @@ func runProgram(ctx context.Context, o *runOptions, args []string, std streams) 
 		return err
 	}
 	defer kernel.Close()
+	if o.network, err = o.net.open(); err != nil {
+		return err
+	}
+	defer o.network.close()
 	initrd, err := packImage(o, args, std.err)
 	if err != nil {
 		return err
@@ -143,7 +150,7 @@ func runProgram(ctx context.Context, o *runOptions, args []string, std streams) 
 	if err != nil {
 		return err
 	}
-	config := vmm.Config{Kernel: kernel, Initrd: initrd, Memory: memory, CPUs: o.cpus, Machine: o.machine, Ports: vmm.Ports(), Extra: o.qemuArgs}
+	config := vmm.Config{Kernel: kernel, Initrd: initrd, Memory: memory, CPUs: o.cpus, Machine: o.machine, Ports: vmm.Ports(), Net: o.network.device, Extra: o.qemuArgs}
 	for _, s := range o.disks {
 		d, err := vmm.ParseDisk(s)
 		if err != nil {

@@ -19,6 +19,7 @@ type Run struct {
 	Columns  int
 	Strace   bool // log every system call
 	Verbose  bool // log what the kernel does
+	Network  Network
 
 	// Root is the file system to run in, with no target; nil: the archive that the run file is in.
 	Root *Mount
@@ -95,6 +96,7 @@ func (r *Run) File() ([]byte, error) {
 	for _, m := range r.Mounts {
 		record("mount", fields(m.Source, m.Target, m.Type, m.Options))
 	}
+	r.Network.records(record)
 	return b, nil
 }
 

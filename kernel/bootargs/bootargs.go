@@ -19,6 +19,7 @@ type Args struct {
 	Window   Window // of the terminal, if there is one
 	Strace   bool   // log every system call
 	Verbose  bool   // log the kernel's own messages
+	Network  Network
 	// Root is the file system to run in, with the target "/"; nil: what the initial RAM disk brought.
 	Root *Mount
 	// Overlay is the type of file system for a private writable layer over the root; "": none.
@@ -220,7 +221,13 @@ func (a *Args) parseRun(run []byte, what int) error {
 				err = a.parseVerity(value)
 			}
 		default:
-			return errors.New("run file: unknown record " + strconv.Quote(key))
+			name, ok := strings.CutPrefix(key, "net.")
+			if !ok {
+				return errors.New("run file: unknown record " + strconv.Quote(key))
+			}
+			if err := a.Network.record(name, value); err != nil {
+				return err
+			}
 		}
 		if err != nil {
 			return errors.New("run file: " + err.Error())

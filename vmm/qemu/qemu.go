@@ -56,7 +56,7 @@ func (m *Monitor) CommandLine(c vmm.Config, serial string) ([]string, error) {
 	}
 	args, err := arguments(c, c.Kernel.Name(), c.Initrd.Name(), func(id string) string {
 		return fmt.Sprintf(devices[id], id)
-	})
+	}, func() int { return firstFile })
 	if err != nil {
 		return nil, err
 	}
@@ -79,8 +79,8 @@ const (
 
 // arguments returns the arguments for a machine, Config.Extra left out. The
 // character device behind each port, and behind the serial port (serialID), is
-// what chardev says.
-func arguments(c vmm.Config, kernel, initrd string, chardev func(id string) string) ([]string, error) {
+// what chardev says; netFile is called for the number of the network's file.
+func arguments(c vmm.Config, kernel, initrd string, chardev func(id string) string, netFile func() int) ([]string, error) {
 	machine, bus, err := machineOption(c.Machine)
 	if err != nil {
 		return nil, err
@@ -120,7 +120,8 @@ func arguments(c vmm.Config, kernel, initrd string, chardev func(id string) stri
 	for _, port := range c.Ports {
 		args = append(args, "-chardev", chardev(port), "-device", fmt.Sprintf("virtserialport,chardev=%s,name=%s", port, port))
 	}
-	return args, nil
+	network, err := netArguments(c.Net, strings.HasSuffix(strings.SplitN(bus, ",", 2)[0], "-pci"), netFile)
+	return append(args, network...), err
 }
 
 // diskArguments returns the arguments for disk i: a raw image stays sparse where the guest discards, and the emulator locks the

@@ -57,7 +57,7 @@ func (m *Monitor) Start(c vmm.Config) (vmm.VM, error) {
 		vm.ports[id] = host
 		guestEnds = append(guestEnds, guest)
 		return fmt.Sprintf("socket,id=%s,fd=%d", id, inherit(guest))
-	})
+	}, func() int { return inherit(c.Net.File) })
 	if err == nil {
 		err = portErr
 	}
