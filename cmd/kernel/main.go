@@ -64,13 +64,17 @@ func start(m *bare.Machine, e *ending) error {
 		return err
 	}
 	disks.addTo(dev, e.log)
+	network, err := newNetwork(m, found, &args.Network, e.log)
+	if err != nil {
+		return err
+	}
 	object, err := vdso.New(pool)
 	if err != nil {
 		return err
 	}
 	object.Set(c.Timebase())
 	c.OnSet(func() { object.Set(c.Timebase()) })
-	calls := syscall.New(syscall.Options{Strace: args.Strace, Hostname: args.Hostname, VDSO: object, Families: families(pool, c)})
+	calls := syscall.New(syscall.Options{Strace: args.Strace, Hostname: args.Hostname, VDSO: object, Families: families(pool, c, network)})
 	k := task.New(task.Config{
 		Machine: m, Pool: pool, Clock: c, Namespace: ns,
 		Calls: calls.Table(), Failed: calls.Failed, Dispatch: calls.Dispatch, Load: calls.Load,

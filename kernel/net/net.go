@@ -152,6 +152,12 @@ func (n *Network) ethernet() {
 		return
 	}
 	n.eth = newLink(dev)
+	// First of all, since an interface sends as soon as it is there. What comes in before is dropped.
+	if err := dev.Start(n.eth.receive); err != nil {
+		n.log("network: " + err.Error())
+		n.eth = nil
+		return
+	}
 	n.must("eth0", n.stack.CreateNICWithOptions(Ethernet, n.eth, stack.NICOptions{Name: "eth0", DeliverLinkPackets: true}))
 	for _, p := range n.cfg.Addresses {
 		n.addAddress(Ethernet, p)
@@ -164,9 +170,6 @@ func (n *Network) ethernet() {
 			dst = header.IPv6EmptySubnet
 		}
 		n.stack.AddRoute(tcpip.Route{Destination: dst, Gateway: g, NIC: Ethernet})
-	}
-	if err := dev.Start(n.eth.receive); err != nil {
-		n.log("network: " + err.Error())
 	}
 }
 

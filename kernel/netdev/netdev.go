@@ -54,7 +54,7 @@ type Device interface {
 	MTU() int
 	// Features tells what Send may leave to the device.
 	Features() Features
-	// Start begins receiving. It is called once.
+	// Start begins receiving. It is called once, before Send.
 	Start(r Receiver) error
 	// Send hands over one frame, of which it keeps nothing. It waits for room for a
 	// short time; ENOBUFS when there is none, EIO when the device is

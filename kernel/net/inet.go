@@ -1,0 +1,472 @@
+package net
+
+import (
+	"io"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/icmp"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
+	"gvisor.dev/gvisor/pkg/waiter"
+
+	"gosv/kernel/socket"
+	"gosv/kernel/uio"
+	"gosv/kernel/wait"
+)
+
+// INET and INET6 are the families AF_INET and AF_INET6.
+func (n *Network) INET() *socket.Family { return n.family(unix.AF_INET) }
+
+// INET6 is the family AF_INET6.
+func (n *Network) INET6() *socket.Family { return n.family(unix.AF_INET6) }
+
+func (n *Network) family(family int) *socket.Family {
+	return &socket.Family{New: func(c *socket.Caller, typ, protocol int) (*socket.Socket, error) {
+		k, err := n.newSock(c, family, typ, protocol)
+		if err != nil {
+			return nil, err
+		}
+		return &k.s, nil
+	}}
+}
+
+// A sock is one socket of AF_INET or AF_INET6 over an endpoint of netstack.
+type sock struct {
+	socket.Defaults
+	s     socket.Socket
+	net   *Network
+	ep    tcpip.Endpoint
+	wq    *waiter.Queue
+	entry waiter.Entry
+
+	mu      sync.Mutex
+	waited  bool    // guarded by mu: connect(2) was called and blocks until it is done
+	told    bool    // guarded by mu: connect(2) has said how it ended
+	rshut   bool    // guarded by mu: shutdown(2) for reading
+	wshut   bool    // guarded by mu: shutdown(2) for writing
+	hdrincl bool    // guarded by mu: IP_HDRINCL
+	opts    options // guarded by mu
+}
+
+// NotifyEvent implements waiter.EventListener: masks have Linux's numbers.
+func (k *sock) NotifyEvent(m waiter.EventMask) { k.s.Queue.Notify(wait.Mask(m.ToLinux())) }
+
+func (n *Network) newSock(c *socket.Caller, family, typ, protocol int) (*sock, error) {
+	transport, raw, err := transportOf(family, typ, protocol)
+	if err != nil {
+		return nil, err
+	}
+	if raw && !c.Cred.Capable(unix.CAP_NET_RAW) {
+		return nil, unix.EPERM
+	}
+	network := header.IPv4ProtocolNumber
+	if family == unix.AF_INET6 {
+		network = header.IPv6ProtocolNumber
+	}
+	wq := &waiter.Queue{}
+	var ep tcpip.Endpoint
+	var terr tcpip.Error
+	if raw {
+		ep, terr = n.Stack().NewRawEndpoint(transport, network, wq, true)
+	} else {
+		ep, terr = n.Stack().NewEndpoint(transport, network, wq)
+	}
+	if terr != nil {
+		return nil, errno(terr)
+	}
+	if protocol == 0 {
+		protocol = int(transport)
+	}
+	return n.wrap(ep, wq, family, typ, protocol), nil
+}
+
+// wrap makes a socket of an endpoint.
+func (n *Network) wrap(ep tcpip.Endpoint, wq *waiter.Queue, family, typ, protocol int) *sock {
+	k := &sock{net: n, ep: ep, wq: wq}
+	k.s.Init(family, typ, protocol, k)
+	k.entry.Init(k, waiter.AllEvents)
+	wq.EventRegister(&k.entry)
+	return k
+}
+
+// transportOf says which of netstack's protocols a socket is: ESOCKTNOSUPPORT, EPROTONOSUPPORT.
+func transportOf(family, typ, protocol int) (t tcpip.TransportProtocolNumber, raw bool, err error) {
+	ping := unix.IPPROTO_ICMP
+	if family == unix.AF_INET6 {
+		ping = unix.IPPROTO_ICMPV6
+	}
+	switch {
+	case protocol < 0 || protocol > 255:
+		return 0, false, unix.EINVAL
+	case typ == unix.SOCK_STREAM && (protocol == 0 || protocol == unix.IPPROTO_TCP):
+		return tcp.ProtocolNumber, false, nil
+	case typ == unix.SOCK_DGRAM && (protocol == 0 || protocol == unix.IPPROTO_UDP):
+		return udp.ProtocolNumber, false, nil
+	case typ == unix.SOCK_DGRAM && protocol == ping:
+		if family == unix.AF_INET6 {
+			return icmp.ProtocolNumber6, false, nil
+		}
+		return icmp.ProtocolNumber4, false, nil
+	case typ == unix.SOCK_RAW && protocol != 0:
+		return tcpip.TransportProtocolNumber(protocol), true, nil
+	case typ == unix.SOCK_STREAM || typ == unix.SOCK_DGRAM || typ == unix.SOCK_RAW:
+		return 0, false, unix.EPROTONOSUPPORT
+	}
+	return 0, false, unix.ESOCKTNOSUPPORT
+}
+
+func (k *sock) stream() bool { return k.s.Type == unix.SOCK_STREAM }
+
+// Bind implements socket.Ops.
+func (k *sock) Bind(c *socket.Caller, addr []byte) error {
+	a, err := parseAddr(k.s.Family, addr)
+	if err == unix.EAFNOSUPPORT && k.s.Family == unix.AF_INET && familyOf(addr) == unix.AF_UNSPEC && len(addr) >= sizeInet4 && [4]byte(addr[4:8]) == [4]byte{} {
+		err = nil // an old way to say INADDR_ANY (bind(2), ip(7))
+	}
+	if err != nil {
+		return err
+	}
+	if k.s.Family == unix.AF_INET6 && familyOf(addr) == unix.AF_INET {
+		return unix.EINVAL
+	}
+	if a.Port != 0 && a.Port < 1024 && k.s.Type != unix.SOCK_RAW && !c.Cred.Capable(unix.CAP_NET_BIND_SERVICE) {
+		return unix.EACCES
+	}
+	if k.s.Type == unix.SOCK_RAW {
+		a.Port = 0
+	}
+	return errno(k.ep.Bind(a))
+}
+
+// Listen implements socket.Ops.
+func (k *sock) Listen(_ *socket.Caller, backlog int) error {
+	if !k.stream() {
+		return unix.EOPNOTSUPP
+	}
+	return errno(k.ep.Listen(backlog))
+}
+
+// Connect implements socket.Ops.
+func (k *sock) Connect(c *socket.Caller, addr []byte) error {
+	if familyOf(addr) == unix.AF_UNSPEC {
+		err := k.ep.Disconnect()
+		if _, ok := err.(*tcpip.ErrNotSupported); ok {
+			return unix.EAFNOSUPPORT
+		}
+		return errno(err)
+	}
+	a, err := parseAddr(k.s.Family, addr)
+	if err != nil {
+		return err
+	}
+	a.Addr = orLoopback(k.s.Family, a.Addr)
+	if k.stream() {
+		return k.connectStream(c, a)
+	}
+	err = errno(k.ep.Connect(a))
+	if err == unix.EADDRNOTAVAIL && k.s.Type == unix.SOCK_DGRAM {
+		err = unix.EAGAIN
+	}
+	return err
+}
+
+// orLoopback is where a connection to no address in particular goes, as on Linux: to this machine.
+func orLoopback(family int, a tcpip.Address) tcpip.Address {
+	switch {
+	case a.Len() == 0 && family == unix.AF_INET:
+		return tcpip.AddrFrom4([4]byte{127, 0, 0, 1})
+	case a.Len() == 0:
+		return header.IPv6Loopback
+	case family == unix.AF_INET6 && a == mapped(header.IPv4Any):
+		return mapped(tcpip.AddrFrom4([4]byte{127, 0, 0, 1}))
+	}
+	return a
+}
+
+func (k *sock) connectStream(c *socket.Caller, a tcpip.FullAddress) error {
+	if header.IsV4MulticastAddress(a.Addr) || header.IsV6MulticastAddress(a.Addr) || a.Addr == header.IPv4Broadcast {
+		return unix.ENETUNREACH
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.s.HasError() {
+		return k.s.TakeError()
+	}
+	state := k.state()
+	if state == tcp.StateListen {
+		return unix.EISCONN
+	}
+	err := k.ep.Connect(a)
+	switch err.(type) {
+	case *tcpip.ErrConnectStarted:
+		k.waited, k.told = !c.Nonblock, false
+	case nil:
+		if k.waited || k.told {
+			return unix.EISCONN
+		}
+		k.told = true
+	}
+	return errno(err)
+}
+
+// state is the state of a TCP endpoint.
+func (k *sock) state() tcp.EndpointState { return tcp.EndpointState(k.ep.State()) }
+
+// Accept implements socket.Ops.
+func (k *sock) Accept(*socket.Caller) (*socket.Socket, error) {
+	if !k.stream() {
+		return nil, unix.EOPNOTSUPP
+	}
+	ep, wq, err := k.ep.Accept(nil)
+	if err != nil {
+		return nil, errno(err)
+	}
+	n := k.net.wrap(ep, wq, k.s.Family, k.s.Type, k.s.Protocol)
+	n.mu.Lock()
+	n.told = true
+	n.mu.Unlock()
+	return &n.s, nil
+}
+
+// Name implements socket.Ops.
+func (k *sock) Name(peer bool) ([]byte, error) {
+	if !peer {
+		a, err := k.ep.GetLocalAddress()
+		if err != nil {
+			return nil, errno(err)
+		}
+		return formatAddr(k.s.Family, a), nil
+	}
+	if k.stream() {
+		switch s := k.state(); s {
+		case tcp.StateInitial, tcp.StateBound, tcp.StateListen, tcp.StateConnecting, tcp.StateSynSent, tcp.StateSynRecv, tcp.StateClose, tcp.StateError:
+			return nil, unix.ENOTCONN
+		}
+	}
+	a, err := k.ep.GetRemoteAddress()
+	if err != nil {
+		return nil, unix.ENOTCONN
+	}
+	return formatAddr(k.s.Family, a), nil
+}
+
+// source is a uio.Source as a tcpip.Payloader.
+type source struct{ src uio.Source }
+
+func (p source) Len() int { return p.src.Left() }
+func (p source) Read(b []byte) (int, error) {
+	if p.src.Left() == 0 {
+		return 0, io.EOF
+	}
+	if len(b) == 0 {
+		return 0, nil // netstack asks whether there is more
+	}
+	n, err := p.src.Take(b)
+	if n > 0 {
+		err = nil
+	} else if err == nil {
+		err = unix.EFAULT // there is more, and it cannot be had: netstack would try for ever
+	}
+	return n, err
+}
+
+// sink is a uio.Sink as an io.Writer.
+type sink struct{ dst uio.Sink }
+
+func (w sink) Write(b []byte) (int, error) {
+	n, err := w.dst.Put(b)
+	if n < len(b) && err == nil {
+		err = io.ErrShortWrite
+	}
+	return n, err
+}
+
+// Send implements socket.Ops.
+func (k *sock) Send(m *socket.Message, src uio.Source) (int64, error) {
+	if k.s.HasError() {
+		return 0, k.s.TakeError()
+	}
+	if m.Flags&unix.MSG_OOB != 0 {
+		return 0, unix.EOPNOTSUPP
+	}
+	o := tcpip.WriteOptions{More: m.Flags&unix.MSG_MORE != 0, EndOfRecord: m.Flags&unix.MSG_EOR != 0, Atomic: !k.stream()}
+	if err := k.sendControl(m, &o); err != nil {
+		return 0, err
+	}
+	if m.Addr != nil && !k.stream() {
+		a, err := parseAddr(k.s.Family, m.Addr)
+		if err != nil {
+			return 0, err
+		}
+		a.Addr = orLoopback(k.s.Family, a.Addr)
+		o.To = &a
+	}
+	if k.stream() && src.Left() == 0 {
+		return 0, k.mayWrite()
+	}
+	n, err := k.ep.Write(source{src}, o)
+	if err != nil {
+		return 0, k.sendError(err)
+	}
+	return n, nil
+}
+
+// sendError is what a send says when it failed.
+func (k *sock) sendError(err tcpip.Error) error {
+	if k.stream() {
+		switch err.(type) {
+		case *tcpip.ErrNotConnected, *tcpip.ErrInvalidEndpointState:
+			return unix.EPIPE
+		}
+		switch k.state() {
+		case tcp.StateConnecting, tcp.StateSynSent, tcp.StateSynRecv:
+			return unix.EAGAIN
+		}
+	}
+	return errno(err)
+}
+
+// mayWrite says what a write of nothing to a stream gives.
+func (k *sock) mayWrite() error {
+	switch k.state() {
+	case tcp.StateInitial, tcp.StateBound, tcp.StateListen, tcp.StateClose, tcp.StateError:
+		return unix.EPIPE
+	}
+	return nil
+}
+
+// Receive implements socket.Ops.
+func (k *sock) Receive(m *socket.Message, dst uio.Sink) (int64, error) {
+	switch {
+	case m.Flags&unix.MSG_ERRQUEUE != 0:
+		return k.receiveError(m, dst)
+	case m.Flags&unix.MSG_OOB != 0:
+		return 0, unix.EINVAL
+	case k.stream():
+		return k.receiveStream(m, dst)
+	}
+	if k.s.HasError() {
+		return 0, k.s.TakeError()
+	}
+	o := tcpip.ReadOptions{Peek: m.Flags&unix.MSG_PEEK != 0, NeedRemoteAddr: m.WantAddr}
+	room := dst.Left()
+	r, err := k.ep.Read(datagram{dst}, o)
+	if err != nil {
+		if _, closed := err.(*tcpip.ErrClosedForReceive); closed {
+			if m.Nonblock {
+				return 0, unix.EAGAIN
+			}
+			return 0, nil
+		}
+		return 0, errno(err)
+	}
+	n := room - dst.Left()
+	if n < r.Total {
+		m.Out |= unix.MSG_TRUNC
+		if m.Flags&unix.MSG_TRUNC != 0 {
+			n = r.Total
+		}
+	}
+	if m.WantAddr {
+		m.Addr = append(m.Addr, formatAddr(k.s.Family, r.RemoteAddr)...)
+	}
+	k.receivedControl(m, &r.ControlMessages)
+	return int64(n), nil
+}
+
+// datagram is a uio.Sink as an io.Writer which takes what fits, and says that it took all, so that the rest is dropped.
+type datagram struct{ dst uio.Sink }
+
+func (w datagram) Write(b []byte) (int, error) {
+	if n, err := w.dst.Put(b); err != nil {
+		return n, err
+	}
+	return len(b), nil
+}
+
+// discard is a uio.Sink that forgets what it takes (MSG_TRUNC on a stream, tcp(7)).
+type discard struct{ n int }
+
+func (d *discard) Put(b []byte) (int, error) {
+	n := min(len(b), d.n)
+	d.n -= n
+	return n, nil
+}
+func (d *discard) Left() int { return d.n }
+
+func (k *sock) receiveStream(m *socket.Message, dst uio.Sink) (int64, error) {
+	if m.Flags&unix.MSG_TRUNC != 0 {
+		dst = &discard{dst.Left()}
+	}
+	if dst.Left() == 0 {
+		return 0, k.mayRead()
+	}
+	r, err := k.ep.Read(sink{dst}, tcpip.ReadOptions{Peek: m.Flags&unix.MSG_PEEK != 0})
+	switch err.(type) {
+	case nil:
+		if m.Flags&unix.MSG_PEEK == 0 {
+			k.ep.ModerateRecvBuf(r.Count)
+		}
+		k.receivedControl(m, &r.ControlMessages)
+		return int64(r.Count), nil
+	case *tcpip.ErrClosedForReceive:
+		return 0, k.s.TakeError()
+	case *tcpip.ErrNotConnected, *tcpip.ErrInvalidEndpointState:
+		if k.s.HasError() {
+			return 0, k.s.TakeError()
+		}
+		return 0, unix.ENOTCONN
+	case *tcpip.ErrWouldBlock:
+		if k.s.HasError() {
+			return 0, k.s.TakeError()
+		}
+	}
+	return 0, errno(err)
+}
+
+func (k *sock) mayRead() error {
+	switch k.state() {
+	case tcp.StateInitial, tcp.StateBound, tcp.StateListen:
+		return unix.ENOTCONN
+	}
+	return nil
+}
+
+// Shutdown implements socket.Ops.
+func (k *sock) Shutdown(how int) error {
+	var f tcpip.ShutdownFlags
+	k.mu.Lock()
+	if how != unix.SHUT_WR {
+		f |= tcpip.ShutdownRead
+		k.rshut = true
+	}
+	if how != unix.SHUT_RD {
+		f |= tcpip.ShutdownWrite
+		k.wshut = true
+	}
+	k.mu.Unlock()
+	if k.stream() {
+		switch k.state() {
+		case tcp.StateInitial, tcp.StateBound, tcp.StateClose, tcp.StateError:
+			return unix.ENOTCONN
+		}
+	}
+	err := errno(k.ep.Shutdown(f))
+	k.s.Queue.Notify(anything)
+	return err
+}
+
+// Close implements socket.Ops.
+func (k *sock) Close() {
+	k.wq.EventUnregister(&k.entry)
+	if on, sec := k.s.Linger(); on {
+		k.setLinger(on, sec)
+	}
+	k.ep.Close()
+}
+
+const anything = wait.Mask(unix.EPOLLIN | unix.EPOLLRDNORM | unix.EPOLLOUT | unix.EPOLLWRNORM | unix.EPOLLRDHUP | unix.EPOLLHUP | unix.EPOLLERR)

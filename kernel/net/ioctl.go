@@ -1,0 +1,322 @@
+package net
+
+import (
+	"encoding/binary"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+
+	"gosv/kernel/vfs"
+)
+
+// Ioctl implements socket.Ops.
+func (k *sock) Ioctl(a *vfs.IoctlArgs) (uint64, error) {
+	switch a.Cmd {
+	case unix.SIOCINQ:
+		if k.stream() && k.state() == tcp.StateListen {
+			return 0, unix.EINVAL
+		}
+		n, err := k.ep.GetSockOptInt(tcpip.ReceiveQueueSizeOption)
+		if err != nil {
+			return 0, errno(err)
+		}
+		return 0, a.PutInt32(int32(n))
+	case unix.SIOCOUTQ:
+		n, err := k.ep.GetSockOptInt(tcpip.SendQueueSizeOption)
+		if err != nil {
+			n = 0
+		}
+		return 0, a.PutInt32(int32(n))
+	case unix.SIOCATMARK:
+		return 0, a.PutInt32(0)
+	}
+	return k.net.Ioctl(a)
+}
+
+// An iface is an interface.
+type iface struct {
+	index tcpip.NICID
+	stack.NICInfo
+}
+
+// interfaces returns all, by index.
+func (n *Network) interfaces() []iface {
+	var all []iface
+	for id, info := range n.Stack().NICInfo() {
+		all = append(all, iface{id, info})
+	}
+	slices.SortFunc(all, func(a, b iface) int { return int(a.index) - int(b.index) })
+	return all
+}
+
+// index returns the number of an interface.
+func (n *Network) index(name string) (tcpip.NICID, bool) {
+	for _, i := range n.interfaces() {
+		if i.Name == name {
+			return i.index, true
+		}
+	}
+	return 0, false
+}
+
+// name returns the name of an interface; "" when there is none.
+func (n *Network) name(id tcpip.NICID) string { return n.Stack().FindNICNameFromID(id) }
+
+// flags are those of SIOCGIFFLAGS.
+func (i *iface) flags() uint32 {
+	f := uint32(unix.IFF_MULTICAST | unix.IFF_BROADCAST)
+	if i.Flags.Loopback {
+		f = unix.IFF_LOOPBACK
+	}
+	if i.Flags.Up {
+		f |= unix.IFF_UP
+	}
+	if i.Flags.Running {
+		f |= unix.IFF_RUNNING | unix.IFF_LOWER_UP
+	}
+	if i.Flags.Promiscuous {
+		f |= unix.IFF_PROMISC
+	}
+	return f
+}
+
+// hardware is the type of an interface as ARPHRD_ has it.
+func (i *iface) hardware() uint16 {
+	if i.Flags.Loopback {
+		return unix.ARPHRD_LOOPBACK
+	}
+	return unix.ARPHRD_ETHER
+}
+
+// inet returns the first IPv4 address.
+func (i *iface) inet() (tcpip.AddressWithPrefix, bool) {
+	for _, a := range i.ProtocolAddresses {
+		if a.Protocol == header.IPv4ProtocolNumber {
+			return a.AddressWithPrefix, true
+		}
+	}
+	return tcpip.AddressWithPrefix{}, false
+}
+
+// Sizes of struct ifreq and of what is in front of its union.
+const (
+	sizeIfreq = 40
+	nameSize  = unix.IFNAMSIZ
+)
+
+// Ioctl is netdevice(7): the requests about interfaces that every socket of the Internet takes.
+func (n *Network) Ioctl(a *vfs.IoctlArgs) (uint64, error) {
+	switch a.Cmd {
+	case unix.SIOCGIFCONF:
+		return 0, n.ifconf(a)
+	case unix.SIOCGIFNAME, unix.SIOCGIFINDEX, unix.SIOCGIFFLAGS, unix.SIOCGIFADDR, unix.SIOCGIFNETMASK, unix.SIOCGIFBRDADDR, unix.SIOCGIFDSTADDR,
+		unix.SIOCGIFHWADDR, unix.SIOCGIFMTU, unix.SIOCGIFMETRIC, unix.SIOCGIFTXQLEN, unix.SIOCGIFMAP:
+		return 0, n.getInterface(a)
+	case unix.SIOCSIFADDR, unix.SIOCSIFNETMASK, unix.SIOCSIFFLAGS, unix.SIOCSIFMTU:
+		if !a.Ctx.Cred.Capable(unix.CAP_NET_ADMIN) {
+			return 0, unix.EPERM
+		}
+		return 0, n.setInterface(a)
+	case unix.SIOCETHTOOL:
+		return 0, unix.EOPNOTSUPP
+	}
+	return 0, unix.ENOTTY
+}
+
+// find returns the interface that struct ifreq names: ENODEV. A name may have a label behind a colon.
+func (n *Network) find(req []byte) (iface, error) {
+	name := unix.ByteSliceToString(req[:nameSize])
+	for _, i := range n.interfaces() {
+		if i.Name == name {
+			return i, nil
+		}
+	}
+	return iface{}, unix.ENODEV
+}
+
+func (n *Network) getInterface(a *vfs.IoctlArgs) error {
+	var req [sizeIfreq]byte
+	if _, err := a.Mem.CopyIn(req[:], a.Arg); err != nil {
+		return err
+	}
+	if a.Cmd == unix.SIOCGIFNAME {
+		name := n.name(tcpip.NICID(int32(binary.LittleEndian.Uint32(req[nameSize:]))))
+		if name == "" {
+			return unix.ENODEV
+		}
+		clear(req[:nameSize])
+		copy(req[:nameSize-1], name)
+		_, err := a.Mem.CopyOut(a.Arg, req[:])
+		return err
+	}
+	i, err := n.find(req[:])
+	if err != nil {
+		return err
+	}
+	u := req[nameSize:]
+	clear(u)
+	switch a.Cmd {
+	case unix.SIOCGIFINDEX:
+		binary.LittleEndian.PutUint32(u, uint32(i.index))
+	case unix.SIOCGIFFLAGS:
+		binary.LittleEndian.PutUint16(u, uint16(i.flags()))
+	case unix.SIOCGIFMTU:
+		binary.LittleEndian.PutUint32(u, uint32(i.MTU))
+	case unix.SIOCGIFTXQLEN:
+		binary.LittleEndian.PutUint32(u, queueLength)
+	case unix.SIOCGIFHWADDR:
+		binary.LittleEndian.PutUint16(u, i.hardware())
+		copy(u[2:], i.LinkAddress)
+	case unix.SIOCGIFMETRIC, unix.SIOCGIFMAP:
+	default:
+		if err := addressOf(&i, a.Cmd, u); err != nil {
+			return err
+		}
+	}
+	_, err = a.Mem.CopyOut(a.Arg, req[:])
+	return err
+}
+
+// queueLength is the length of an interface's queue that is shown.
+const queueLength = 1000
+
+// addressOf puts one of the addresses of an interface into u: EADDRNOTAVAIL.
+func addressOf(i *iface, cmd uint32, u []byte) error {
+	p, ok := i.inet()
+	if !ok {
+		return unix.EADDRNOTAVAIL
+	}
+	sub := p.Subnet()
+	address := p.Address
+	switch cmd {
+	case unix.SIOCGIFNETMASK:
+		mask := sub.Mask()
+		address = tcpip.AddrFromSlice(mask.AsSlice())
+	case unix.SIOCGIFBRDADDR:
+		address = sub.Broadcast()
+		if i.Flags.Loopback {
+			address = header.IPv4Any
+		}
+	}
+	copy(u, formatAddr(unix.AF_INET, tcpip.FullAddress{Addr: address}))
+	return nil
+}
+
+// ifconf is SIOCGIFCONF: the interfaces that have an IPv4 address.
+func (n *Network) ifconf(a *vfs.IoctlArgs) error {
+	var conf [16]byte
+	if _, err := a.Mem.CopyIn(conf[:], a.Arg); err != nil {
+		return err
+	}
+	room, at := int(int32(binary.LittleEndian.Uint32(conf[:]))), binary.LittleEndian.Uint64(conf[8:])
+	var out []byte
+	for _, i := range n.interfaces() {
+		p, ok := i.inet()
+		if !ok {
+			continue
+		}
+		var req [sizeIfreq]byte
+		copy(req[:nameSize-1], i.Name)
+		copy(req[nameSize:], formatAddr(unix.AF_INET, tcpip.FullAddress{Addr: p.Address}))
+		if at != 0 && len(out)+sizeIfreq > room {
+			break
+		}
+		out = append(out, req[:]...)
+	}
+	if at != 0 {
+		if _, err := a.Mem.CopyOut(at, out); err != nil {
+			return err
+		}
+	}
+	return a.PutInt32(int32(len(out)))
+}
+
+// setInterface changes an interface.
+func (n *Network) setInterface(a *vfs.IoctlArgs) error {
+	var req [sizeIfreq]byte
+	if _, err := a.Mem.CopyIn(req[:], a.Arg); err != nil {
+		return err
+	}
+	i, err := n.find(req[:])
+	if err != nil {
+		return err
+	}
+	u := req[nameSize:]
+	s := n.Stack()
+	switch a.Cmd {
+	case unix.SIOCSIFFLAGS:
+		if binary.LittleEndian.Uint16(u)&unix.IFF_UP == 0 {
+			return errno(s.DisableNIC(i.index))
+		}
+		return errno(s.EnableNIC(i.index))
+	case unix.SIOCSIFMTU:
+		mtu := int32(binary.LittleEndian.Uint32(u))
+		if mtu < header.IPv4MinimumMTU || mtu > 65535 {
+			return unix.EINVAL
+		}
+		return errno(s.SetNICMTU(i.index, uint32(mtu)))
+	case unix.SIOCSIFADDR:
+		v, err := parseAddr(unix.AF_INET, u)
+		if err != nil {
+			return err
+		}
+		bits := classBits(v.Addr)
+		return n.replaceAddress(&i, Prefix{v.Addr, bits})
+	}
+	// SIOCSIFNETMASK
+	p, ok := i.inet()
+	if !ok {
+		return unix.EADDRNOTAVAIL
+	}
+	bits := 0
+	for _, b := range u[4:8] {
+		for ; b&0x80 != 0; b <<= 1 {
+			bits++
+		}
+		if b != 0 {
+			return unix.EINVAL
+		}
+	}
+	return n.replaceAddress(&i, Prefix{p.Address, bits})
+}
+
+// classBits is the length of the network of an address by its class, as inet_abc_len of Linux has it.
+func classBits(a tcpip.Address) int {
+	if a.Len() == 0 {
+		return 0
+	}
+	switch b := a.As4()[0]; {
+	case b < 128:
+		return 8
+	case b < 192:
+		return 16
+	}
+	return 24
+}
+
+// replaceAddress puts p in place of the first IPv4 address of an interface; the empty address takes it away.
+func (n *Network) replaceAddress(i *iface, p Prefix) error {
+	s := n.Stack()
+	if old, ok := i.inet(); ok {
+		if err := s.RemoveAddress(i.index, old.Address); err != nil {
+			return errno(err)
+		}
+		s.RemoveRoutes(func(r tcpip.Route) bool {
+			return r.NIC == i.index && r.Destination == old.Subnet() && r.Gateway.Len() == 0
+		})
+	}
+	if p.Addr.Len() == 0 {
+		return nil
+	}
+	a := tcpip.ProtocolAddress{Protocol: header.IPv4ProtocolNumber, AddressWithPrefix: p.prefix()}
+	if err := s.AddProtocolAddress(i.index, a, stack.AddressProperties{}); err != nil {
+		return errno(err)
+	}
+	s.AddRoute(tcpip.Route{Destination: p.prefix().Subnet(), NIC: i.index})
+	return nil
+}

@@ -1,0 +1,80 @@
+package net
+
+import (
+	"golang.org/x/sys/unix"
+
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/waiter"
+
+	"gosv/kernel/wait"
+)
+
+// Events of poll(2).
+const (
+	readable = wait.Mask(unix.EPOLLIN | unix.EPOLLRDNORM)
+	writable = wait.Mask(unix.EPOLLOUT | unix.EPOLLWRNORM)
+)
+
+// Poll implements socket.Ops, as Linux's tcp_poll and datagram_poll have it.
+func (k *sock) Poll() wait.Mask {
+	k.collectError()
+	var ready wait.Mask
+	if k.s.HasError() {
+		ready |= unix.EPOLLERR
+	}
+	if !k.stream() {
+		return ready | k.pollDatagram()
+	}
+	return ready | k.pollStream()
+}
+
+// collectError takes the endpoint's error, which only its own call shows, to where all calls see it.
+func (k *sock) collectError() {
+	if k.stream() && k.state() != tcp.StateError || k.s.HasError() {
+		return
+	}
+	if e, ok := errno(k.ep.LastError()).(unix.Errno); ok {
+		k.s.SetError(e)
+	}
+}
+
+func (k *sock) pollDatagram() wait.Mask {
+	ready := wait.Mask(k.ep.Readiness(waiter.ReadableEvents | waiter.WritableEvents).ToLinux())
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.rshut {
+		ready |= unix.EPOLLRDHUP | readable
+		if k.wshut {
+			ready |= unix.EPOLLHUP
+		}
+	}
+	return ready
+}
+
+func (k *sock) pollStream() wait.Mask {
+	ready := wait.Mask(k.ep.Readiness(waiter.ReadableEvents|waiter.WritableEvents).ToLinux()) & (readable | writable | unix.EPOLLRDHUP)
+	switch k.state() {
+	case tcp.StateInitial, tcp.StateBound:
+		return writable | unix.EPOLLHUP
+	case tcp.StateListen:
+		return ready & readable
+	case tcp.StateConnecting, tcp.StateSynSent, tcp.StateSynRecv:
+		return 0
+	case tcp.StateError, tcp.StateClose, tcp.StateTimeWait, tcp.StateLastAck, tcp.StateClosing:
+		return readable | writable | unix.EPOLLRDHUP | unix.EPOLLHUP
+	case tcp.StateCloseWait:
+		ready |= readable | unix.EPOLLRDHUP
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.rshut {
+		ready |= readable | unix.EPOLLRDHUP
+		if k.wshut {
+			ready |= unix.EPOLLHUP
+		}
+	}
+	if k.wshut {
+		ready |= writable
+	}
+	return ready
+}
