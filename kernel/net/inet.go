@@ -43,13 +43,12 @@ type sock struct {
 	wq    *waiter.Queue
 	entry waiter.Entry
 
-	mu      sync.Mutex
-	waited  bool    // guarded by mu: connect(2) was called and blocks until it is done
-	told    bool    // guarded by mu: connect(2) has said how it ended
-	rshut   bool    // guarded by mu: shutdown(2) for reading
-	wshut   bool    // guarded by mu: shutdown(2) for writing
-	hdrincl bool    // guarded by mu: IP_HDRINCL
-	opts    options // guarded by mu
+	mu     sync.Mutex
+	waited bool    // guarded by mu: connect(2) was called and blocks until it is done
+	told   bool    // guarded by mu: connect(2) has said how it ended
+	rshut  bool    // guarded by mu: shutdown(2) for reading
+	wshut  bool    // guarded by mu: shutdown(2) for writing
+	opts   options // guarded by mu
 }
 
 // NotifyEvent implements waiter.EventListener: masks have Linux's numbers.
