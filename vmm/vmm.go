@@ -50,6 +50,7 @@ type Config struct {
 	Ports   []string // connected by Start
 	Disks   []Disk
 	Net     Net      // the network device
+	Shares  []Share  // folders of the host
 	Extra   []string // further arguments for the monitor, as they are
 }
 

@@ -94,7 +94,7 @@ func TestFailures(t *testing.T) {
 		{"argument too long", "", run("/bin/ls", long), 126, "argument list too long"},
 		{"environment too long", "", run("-e", "X="+long, "/bin/ls"), 126, "argument list too long"},
 		{"arguments too many", "", run(append([]string{"/bin/ls"}, make([]string, 250_000)...)...), 126, "argument list too long"},
-		{"volume without guest", "", run("-v", "/etc/passwd", "/bin/ls"), 125, "HOSTFILE:GUEST"},
+		{"volume without guest", "", run("-v", "/etc/passwd", "/bin/ls"), 125, "HOST:GUEST"},
 		{"volume missing", "", run("-v", "/no/file:/x", "/bin/ls"), 125, "/no/file"},
 		{"relative workdir", "", run("-w", "x", "/bin/ls"), 125, "absolute"},
 		{"memory without unit", "", run("-m", "128", "/bin/ls"), 125, "64M or 2G"},

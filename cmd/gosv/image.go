@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"path"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -28,7 +27,7 @@ func packImage(o *runOptions, args []string, warn io.Writer) (*os.File, error) {
 		return nil, err
 	}
 	env := guestEnv(o.env)
-	spec := rootfs.Run{Exe: program, Args: args, Env: env, Dir: path.Clean(o.dir), Hostname: o.hostname, Strace: o.strace, Verbose: o.verbose, Network: o.network.guest}
+	spec := rootfs.Run{Exe: program, Args: args, Env: env, Dir: path.Clean(o.dir), Hostname: o.hostname, Strace: o.strace, Verbose: o.verbose, Network: o.network.guest, Mounts: o.folders.mounts()}
 	if o.terminal != nil {
 		spec.Env = o.terminal.env(env)
 		spec.Rows, spec.Columns, _ = o.terminal.size()
@@ -47,7 +46,14 @@ func packImage(o *runOptions, args []string, warn io.Writer) (*os.File, error) {
 		return nil, imageError(err)
 	}
 	closures := []*elfdeps.Closure{closure}
-	for _, v := range o.volumes {
+	for _, s := range o.volumes {
+		v, err := parseVolume(s)
+		if err != nil {
+			return nil, err
+		}
+		if v.isDir() {
+			continue // shared, not copied
+		}
 		c, err := addVolume(tree, finder, v, warn)
 		if err != nil {
 			return nil, err
@@ -108,21 +114,13 @@ func copyToFile(f *os.File, name string) (*os.File, error) {
 	return out, nil
 }
 
-// addVolume copies what a --volume flag names into the tree. The libraries of a
+// addVolume copies the file that a --volume flag names into the tree. The libraries of a
 // program come along, and its closure is returned.
-func addVolume(tree *rootfs.Tree, finder *elfdeps.Finder, volume string, warn io.Writer) (*elfdeps.Closure, error) {
-	i := strings.LastIndexByte(volume, ':')
-	if i <= 0 || !path.IsAbs(volume[i+1:]) {
-		return nil, fmt.Errorf("--volume %s: say HOSTFILE:GUEST, with GUEST an absolute path", volume)
+func addVolume(tree *rootfs.Tree, finder *elfdeps.Finder, v volume, warn io.Writer) (*elfdeps.Closure, error) {
+	if err := tree.Copy(v.host, v.guest); err != nil {
+		return nil, fmt.Errorf("--volume %s: %w", v.host, err)
 	}
-	host, err := filepath.Abs(volume[:i])
-	if err != nil {
-		return nil, err
-	}
-	if err := tree.Copy(host, path.Clean(volume[i+1:])); err != nil {
-		return nil, fmt.Errorf("--volume %s: %w", volume, err)
-	}
-	c, err := finder.Closure(host)
+	c, err := finder.Closure(v.host)
 	switch {
 	case errors.Is(err, elfdeps.ErrMissing):
 		fmt.Fprintf(warn, "gosv: warning: %v\n", err)

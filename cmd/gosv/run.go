@@ -30,6 +30,7 @@ type runOptions struct {
 	dir      string
 	volumes  []string
 	disks    []string
+	folders  folders // that are shared
 	accel    string
 	machine  string
 	hostname string
@@ -96,9 +97,9 @@ kernel failed; 126 when PROGRAM cannot be executed; 127 when it was not found.`,
 	f.IntVar(&o.cpus, "cpus", 1, "processors of the machine")
 	f.StringArrayVarP(&o.env, "env", "e", nil, "environment variable `KEY=VALUE`; KEY alone takes this environment's value")
 	f.StringVarP(&o.dir, "workdir", "w", "/", "working directory of the program, made when missing")
-	f.StringArrayVarP(&o.volumes, "volume", "v", nil, "copy a file or directory in: `HOSTFILE:GUEST`")
 	f.StringArrayVar(&o.disks, "disk", nil, "give the machine a disk, /dev/vda and so on: `FILE[,ro][,format=raw|qcow2]`")
 	o.net.flags(f)
+	f.StringArrayVarP(&o.volumes, "volume", "v", nil, "share a directory, or copy a file in: `HOST:GUEST[:ro]`")
 	f.StringVar(&o.hostname, "hostname", "gosv", "host name of the machine")
 	f.DurationVar(&o.timeout, "timeout", 0, "stop the machine after this time, for example 10s; 0 for no limit")
 	f.StringVar(&o.accel, "accel", "auto", "`auto|kvm|tcg`: how QEMU runs it; auto takes KVM where it really works")
@@ -138,6 +139,9 @@ func runProgram(ctx context.Context, o *runOptions, args []string, std streams) 
 		return err
 	}
 	defer o.network.close()
+	if o.folders, err = o.shares(); err != nil {
+		return err
+	}
 	initrd, err := packImage(o, args, std.err)
 	if err != nil {
 		return err
@@ -214,10 +218,16 @@ func runMachine(ctx context.Context, o *runOptions, known *attendance, monitor v
 		defer o.terminal.restore()
 		std, size = o.terminal.streams(std), o.terminal.size
 	}
+	shares, err := o.folders.serve()
+	if err != nil {
+		return err
+	}
+	config.Shares = shares
 	vm, err := monitor.Start(config)
 	if err != nil {
 		return failed(err)
 	}
+	o.folders.release()
 	session := vmm.Session{Terminal: o.tty, Stdin: std.in, Stdout: std.out, Stderr: std.err, Signals: signals, BootTime: o.boot, WindowSize: size}
 	if o.verbose || o.strace {
 		session.Log = std.err
@@ -226,6 +236,9 @@ func runMachine(ctx context.Context, o *runOptions, known *attendance, monitor v
 		known.connect(&session, vm)
 	}
 	result := session.Run(ctx, vm)
+	if err := o.folders.end(); err != nil {
+		fmt.Fprintf(std.err, "gosv: %v\n", err)
+	}
 	if result.Status == vmm.StatusTimeout && result.Err != nil {
 		result.Err = fmt.Errorf("after %v %w", o.timeout, result.Err)
 	}

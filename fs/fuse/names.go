@@ -262,6 +262,9 @@ func lost(i *vfs.Inode) {
 	nodeOf(i).attrExpires.Store(0)
 }
 
+// Replaced implements vfs.Replacer.
+func (n *node) Replaced(victim *vfs.Inode) { lost(victim) }
+
 // Rename implements vfs.NameOps.
 func (n *node) Rename(from *vfs.Inode, oldName string, to *vfs.Inode, newName string, flags uint) error {
 	var m message

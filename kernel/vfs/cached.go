@@ -21,6 +21,12 @@ type NameOps interface {
 	Rename(from *Inode, oldName string, to *Inode, newName string, flags uint) error
 }
 
+// Replacer is a NameOps that does not find out by itself what a Rename replaced.
+type Replacer interface {
+	// Replaced says that victim lost a name to a Rename.
+	Replaced(victim *Inode)
+}
+
 // Revalidator is the InodeOps of a directory in a Cached file system that others change too: what
 // was found is asked for again after some time. The times are by a clock of its own.
 type Revalidator interface {
@@ -334,6 +340,9 @@ func (r *renaming) runCached() (err error) {
 	}
 	moved(from, to, r.oldName, r.newName, r.old.inode, r.victim)
 	if r.victim != nil {
+		if o, ok := ops.(Replacer); ok {
+			o.Replaced(r.victim.inode)
+		}
 		r.victim.bury()
 		r.victim.inode.evictUnnamed()
 	}

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -55,6 +56,9 @@ func (m *Monitor) CommandLine(c vmm.Config, serial string) ([]string, error) {
 		vmm.PortStderr: "file,id=%s,append=on,path=/dev/stderr",
 	}
 	args, err := arguments(c, c.Kernel.Name(), c.Initrd.Name(), func(id string) string {
+		if devices[id] == "" { // a share, whose server is started by hand
+			return fmt.Sprintf("socket,id=%s,path=%s", id, escape(filepath.Join(filepath.Dir(serial), id+".sock")))
+		}
 		return fmt.Sprintf(devices[id], id)
 	}, func() int { return firstFile })
 	if err != nil {
@@ -93,12 +97,14 @@ func arguments(c vmm.Config, kernel, initrd string, chardev func(id string) stri
 	default:
 		return nil, fmt.Errorf("%q is no accelerator: use %s or %s", c.Accel, vmm.AccelKVM, vmm.AccelTCG)
 	}
+	backend, memory := sharedMemory(c)
 	args := []string{
-		"-M", machine, "-accel", c.Accel, "-cpu", cpu, "-m", memoryOption(c.Memory), "-smp", fmt.Sprint(c.CPUs),
+		"-M", machine + backend, "-accel", c.Accel, "-cpu", cpu, "-m", memoryOption(c.Memory), "-smp", fmt.Sprint(c.CPUs),
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-sandbox", sandbox,
 		"-device", debugExit, "-kernel", kernel,
 		"-global", "virtio-mmio.force-legacy=false", // QEMU's default for MMIO is virtio 0.9
 	}
+	args = append(args, memory...)
 	if initrd != "" {
 		args = append(args, "-initrd", initrd)
 	}
@@ -119,6 +125,13 @@ func arguments(c vmm.Config, kernel, initrd string, chardev func(id string) stri
 	}
 	for _, port := range c.Ports {
 		args = append(args, "-chardev", chardev(port), "-device", fmt.Sprintf("virtserialport,chardev=%s,name=%s", port, port))
+	}
+	for i, s := range c.Shares {
+		words, err := shareArguments(i, s, bus, chardev(shareID(i)))
+		if err != nil {
+			return nil, err
+		}
+		args = append(args, words...)
 	}
 	network, err := netArguments(c.Net, strings.HasSuffix(strings.SplitN(bus, ",", 2)[0], "-pci"), netFile)
 	return append(args, network...), err

@@ -47,8 +47,15 @@ func (m *Monitor) Start(c vmm.Config) (vmm.VM, error) {
 		}
 		return fmt.Sprintf("/proc/self/fd/%d", inherit(f))
 	}
+	shares := map[string]*os.File{}
+	for i, s := range c.Shares {
+		shares[shareID(i)] = s.Socket
+	}
 	var portErr error
 	args, err := arguments(c, path(c.Kernel), path(c.Initrd), func(id string) string {
+		if f := shares[id]; f != nil {
+			return fmt.Sprintf("socket,id=%s,fd=%d", id, inherit(f))
+		}
 		host, guest, err := socketPair(id)
 		if err != nil {
 			portErr = err

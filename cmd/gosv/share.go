@@ -1,0 +1,168 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"gosv/image/rootfs"
+	"gosv/vmm"
+	"gosv/vmm/hostfs"
+	"gosv/vmm/vhostuser"
+)
+
+// shareValid is how long the guest takes names and attributes in shared folders for true without asking.
+const shareValid = time.Second
+
+// folder is a directory of the host that the guest sees.
+type folder struct {
+	dir      string // on the host
+	target   string // in the guest; "" for its root
+	readOnly bool
+
+	server  *hostfs.Server
+	socket  *os.File      // the monitor's end
+	served  chan struct{} // closed when the server has ended
+	problem error         // of the server; valid when served is closed
+}
+
+// folders are those of one machine, in the order of their tags.
+type folders []*folder
+
+func shareTag(i int) string { return fmt.Sprintf("share%d", i) }
+
+// mounts are what the kernel is to mount.
+func (l folders) mounts() (list []rootfs.Mount) {
+	for i, f := range l {
+		if f.target == "" {
+			continue
+		}
+		m := rootfs.Mount{Source: shareTag(i), Target: f.target, Type: "virtiofs"}
+		if f.readOnly {
+			m.Options = "ro"
+		}
+		list = append(list, m)
+	}
+	return list
+}
+
+// serve starts a server for each folder, in this process.
+func (l folders) serve() (list []vmm.Share, err error) {
+	for i, f := range l {
+		if err := f.serve(); err != nil {
+			return nil, fmt.Errorf("sharing %s: %w", f.dir, err)
+		}
+		list = append(list, vmm.Share{Tag: shareTag(i), Socket: f.socket})
+	}
+	return list, nil
+}
+
+// queues of a file system device without multiqueue: one for FORGET, one for requests.
+const shareQueues = 2
+
+func (f *folder) serve() (err error) {
+	if f.server, err = hostfs.New(hostfs.Config{Dir: f.dir, ReadOnly: f.readOnly, Valid: shareValid}); err != nil {
+		return err
+	}
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return os.NewSyscallError("socketpair", err)
+	}
+	f.socket = os.NewFile(uintptr(fds[0]), f.dir)
+	ours := os.NewFile(uintptr(fds[1]), f.dir)
+	defer ours.Close()
+	conn, err := net.FileConn(ours)
+	if err != nil {
+		return err
+	}
+	f.served = make(chan struct{})
+	go func() {
+		f.problem = vhostuser.Serve(conn.(*net.UnixConn), shareQueues, func(_ int, readable, writable [][]byte) uint32 {
+			return f.server.Handle(readable, writable)
+		})
+		close(f.served)
+	}()
+	return nil
+}
+
+// release closes this process's hold of the monitor's ends, when the monitor has them.
+func (l folders) release() {
+	for _, f := range l {
+		if f.socket != nil {
+			f.socket.Close()
+		}
+	}
+}
+
+// end waits for the servers, whose monitor is gone.
+func (l folders) end() (err error) {
+	l.release()
+	for _, f := range l {
+		if f.served != nil {
+			<-f.served
+			if f.problem != nil {
+				err = errors.Join(err, fmt.Errorf("sharing %s: %w", f.dir, f.problem))
+			}
+		}
+		if f.server != nil {
+			f.server.Close()
+		}
+	}
+	return err
+}
+
+// volume is what a --volume flag names.
+type volume struct {
+	host, guest string
+	readOnly    bool
+}
+
+// parseVolume reads HOST:GUEST[:ro|:rw].
+func parseVolume(s string) (v volume, err error) {
+	rest := s
+	for _, mode := range []string{":ro", ":rw"} {
+		if head, ok := strings.CutSuffix(rest, mode); ok && strings.Contains(head, ":") {
+			rest, v.readOnly = head, mode == ":ro"
+			break
+		}
+	}
+	i := strings.LastIndexByte(rest, ':')
+	if i <= 0 || !path.IsAbs(rest[i+1:]) {
+		return v, fmt.Errorf("--volume %s: say HOST:GUEST or HOST:GUEST:ro, with GUEST an absolute path", s)
+	}
+	v.guest = path.Clean(rest[i+1:])
+	if v.host, err = filepath.Abs(rest[:i]); err != nil {
+		return v, err
+	}
+	if _, err := os.Stat(v.host); err != nil {
+		return v, fmt.Errorf("--volume %s: %w", s, err)
+	}
+	return v, nil
+}
+
+// isDir reports whether the host's end is a directory, which is shared; a file is copied.
+func (v volume) isDir() bool {
+	st, err := os.Stat(v.host)
+	return err == nil && st.IsDir()
+}
+
+// shares returns the folders that the flags share.
+func (o *runOptions) shares() (list folders, err error) {
+	for _, s := range o.volumes {
+		v, err := parseVolume(s)
+		if err != nil {
+			return nil, err
+		}
+		if v.isDir() {
+			list = append(list, &folder{dir: v.host, target: v.guest, readOnly: v.readOnly})
+		}
+	}
+	return list, nil
+}

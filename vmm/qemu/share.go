@@ -1,0 +1,35 @@
+package qemu
+
+import (
+	"fmt"
+
+	"gosv/vmm"
+)
+
+// memoryID names the guest's memory when servers of devices share it.
+const memoryID = "mem"
+
+// shareID names the character device that leads to the server of share i.
+func shareID(i int) string { return fmt.Sprintf("share%d", i) }
+
+// sharedMemory returns what is added to the value of -M, and arguments, for memory that servers of devices can map.
+func sharedMemory(c vmm.Config) (machine string, args []string) {
+	if len(c.Shares) == 0 {
+		return "", nil
+	}
+	return ",memory-backend=" + memoryID, []string{"-object",
+		fmt.Sprintf("memory-backend-memfd,id=%s,size=%s,share=on", memoryID, memoryOption(c.Memory))}
+}
+
+// shareArguments returns the arguments for share i, whose server is behind chardev.
+func shareArguments(i int, s vmm.Share, bus, chardev string) ([]string, error) {
+	if len(s.Tag) == 0 || len(s.Tag) > 36 {
+		return nil, fmt.Errorf("%q is no tag of a file system device", s.Tag)
+	}
+	device := "vhost-user-fs-device"
+	if bus == busPCI {
+		device = "vhost-user-fs-pci"
+	}
+	// A request of 1 MiB takes up to 258 descriptors, and no chain may be longer than the queue.
+	return []string{"-chardev", chardev, "-device", fmt.Sprintf("%s,chardev=%s,tag=%s,queue-size=512", device, shareID(i), escape(s.Tag))}, nil
+}
