@@ -220,7 +220,7 @@ func runMachine(ctx context.Context, o *runOptions, known *attendance, monitor v
 	}
 	shares, err := o.folders.serve()
 	if err != nil {
-		return err
+		return failed(err)
 	}
 	config.Shares = shares
 	vm, err := monitor.Start(config)
