@@ -30,7 +30,10 @@ type runOptions struct {
 	dir      string
 	volumes  []string
 	disks    []string
-	folders  folders // that are shared
+	rootDir  string
+	root     *hostRoot // with --root
+	dirSet   bool      // --workdir was given
+	folders  folders   // that are shared
 	accel    string
 	machine  string
 	hostname string
@@ -62,8 +65,9 @@ func newRun(std streams) *cobra.Command {
 		Long: `Run a program of this machine in a new virtual machine.
 
 The machine's root file system holds the program, the shared libraries that its
-ELF headers name, a few files in /etc, and what --volume adds; all of it lives in
-memory and is gone afterwards. Standard input, output and error are connected,
+ELF headers name, a few files in /etc, and what --volume adds; all of it but shared
+directories lives in memory and is gone afterwards. With --root it is a directory of
+this machine instead, and changes live in memory. Standard input, output and error are connected,
 signals are passed on, and a second Ctrl-C within two seconds stops the machine.
 With -it the program gets a terminal instead, and every key, Ctrl-C too, is its own.
 
@@ -73,6 +77,8 @@ kernel failed; 126 when PROGRAM cannot be executed; 127 when it was not found.`,
 		Example: `  gosv run ls -l /
   gosv run -m 256M --cpus 2 -e LANG=C ./myprogram --its-own-flag
   gosv run -v ./config.json:/etc/app/config.json ./app
+  gosv run -v ./data:/data:ro ./app
+  gosv run --root / python3 script.py
   gosv run -it bash
   gosv run --strace -- /bin/true`,
 		Args: func(_ *cobra.Command, args []string) error {
@@ -82,6 +88,7 @@ kernel failed; 126 when PROGRAM cannot be executed; 127 when it was not found.`,
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			o.dirSet = cmd.Flags().Changed("workdir")
 			return runProgram(cmd.Context(), &o, args, std)
 		},
 	}
@@ -100,6 +107,7 @@ kernel failed; 126 when PROGRAM cannot be executed; 127 when it was not found.`,
 	f.StringArrayVar(&o.disks, "disk", nil, "give the machine a disk, /dev/vda and so on: `FILE[,ro][,format=raw|qcow2]`")
 	o.net.flags(f)
 	f.StringArrayVarP(&o.volumes, "volume", "v", nil, "share a directory, or copy a file in: `HOST:GUEST[:ro]`")
+	f.StringVar(&o.rootDir, "root", "", "run in `DIR` of this machine, or in all of it (/), which stays as it is: changes live in memory")
 	f.StringVar(&o.hostname, "hostname", "gosv", "host name of the machine")
 	f.DurationVar(&o.timeout, "timeout", 0, "stop the machine after this time, for example 10s; 0 for no limit")
 	f.StringVar(&o.accel, "accel", "auto", "`auto|kvm|tcg`: how QEMU runs it; auto takes KVM where it really works")
@@ -139,10 +147,19 @@ func runProgram(ctx context.Context, o *runOptions, args []string, std streams) 
 		return err
 	}
 	defer o.network.close()
+	if o.rootDir != "" {
+		if o.root, err = openRoot(o.rootDir); err != nil {
+			return err
+		}
+	}
 	if o.folders, err = o.shares(); err != nil {
 		return err
 	}
-	initrd, err := packImage(o, args, std.err)
+	pack := func() (*os.File, error) { return packImage(o, args, std.err) }
+	if o.root != nil {
+		pack = func() (*os.File, error) { return o.root.pack(o, args) }
+	}
+	initrd, err := pack()
 	if err != nil {
 		return err
 	}

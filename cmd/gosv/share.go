@@ -23,7 +23,9 @@ const shareValid = time.Second
 
 // folder is a directory of the host that the guest sees.
 type folder struct {
+	tag      string // of the device
 	dir      string // on the host
+	only     string // the one entry of dir that the guest sees; "" for all
 	target   string // in the guest; "" for its root
 	readOnly bool
 
@@ -36,30 +38,35 @@ type folder struct {
 // folders are those of one machine, in the order of their tags.
 type folders []*folder
 
-func shareTag(i int) string { return fmt.Sprintf("share%d", i) }
+// hiddenDir is where the folders of files that are shared are mounted in the guest.
+const hiddenDir = "/run/gosv/"
 
 // mounts are what the kernel is to mount.
 func (l folders) mounts() (list []rootfs.Mount) {
-	for i, f := range l {
-		if f.target == "" {
-			continue
-		}
-		m := rootfs.Mount{Source: shareTag(i), Target: f.target, Type: "virtiofs"}
+	for _, f := range l {
+		m := rootfs.Mount{Source: f.tag, Target: f.target, Type: "virtiofs"}
 		if f.readOnly {
 			m.Options = "ro"
 		}
-		list = append(list, m)
+		switch {
+		case f.target == "":
+		case f.only == "":
+			list = append(list, m)
+		default: // a file: its folder is mounted out of the way, and the file where it should be
+			m.Target = hiddenDir + f.tag
+			list = append(list, m, rootfs.Mount{Source: path.Join(m.Target, f.only), Target: f.target, Type: "none", Options: "bind"})
+		}
 	}
 	return list
 }
 
 // serve starts a server for each folder, in this process.
 func (l folders) serve() (list []vmm.Share, err error) {
-	for i, f := range l {
+	for _, f := range l {
 		if err := f.serve(); err != nil {
 			return nil, fmt.Errorf("sharing %s: %w", f.dir, err)
 		}
-		list = append(list, vmm.Share{Tag: shareTag(i), Socket: f.socket})
+		list = append(list, vmm.Share{Tag: f.tag, Socket: f.socket})
 	}
 	return list, nil
 }
@@ -68,7 +75,7 @@ func (l folders) serve() (list []vmm.Share, err error) {
 const shareQueues = 2
 
 func (f *folder) serve() (err error) {
-	if f.server, err = hostfs.New(hostfs.Config{Dir: f.dir, ReadOnly: f.readOnly, Valid: shareValid}); err != nil {
+	if f.server, err = hostfs.New(hostfs.Config{Dir: f.dir, Only: f.only, ReadOnly: f.readOnly, Valid: shareValid}); err != nil {
 		return err
 	}
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
@@ -160,9 +167,17 @@ func (o *runOptions) shares() (list folders, err error) {
 		if err != nil {
 			return nil, err
 		}
-		if v.isDir() {
-			list = append(list, &folder{dir: v.host, target: v.guest, readOnly: v.readOnly})
+		f := &folder{tag: fmt.Sprintf("share%d", len(list)), dir: v.host, target: v.guest, readOnly: v.readOnly}
+		switch {
+		case v.isDir():
+			list = append(list, f)
+		case o.root != nil: // no archive brings files then
+			f.dir, f.only = filepath.Split(v.host)
+			list = append(list, f)
 		}
+	}
+	if o.root != nil {
+		list = append(list, o.root.folder())
 	}
 	return list, nil
 }

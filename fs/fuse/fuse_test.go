@@ -88,6 +88,7 @@ func newWorld(t *testing.T, c hostfs.Config) *world {
 
 func newWorldOf(t *testing.T, handle func(readable, writable [][]byte) uint32) *world {
 	w := &world{Tree: vfstest.New(t), t: t}
+	before := w.Machine.InUse()
 	w.wire = &wire{m: w.Machine, handle: handle, pages: 16}
 	var err error
 	w.fs, err = fuse.New(fuse.Config{Transport: w.wire, Pool: w.Pool, Type: "virtiofs",
@@ -105,7 +106,7 @@ func newWorldOf(t *testing.T, handle func(readable, writable [][]byte) uint32) *
 		w.must(vfs.Unmount(w.Ctx, at, unix.MNT_DETACH))
 		w.fs, at = nil, vfs.Path{}
 		w.wire.wg.Wait()
-		for range 20 {
+		for i := 0; i < 100 && w.Machine.InUse() > before; i++ {
 			runtime.GC()
 			time.Sleep(time.Millisecond)
 		}

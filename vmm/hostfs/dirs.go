@@ -107,6 +107,10 @@ func (s *Server) entries(h *dirHandle, list, out []byte, room int, plus bool) (_
 		name := unix.ByteSliceToString(list[hostDirent:size])
 		ino, next, typ := le.Uint64(list), le.Uint64(list[8:]), list[18]
 		list = list[size:]
+		if h.n == s.root && s.only != "" && name != s.only {
+			h.at = next
+			continue
+		}
 		need := (fuseDirent + len(name) + 7) &^ 7
 		if plus {
 			need += entrySize

@@ -172,8 +172,8 @@ func (s *Server) tmpfile(r *request) (*body, error) {
 		return nil, err
 	}
 	defer d.drop()
-	if d.typ != unix.S_IFDIR || d.sealed {
-		return nil, unix.ENOTDIR
+	if d.typ != unix.S_IFDIR || d.sealed || d == s.root && s.only != "" {
+		return nil, unix.EACCES
 	}
 	mode := r.u32(4) & 0o7777
 	excl := int(r.u32(0) & unix.O_EXCL)

@@ -82,7 +82,7 @@ func (s *Server) dir(r *request, off int) (*node, string, error) {
 		return nil, "", err
 	case n.typ != unix.S_IFDIR:
 		err = unix.ENOTDIR
-	case n.sealed:
+	case n.sealed || n == s.root && s.only != "" && names[0] != s.only:
 		err = unix.ENOENT
 	}
 	if err != nil {
@@ -368,6 +368,9 @@ func (s *Server) rename(r *request, names int, flags uint32) (*body, error) {
 	defer to.drop()
 	if to.typ != unix.S_IFDIR || to.sealed {
 		return nil, unix.ENOTDIR
+	}
+	if to == s.root && s.only != "" && list[1] != s.only {
+		return nil, unix.EACCES
 	}
 	if flags == 0 { // file systems of the host may know no flags
 		return nil, unix.Renameat(from.fd, list[0], to.fd, list[1])

@@ -29,6 +29,7 @@ import (
 // Config says what is served, and how.
 type Config struct {
 	Dir      string
+	Only     string // the one entry of Dir that there is to see; "" for all
 	ReadOnly bool
 	// Valid is how long the guest may believe what it was told, without asking.
 	Valid time.Duration
@@ -37,6 +38,7 @@ type Config struct {
 // Server serves one directory.
 type Server struct {
 	readOnly bool
+	only     string
 	valid    time.Duration
 	root     *node // never forgotten
 	rootFD   int   // readable
@@ -70,7 +72,7 @@ func New(c Config) (*Server, error) {
 		unix.Close(fd)
 		return nil, &os.PathError{Op: "open", Path: c.Dir, Err: err}
 	}
-	s := &Server{readOnly: c.ReadOnly, valid: c.Valid, rootFD: fd, umask: umask(), owner: os.Geteuid() == 0, handles: map[uint64]any{}}
+	s := &Server{readOnly: c.ReadOnly, only: c.Only, valid: c.Valid, rootFD: fd, umask: umask(), owner: os.Geteuid() == 0, handles: map[uint64]any{}}
 	var st unix.Stat_t
 	err = unix.Fstat(fd, &st)
 	if err == nil && showsKernel(path) {

@@ -1,0 +1,254 @@
+package hostfs
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// served is a server and the folder that it serves, "in", beside which lies "secret".
+type served struct {
+	*Server
+	t   testing.TB
+	top string
+}
+
+func serve(t testing.TB, c Config) *served {
+	t.Helper()
+	top := t.TempDir()
+	c.Dir = filepath.Join(top, "in")
+	for _, err := range []error{
+		os.Mkdir(c.Dir, 0o755), os.WriteFile(filepath.Join(top, "secret"), []byte("secret"), 0o644),
+		os.Symlink("../secret", filepath.Join(c.Dir, "link")), os.Symlink(top, filepath.Join(c.Dir, "abs")),
+		os.WriteFile(filepath.Join(c.Dir, "file"), []byte("text"), 0o644), os.Mkdir(filepath.Join(c.Dir, "dir"), 0o755),
+		os.WriteFile(filepath.Join(c.Dir, "dir", "inner"), []byte("inner"), 0o600), unix.Mkfifo(filepath.Join(c.Dir, "fifo"), 0o600),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	return &served{s, t, top}
+}
+
+// call makes a request and returns the reply behind its header.
+func (s *served) call(op uint32, node uint64, args []byte) ([]byte, unix.Errno) {
+	s.t.Helper()
+	head := le.AppendUint32(nil, uint32(inHeader+len(args)))
+	head = le.AppendUint64(le.AppendUint64(le.AppendUint32(head, op), 42), node)
+	head = append(head, make([]byte, 16)...)
+	out := make([]byte, 64<<10)
+	n := s.Handle([][]byte{head[:7], head[7:], args}, [][]byte{out[:20], out[20:]})
+	if n < outHeader || le.Uint32(out) != n || le.Uint64(out[8:]) != 42 {
+		s.t.Fatalf("a reply of %d bytes: %x", n, out[:outHeader])
+	}
+	return out[outHeader:n], unix.Errno(-int32(le.Uint32(out[4:])))
+}
+
+func (s *served) lookup(dir uint64, name string) (uint64, unix.Errno) {
+	s.t.Helper()
+	b, err := s.call(opLookup, dir, append([]byte(name), 0))
+	if err != 0 {
+		return 0, err
+	}
+	return le.Uint64(b), 0
+}
+
+func words(v ...uint64) (b []byte) {
+	for _, v := range v {
+		b = le.AppendUint64(b, v)
+	}
+	return b
+}
+
+// TestNoWayOut tries names and links that lead elsewhere.
+func TestNoWayOut(t *testing.T) {
+	s := serve(t, Config{})
+	for _, name := range []string{"..", ".", "", "/", "../secret", "dir/inner", "/etc/passwd", "dir/../../secret", "file/"} {
+		if id, err := s.lookup(rootID, name); err != unix.EINVAL {
+			t.Errorf("%q: node %d, %v", name, id, err)
+		}
+		if _, err := s.call(opMkdir, rootID, append(words(0o700), append([]byte(name), 0)...)); err != unix.EINVAL {
+			t.Errorf("mkdir %q: %v", name, err)
+		}
+		if _, err := s.call(opUnlink, rootID, append([]byte(name), 0)); err != unix.EINVAL {
+			t.Errorf("unlink %q: %v", name, err)
+		}
+	}
+	for _, name := range []string{"link", "abs", "fifo"} {
+		id, err := s.lookup(rootID, name)
+		if err != 0 {
+			t.Fatal(err)
+		}
+		if _, err := s.call(opOpen, id, words(0)); err == 0 {
+			t.Errorf("%s was opened", name)
+		}
+		if _, err := s.call(opOpendir, id, words(0)); err != unix.ENOTDIR {
+			t.Errorf("%s was opened as a directory: %v", name, err)
+		}
+		if _, err := s.lookup(id, "secret"); err != unix.ENOTDIR {
+			t.Errorf("a name below %s: %v", name, err)
+		}
+		if name != "fifo" {
+			set := make([]byte, 88)
+			le.PutUint32(set, fattrMode|fattrSize)
+			if _, err := s.call(opSetattr, id, set); err == 0 {
+				t.Errorf("%s was changed", name)
+			}
+		}
+	}
+	create := append(append(words(unix.O_RDWR|uint64(0o600)<<32), words(0)...), "link\x00"...)
+	if _, err := s.call(opCreate, rootID, create); err != unix.EEXIST {
+		t.Errorf("create through a link: %v", err)
+	}
+	if b, err := os.ReadFile(filepath.Join(s.top, "secret")); string(b) != "secret" || err != nil {
+		t.Errorf("%q, %v", b, err)
+	}
+}
+
+func TestDevicesAreNotMade(t *testing.T) {
+	s := serve(t, Config{})
+	for _, mode := range []uint32{unix.S_IFCHR, unix.S_IFBLK, unix.S_IFDIR, 0} {
+		args := le.AppendUint32(le.AppendUint32(nil, mode|0o600), 0x103)
+		args = append(append(args, make([]byte, 8)...), "dev\x00"...)
+		if _, err := s.call(opMknod, rootID, args); err != unix.EPERM {
+			t.Errorf("%#o: %v", mode, err)
+		}
+	}
+}
+
+// TestKernelIsHidden: /proc and /sys of the host are empty.
+func TestKernelIsHidden(t *testing.T) {
+	if _, err := New(Config{Dir: "/proc"}); err == nil {
+		t.Error("/proc was shared")
+	}
+	root, err := New(Config{Dir: "/", ReadOnly: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	s := &served{root, t, "/"}
+	for _, name := range []string{"proc", "sys"} {
+		id, err := s.lookup(rootID, name)
+		if err != 0 {
+			continue // a machine without
+		}
+		for _, inner := range []string{"self", "1", "version", "kernel"} {
+			if _, err := s.lookup(id, inner); err != unix.ENOENT {
+				t.Errorf("/%s/%s: %v", name, inner, err)
+			}
+		}
+		b, err := s.call(opOpendir, id, words(0))
+		if err != 0 {
+			t.Fatal(err)
+		}
+		if list, err := s.call(opReaddir, id, append(words(le.Uint64(b), 0, 4096), make([]byte, 16)...)); err != 0 || len(list) != 0 {
+			t.Errorf("/%s lists %d bytes, %v", name, len(list), err)
+		}
+	}
+}
+
+func TestOnlyOneFile(t *testing.T) {
+	s := serve(t, Config{Only: "file"})
+	if _, err := s.lookup(rootID, "dir"); err != unix.ENOENT {
+		t.Errorf("dir: %v", err)
+	}
+	if _, err := s.lookup(rootID, "file"); err != 0 {
+		t.Errorf("file: %v", err)
+	}
+	b, _ := s.call(opOpendir, rootID, words(0))
+	list, err := s.call(opReaddir, rootID, append(words(le.Uint64(b), 0, 4096), make([]byte, 16)...))
+	if err != 0 || !strings.Contains(string(list), "file") || strings.Contains(string(list), "dir") || strings.Contains(string(list), "link") {
+		t.Errorf("%q, %v", list, err)
+	}
+}
+
+// TestForgotten: nodes and handles that are gone are gone.
+func TestForgotten(t *testing.T) {
+	s := serve(t, Config{Valid: time.Second})
+	id, _ := s.lookup(rootID, "file")
+	again, _ := s.lookup(rootID, "file")
+	if id == 0 || id != again {
+		t.Fatalf("nodes %d and %d", id, again)
+	}
+	b, err := s.call(opOpen, id, words(unix.O_RDWR))
+	if err != 0 {
+		t.Fatal(err)
+	}
+	fh := le.Uint64(b)
+	forget := func(n uint64) {
+		s.Handle([][]byte{append(append(le.AppendUint32(le.AppendUint32(nil, 48), opForget), words(1, id, 0, 0)...), words(n)...)}, nil)
+	}
+	forget(1)
+	if _, err := s.call(opGetattr, id, words(0, 0)); err != 0 {
+		t.Errorf("forgotten too early: %v", err)
+	}
+	forget(1 << 60)
+	forget(1 << 60)
+	if _, err := s.call(opGetattr, id, words(0, 0)); err != unix.ENOENT {
+		t.Errorf("not forgotten: %v", err)
+	}
+	read := append(words(fh, 0, 100), make([]byte, 16)...)
+	if b, err := s.call(opRead, id, read); err != 0 || string(b) != "text" {
+		t.Errorf("%q, %v", b, err)
+	}
+	if _, err := s.call(opRelease, id, words(fh, 0, 0)); err != 0 {
+		t.Error(err)
+	}
+	for _, op := range []uint32{opRelease, opRead, opReaddir} {
+		if _, err := s.call(op, id, read); err != unix.EBADF {
+			t.Errorf("%d: %v", op, err)
+		}
+	}
+	s.Handle([][]byte{append(le.AppendUint32(le.AppendUint32(nil, 48), opForget), words(1, rootID, 0, 0, 5)...)}, nil)
+	if _, err := s.lookup(rootID, "file"); err != 0 {
+		t.Errorf("the root was forgotten: %v", err)
+	}
+	if id, err := s.lookup(rootID, "nothing"); id != 0 || err != 0 {
+		t.Errorf("node %d, %v for what is not there", id, err)
+	}
+}
+
+// FuzzHandle has a guest send whatever it likes. Nothing outside the folder may change, and a read-only one not at all.
+func FuzzHandle(f *testing.F) {
+	message := func(op uint32, node uint64, args string) []byte {
+		b := append([]byte{byte(op), byte(node), byte(len(args))}, args...)
+		return b
+	}
+	f.Add(append(message(opLookup, 1, "file\x00"), message(opOpen, 2, string(words(2)))...), false)
+	f.Add(append(message(opLookup, 1, "dir\x00"), message(opOpendir, 2, string(words(0)))...), false)
+	f.Add(append(message(opOpendir, 1, string(words(0))), message(opReaddirplus, 1, string(append(words(1, 0, 4096), make([]byte, 16)...)))...), false)
+	f.Add(append(message(opCreate, 1, string(words(0x18000000002, 0))+"new\x00"), message(opWrite, 2, string(words(1, 0, 3, 0, 0))+"abc")...), false)
+	f.Add(message(opRename2, 1, string(words(1, 0))+"file\x00link\x00"), true)
+	f.Add(message(opSymlink, 1, "l\x00/etc/passwd\x00"), false)
+	f.Fuzz(func(t *testing.T, b []byte, readOnly bool) {
+		s := serve(t, Config{ReadOnly: readOnly})
+		for len(b) >= 3 {
+			op, node, n := uint32(b[0]), uint64(b[1]), min(int(b[2]), len(b)-3)
+			args := b[3 : 3+n]
+			b = b[3+n:]
+			if op == opForget || op == opBatchForget {
+				s.Handle([][]byte{append(append(le.AppendUint32(le.AppendUint32(nil, uint32(inHeader+n)), op), words(1, node, 0, 0)...), args...)}, nil)
+				continue
+			}
+			s.call(op, node, args)
+		}
+		if b, err := os.ReadFile(filepath.Join(s.top, "secret")); string(b) != "secret" || err != nil {
+			t.Errorf("%q, %v", b, err)
+		}
+		if list, err := os.ReadDir(s.top); err != nil || len(list) != 2 {
+			t.Errorf("%v, %v", list, err)
+		}
+		if list, err := os.ReadDir(filepath.Join(s.top, "in")); readOnly && (err != nil || len(list) != 5) {
+			t.Errorf("%v, %v", list, err)
+		}
+	})
+}
