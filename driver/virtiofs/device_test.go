@@ -23,7 +23,7 @@ func newDevice(t testing.TB, features uint64, answer func(d *virtiotest.Device, 
 	space := make([]byte, tagSize)
 	copy(space, "home")
 	h := &virtiotest.Device{Machine: m, GSI: 5, Type: virtio.TypeFS, Features: virtiotest.FeatureVersion1 | features, MaxQueue: 512, Queues: 2,
-		Async: true, Space: binary.LittleEndian.AppendUint32(space, 1)}
+		Space: binary.LittleEndian.AppendUint32(space, 1)}
 	h.Notified = func(q *virtiotest.Queue) { answer(h, q) }
 	h.Init(t.Cleanup)
 	tr, err := virtio.NewMMIO(h, m, 0, 5)
