@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"gosv/kernel/cred"
 	"gosv/kernel/mem"
 	"gosv/kernel/uio"
 	"gosv/kernel/vfs"
@@ -188,13 +189,14 @@ func (h *handle) read(frames []machine.Frame, off int64, n int) (int, error) {
 	return got, err
 }
 
-// write writes n bytes that stand in frames, from the place of off in the first on, and returns how many the server took.
-func (h *handle) write(frames []machine.Frame, off int64, n int, flags uint32) (int, error) {
+// write writes n bytes that stand in frames, from the place of off in the first on, and returns how many the server took. flags are
+// WRITE's, mode those of open(2) as they are now.
+func (h *handle) write(frames []machine.Frame, off int64, n int, flags, mode uint32) (int, error) {
 	var m message
 	m.u64(h.fh, uint64(off))
 	m.u32(uint32(n), flags)
 	m.u64(0)
-	m.u32(h.flags, 0)
+	m.u32(mode, 0)
 	in := make([]byte, 8)
 	got, err := h.c.k.callData(opWrite, h.c.id, caller{}, m.b, in, frames, int(off%machine.PageSize), n, true)
 	switch {
@@ -225,6 +227,9 @@ func (o *file) Write(f *vfs.File, src uio.Source, off int64) (done int64, err er
 			return 0, err
 		}
 	}
+	if err := o.n.dropPrivileges(f.Cred(), i); err != nil {
+		return 0, err
+	}
 	for src.Left() > 0 {
 		n, err := o.writeSome(f, src, off)
 		done, off = done+int64(n), off+int64(n)
@@ -233,6 +238,19 @@ func (o *file) Write(f *vfs.File, src uio.Source, off int64) (done int64, err er
 		}
 	}
 	return done, nil
+}
+
+// dropPrivileges takes set-user-ID and set-group-ID away from a file that c changes: the server may not do so
+// for those who ask through it. The inode is locked.
+func (n *node) dropPrivileges(c *cred.Cred, i *vfs.Inode) error {
+	if i.Mode()&(unix.S_ISUID|unix.S_ISGID) == 0 || c.Capable(unix.CAP_FSETID) {
+		return nil
+	}
+	mode := i.WithoutPrivileges(c)
+	if mode == i.Mode() {
+		return nil
+	}
+	return n.setAttr(c, i, &vfs.Attr{Valid: vfs.AttrMode, Mode: mode}, nil)
 }
 
 // writeSome writes as much as one request carries.
@@ -261,7 +279,7 @@ func (o *file) writeSome(f *vfs.File, src uio.Source, off int64) (int, error) {
 	if got == 0 {
 		return 0, fault
 	}
-	n, err := o.h.write(d.frames, off, got, 0)
+	n, err := o.h.write(d.frames, off, got, 0, openFlags(f.Flags()))
 	if err != nil {
 		return 0, err
 	}
@@ -356,6 +374,9 @@ func (o *file) Truncate(f *vfs.File, size int64) error {
 	i := f.Inode()
 	i.Lock()
 	defer i.Unlock()
+	if err := o.n.dropPrivileges(f.Cred(), i); err != nil {
+		return err
+	}
 	return o.n.setAttr(f.Cred(), i, &vfs.Attr{Valid: vfs.AttrSize, Size: size}, o.h)
 }
 

@@ -390,7 +390,11 @@ func TestAttributes(t *testing.T) {
 	if list, err := vfs.Listxattr(w.Ctx, p); string(list) != "user.a\x00" || err != nil {
 		t.Errorf("%q, %v", list, err)
 	}
-	w.check("other", vfs.Setxattr(w.Ctx, p, "trusted.a", []byte("1"), 0), unix.EOPNOTSUPP)
+	w.check("other", vfs.Setxattr(w.Ctx, p, "security.a", []byte("1"), 0), unix.EOPNOTSUPP)
+	w.must(vfs.Setxattr(w.Ctx, p, "trusted.a", []byte("1"), 0))
+	if list, err := vfs.Listxattr(w.Ctx, p); err != nil || !strings.Contains(string(list), "trusted.a\x00") || strings.Contains(string(list), "gosv") {
+		t.Errorf("%q, %v", list, err)
+	}
 	w.must(vfs.Removexattr(w.Ctx, p, "user.a"))
 	_, err = vfs.Getxattr(w.Ctx, p, "user.a")
 	w.check("removed", err, unix.ENODATA)

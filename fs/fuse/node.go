@@ -176,7 +176,14 @@ func (n *node) fetch(i *vfs.Inode) error {
 }
 
 // SetAttr implements vfs.AttrOps.
-func (n *node) SetAttr(c *cred.Cred, i *vfs.Inode, a *vfs.Attr) error { return n.setAttr(c, i, a, nil) }
+func (n *node) SetAttr(c *cred.Cred, i *vfs.Inode, a *vfs.Attr) error {
+	if a.Valid&vfs.AttrSize != 0 {
+		if err := n.dropPrivileges(c, i); err != nil {
+			return err
+		}
+	}
+	return n.setAttr(c, i, a, nil)
+}
 
 // setAttr changes attributes, through h if that is not nil.
 func (n *node) setAttr(c *cred.Cred, i *vfs.Inode, a *vfs.Attr, h *handle) error {

@@ -69,7 +69,7 @@ func (p *pages) WritePages(index uint64, frames []machine.Frame) error {
 		if n <= 0 {
 			return nil
 		}
-		got, err := h.write(part, off, n, writeCache)
+		got, err := h.write(part, off, n, writeCache, h.flags)
 		if err == nil && got < n {
 			err = unix.EIO
 		}

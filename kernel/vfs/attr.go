@@ -57,7 +57,7 @@ func Chown(ctx *Context, p Path, uid, gid uint32) error {
 	}
 	mode := i.mode.Load()
 	if !i.IsDir() {
-		mode = i.withoutPrivileges(c)
+		mode = i.WithoutPrivileges(c)
 	}
 	if mode != i.mode.Load() && !i.owns(c) {
 		return unix.EPERM

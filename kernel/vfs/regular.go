@@ -78,7 +78,7 @@ func (i *Inode) mayWriteLocked(off, n int64) error {
 // changes, unless c may keep them (inode(7)); i.mu is held.
 func (i *Inode) dropPrivileges(c *cred.Cred) {
 	if i.mode.Load()&(unix.S_ISUID|unix.S_ISGID) != 0 && !c.Capable(unix.CAP_FSETID) {
-		i.mode.Store(i.withoutPrivileges(c))
+		i.mode.Store(i.WithoutPrivileges(c))
 	}
 }
 
@@ -86,9 +86,9 @@ func (i *Inode) dropPrivileges(c *cred.Cred) {
 // locked.
 func (i *Inode) DropPrivileges(c *cred.Cred) { i.dropPrivileges(c) }
 
-// withoutPrivileges is the mode without set-user-ID and, if the group may execute
+// WithoutPrivileges is the mode without set-user-ID and, if the group may execute
 // or c is not in the group, set-group-ID.
-func (i *Inode) withoutPrivileges(c *cred.Cred) uint32 {
+func (i *Inode) WithoutPrivileges(c *cred.Cred) uint32 {
 	mode := i.mode.Load() &^ unix.S_ISUID
 	if mode&unix.S_IXGRP != 0 || !c.InGroup(i.gid.Load()) && !c.Capable(unix.CAP_FSETID) {
 		mode &^= unix.S_ISGID

@@ -54,8 +54,9 @@ func (s *Server) file(id uint64) (*fileHandle, error) {
 	return h, nil
 }
 
-// flags that a guest may open with. O_DIRECT is not among them: the host's cache is what the guest's O_DIRECT goes to.
-const openFlags = unix.O_ACCMODE | unix.O_APPEND | unix.O_TRUNC | unix.O_SYNC | unix.O_DSYNC | unix.O_NOATIME
+// flags that a guest may open with. O_DIRECT is not among them: the host's cache is what the guest's O_DIRECT goes to. O_APPEND
+// comes with each WRITE, for it can change.
+const openFlags = unix.O_ACCMODE | unix.O_TRUNC | unix.O_SYNC | unix.O_DSYNC | unix.O_NOATIME
 
 // mayOpen checks flags: EROFS, EINVAL.
 func (s *Server) mayOpen(flags uint32) (int, error) {
@@ -254,9 +255,13 @@ func (s *Server) write(r *request) (*body, error) {
 	if off < 0 || n > mostData || length(r.data) < n {
 		return nil, unix.EINVAL
 	}
+	how := 0
+	if r.u32(32)&unix.O_APPEND != 0 && r.u32(20)&writeCache == 0 {
+		how = unix.RWF_APPEND
+	}
 	done := 0
 	for done < n {
-		got, err := unix.Pwritev(h.fd, cut(r.data, done, n-done), off+int64(done))
+		got, err := unix.Pwritev2(h.fd, cut(r.data, done, n-done), off+int64(done), how)
 		if err != nil && done == 0 {
 			return nil, err
 		}

@@ -92,6 +92,7 @@ const (
 	getattrFH     = 1 << 0
 	fopenKeep     = 1 << 1
 	fsyncDatasync = 1 << 0
+	writeCache    = 1 << 0
 )
 
 // putAttr appends struct fuse_attr.

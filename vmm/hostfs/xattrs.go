@@ -6,32 +6,55 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Extended attributes are the user's. The capabilities of programs can be read too; they and what else the
-// host's kernel obeys are not the guest's to set.
+// Extended attributes are the user's. Those that only the guest's root may see ("trusted.") are kept as the user's of another
+// name, since the host's kernel would obey them. The capabilities of programs can be read; they and what else concerns
+// the host's security are not the guest's to set.
 
-func readable(name string) bool {
-	return strings.HasPrefix(name, "user.") || name == "security.capability"
+const (
+	trusted = "trusted."
+	hidden  = "user.gosv.trusted."
+)
+
+// hostName is the host's name of an attribute; ok is false for what the guest has no business with.
+func hostName(name string, write bool) (_ string, ok bool) {
+	switch {
+	case strings.HasPrefix(name, hidden):
+		return "", false
+	case strings.HasPrefix(name, trusted):
+		return hidden + name[len(trusted):], true
+	case strings.HasPrefix(name, "user."), name == "security.capability" && !write:
+		return name, true
+	}
+	return "", false
+}
+
+// guestName is the guest's name of an attribute of the host.
+func guestName(name string) (_ string, ok bool) {
+	if rest, ok := strings.CutPrefix(name, hidden); ok {
+		return trusted + rest, true
+	}
+	return name, strings.HasPrefix(name, "user.") || name == "security.capability"
 }
 
 const mostValue = 64 << 10
 
-// attrNode returns the node of a request about the attribute whose name is at off, to be dropped: EOPNOTSUPP.
-func (s *Server) attrNode(r *request, off int, may func(string) bool) (*node, string, error) {
+// attrNode returns the node of a request about the attribute whose name is at off, to be dropped, its name on the host, and the length
+// of that in the guest: EOPNOTSUPP.
+func (s *Server) attrNode(r *request, off int, write bool) (n *node, name string, length int, err error) {
 	names, err := r.names(off, 1)
 	if err != nil {
-		return nil, "", err
+		return nil, "", 0, err
 	}
-	if !may(names[0]) {
-		return nil, "", unix.EOPNOTSUPP
+	name, ok := hostName(names[0], write)
+	if !ok {
+		return nil, "", 0, unix.EOPNOTSUPP
 	}
-	n, err := s.nodes.get(r.node)
-	return n, names[0], err
+	n, err = s.nodes.get(r.node)
+	return n, name, len(names[0]), err
 }
 
-func settable(name string) bool { return strings.HasPrefix(name, "user.") }
-
 func (s *Server) getxattr(r *request) (*body, error) {
-	n, name, err := s.attrNode(r, 8, readable)
+	n, name, _, err := s.attrNode(r, 8, false)
 	if err != nil {
 		return nil, err
 	}
@@ -68,7 +91,7 @@ func (s *Server) listxattr(r *request) (*body, error) {
 	}
 	var list []byte
 	for name := range strings.SplitSeq(string(b[:got]), "\x00") {
-		if readable(name) {
+		if name, ok := guestName(name); ok {
 			list = append(append(list, name...), 0)
 		}
 	}
@@ -76,12 +99,12 @@ func (s *Server) listxattr(r *request) (*body, error) {
 }
 
 func (s *Server) setxattr(r *request) (*body, error) {
-	n, name, err := s.attrNode(r, 8, settable)
+	n, name, length, err := s.attrNode(r, 8, true)
 	if err != nil {
 		return nil, err
 	}
 	defer n.drop()
-	size, at := int(r.u32(0)), 8+len(name)+1
+	size, at := int(r.u32(0)), 8+length+1
 	if size > mostValue || len(r.args)-at < size {
 		return nil, unix.EINVAL
 	}
@@ -89,7 +112,7 @@ func (s *Server) setxattr(r *request) (*body, error) {
 }
 
 func (s *Server) removexattr(r *request) (*body, error) {
-	n, name, err := s.attrNode(r, 0, settable)
+	n, name, _, err := s.attrNode(r, 0, true)
 	if err != nil {
 		return nil, err
 	}
