@@ -47,7 +47,9 @@ type Session struct {
 	BootTime       time.Duration                    // how long the program may take to start; 0 for no limit
 	WindowSize     func() (rows, cols int, ok bool) // of the terminal; nil when there is none
 	Started        func()                           // called when the program is about to start; may be nil
-	Sent           <-chan syscall.Signal            // signals for the program that have no further meaning
+	// Lost are the tags of shares whose servers have ended before the machine; nil for none.
+	Lost <-chan string
+	Sent <-chan syscall.Signal // signals for the program that have no further meaning
 }
 
 // Ports returns the ports a Session needs a machine to have.
@@ -167,6 +169,8 @@ func (r *run) serve(ctx context.Context) (result Result, forced bool) {
 			}
 		case n := <-r.Sent:
 			r.signal(n)
+		case tag := <-r.Lost:
+			r.send("gone " + tag + "\n")
 		case <-boot:
 			return Result{StatusFailed, r.explain(fmt.Sprintf("the kernel did not start the program within %v", r.BootTime))}, true
 		case <-ctx.Done():

@@ -24,28 +24,29 @@ import (
 
 // runOptions are the flags of gosv run.
 type runOptions struct {
-	memory   string
-	cpus     int
-	env      []string
-	dir      string
-	volumes  []string
-	disks    []string
-	rootDir  string
-	root     *hostRoot // with --root
-	dirSet   bool      // --workdir was given
-	folders  folders   // that are shared
-	accel    string
-	machine  string
-	hostname string
-	strace   bool
-	verbose  bool
-	timeout  time.Duration
-	boot     time.Duration
-	kernel   string
-	dryRun   bool
-	qemuArgs []string
-	net      netOptions
-	network  *network
+	memory    string
+	cpus      int
+	env       []string
+	dir       string
+	volumes   []string
+	disks     []string
+	virtiofsd string // of shared folders, "" for none
+	rootDir   string
+	root      *hostRoot // with --root
+	dirSet    bool      // --workdir was given
+	folders   folders   // that are shared
+	accel     string
+	machine   string
+	hostname  string
+	strace    bool
+	verbose   bool
+	timeout   time.Duration
+	boot      time.Duration
+	kernel    string
+	dryRun    bool
+	qemuArgs  []string
+	net       netOptions
+	network   *network
 
 	background bool // --detach
 	name       string
@@ -107,6 +108,7 @@ kernel failed; 126 when PROGRAM cannot be executed; 127 when it was not found.`,
 	f.StringArrayVar(&o.disks, "disk", nil, "give the machine a disk, /dev/vda and so on: `FILE[,ro][,format=raw|qcow2]`")
 	o.net.flags(f)
 	f.StringArrayVarP(&o.volumes, "volume", "v", nil, "share a directory, or copy a file in: `HOST:GUEST[:ro]`")
+	f.StringVar(&o.virtiofsd, "virtiofsd", "", "share directories by virtiofsd at `PATH|auto`, not by gosv itself")
 	f.StringVar(&o.rootDir, "root", "", "run in `DIR` of this machine, or in all of it (/), which stays as it is: changes live in memory")
 	f.StringVar(&o.hostname, "hostname", "gosv", "host name of the machine")
 	f.DurationVar(&o.timeout, "timeout", 0, "stop the machine after this time, for example 10s; 0 for no limit")
@@ -154,6 +156,11 @@ func runProgram(ctx context.Context, o *runOptions, args []string, std streams) 
 	}
 	if o.folders, err = o.shares(); err != nil {
 		return err
+	}
+	if o.virtiofsd != "" {
+		if o.virtiofsd, err = findVirtiofsd(o.virtiofsd); err != nil {
+			return err
+		}
 	}
 	pack := func() (*os.File, error) { return packImage(o, args, std.err) }
 	if o.root != nil {
@@ -235,7 +242,7 @@ func runMachine(ctx context.Context, o *runOptions, known *attendance, monitor v
 		defer o.terminal.restore()
 		std, size = o.terminal.streams(std), o.terminal.size
 	}
-	shares, err := o.folders.serve()
+	shares, err := o.folders.serve(o.virtiofsd)
 	if err != nil {
 		return failed(err)
 	}
@@ -246,6 +253,7 @@ func runMachine(ctx context.Context, o *runOptions, known *attendance, monitor v
 	}
 	o.folders.release()
 	session := vmm.Session{Terminal: o.tty, Stdin: std.in, Stdout: std.out, Stderr: std.err, Signals: signals, BootTime: o.boot, WindowSize: size}
+	session.Lost = o.folders.lost()
 	if o.verbose || o.strace {
 		session.Log = std.err
 	}

@@ -8,6 +8,7 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -30,6 +31,7 @@ type folder struct {
 	readOnly bool
 
 	server  *hostfs.Server
+	process *os.Process   // of another server, virtiofsd
 	socket  *os.File      // the monitor's end
 	served  chan struct{} // closed when the server has ended
 	problem error         // of the server; valid when served is closed
@@ -60,10 +62,14 @@ func (l folders) mounts() (list []rootfs.Mount) {
 	return list
 }
 
-// serve starts a server for each folder, in this process.
-func (l folders) serve() (list []vmm.Share, err error) {
+// serve starts a server for each folder: virtiofsd, if that is the path of one, else in this process.
+func (l folders) serve(virtiofsd string) (list []vmm.Share, err error) {
 	for _, f := range l {
-		if err := f.serve(); err != nil {
+		start := f.serve
+		if virtiofsd != "" {
+			start = func() error { return f.serveBy(virtiofsd) }
+		}
+		if err := start(); err != nil {
 			return nil, fmt.Errorf("sharing %s: %w", f.dir, err)
 		}
 		list = append(list, vmm.Share{Tag: f.tag, Socket: f.socket})
@@ -108,11 +114,27 @@ func (l folders) release() {
 	}
 }
 
+// lost tells the tags of folders whose servers end.
+func (l folders) lost() <-chan string {
+	tags := make(chan string, len(l))
+	for _, f := range l {
+		go func() {
+			<-f.served
+			tags <- f.tag
+		}()
+	}
+	return tags
+}
+
 // end waits for the servers, whose monitor is gone.
 func (l folders) end() (err error) {
 	l.release()
 	for _, f := range l {
 		if f.served != nil {
+			if f.process != nil { // it may wait for another machine
+				_ = f.process.Signal(syscall.SIGTERM)
+				time.AfterFunc(time.Second, func() { _ = f.process.Kill() })
+			}
 			<-f.served
 			if f.problem != nil {
 				err = errors.Join(err, fmt.Errorf("sharing %s: %w", f.dir, f.problem))

@@ -54,7 +54,9 @@ func start(m *bare.Machine, e *ending) error {
 	ns.SyncDevices, e.sync = disks.files.SyncAll, ns.Shutdown
 	addImageTypes(ns, pool, c.Wall, findImage(image, disks, args, e.log.line))
 	disks.addTypes(ns, pool, c.Wall, args, e.log)
-	ns.AddType(found.shares(m, pool, c, e.log).Type())
+	shares := found.shares(m, pool, c, e.log)
+	ns.AddType(shares.Type())
+	out.lost = shares.Gone
 	root, err := mountRoot(ns, pool, args)
 	if err != nil {
 		return err

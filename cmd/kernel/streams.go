@@ -35,6 +35,7 @@ type streams struct {
 	control, log          *console.Port
 	exec                  *console.Port // by which the host asks for further programs
 	ports                 []*console.Port
+	lost                  func(tag string) // told of a share whose server is gone; set before listen
 }
 
 // openStreams opens the ports of the first console device that has ours.
@@ -171,5 +172,7 @@ func (s *streams) serve(k *task.Kernel, line string) {
 		if w, ok := bootargs.ParseWindow(rest); ok && s.terminal != nil {
 			s.terminal.SetSize(unix.Winsize{Row: w.Rows, Col: w.Columns})
 		}
+	case "gone":
+		s.lost(rest)
 	}
 }

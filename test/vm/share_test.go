@@ -7,7 +7,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -126,4 +128,127 @@ func TestShareSeesTheHostsChanges(t *testing.T) {
 	if err := c.Wait(); err != nil && !strings.Contains(err.Error(), "already closed") {
 		t.Errorf("%v", err)
 	}
+}
+
+// TestRootIsTheHosts: --root runs what the host has, and changes nothing there.
+func TestRootIsTheHosts(t *testing.T) {
+	t.Parallel()
+	dir := shareDir(t, map[string]string{"here": "text\n"})
+	script := `cat ` + dir + `/here && echo changed >` + dir + `/here && cat ` + dir + `/here && echo x >/etc/gosv-was-here && ls /etc/gosv-was-here /proc/self/status && mount | grep -c overlay`
+	for _, p := range sharePlaces {
+		o := run(t, job{program: "bash", args: []string{"-c", script}, flags: []string{"--root", "/"}}, p)
+		if o.status != 0 || o.stdout != "text\nchanged\n/etc/gosv-was-here\n/proc/self/status\n1\n" {
+			t.Errorf("%s: %v", p, o)
+		}
+	}
+	if b, err := os.ReadFile(filepath.Join(dir, "here")); err != nil || string(b) != "text\n" {
+		t.Errorf("%q, %v", b, err)
+	}
+	if _, err := os.Stat("/etc/gosv-was-here"); err == nil {
+		t.Error("the host was changed")
+	}
+	o := run(t, job{program: "no-such-program", flags: []string{"--root", "/"}}, small)
+	if o.status != 127 {
+		t.Errorf("%v", o)
+	}
+}
+
+// TestShareConforms runs what every writable file system must pass, but for device files: those would be the host's.
+func TestShareConforms(t *testing.T) {
+	t.Parallel()
+	if os.Getuid() != 0 {
+		t.Skip("needs root")
+	}
+	conf := guestPath("fsconf.static")
+	list, err := exec.Command(conf, "-l").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var tests []string
+	for _, name := range strings.Fields(string(list)) {
+		if name != "special_files" {
+			tests = append(tests, name)
+		}
+	}
+	dir := t.TempDir()
+	flags := []string{"-v", dir + ":/m"}
+	o := run(t, job{program: conf, args: tests, env: []string{fsDir + "/m"}, flags: flags, limit: 2 * time.Minute}, small)
+	if o.status != 0 || !strings.Contains(o.stdout, "PASSED") {
+		t.Errorf("%v", o)
+	}
+	o = run(t, job{program: guestPath("fsx.static"), args: []string{"/m/x", "3000", "7"}, flags: flags, limit: 2 * time.Minute}, place{"q35", 2})
+	if o.status != 0 || !strings.Contains(o.stdout, "the same") {
+		t.Errorf("%v", o)
+	}
+}
+
+// TestVirtiofsd has the real server serve, and end in the middle.
+func TestVirtiofsd(t *testing.T) {
+	t.Parallel()
+	const program = "/usr/lib/qemu/virtiofsd"
+	if _, err := os.Stat(program); err != nil || os.Getuid() != 0 {
+		t.Skip("needs virtiofsd, and root")
+	}
+	slots <- struct{}{}
+	defer func() { <-slots }()
+	dir := shareDir(t, map[string]string{"f": "one\n"})
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	script := `read x </mnt/f; echo $x; echo back >/mnt/b; while read y </mnt/b; do :; done 2>/dev/null; echo gone; (echo x >/mnt/c) 2>/dev/null || echo refused`
+	c := exec.CommandContext(ctx, gosv, "run", "--accel", "tcg", "--virtiofsd", program, "-v", dir+":/mnt", "/bin/bash", "-c", script)
+	out, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(out)
+	expect := func(want string) {
+		t.Helper()
+		if !lines.Scan() || lines.Text() != want {
+			t.Errorf("%q, want %q", lines.Text(), want)
+		}
+	}
+	expect("one")
+	for b := ""; b != "back\n"; time.Sleep(10 * time.Millisecond) {
+		text, _ := os.ReadFile(filepath.Join(dir, "b"))
+		b = string(text)
+		if ctx.Err() != nil {
+			t.Fatal("the guest writes nothing")
+		}
+	}
+	killed := 0
+	for _, pid := range descendants(t, c.Process.Pid) {
+		if exe, _ := os.Readlink("/proc/" + strconv.Itoa(pid) + "/exe"); exe == program {
+			_ = syscall.Kill(pid, syscall.SIGKILL) // one may have ended with the other
+			killed++
+		}
+	}
+	if killed == 0 {
+		t.Error("no virtiofsd is running")
+	}
+	expect("gone")
+	expect("refused")
+	_ = c.Wait() // gosv says what became of the server
+}
+
+// descendants are the processes that a process has started, with theirs.
+func descendants(t *testing.T, pid int) (list []int) {
+	t.Helper()
+	files, err := filepath.Glob("/proc/" + strconv.Itoa(pid) + "/task/*/children")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		b, _ := os.ReadFile(f) // a thread may have ended
+		for _, w := range strings.Fields(string(b)) {
+			child, err := strconv.Atoi(w)
+			if err != nil {
+				t.Fatal(err)
+			}
+			list = append(append(list, child), descendants(t, child)...)
+		}
+	}
+	return list
 }
