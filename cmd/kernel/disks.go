@@ -8,6 +8,7 @@ import (
 	"gosv/driver/blk"
 	"gosv/driver/virtio"
 	"gosv/fs/devfs"
+	"gosv/fs/erofs"
 	"gosv/fs/ext4"
 	"gosv/kernel/block"
 	"gosv/kernel/blockdev"
@@ -108,7 +109,9 @@ func (d *disks) tagged(key, value string) *block.Disk {
 		label, uuid := b.Label, b.UUID
 		switch key {
 		case "UUID", "LABEL":
-			label, uuid = ext4.Identity(b)
+			if label, uuid = ext4.Identity(b); uuid == "" {
+				label, uuid = erofs.Identity(diskImage{b})
+			}
 		case "PARTUUID", "PARTLABEL":
 		default:
 			return nil
@@ -146,7 +149,7 @@ func (d *disks) verify(r *vfs.MountRequest, disk *block.Disk, v *bootargs.Verity
 			return nil, nil, r.Fail(err, "no device "+v.Tree+" for the verity tree")
 		}
 	}
-	verified, err := openVerity(disk, tree, v, log)
+	verified, err := openVerity(diskImage{disk}, diskImage{tree}, v, log)
 	if err != nil {
 		done()
 		return nil, nil, r.Fail(unix.EIO, err.Error())

@@ -188,7 +188,7 @@ func findImage(initrd *ramDisk, d *disks, args *bootargs.Args, log func(string))
 			return nil, nil, err
 		}
 		if args.Verity == nil || args.Root == nil || r.Source != args.Root.Source {
-			return disk, release, nil
+			return diskImage{disk}, release, nil
 		}
 		verified, done, err := d.verify(r, disk, args.Verity, log)
 		if err != nil {

@@ -84,6 +84,23 @@ func Probe(b []byte) bool {
 	return len(b) >= superOffset+superSize && binary.LittleEndian.Uint32(b[superOffset:]) == magic
 }
 
+// Identity returns the label and the UUID of the file system on an image, both empty when there is none.
+func Identity(image Image) (label, uuid string) {
+	b := make([]byte, superOffset+512)
+	if image.Size() < int64(len(b)) || image.ReadAt(b, 0) != nil || !Probe(b) {
+		return "", ""
+	}
+	const digits = "0123456789abcdef"
+	var text []byte
+	for i, c := range b[superOffset+48:][:16] {
+		if i == 4 || i == 6 || i == 8 || i == 10 {
+			text = append(text, '-')
+		}
+		text = append(text, digits[c>>4], digits[c&15])
+	}
+	return unix.ByteSliceToString(b[superOffset+64:][:16]), string(text)
+}
+
 // checkOptions takes the options of Linux's EROFS that change nothing here: EINVAL for others.
 func checkOptions(r *vfs.MountRequest) error {
 	return r.EachOption(func(key, value string) bool {
@@ -158,7 +175,11 @@ func (n *node) target() (string, error) {
 func (fs *fileSystem) newInode(n *node, made *vfs.NewNode) *vfs.Inode {
 	var cache *mem.Cache
 	if made.Mode&unix.S_IFMT == unix.S_IFREG {
-		cache = mem.NewCache(fs.pool, contents{n})
+		var backing mem.Backing = contents{n}
+		if fs.paged != nil {
+			backing = pagedContents{contents{n}}
+		}
+		cache = mem.NewCache(fs.pool, backing)
 		if cache.Truncate(n.size) != nil {
 			panic("erofs: a size that was checked is refused")
 		}
@@ -287,3 +308,42 @@ func (c contents) Frame(index uint64) machine.Frame {
 	}
 	return c.fs.memory.Frame(e.at)
 }
+
+// pagedContents is contents on an image that reads into pages.
+type pagedContents struct{ contents }
+
+// ReadPages implements mem.RangeBacking: runs of pages that are as they are in the image are read at once.
+func (c pagedContents) ReadPages(index uint64, frames []machine.Frame) error {
+	for len(frames) > 0 {
+		n := c.run(index, len(frames))
+		var err error
+		if n > 0 {
+			e, _ := c.flat(int64(index) * machine.PageSize) // run has looked
+			err = c.fs.paged.ReadFrames(e.at, frames[:n])
+		} else {
+			n = 1
+			err = c.ReadPage(index, c.fs.pool.Bytes(frames[0]))
+		}
+		if err != nil {
+			return err
+		}
+		index, frames = index+uint64(n), frames[n:]
+	}
+	return nil
+}
+
+// run returns how many pages from index on, n at most, follow each other in the image.
+func (c pagedContents) run(index uint64, n int) int {
+	off := int64(index) * machine.PageSize
+	if c.layout == compressedFull || c.layout == compressedCompact || c.size-off < machine.PageSize {
+		return 0
+	}
+	e, err := c.flat(off)
+	if err != nil || e.at < 0 || e.at%machine.PageSize != 0 || e.at > c.fs.image.Size()-machine.PageSize {
+		return 0
+	}
+	return int(min(e.size/machine.PageSize, int64(n)))
+}
+
+// WritePages implements mem.RangeBacking; no page is ever dirty.
+func (pagedContents) WritePages(uint64, []machine.Frame) error { return unix.EROFS }

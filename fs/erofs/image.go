@@ -27,6 +27,13 @@ type InMemory interface {
 	Frame(off int64) machine.Frame
 }
 
+// Paged is an Image that can read into pages without a copy.
+type Paged interface {
+	Image
+	// ReadFrames reads pages that follow each other in the image, from off on, a multiple of the page size: EIO.
+	ReadFrames(off int64, frames []machine.Frame) error
+}
+
 // device is the Backing of the cache of metadata.
 type device struct{ Image }
 
@@ -45,6 +52,7 @@ func (device) WritePage(uint64, []byte) error { return unix.EROFS }
 type reader struct {
 	image  Image
 	memory InMemory   // the image, if it is one
+	paged  Paged      // the image, if it is one
 	size   int64      // of the file system in bytes
 	meta   *mem.Cache // nil for an InMemory
 }
@@ -55,6 +63,7 @@ func newReader(image Image, pool *mem.Pool) (*reader, error) {
 		r.memory = m
 		return r, nil
 	}
+	r.paged, _ = image.(Paged)
 	r.meta = mem.NewCache(pool, device{image})
 	return r, r.meta.Truncate(r.size)
 }

@@ -2,7 +2,6 @@ package erofs
 
 import (
 	"encoding/binary"
-	"hash/crc32"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -98,11 +97,28 @@ func sumIsRight(b []byte, blockBits uint) bool {
 	if len(b) < n {
 		return false
 	}
-	table := crc32.MakeTable(crc32.Castagnoli)
-	sum := crc32.Update(0, table, b[:4])
-	sum = crc32.Update(sum, table, make([]byte, 4))
-	sum = crc32.Update(sum, table, b[8:n])
-	return ^sum == binary.LittleEndian.Uint32(b[4:]) // the format leaves out the last inversion
+	sum := crc32c(crc32c(crc32c(^uint32(0), b[:4]), []byte{0, 0, 0, 0}), b[8:n])
+	return sum == binary.LittleEndian.Uint32(b[4:]) // the format leaves out the last inversion
+}
+
+// crc32c takes more bytes into a CRC-32C, half a byte at a time: the tables of package hash/crc32 would cost more to make
+// than they save for the one block that is summed.
+func crc32c(sum uint32, b []byte) uint32 {
+	const polynomial = 0x82f63b78
+	var table [16]uint32
+	for i := range table {
+		v := uint32(i)
+		for range 4 {
+			v = v>>1 ^ polynomial&-(v&1)
+		}
+		table[i] = v
+	}
+	for _, c := range b {
+		sum ^= uint32(c)
+		sum = sum>>4 ^ table[sum&15]
+		sum = sum>>4 ^ table[sum&15]
+	}
+	return sum
 }
 
 func featureName(bits uint32) string {

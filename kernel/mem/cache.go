@@ -57,6 +57,7 @@ type Cache struct {
 	pool    *Pool
 	backing Backing
 	ranged  RangeBacking // backing, if it is one
+	inPlace InPlace      // and if it is this
 	kind    Kind
 	charge  func(pages int64) error
 	place   int // in Pool.caches; guarded by Pool.mu
@@ -100,6 +101,7 @@ func newCache(p *Pool, backing Backing, k Kind) *Cache {
 	c.mappings.prev, c.mappings.next = &c.mappings, &c.mappings
 	if backing != nil {
 		c.ranged, _ = backing.(RangeBacking)
+		c.inPlace, _ = backing.(InPlace)
 		p.addCache(c)
 	}
 	return c

@@ -78,7 +78,7 @@ func (c *Cache) load(index uint64, want int) error {
 
 // plan decides how many pages from index on to load: as far as they are in the file and not there. c.mu is held.
 func (c *Cache) plan(index uint64, want int) int {
-	if c.ranged == nil {
+	if c.ranged == nil && c.inPlace == nil {
 		return 1
 	}
 	a := &c.ahead
@@ -121,11 +121,26 @@ func (c *Cache) reached(index uint64) {
 	}
 }
 
+// take gets up to n pages that are in memory already.
+func (c *Cache) take(index uint64, n int) (frames []machine.Frame) {
+	for i := range uint64(n) {
+		f := c.inPlace.Frame(index + i)
+		if f == machine.NoFrame {
+			break
+		}
+		frames = append(frames, f)
+	}
+	return frames
+}
+
 // fetch reads up to n pages. When several cannot be read, it tries the first alone.
 func (c *Cache) fetch(index uint64, n int) ([]machine.Frame, error) {
-	if p, ok := c.backing.(InPlace); ok {
-		if f := p.Frame(index); f != machine.NoFrame {
-			return []machine.Frame{f}, nil
+	if c.inPlace != nil {
+		if frames := c.take(index, n); len(frames) > 0 {
+			return frames, nil
+		}
+		if c.ranged == nil {
+			n = 1
 		}
 	}
 	var few [firstAhead]machine.Frame

@@ -118,6 +118,9 @@ func TestErofsRoot(t *testing.T) {
 	if out := bootImage(t, image, "gosv.verbose"); !strings.Contains(out, "PASSED") {
 		t.Errorf("%s", shorten(out))
 	}
+	if out := bootDisk(t, image, "gosv.verbose root=/dev/vda"); !strings.Contains(out, "PASSED") {
+		t.Errorf("on a disk: %s", shorten(out))
+	}
 }
 
 // TestVerity boots a root with a Merkle tree. A byte that was changed is found when it is read, not before; the rest works.
@@ -139,29 +142,48 @@ func TestVerity(t *testing.T) {
 	}
 	line := "gosv.verbose gosv.verity=\"" + hex.EncodeToString(root[:]) + " " + strconv.Itoa(len(image)) + "\""
 	disk := append(image, tree...)
-	boot := func() string {
+	boot := func(where string) string {
 		if err := os.WriteFile(name, disk, 0o600); err != nil {
 			t.Fatal(err)
 		}
+		if where == "disk" {
+			return bootDisk(t, name, line+" root=/dev/vda rootfstype=erofs")
+		}
 		return bootImage(t, name, line)
 	}
-	if out := boot(); !strings.Contains(out, "/good: 5 bytes") || !strings.Contains(out, "/big: 26000 bytes") {
-		t.Errorf("%s", shorten(out))
-	}
-	disk[bytes.Index(disk, secret[:4096])+10_000] ^= 1
-	out := boot()
-	if !strings.Contains(out, "/good: 5 bytes") || !strings.Contains(out, "/big: Input/output error") || !strings.Contains(out, "verity: block") {
-		t.Errorf("a changed byte: %s", shorten(out))
+	at := bytes.Index(disk, secret[:4096]) + 10_000
+	for _, where := range []string{"memory", "disk"} {
+		if out := boot(where); !strings.Contains(out, "/good: 5 bytes") || !strings.Contains(out, "/big: 26000 bytes") {
+			t.Errorf("%s: %s", where, shorten(out))
+		}
+		disk[at] ^= 1
+		out := boot(where)
+		if !strings.Contains(out, "/good: 5 bytes") || !strings.Contains(out, "/big: Input/output error") || !strings.Contains(out, "verity: block") {
+			t.Errorf("%s, a changed byte: %s", where, shorten(out))
+		}
+		disk[at] ^= 1
 	}
 	line = strings.Replace(line, "gosv.verity=\"", "gosv.verity=\"00", 1)
 	line = strings.Replace(line, hex.EncodeToString(root[31:])+" ", " ", 1)
-	if out := boot(); strings.Contains(out, "good: 5 bytes") {
+	if out := boot("disk"); strings.Contains(out, "good: 5 bytes") {
 		t.Errorf("a wrong root hash: %s", shorten(out))
 	}
 }
 
 // bootImage starts the kernel with an initial RAM disk, and returns what comes out of the serial port.
 func bootImage(t *testing.T, initrd, line string) string {
+	t.Helper()
+	return bootWith(t, line, "-initrd", initrd)
+}
+
+// bootDisk is bootImage with the image on a disk.
+func bootDisk(t *testing.T, image, line string) string {
+	t.Helper()
+	return bootWith(t, line, "-global", "virtio-mmio.force-legacy=false", "-drive", "if=none,id=d,format=raw,readonly=on,file="+image,
+		"-device", "virtio-blk-device,drive=d")
+}
+
+func bootWith(t *testing.T, line string, flags ...string) string {
 	t.Helper()
 	slots <- struct{}{}
 	defer func() { <-slots }()
@@ -171,8 +193,8 @@ func bootImage(t *testing.T, initrd, line string) string {
 	if _, err := os.Stat(kernel); err != nil {
 		t.Skip("needs the kernel beside the command")
 	}
-	c := exec.CommandContext(ctx, "qemu-system-x86_64", "-M", "microvm,acpi=off", "-accel", "tcg", "-cpu", "max,-la57", "-m", "256", "-nodefaults",
-		"-no-user-config", "-display", "none", "-serial", "stdio", "-no-reboot", "-kernel", kernel, "-initrd", initrd, "-append", line)
+	c := exec.CommandContext(ctx, "qemu-system-x86_64", append([]string{"-M", "microvm,acpi=off", "-accel", "tcg", "-cpu", "max,-la57", "-m", "256", "-nodefaults",
+		"-no-user-config", "-display", "none", "-serial", "stdio", "-no-reboot", "-kernel", kernel, "-append", line}, flags...)...)
 	out, err := c.CombinedOutput()
 	if ctx.Err() != nil {
 		t.Fatalf("hangs\n%s", shorten(string(out)))

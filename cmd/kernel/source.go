@@ -1,0 +1,31 @@
+package main
+
+import (
+	"gosv/kernel/block"
+	"gosv/machine"
+)
+
+// diskImage is a disk that file systems read from at multiples of 512, whatever its blocks are.
+type diskImage struct{ *block.Disk }
+
+// ReadAt implements erofs.Image.
+func (d diskImage) ReadAt(p []byte, off int64) error {
+	mask := int64(d.Limits().BlockSize - 1)
+	if (off|int64(len(p)))&mask == 0 {
+		return d.Disk.ReadAt(p, off)
+	}
+	start, end := off&^mask, (off+int64(len(p))+mask)&^mask
+	b := make([]byte, end-start)
+	err := d.Disk.ReadAt(b, start)
+	copy(p, b[off-start:])
+	return err
+}
+
+// ReadFrames implements erofs.Paged.
+func (d diskImage) ReadFrames(off int64, frames []machine.Frame) error {
+	data := make([]block.Segment, len(frames))
+	for i, f := range frames {
+		data[i] = block.Segment{Bytes: d.Frames().Bytes(f, 1), Addr: uint64(f) * machine.PageSize}
+	}
+	return d.Do(&block.Request{Op: block.Read, Off: off, Len: int64(len(frames)) * machine.PageSize, Data: data})
+}
