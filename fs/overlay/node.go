@@ -41,6 +41,11 @@ func (n *node) real() vfs.Path {
 	return n.lowers[0]
 }
 
+// merged reports whether several layers have the file.
+func (n *node) merged() bool {
+	return len(n.lowers) > 1 || len(n.lowers) == 1 && n.upper.Load() != nil
+}
+
 func nodeOf(i *vfs.Inode) *node { return i.Ops().(*node) }
 
 // inode returns the overlay's inode for a file that is found in the layers.
@@ -218,6 +223,9 @@ func (n *node) refresh(i *vfs.Inode) {
 		nlink -= n.hidden
 	}
 	n.mu.Unlock()
+	if i.IsDir() && n.merged() {
+		nlink = 1 // as Linux: nobody has counted
+	}
 	if i.Nlink() == 0 && i.IsDir() {
 		nlink = 0 // removed, though a layer has it
 	}

@@ -2,6 +2,7 @@ package overlay
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -359,5 +360,48 @@ func TestListingWhileRemoving(t *testing.T) {
 	}
 	if removed != 200 || w.list("/m") != "" {
 		t.Errorf("%d removed, left: %s", removed, w.list("/m"))
+	}
+}
+
+// TestLikeTheHost makes the same calls at random on the host's tmpfs and on an overlay; then what came of it is the lower
+// layer of another, on which they go on, and so on.
+func TestLikeTheHost(t *testing.T) {
+	for seed := range uint64(30) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			w := newWorld(t)
+			r := rand.New(rand.NewPCG(seed, 2))
+			var p *vfstest.Pair
+			lowers, mode, uid, gid := "/l1", uint32(0o755), uint32(0), uint32(0)
+			// Hard links of a lower file are lost when one is changed and the overlay mounted again, as on Linux with index=off.
+			mounts, without := 4, "link"
+			if seed%2 == 1 {
+				mounts, without = 2, ""
+			}
+			for n := range mounts {
+				up, work := fmt.Sprint("/up", n), fmt.Sprint("/work", n)
+				w.mkdir(up)
+				w.mkdir(work)
+				// The attributes of the root are the uppermost layer's.
+				must(t, vfs.Chown(w.Ctx, w.at(up), uid, gid))
+				must(t, vfs.Chmod(w.Ctx, w.at(up), mode))
+				must(t, vfs.DoMount(w.Ctx, "o", w.at("/m"), "overlay", 0, "lowerdir="+lowers+",upperdir="+up+",workdir="+work))
+				ctx := *w.Ctx
+				ctx.Root, ctx.Cwd = w.at("/m"), w.at("/m")
+				if p == nil {
+					p = vfstest.NewPair(t, &ctx)
+					p.Without(without)
+					p.NoLinks() // those of merged directories, and names that are hidden in the lower layers
+				}
+				p.Switch(&ctx)
+				p.Run(r.IntN, 200, nil)
+				root := w.at("/m").Inode()
+				mode, uid, gid = root.Mode(), root.UID(), root.GID()
+				must(t, vfs.Unmount(w.Ctx, w.at("/m"), 0))
+				if t.Failed() {
+					return
+				}
+				lowers = up + ":" + lowers
+			}
+		})
 	}
 }

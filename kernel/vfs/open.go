@@ -271,7 +271,7 @@ func (f *File) begin(ctx *Context, flags int) (err error) {
 // empty does what O_TRUNC asks for.
 func (f *File) empty(ctx *Context) error {
 	i := f.inode
-	if i.cache == nil {
+	if _, ok := i.ops.(AttrOps); i.cache == nil && !ok {
 		return f.ops.Truncate(f, 0)
 	}
 	if err := i.mayTruncate(); err != nil {
