@@ -97,7 +97,7 @@ func (a *Args) parseLine(line string) error {
 		key, value, hasValue := strings.Cut(w, "=")
 		var err error
 		switch {
-		case program:
+		case program && key != "virtio_mmio.device": // which QEMU puts last
 			a.Argv = append(a.Argv, w)
 		case w == "--":
 			program = true

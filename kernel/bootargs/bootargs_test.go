@@ -15,7 +15,7 @@ func TestLine(t *testing.T) {
 		{"", "/init", []string{"/init"}, nil},
 		{"/bin/ls -l /", "/bin/ls", []string{"/bin/ls", "-l", "/"}, nil},
 		{"console=ttyS0 quiet init=/a b", "/a", []string{"/a", "b"}, nil},
-		{`/bin/sh A=1 -- -c "x=1; echo $x" root=/y /z`, "/bin/sh", []string{"/bin/sh", "-c", "x=1; echo $x", "root=/y", "/z"}, []string{"A=1"}},
+		{`/bin/sh A=1 -- -c "x=1; echo $x" root=/y /z virtio_mmio.device=1`, "/bin/sh", []string{"/bin/sh", "-c", "x=1; echo $x", "root=/y", "/z"}, []string{"A=1"}},
 		{"X=1 /init LATMS=10 arg virtio_mmio.device=512@0xfeb00e00:12", "/init", []string{"/init", "arg"}, []string{"X=1", "LATMS=10"}},
 	} {
 		a, err := Parse(c.line, nil, false)
