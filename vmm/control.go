@@ -13,11 +13,12 @@ const maxLine = 4096
 type eventKind int
 
 const (
-	eventReady eventKind = iota // the program is about to start
-	eventExit                   // it ended, with status
-	eventError                  // it could not be started: status and text are for the user
-	eventPanic                  // the kernel failed: text
-	eventBad                    // the line is none of the protocol's: text
+	eventReady   eventKind = iota // the program is about to start
+	eventExit                     // it ended, with status
+	eventError                    // it could not be started: status and text are for the user
+	eventPanic                    // the kernel failed: text
+	eventMissing                  // a file was not found: text is its name
+	eventBad                      // the line is none of the protocol's: text
 )
 
 // event is one line from the guest.
@@ -66,6 +67,10 @@ func parseEvent(line string) event {
 		n, err := strconv.Atoi(number)
 		if err == nil && (n == StatusFailed || n == StatusNotExec || n == StatusNoFile) {
 			return event{kind: eventError, status: n, text: printable(text)}
+		}
+	case "missing":
+		if rest != "" {
+			return event{kind: eventMissing, text: printable(rest)}
 		}
 	case "panic":
 		return event{kind: eventPanic, text: printable(rest)}

@@ -16,6 +16,8 @@ func TestParseEvent(t *testing.T) {
 		{"error 126 /x: is a directory", event{kind: eventError, status: 126, text: "/x: is a directory"}},
 		{"error 127", event{kind: eventError, status: 127}},
 		{"panic at the\x1b[31m disco", event{kind: eventPanic, text: "at the?[31m disco"}},
+		{"missing /a b\x1b", event{kind: eventMissing, text: "/a b?"}},
+		{"missing", event{kind: eventBad, text: "missing"}},
 		{"ready now", event{kind: eventBad, text: "ready now"}},
 		{"exit 256", event{kind: eventBad, text: "exit 256"}},
 		{"exit -1", event{kind: eventBad, text: "exit -1"}},

@@ -46,6 +46,7 @@ type Session struct {
 	Signals        <-chan os.Signal
 	BootTime       time.Duration                    // how long the program may take to start; 0 for no limit
 	WindowSize     func() (rows, cols int, ok bool) // of the terminal; nil when there is none
+	Missing        func(name string)                // takes the names of files that were not found; nil drops them
 	Started        func()                           // called when the program is about to start; may be nil
 	// Lost are the tags of shares whose servers have ended before the machine; nil for none.
 	Lost <-chan string
@@ -156,6 +157,10 @@ func (r *run) serve(ctx context.Context) (result Result, forced bool) {
 				r.resize()
 				if r.Started != nil {
 					r.Started()
+				}
+			case e.kind == eventMissing:
+				if r.Missing != nil {
+					r.Missing(e.text)
 				}
 			case e.kind == eventBad:
 				return Result{StatusFailed, fmt.Errorf("the kernel sent %q on its control port", e.text)}, true

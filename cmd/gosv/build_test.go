@@ -99,7 +99,7 @@ func TestImageCommands(t *testing.T) {
 		t.Fatal(stderr)
 	}
 	run, err := os.ReadFile(filepath.Join(to, ".gosv/run"))
-	if err != nil || !strings.Contains(string(run), "exe=/bin/app\x00arg=app\x00arg=x y\x00") || !strings.Contains(string(run), "\x00user=33 34 50\x00") || !strings.Contains(string(run), "HOME=/srv") {
+	if err != nil || !strings.Contains(string(run), "exe=/bin/app\x00arg=app\x00arg=x y\x00") || !strings.Contains(string(run), "\x00user=web\x00") || !strings.Contains(string(run), "HOME=/srv") {
 		t.Errorf("%q, %v", run, err)
 	}
 	if target, err := os.Readlink(filepath.Join(to, "bin/link")); target != "app" {

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gosv/image/elfdeps"
+	"gosv/image/erofs"
 	"gosv/image/rootfs"
 )
 
@@ -27,9 +28,18 @@ func packImage(o *runOptions, args []string, warn io.Writer) (*os.File, error) {
 		return nil, err
 	}
 	env := guestEnv(o.env)
-	spec := rootfs.Run{Exe: program, Args: args, Env: env, Dir: path.Clean(o.dir), Hostname: o.hostname, Strace: o.strace, Verbose: o.verbose, Network: o.network.guest, Mounts: o.folders.mounts()}
+	spec := rootfs.Run{Exe: program, Args: args, Env: env, Dir: path.Clean(o.dir), Hostname: o.hostname, User: o.user,
+		Strace: o.strace, Verbose: o.verbose, Missing: o.missing, Network: o.network.guest, Mounts: o.folders.mounts()}
+	if o.user != "" { // whose home the kernel finds out
+		spec.Env = slices.DeleteFunc(env, func(e string) bool { return e == "HOME=/root" })
+	}
+	if o.readOnly {
+		for _, dir := range []string{"/tmp", "/run"} {
+			spec.Mounts = append(spec.Mounts, rootfs.Mount{Source: "tmpfs", Target: dir, Type: "tmpfs"})
+		}
+	}
 	if o.terminal != nil {
-		spec.Env = o.terminal.env(env)
+		spec.Env = o.terminal.env(spec.Env)
 		spec.Rows, spec.Columns, _ = o.terminal.size()
 	}
 	if !path.IsAbs(spec.Dir) {
@@ -75,7 +85,27 @@ func packImage(o *runOptions, args []string, warn io.Writer) (*os.File, error) {
 			return nil, err
 		}
 	}
+	if o.readOnly {
+		return packReadOnly(tree, runFile)
+	}
 	return packToMemory(tree, runFile)
+}
+
+// packReadOnly packs a tree as a file system that nobody can change, with the run file in it.
+func packReadOnly(tree *rootfs.Tree, runFile []byte) (*os.File, error) {
+	if err := tree.File("/"+rootfs.RunFileName, 0o400, runFile); err != nil {
+		return nil, err
+	}
+	f, err := memoryFile("root.erofs")
+	if err != nil {
+		return nil, err
+	}
+	size, err := tree.WriteEROFS(f, erofs.Options{Label: "gosv"})
+	if err := errors.Join(err, f.Truncate(size)); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("packing the root file system: %w", err)
+	}
+	return f, nil
 }
 
 func packToMemory(tree *rootfs.Tree, runFile []byte) (*os.File, error) {

@@ -47,6 +47,9 @@ type runOptions struct {
 	qemuArgs  []string
 	net       netOptions
 	network   *network
+	user      string
+	readOnly  bool
+	missing   bool // --missing-files
 
 	background bool // --detach
 	name       string
@@ -110,6 +113,9 @@ kernel failed; 126 when PROGRAM cannot be executed; 127 when it was not found.`,
 	f.StringArrayVarP(&o.volumes, "volume", "v", nil, "share a directory, or copy a file in: `HOST:GUEST[:ro]`")
 	f.StringVar(&o.virtiofsd, "virtiofsd", "", "share directories by virtiofsd at `PATH|auto`, not by gosv itself")
 	f.StringVar(&o.rootDir, "root", "", "run in `DIR` of this machine, or in all of it (/), which stays as it is: changes live in memory")
+	f.StringVarP(&o.user, "user", "u", "", "run as `USER[:GROUP]`, names in the machine or numbers; root by default")
+	f.BoolVar(&o.readOnly, "read-only", false, "the root file system cannot be changed; /tmp and /run can")
+	f.BoolVar(&o.missing, "missing-files", false, "at the end, print the files that the program looked for and did not find")
 	f.StringVar(&o.hostname, "hostname", "gosv", "host name of the machine")
 	f.DurationVar(&o.timeout, "timeout", 0, "stop the machine after this time, for example 10s; 0 for no limit")
 	f.StringVar(&o.accel, "accel", "auto", "`auto|kvm|tcg`: how QEMU runs it; auto takes KVM where it really works")
@@ -252,7 +258,9 @@ func runMachine(ctx context.Context, o *runOptions, known *attendance, monitor v
 		return failed(err)
 	}
 	o.folders.release()
-	session := vmm.Session{Terminal: o.tty, Stdin: std.in, Stdout: std.out, Stderr: std.err, Signals: signals, BootTime: o.boot, WindowSize: size}
+	var missing missingFiles
+	defer missing.print(std.err)
+	session := vmm.Session{Terminal: o.tty, Stdin: std.in, Stdout: std.out, Stderr: std.err, Signals: signals, BootTime: o.boot, WindowSize: size, Missing: missing.add}
 	session.Lost = o.folders.lost()
 	if o.verbose || o.strace {
 		session.Log = std.err

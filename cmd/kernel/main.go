@@ -4,11 +4,14 @@ package main
 
 import (
 	"math/rand/v2"
+	"slices"
+	"strings"
 
 	"gosv/kernel/agent"
 	"gosv/kernel/bootargs"
 	"gosv/kernel/clock"
 	"gosv/kernel/mem"
+	"gosv/kernel/passwd"
 	"gosv/kernel/syscall"
 	"gosv/kernel/task"
 	"gosv/kernel/vdso"
@@ -76,7 +79,11 @@ func start(m *bare.Machine, e *ending) error {
 	}
 	object.Set(c.Timebase())
 	c.OnSet(func() { object.Set(c.Timebase()) })
-	calls := syscall.New(syscall.Options{Strace: args.Strace, Hostname: args.Hostname, VDSO: object, Families: families(pool, c, network)})
+	options := syscall.Options{Strace: args.Strace, Hostname: args.Hostname, VDSO: object, Families: families(pool, c, network)}
+	if args.Missing {
+		options.Missing = new(missing).tell(out)
+	}
+	calls := syscall.New(options)
 	k := task.New(task.Config{
 		Machine: m, Pool: pool, Clock: c, Namespace: ns,
 		Calls: calls.Table(), Failed: calls.Failed, Dispatch: calls.Dispatch, Load: calls.Load,
@@ -100,12 +107,19 @@ func start(m *bare.Machine, e *ending) error {
 	if err != nil {
 		return &refusal{"working directory " + args.Dir, err}
 	}
+	user, err := passwd.Find(ctx, args.User)
+	if err != nil {
+		return &refusal{"user " + args.User, err}
+	}
+	if args.User != "" && !slices.ContainsFunc(args.Envp, func(e string) bool { return strings.HasPrefix(e, "HOME=") }) {
+		args.Envp = append(args.Envp, "HOME="+user.Home)
+	}
 	out.listen(k)
 	if out.exec != nil {
 		agent.Serve(agent.Config{Kernel: k, Port: out.exec, Root: root, Env: args.Envp, Dir: args.Dir})
 	}
 	out.say("ready")
-	_, err = syscall.StartInit(k, args.Path, args.Argv, args.Envp, files, task.NewFS(root, dir, 0o022))
+	_, err = syscall.StartInit(k, args.Path, args.Argv, args.Envp, files, task.NewFS(root, dir, 0o022), user.Cred)
 	if err != nil {
 		return &refusal{args.Path, err}
 	}

@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"path"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -25,17 +24,17 @@ func (b *Bundle) Run() (*rootfs.Run, error) {
 	if len(argv) == 0 {
 		return nil, errors.New("nothing says which program runs: name it behind the image")
 	}
-	user, err := b.user(b.Spec.User)
+	home, err := b.home(b.Spec.User)
 	if err != nil {
 		return nil, err
 	}
-	env := MergeEnv([]string{"PATH=" + DefaultPath, "HOME=" + user.home}, b.Spec.Env)
+	env := MergeEnv([]string{"PATH=" + DefaultPath, "HOME=" + home}, b.Spec.Env)
 	dir := path.Clean("/" + b.Spec.WorkDir)
 	exe, err := b.find(argv[0], dir, env)
 	if err != nil {
 		return nil, err
 	}
-	return &rootfs.Run{Exe: exe, Args: argv, Env: env, Dir: dir, Hostname: b.Spec.Hostname, User: user.ids}, nil
+	return &rootfs.Run{Exe: exe, Args: argv, Env: env, Dir: dir, Hostname: b.Spec.Hostname, User: b.Spec.User}, nil
 }
 
 // find looks for a program in the tree as execvp(3) does.
@@ -75,84 +74,42 @@ func (b *Bundle) executable(name string) error {
 	return nil
 }
 
-// user is who the program runs as.
-type user struct {
-	ids  []uint32 // user, group, supplementary groups; nil for root
-	home string
-}
-
-// user resolves NAME|UID[:GROUP|GID].
-func (b *Bundle) user(name string) (user, error) {
-	if name == "" {
-		name = "0"
+// home checks that the image knows a user, USER[:GROUP] in names or numbers, and
+// returns the home directory.
+func (b *Bundle) home(spec string) (string, error) {
+	if spec == "" {
+		spec = "0"
 	}
-	who, group, hasGroup := strings.Cut(name, ":")
-	passwd, err := b.lines("/etc/passwd", 7)
-	if err != nil {
-		return user{}, err
-	}
-	groups, err := b.lines("/etc/group", 4)
-	if err != nil {
-		return user{}, err
-	}
-	u := user{home: "/"}
-	uid, err := strconv.ParseUint(who, 10, 32)
-	numeric, login := err == nil, ""
-	found, gid := false, uint64(0)
-	for _, f := range passwd {
-		id, err := strconv.ParseUint(f[2], 10, 32)
-		if err != nil || f[0] != who && !(numeric && id == uid) {
-			continue
-		}
-		uid, found, login, u.home = id, true, f[0], f[5]
-		gid, _ = strconv.ParseUint(f[3], 10, 32)
-		break
-	}
-	if !found && !numeric {
-		return u, fmt.Errorf("user %s: not in the image's /etc/passwd", who)
-	}
-	if uid == 0 && !found {
-		u.home = "/root"
-	}
-	u.ids = []uint32{uint32(uid), uint32(gid)}
+	name, group, hasGroup := strings.Cut(spec, ":")
 	if hasGroup {
-		id, err := groupID(groups, group)
-		if err != nil {
-			return u, err
-		}
-		u.ids[1] = id
-		return u.orRoot(), nil
-	}
-	for _, f := range groups {
-		if id, err := strconv.ParseUint(f[2], 10, 32); err == nil && login != "" && slices.Contains(strings.Split(f[3], ","), login) {
-			u.ids = append(u.ids, uint32(id))
+		if f, err := b.entry("/etc/group", group, 4); err != nil {
+			return "", err
+		} else if f == nil && !numeric(group) {
+			return "", fmt.Errorf("group %s: not in the image's /etc/group", group)
 		}
 	}
-	return u.orRoot(), nil
+	f, err := b.entry("/etc/passwd", name, 7)
+	switch {
+	case err != nil:
+		return "", err
+	case f != nil && f[5] != "":
+		return f[5], nil
+	case f == nil && !numeric(name):
+		return "", fmt.Errorf("user %s: not in the image's /etc/passwd", name)
+	case name == "0":
+		return "/root", nil
+	}
+	return "/", nil
 }
 
-// orRoot leaves out what is so anyway.
-func (u user) orRoot() user {
-	if slices.Equal(u.ids, []uint32{0, 0}) {
-		u.ids = nil
-	}
-	return u
+func numeric(s string) bool {
+	_, err := strconv.ParseUint(s, 10, 32)
+	return err == nil
 }
 
-func groupID(groups [][]string, name string) (uint32, error) {
-	if id, err := strconv.ParseUint(name, 10, 32); err == nil {
-		return uint32(id), nil
-	}
-	for _, f := range groups {
-		if id, err := strconv.ParseUint(f[2], 10, 32); err == nil && f[0] == name {
-			return uint32(id), nil
-		}
-	}
-	return 0, fmt.Errorf("group %s: not in the image's /etc/group", name)
-}
-
-// lines returns the lines of a file of the tree that have n fields.
-func (b *Bundle) lines(name string, n int) ([][]string, error) {
+// entry returns the line of a file of the tree, with n fields or more, whose first
+// or third field is key; nil when there is none.
+func (b *Bundle) entry(name, key string, n int) ([]string, error) {
 	_, e, err := b.Tree.Stat(name)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && e.Open == nil {
 		return nil, nil
@@ -165,12 +122,11 @@ func (b *Bundle) lines(name string, n int) ([][]string, error) {
 		return nil, err
 	}
 	defer f.Close()
-	var list [][]string
 	in := bufio.NewScanner(io.LimitReader(f, 4<<20))
 	for in.Scan() {
-		if fields := strings.Split(in.Text(), ":"); len(fields) >= n {
-			list = append(list, fields)
+		if fields := strings.Split(in.Text(), ":"); len(fields) >= n && (fields[0] == key || fields[2] == key) {
+			return fields, nil
 		}
 	}
-	return list, in.Err()
+	return nil, in.Err()
 }

@@ -14,8 +14,9 @@ type Run struct {
 	Env      []string // KEY=VALUE
 	Dir      string   // working directory; "" for "/"
 	Hostname string
-	User     []uint32 // user, group and supplementary groups of the program; nil for root
-	Rows     int      // of the terminal, in characters; 0 when there is none
+	User     string // USER[:GROUP], names in the guest or numbers; "" for root
+	Missing  bool   // tell which files were not found
+	Rows     int    // of the terminal, in characters; 0 when there is none
 	Columns  int
 	Strace   bool // log every system call
 	Verbose  bool // log what the kernel does
@@ -72,8 +73,11 @@ func (r *Run) File() ([]byte, error) {
 	if r.Hostname != "" {
 		record("hostname", r.Hostname)
 	}
-	if len(r.User) > 0 {
-		record("user", strings.Trim(fmt.Sprint(r.User), "[]"))
+	if r.User != "" {
+		record("user", r.User)
+	}
+	if r.Missing {
+		record("missing", "1")
 	}
 	if r.Rows > 0 || r.Columns > 0 {
 		record("winsize", fmt.Sprintf("%d %d", r.Rows, r.Columns))
@@ -119,7 +123,7 @@ var fieldEscapes = strings.NewReplacer(" ", `\040`, "\t", `\011`, "\n", `\012`, 
 
 func (r *Run) check() error {
 	total := 0
-	lists := [][]string{{r.Exe, r.Dir, r.Hostname, r.Overlay}, r.Args, r.Env}
+	lists := [][]string{{r.Exe, r.Dir, r.Hostname, r.Overlay, r.User}, r.Args, r.Env}
 	if r.Root != nil {
 		lists = append(lists, []string{r.Root.Source, r.Root.Type, r.Root.Options})
 	}

@@ -16,6 +16,8 @@ type Args struct {
 	Envp     []string
 	Dir      string // working directory
 	Hostname string
+	User     string // of the program, USER[:GROUP], names or numbers; "": root
+	Missing  bool   // tell which files were looked for and not found
 	Window   Window // of the terminal, if there is one
 	Strace   bool   // log every system call
 	Verbose  bool   // log the kernel's own messages
@@ -198,6 +200,10 @@ func (a *Args) parseRun(run []byte, what int) error {
 			a.Dir = value
 		case "hostname":
 			a.Hostname = value
+		case "user":
+			a.User = value
+		case "missing":
+			a.Missing = value == "1"
 		case "winsize":
 			a.Window, ok = ParseWindow(value)
 			if !ok {

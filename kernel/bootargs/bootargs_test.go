@@ -32,11 +32,11 @@ func TestLine(t *testing.T) {
 }
 
 func TestRun(t *testing.T) {
-	a, err := Parse("/ignored", []byte("exe=/bin/sh\x00arg=sh\x00arg=-c\x00arg=echo a=b\x00env=A=B=C\x00cwd=/tmp\x00strace=1\x00"), false)
+	a, err := Parse("/ignored", []byte("exe=/bin/sh\x00arg=sh\x00arg=-c\x00arg=echo a=b\x00env=A=B=C\x00cwd=/tmp\x00strace=1\x00user=www:5\x00missing=1\x00"), false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := &Args{Path: "/bin/sh", Argv: []string{"sh", "-c", "echo a=b"}, Envp: []string{"A=B=C"}, Dir: "/tmp", Hostname: "gosv", Strace: true}
+	want := &Args{Path: "/bin/sh", Argv: []string{"sh", "-c", "echo a=b"}, Envp: []string{"A=B=C"}, Dir: "/tmp", Hostname: "gosv", Strace: true, User: "www:5", Missing: true}
 	if !reflect.DeepEqual(a, want) {
 		t.Errorf("%+v", a)
 	}

@@ -30,10 +30,10 @@ type Calls struct {
 }
 
 // Table returns the calls by number, nil for those that are not implemented, and
-// Failed what a program gets for an error: task.Config.Calls and Failed. Under strace there
+// Failed what a program gets for an error: task.Config.Calls and Failed. Under strace, and when missing files are told, there
 // are none, so that all go to Dispatch.
 func (s *Calls) Table() []func(*task.Task) (uint64, error) {
-	if s.o.Strace {
+	if s.o.Strace || s.o.Missing != nil {
 		return nil
 	}
 	t := make([]func(*task.Task) (uint64, error), numbers)
@@ -73,6 +73,9 @@ func (s *Calls) Dispatch(t *task.Task) {
 		t.Kernel().Log(string(tr.end(t, v, err)))
 	}
 	if err != nil {
+		if err == unix.ENOENT && s.o.Missing != nil && r != nil {
+			s.notFound(t, r)
+		}
 		v = negated(err)
 	}
 	t.Ctx.RAX = v

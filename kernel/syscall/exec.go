@@ -184,16 +184,16 @@ func (s *Calls) Load(t *task.Task, a *task.ExecArgs) (*task.Image, error) {
 const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 // StartInit starts the first process: path, looked for in PATH when it
-// holds no slash, with the given descriptors, root and current directory. The errors are
+// holds no slash, with the given descriptors, root, current directory and credentials. The errors are
 // those of execve(2); ENOENT: there is no such program.
-func StartInit(k *task.Kernel, path string, argv, envp []string, files *vfs.FDTable, fs *task.FS) (*task.Task, error) {
-	ctx := &vfs.Context{Root: fs.Root(), Cwd: fs.Cwd(), Cred: cred.Root(), PID: 1, TID: 1}
+func StartInit(k *task.Kernel, path string, argv, envp []string, files *vfs.FDTable, fs *task.FS, c *cred.Cred) (*task.Task, error) {
+	ctx := &vfs.Context{Root: fs.Root(), Cwd: fs.Cwd(), Cred: c, PID: 1, TID: 1}
 	f, name, err := findProgram(ctx, path, envp)
 	if err != nil {
 		return nil, err
 	}
 	defer f.DecRef()
-	return k.Start(&task.ExecArgs{File: f, Path: name, Argv: argv, Envp: envp}, files, fs)
+	return k.Start(&task.ExecArgs{File: f, Path: name, Argv: argv, Envp: envp}, files, fs, c)
 }
 
 // Spawn starts a program beside the first, found by the PATH of its environment (execvp(3)). a.Exec is filled

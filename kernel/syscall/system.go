@@ -24,6 +24,8 @@ const (
 type Options struct {
 	// Strace sends every call to the kernel's log.
 	Strace bool
+	// Missing is told the names that calls did not find; nil: nobody asks.
+	Missing func(name string)
 	// Hostname is the host's name at the start.
 	Hostname string
 	// VDSO is mapped into every program; nil: none.

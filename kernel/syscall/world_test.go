@@ -159,7 +159,7 @@ func (w *world) run(p program) (status int, sig unix.Signal) {
 	w.tb.Helper()
 	w.install("/bin/init", p)
 	if _, err := StartInit(w.k, "init", []string{"init", "arg"}, []string{"PATH=/nowhere:/bin", "A=b"}, w.files,
-		task.NewFS(w.ctx.Root, w.ctx.Cwd, 0o022)); err != nil {
+		task.NewFS(w.ctx.Root, w.ctx.Cwd, 0o022), cred.Root()); err != nil {
 		w.tb.Fatal(err)
 	}
 	if w.patience != 0 { // a program that waits for nothing may be killed

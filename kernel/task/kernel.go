@@ -141,10 +141,10 @@ func New(c Config) *Kernel {
 	return k
 }
 
-// Start makes process 1 and lets it run the program. files and fs become its own.
+// Start makes process 1, with the given credentials, and lets it run the program. files and fs become its own.
 // The error is that of Load: the program could not be started.
-func (k *Kernel) Start(args *ExecArgs, files *vfs.FDTable, fs *FS) (*Task, error) {
-	t, err := k.newTask(files, fs, cred.Root())
+func (k *Kernel) Start(args *ExecArgs, files *vfs.FDTable, fs *FS, c *cred.Cred) (*Task, error) {
+	t, err := k.newTask(files, fs, c)
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,7 @@ import (
 
 	"gosv/kernel/abi"
 	"gosv/kernel/clock"
+	"gosv/kernel/cred"
 	"gosv/kernel/mem"
 	"gosv/kernel/mm"
 	"gosv/kernel/signal"
@@ -141,7 +142,7 @@ func (w *world) run(p program) exitStatus {
 func (w *world) start(p program) {
 	w.tb.Helper()
 	args := &ExecArgs{Path: fmt.Sprintf("/%#x", w.fn(p))}
-	if _, err := w.k.Start(args, vfs.NewFDTable(), NewFS(vfs.Path{}, vfs.Path{}, 0o22)); err != nil {
+	if _, err := w.k.Start(args, vfs.NewFDTable(), NewFS(vfs.Path{}, vfs.Path{}, 0o22), cred.Root()); err != nil {
 		w.tb.Fatal(err)
 	}
 }

@@ -5,7 +5,7 @@ package floor
 
 const (
 	imageStart = 2 << 20 // physical
-	maxRange   = 32
+	maxRange   = 128     // UEFI firmware has some dozens
 )
 
 var (
