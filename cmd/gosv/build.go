@@ -34,6 +34,7 @@ type buildOptions struct {
 	ports    []string
 	readOnly bool
 	strict   bool
+	verity   bool
 	compress bool
 	kernel   string
 }
@@ -49,14 +50,15 @@ gosv run starts. WHAT is one of
 
   a program       of this machine; its libraries come along
   a folder        that is to be the root file system; ARGS name the program in it
-  an image        an OCI layout, or a tar archive of one, or of docker save
+  an image        an OCI layout, or a tar archive of one, or of docker save;
+                  - reads an archive from standard input
   a gosv.yaml     which says all of it
 
 ARGS are arguments that the program gets. Equal inputs give equal images;
 SOURCE_DATE_EPOCH is the latest time that files may have in it. Nothing
 goes in that was not asked for; files that look like secrets are named.`,
 		Example: `  gosv build -o hello.img ./hello
-  docker save nginx | gosv build -o nginx.qcow2 /dev/stdin
+  docker save nginx | gosv build -o nginx.qcow2 -
   gosv build -f gosv.yaml`,
 		RunE: func(_ *cobra.Command, args []string) error {
 			return build(&o, args, std)
@@ -77,6 +79,7 @@ goes in that was not asked for; files that look like secrets are named.`,
 	f.StringArrayVar(&o.ports, "expose", nil, "a port that the program serves, `PORT[/udp]`")
 	f.BoolVar(&o.readOnly, "read-only", false, "no writable layer over the root; /tmp and /run are in memory")
 	f.BoolVar(&o.compress, "compress", false, "compress the root file system with LZ4")
+	f.BoolVar(&o.verity, "verity", false, "add a tree of hashes, which the kernel checks each block against, and print its root")
 	f.BoolVar(&o.strict, "strict", false, "fail when a file looks like a secret")
 	f.StringVar(&o.kernel, "kernel", "", "put the kernel `FILE` in instead of the one in this command")
 	return cmd
@@ -94,13 +97,22 @@ func build(o *buildOptions, args []string, std streams) error {
 	if err != nil {
 		return err
 	}
+	what := args[0]
+	if what == "-" {
+		spooled, err := spool(std.in)
+		if err != nil {
+			return err
+		}
+		defer os.Remove(spooled)
+		args = append([]string{spooled}, args[1:]...)
+		what = "image"
+	}
 	source, err := o.open(args, std.err)
 	if err != nil {
 		return err
 	}
 	defer source.Close()
-	run, err := o.finish(source)
-	if err != nil {
+	if err := o.finish(source); err != nil {
 		return imageError(err)
 	}
 	if err := warnOfSecrets(source.Tree, o.strict, std.err); err != nil {
@@ -108,15 +120,32 @@ func build(o *buildOptions, args []string, std streams) error {
 	}
 	output := o.output
 	if output == "" {
-		name := filepath.Base(args[0])
+		name := filepath.Base(what)
 		output = strings.TrimSuffix(name, filepath.Ext(name)) + ".img"
 	}
-	size, err := o.write(output, kernel, source, run, std.err)
+	size, hash, err := o.write(output, kernel, source, std.err)
 	if err != nil {
 		return err
 	}
+	if hash != "" {
+		fmt.Fprintf(std.out, "root hash: %s\n", hash)
+	}
 	fmt.Fprintf(std.out, "%s: %s; start it with `gosv run %[1]s`\n", output, humanSize(size))
 	return nil
+}
+
+// spool writes what comes from in to a file of its own and returns its name.
+func spool(in io.Reader) (string, error) {
+	f, err := os.CreateTemp("", "gosv-stdin-*.tar")
+	if err != nil {
+		return "", err
+	}
+	_, err = io.Copy(f, in)
+	if err := errors.Join(err, f.Close()); err != nil {
+		os.Remove(f.Name())
+		return "", err
+	}
+	return f.Name(), nil
 }
 
 // open reads what the image is made of.
@@ -150,12 +179,12 @@ func (o *buildOptions) open(args []string, warn io.Writer) (*bundle.Bundle, erro
 }
 
 // finish applies the flags, and adds what says how the image runs.
-func (o *buildOptions) finish(b *bundle.Bundle) (*rootfs.Run, error) {
+func (o *buildOptions) finish(b *bundle.Bundle) error {
 	s := b.Spec
 	s.Env = bundle.MergeEnv(s.Env, o.env)
 	for _, e := range o.env {
 		if !strings.Contains(e, "=") {
-			return nil, fmt.Errorf("--env %s: say KEY=VALUE: an image does not depend on this environment", e)
+			return fmt.Errorf("--env %s: say KEY=VALUE: an image does not depend on this environment", e)
 		}
 	}
 	for _, f := range []struct{ to, from *string }{{&s.WorkDir, &o.dir}, {&s.User, &o.user}, {&s.Hostname, &o.hostname}, {&s.Memory, &o.memory}} {
@@ -165,7 +194,7 @@ func (o *buildOptions) finish(b *bundle.Bundle) (*rootfs.Run, error) {
 	}
 	if s.Memory != "" {
 		if _, err := parseSize(s.Memory); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	if o.cpus != 0 {
@@ -180,18 +209,23 @@ func (o *buildOptions) finish(b *bundle.Bundle) (*rootfs.Run, error) {
 	}
 	run, err := b.Run()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if !b.Tree.Has(run.Dir) {
 		if err := b.Tree.Dir(run.Dir, 0o755); err != nil {
-			return nil, err
+			return err
 		}
+	}
+	if s.ReadOnly {
+		run.Mounts = scratch(s.Scratch)
+	} else {
+		run.Overlay = "tmpfs"
 	}
 	runFile, err := run.File()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return run, errors.Join(b.Tree.Dir("/.gosv", 0o755), b.Tree.File("/"+rootfs.RunFileName, 0o400, runFile), b.Tree.File(spec.Name, 0o444, s.Encode()))
+	return errors.Join(b.Tree.Dir("/.gosv", 0o755), b.Tree.File("/"+rootfs.RunFileName, 0o400, runFile), b.Tree.File(spec.Name, 0o444, s.Encode()))
 }
 
 // warnOfSecrets names files that look like secrets.
@@ -209,30 +243,40 @@ func warnOfSecrets(tree *rootfs.Tree, strict bool, warn io.Writer) error {
 	return nil
 }
 
-// write writes the image to a file, which appears when it is complete, and returns its size.
-func (o *buildOptions) write(output string, kernel []byte, b *bundle.Bundle, run *rootfs.Run, warn io.Writer) (int64, error) {
+// write writes the image to a file, which appears when it is complete, and returns its
+// size and the root of its hashes.
+func (o *buildOptions) write(output string, kernel []byte, b *bundle.Bundle, warn io.Writer) (size int64, hash string, err error) {
 	f, err := os.CreateTemp(filepath.Dir(output), "."+filepath.Base(output)+"-")
 	if err != nil {
-		return 0, err
+		return 0, "", err
 	}
 	defer os.Remove(f.Name()) // gone already when all went well
 	defer f.Close()
 	progress := newProgress("packing", warn)
+	var tree verityTree
 	err = disk.Write(f, disk.Config{
 		Kernel: kernel,
-		Root: func(w io.WriterAt) (disk.Part, error) {
-			return writeRoot(b.Tree, w, o.compress, progress.show)
+		Root: func(w disk.Area) (disk.Part, error) {
+			part, err := writeRoot(b.Tree, w, o.compress, progress.show)
+			if err == nil && o.verity {
+				part, err = tree.add(w, part)
+			}
+			return part, err
 		},
-		CommandLine: func(root, _ disk.GUID) string { return commandLine(root, b.Spec) },
+		CommandLine: func(root disk.GUID) string {
+			return "root=PARTUUID=" + root.String() + " rootfstype=erofs ro" + tree.commandLine()
+		},
 	})
 	progress.end()
 	if err != nil {
-		return 0, err
+		return 0, "", err
 	}
 	if strings.HasSuffix(output, ".qcow2") {
-		return writeQcow2(f, output)
+		size, err = writeQcow2(f, output)
+	} else {
+		size, err = finishFile(f, output)
 	}
-	return finishFile(f, output)
+	return size, tree.hash, err
 }
 
 // writeRoot writes the root file system.
@@ -257,18 +301,6 @@ func (h *hashed) WriteAt(p []byte, off int64) (int, error) {
 
 // uuid is at byte 48 of the superblock, which is at 1024.
 func (h *hashed) uuid() disk.GUID { return disk.GUID(h.first[1024+48:][:16]) }
-
-// commandLine is what the kernel is told when the image boots by itself.
-func commandLine(root disk.GUID, s *spec.Image) string {
-	line := "root=PARTUUID=" + root.String() + " rootfstype=erofs ro"
-	if !s.ReadOnly {
-		return line + " gosv.overlay=tmpfs"
-	}
-	for _, dir := range append([]string{"/tmp", "/run"}, s.Volumes...) {
-		line += ` gosv.mount="tmpfs ` + dir + ` tmpfs"`
-	}
-	return line
-}
 
 // finishFile gives a file that was written its name.
 func finishFile(f *os.File, name string) (int64, error) {

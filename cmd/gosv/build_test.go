@@ -80,7 +80,7 @@ func TestImageCommands(t *testing.T) {
 	}{
 		{[]string{"ls", out}, []string{"-rwxr-xr-x", "/bin/app\n", "/bin/link -> app", `"/usr/share/odd\x1b[31mname"`, "/proc\n"}},
 		{[]string{"ls", out, "/bin/app"}, []string{" 4 /bin/app\ntotal 4 B"}},
-		{[]string{"inspect", out}, []string{"gosv-root", "program    app 'x y'", "user       web", "memory     64M", "ports      80/tcp", "cpus       2", "env        A=b c", "read-only"}},
+		{[]string{"inspect", out}, []string{"gosv-root", "program    app\n", "arguments  'x y'", "user       web", "memory     64M", "ports      80/tcp", "cpus       2", "env        A=b c", "read-only"}},
 	} {
 		status, stdout, stderr := gosv(t, "", append([]string{"image"}, test.args...)...)
 		for _, want := range test.want {

@@ -235,7 +235,7 @@ func TestHelpAndVersion(t *testing.T) {
 	}{
 		{nil, []string{"gosv run ls -l /"}},
 		{[]string{"help"}, []string{"run ", "version "}},
-		{[]string{"run", "--help"}, []string{"gosv run [FLAGS] PROGRAM [ARGS…]\n", "--dry-run", "Exit status", "128M"}},
+		{[]string{"run", "--help"}, []string{"gosv run [FLAGS] WHAT [ARGS…]\n", "--dry-run", "Exit status", "128M"}},
 		{[]string{"version"}, []string{"gosv " + version, "kernel:", "QEMU:"}},
 	} {
 		status, stdout, stderr := gosv(t, "", test.args...)

@@ -9,23 +9,30 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"gosv/image/bundle"
 	"gosv/image/elfdeps"
 	"gosv/image/erofs"
 	"gosv/image/rootfs"
+	"gosv/vmm"
 )
 
 // guestPath is PATH in the guest.
 const guestPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 // packImage packs the program and all it needs, and returns the archive as a
-// file in memory.
-func packImage(o *runOptions, args []string, warn io.Writer) (*os.File, error) {
+// file in memory. When that would be large, the files are on a disk.
+func packImage(o *runOptions, args []string, warn io.Writer) (*os.File, *vmm.Disk, error) {
 	program, err := findProgram(args[0])
 	if err != nil {
-		return nil, err
+		return nil, nil, err
+	}
+	var made time.Time
+	if st, err := os.Stat(program); err == nil {
+		made = st.ModTime() // the same each time, so that a large tree is packed once
 	}
 	env := guestEnv(o.env)
 	spec := rootfs.Run{Exe: program, Args: args, Env: env, Dir: path.Clean(o.dir), Hostname: o.hostname, User: o.user,
@@ -33,62 +40,76 @@ func packImage(o *runOptions, args []string, warn io.Writer) (*os.File, error) {
 	if o.user != "" { // whose home the kernel finds out
 		spec.Env = slices.DeleteFunc(env, func(e string) bool { return e == "HOME=/root" })
 	}
-	if o.readOnly {
-		for _, dir := range []string{"/tmp", "/run"} {
-			spec.Mounts = append(spec.Mounts, rootfs.Mount{Source: "tmpfs", Target: dir, Type: "tmpfs"})
-		}
-	}
 	if o.terminal != nil {
 		spec.Env = o.terminal.env(spec.Env)
 		spec.Rows, spec.Columns, _ = o.terminal.size()
 	}
 	if !path.IsAbs(spec.Dir) {
-		return nil, fmt.Errorf("--workdir %s: the working directory must be an absolute path", o.dir)
-	}
-	runFile, err := spec.File()
-	if err != nil {
-		return nil, imageError(err)
+		return nil, nil, fmt.Errorf("--workdir %s: the working directory must be an absolute path", o.dir)
 	}
 	finder := &elfdeps.Finder{LibraryPath: splitList(lookupEnv(env, "LD_LIBRARY_PATH")), SearchPath: splitList(lookupEnv(env, "PATH"))}
-	tree := rootfs.New(rootfs.Options{})
+	tree := rootfs.New(rootfs.Options{Made: made})
 	closure, err := tree.Program(finder, program)
 	if err != nil {
-		return nil, imageError(err)
+		return nil, nil, imageError(err)
 	}
 	closures := []*elfdeps.Closure{closure}
 	for _, s := range o.volumes {
 		v, err := parseVolume(s)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if v.isDir() {
 			continue // shared, not copied
 		}
 		c, err := addVolume(tree, finder, v, warn)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if c != nil {
 			closures = append(closures, c)
 		}
 	}
 	if err := errors.Join(tree.Base(o.hostname), tree.LoaderCache(closures)); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if o.terminal != nil {
 		if err := addTerminfo(tree, lookupEnv(spec.Env, "TERM")); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	if !tree.Has(spec.Dir) {
 		if err := tree.Dir(spec.Dir, 0o755); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
-	if o.readOnly {
-		return packReadOnly(tree, runFile)
+	return packTree(o, tree, made, &spec, warn)
+}
+
+// packTree packs the files of a program in the way that suits them.
+func packTree(o *runOptions, tree *rootfs.Tree, made time.Time, run *rootfs.Run, warn io.Writer) (*os.File, *vmm.Disk, error) {
+	dirs := tree.Scratch("/tmp", "/run")
+	var d *vmm.Disk
+	if tree.Size() > largeTree {
+		var r rootSource
+		if err := r.fromTree(tree, made, warn); err != nil {
+			return nil, nil, err
+		}
+		r.place(run, o, len(o.disks), dirs)
+		d, tree = &r.disk, rootfs.New(rootfs.Options{})
+	} else if o.readOnly {
+		run.Mounts = append(scratch(dirs), run.Mounts...)
 	}
-	return packToMemory(tree, runFile)
+	runFile, err := run.File()
+	if err != nil {
+		return nil, nil, imageError(err)
+	}
+	pack := packToMemory
+	if o.readOnly && d == nil {
+		pack = packReadOnly
+	}
+	initrd, err := pack(tree, runFile)
+	return initrd, d, err
 }
 
 // packReadOnly packs a tree as a file system that nobody can change, with the run file in it.
@@ -180,6 +201,12 @@ func guestEnv(flags []string) []string {
 	if dirs := os.Getenv("LD_LIBRARY_PATH"); dirs != "" {
 		env = append(env, "LD_LIBRARY_PATH="+dirs) // the libraries are found, and packed, by it
 	}
+	return bundle.MergeEnv(env, flagEnv(flags))
+}
+
+// flagEnv returns the variables that --env flags set.
+func flagEnv(flags []string) []string {
+	var env []string
 	for _, f := range flags {
 		key, _, ok := strings.Cut(f, "=")
 		if !ok {
@@ -189,8 +216,7 @@ func guestEnv(flags []string) []string {
 			}
 			f = key + "=" + value
 		}
-		env = slices.DeleteFunc(env, func(e string) bool { return strings.HasPrefix(e, key+"=") })
-		env = append(env, f)
+		env = bundle.MergeEnv(env, []string{f})
 	}
 	return env
 }

@@ -10,12 +10,14 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"gosv/image/disk"
 	"gosv/image/erofs"
+	"gosv/image/osv"
 	"gosv/image/spec"
 )
 
@@ -60,8 +62,10 @@ type diskImage struct {
 	format string
 	size   int64 // of the disk, bytes
 	parts  []disk.Partition
-	root   disk.Partition // all of the file when it is a bare file system
-	fs     *erofs.FS
+	number int    // of the root's partition, from 1; 0 for the whole disk
+	line   string // the kernel's command line in the image
+	info   rootInfo
+	open   func() (*imageFile, error) // the root directory
 }
 
 func (i *diskImage) Close() { i.file.Close() }
@@ -73,16 +77,16 @@ func openImage(name string) (*diskImage, error) {
 		return nil, err
 	}
 	i := &diskImage{file: f}
-	if err := i.open(); err != nil {
+	if err := i.read(); err != nil {
 		f.Close()
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	return i, nil
 }
 
-var errNoImage = errors.New("neither an image made by `gosv build` nor a root file system")
+var errNoImage = errors.New("neither an image made by `gosv build` or OSv, nor a root file system")
 
-func (i *diskImage) open() error {
+func (i *diskImage) read() error {
 	size, err := i.file.Seek(0, io.SeekEnd)
 	if err != nil {
 		return err
@@ -94,22 +98,144 @@ func (i *diskImage) open() error {
 	i.format, i.size = format, r.Size()
 	i.parts, err = disk.Partitions(r, r.Size())
 	if errors.Is(err, disk.ErrNoTable) {
-		if i.fs, err = erofs.Open(r, r.Size()); err != nil {
-			return fmt.Errorf("%w (%w)", errNoImage, err)
+		err := i.rofs(r)
+		if errors.Is(err, osv.ErrNone) {
+			if err = i.erofs(r, r.Size()); err != nil {
+				err = fmt.Errorf("%w (%w)", errNoImage, err)
+			}
 		}
-		i.root = disk.Partition{Sectors: r.Size() / disk.SectorSize}
-		return nil
+		return err
 	}
 	if err != nil {
 		return err
 	}
-	root, ok := disk.Find(i.parts, disk.TypeRoot)
-	if !ok {
+	at := slices.IndexFunc(i.parts, func(p disk.Partition) bool { return p.Type == disk.TypeRoot })
+	if at < 0 {
 		return fmt.Errorf("%w: no partition is for a root file system", errNoImage)
 	}
-	i.root = root
-	i.fs, err = erofs.Open(io.NewSectionReader(r, root.Offset(), root.Size()), root.Size())
-	return err
+	root := i.parts[at]
+	i.number = root.Number
+	i.line, _ = disk.CommandLine(r, i.parts) // another's image has none
+	return i.erofs(io.NewSectionReader(r, root.Offset(), root.Size()), root.Size())
+}
+
+// erofs opens the root of our own images.
+func (i *diskImage) erofs(in io.ReaderAt, size int64) error {
+	fs, err := erofs.Open(in, size)
+	if err != nil {
+		return err
+	}
+	i.info = rootInfo{Type: "erofs", UUID: disk.GUID(fs.UUID).String(), Label: fs.Label, Size: fs.Size()}
+	i.open = func() (*imageFile, error) {
+		f, err := fs.Root()
+		if err != nil {
+			return nil, err
+		}
+		return erofsFile(f), nil
+	}
+	return nil
+}
+
+// rofs opens the root of an image of OSv.
+func (i *diskImage) rofs(r disk.Reader) error {
+	at, size, part, err := osv.Find(r, r.Size())
+	if err != nil {
+		return err
+	}
+	fs, err := osv.Open(io.NewSectionReader(r, at, size), size)
+	if err != nil {
+		return err
+	}
+	i.number = part
+	i.info = rootInfo{Type: "rofs", Size: size}
+	i.open = func() (*imageFile, error) {
+		f, err := fs.Root()
+		if err != nil {
+			return nil, err
+		}
+		return rofsFile(f), nil
+	}
+	return nil
+}
+
+// imageFile is a file in an image, whatever the file system is.
+type imageFile struct {
+	erofs.Inode
+	io.ReaderAt
+	list func() ([]imageEntry, error)
+}
+
+type imageEntry struct {
+	Name string
+	File *imageFile
+}
+
+// ReadDir returns what is in a directory, in the order of the names.
+func (f *imageFile) ReadDir() ([]imageEntry, error) {
+	if f.list == nil {
+		return nil, syscall.ENOTDIR
+	}
+	return f.list()
+}
+
+func erofsFile(f *erofs.File) *imageFile {
+	file := &imageFile{Inode: f.Inode, ReaderAt: f}
+	if f.Mode&0o170000 == erofs.ModeDir {
+		file.list = func() (list []imageEntry, err error) {
+			entries, err := f.ReadDir()
+			for _, e := range entries {
+				list = append(list, imageEntry{e.Name, erofsFile(e.File)})
+			}
+			return list, err
+		}
+	}
+	return file
+}
+
+// rofsFile has the modes that OSv gives all its files.
+func rofsFile(f *osv.File) *imageFile {
+	file := &imageFile{Inode: erofs.Inode{Mode: erofs.ModeReg | 0o755, Size: f.Size, Target: f.Target}, ReaderAt: f}
+	switch f.Kind {
+	case osv.Link:
+		file.Mode = erofs.ModeLink | 0o777
+	case osv.Dir:
+		file.Mode = erofs.ModeDir | 0o755
+		file.list = func() (list []imageEntry, err error) {
+			err = f.Names(func(name string, f *osv.File) error {
+				list = append(list, imageEntry{name, rofsFile(f)})
+				return nil
+			})
+			slices.SortFunc(list, func(a, b imageEntry) int { return strings.Compare(a.Name, b.Name) })
+			return list, err
+		}
+	}
+	return file
+}
+
+// isImage says whether a file is a disk image.
+func isImage(name string) bool {
+	st, err := os.Stat(name)
+	if err != nil || !st.Mode().IsRegular() {
+		return false
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	r, format, err := disk.OpenDisk(f, st.Size())
+	if err != nil || format == "qcow2" {
+		return true // what is wrong is said when it is opened
+	}
+	_, err = disk.Partitions(r, r.Size())
+	if !errors.Is(err, disk.ErrNoTable) {
+		return true
+	}
+	if _, _, _, err := osv.Find(r, r.Size()); err == nil {
+		return true
+	}
+	_, err = erofs.Open(r, r.Size())
+	return err == nil
 }
 
 // spec returns what the image runs; nil when nothing says it.
@@ -125,8 +251,8 @@ func (i *diskImage) spec() (*spec.Image, error) {
 }
 
 // lookup finds a file; symbolic links are not followed.
-func (i *diskImage) lookup(name string) (*erofs.File, error) {
-	f, err := i.fs.Root()
+func (i *diskImage) lookup(name string) (*imageFile, error) {
+	f, err := i.open()
 	if err != nil {
 		return nil, err
 	}
@@ -138,7 +264,7 @@ func (i *diskImage) lookup(name string) (*erofs.File, error) {
 		if err != nil {
 			return nil, err
 		}
-		at := slices.IndexFunc(entries, func(e erofs.Entry) bool { return e.Name == part })
+		at := slices.IndexFunc(entries, func(e imageEntry) bool { return e.Name == part })
 		if at < 0 {
 			return nil, fmt.Errorf("%s: %w in the image", name, os.ErrNotExist)
 		}
@@ -147,12 +273,27 @@ func (i *diskImage) lookup(name string) (*erofs.File, error) {
 	return f, nil
 }
 
-// maxDepth bounds the folders in folders of a foreign image.
-const maxDepth = 200
+// Bounds of a foreign image, whose folders may hold each other.
+const (
+	maxDepth = 200
+	maxFiles = 8 << 20
+)
 
 // walk calls visit for a file and all that lie below it.
-func walk(name string, f *erofs.File, depth int, visit func(name string, f *erofs.File) error) error {
-	if err := visit(name, f); err != nil {
+func walk(name string, f *imageFile, visit func(name string, f *imageFile) error) error {
+	return (&walker{visit, maxFiles}).walk(name, f, 0)
+}
+
+type walker struct {
+	visit func(name string, f *imageFile) error
+	left  int // files that it may still come by
+}
+
+func (w *walker) walk(name string, f *imageFile, depth int) error {
+	if w.left--; w.left < 0 {
+		return fmt.Errorf("more than %d files", maxFiles)
+	}
+	if err := w.visit(name, f); err != nil {
 		return err
 	}
 	if f.Mode&0o170000 != erofs.ModeDir {
@@ -166,7 +307,7 @@ func walk(name string, f *erofs.File, depth int, visit func(name string, f *erof
 		return err
 	}
 	for _, e := range entries {
-		if err := walk(path.Join(name, e.Name), e.File, depth+1, visit); err != nil {
+		if err := w.walk(path.Join(name, e.Name), e.File, depth+1); err != nil {
 			return err
 		}
 	}
@@ -186,7 +327,7 @@ type listed struct {
 	Xattrs map[string]string `json:"xattrs,omitempty"`
 }
 
-func describe(name string, f *erofs.File) listed {
+func describe(name string, f *imageFile) listed {
 	l := listed{Path: name, Mode: fmt.Sprintf("%06o", f.Mode), UID: f.UID, GID: f.GID, Size: f.Size, MTime: time.Unix(f.MTime, int64(f.Nanosec)).UTC(),
 		Target: f.Target, Xattrs: f.Xattrs}
 	if kind := f.Mode & 0o170000; kind == erofs.ModeChar || kind == erofs.ModeBlk {
@@ -211,7 +352,7 @@ func imageList(args []string, asJSON bool, std streams) error {
 	}
 	list := []listed{}
 	var total int64
-	err = walk(below, f, 0, func(name string, f *erofs.File) error {
+	err = walk(below, f, func(name string, f *imageFile) error {
 		l := describe(name, f)
 		total += f.Size
 		if asJSON {
@@ -287,6 +428,7 @@ type inspected struct {
 	Size       int64          `json:"size"` // of the disk, bytes
 	Partitions []partition    `json:"partitions"`
 	Root       rootInfo       `json:"root"`
+	Kernel     string         `json:"commandLine"`
 	Image      *spec.Image    `json:"image"`
 	Files      map[string]int `json:"files"` // how many of each kind
 }
@@ -317,17 +459,17 @@ func imageInspect(name string, asJSON bool, std streams) error {
 	if err != nil {
 		return err
 	}
-	v := inspected{Format: i.format, Size: i.size, Partitions: []partition{}, Image: s, Files: map[string]int{},
-		Root: rootInfo{Type: "erofs", UUID: disk.GUID(i.fs.UUID).String(), Label: i.fs.Label, Size: i.fs.Size()}}
+	v := inspected{Format: i.format, Size: i.size, Partitions: []partition{}, Image: s, Kernel: i.line, Files: map[string]int{},
+		Root: i.info}
 	for _, p := range i.parts {
 		v.Partitions = append(v.Partitions, partition{p.Name, p.Type.String(), p.GUID.String(), p.Offset(), p.Size()})
 	}
-	root, err := i.fs.Root()
+	root, err := i.open()
 	if err != nil {
 		return err
 	}
 	kinds := map[uint32]string{erofs.ModeDir: "folders", erofs.ModeReg: "files", erofs.ModeLink: "links"}
-	err = walk("/", root, 0, func(_ string, f *erofs.File) error {
+	err = walk("/", root, func(_ string, f *imageFile) error {
 		kind, ok := kinds[f.Mode&0o170000]
 		if !ok {
 			kind = "special"
@@ -355,6 +497,9 @@ func (v *inspected) print(out io.Writer) error {
 	}
 	fmt.Fprintf(&b, "root       %s, %s for %s of contents: %d files, %d folders, %d links, %d special\n", v.Root.Type, humanSize(v.Root.Size), humanSize(v.Root.Bytes),
 		v.Files["files"], v.Files["folders"], v.Files["links"], v.Files["special"])
+	if v.Kernel != "" {
+		fmt.Fprintf(&b, "kernel     %s\n", printName(v.Kernel))
+	}
 	if s := v.Image; s != nil {
 		for _, line := range []struct{ name, value string }{
 			{"program", quoted(s.Entrypoint)}, {"arguments", quoted(s.Cmd)}, {"workdir", s.WorkDir}, {"user", s.User}, {"hostname", s.Hostname}, {"memory", s.Memory},
@@ -394,19 +539,19 @@ type difference struct {
 }
 
 func imageDiff(a, b string, asJSON bool, std streams) error {
-	var trees [2]map[string]*erofs.File
+	var trees [2]map[string]*imageFile
 	for n, name := range []string{a, b} {
 		i, err := openImage(name)
 		if err != nil {
 			return err
 		}
 		defer i.Close()
-		root, err := i.fs.Root()
+		root, err := i.open()
 		if err != nil {
 			return err
 		}
-		trees[n] = map[string]*erofs.File{}
-		if err := walk("/", root, 0, func(name string, f *erofs.File) error {
+		trees[n] = map[string]*imageFile{}
+		if err := walk("/", root, func(name string, f *imageFile) error {
 			trees[n][name] = f
 			return nil
 		}); err != nil {
@@ -451,7 +596,7 @@ func imageDiff(a, b string, asJSON bool, std streams) error {
 }
 
 // differs names what differs between two files.
-func differs(a, b *erofs.File) (what []string, err error) {
+func differs(a, b *imageFile) (what []string, err error) {
 	x, y := describe("", a), describe("", b)
 	for _, d := range []struct {
 		name string
@@ -512,7 +657,7 @@ func imageExtract(name, dir, below string, std streams) error {
 	if f.Mode&0o170000 != erofs.ModeDir {
 		start = path.Base(base)
 	}
-	err = walk(start, f, 0, x.file)
+	err = walk(start, f, x.file)
 	if err == nil {
 		err = x.finish()
 	}
@@ -531,10 +676,10 @@ type extraction struct {
 
 type extracted struct {
 	name string
-	f    *erofs.File
+	f    *imageFile
 }
 
-func (x *extraction) file(name string, f *erofs.File) error {
+func (x *extraction) file(name string, f *imageFile) error {
 	name = filepath.FromSlash(name)
 	switch f.Mode & 0o170000 {
 	case erofs.ModeDir:
@@ -552,7 +697,7 @@ func (x *extraction) file(name string, f *erofs.File) error {
 	return nil
 }
 
-func (x *extraction) regular(name string, f *erofs.File) error {
+func (x *extraction) regular(name string, f *imageFile) error {
 	out, err := x.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
@@ -561,7 +706,7 @@ func (x *extraction) regular(name string, f *erofs.File) error {
 	return errors.Join(err, out.Close(), x.attributes(name, f))
 }
 
-func (x *extraction) attributes(name string, f *erofs.File) error {
+func (x *extraction) attributes(name string, f *imageFile) error {
 	if x.owners {
 		if err := x.root.Chown(name, int(f.UID), int(f.GID)); err != nil {
 			return err

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"gosv/image/rootfs"
@@ -19,8 +20,8 @@ type hostRoot struct {
 	dir string
 }
 
-// openRoot takes the value of --root.
-func openRoot(dir string) (*hostRoot, error) {
+// openHostRoot takes the value of --root.
+func openHostRoot(dir string) (*hostRoot, error) {
 	full, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, err
@@ -69,7 +70,7 @@ func (r *hostRoot) workdir(flag string, set bool) string {
 // pack makes the archive that tells the kernel what to run; it holds nothing else.
 func (r *hostRoot) pack(o *runOptions, args []string) (*os.File, error) {
 	env := guestEnv(o.env)
-	dir := path.Clean(r.workdir(o.dir, o.dirSet))
+	dir := path.Clean(r.workdir(o.dir, o.changed("workdir")))
 	if !path.IsAbs(dir) {
 		return nil, fmt.Errorf("--workdir %s: the working directory must be an absolute path", o.dir)
 	}
@@ -85,11 +86,20 @@ func (r *hostRoot) pack(o *runOptions, args []string) (*os.File, error) {
 		}
 	}
 	spec := rootfs.Run{
-		Exe: exe, Args: args, Env: env, Dir: dir, Hostname: o.hostname, Strace: o.strace, Verbose: o.verbose,
-		Root: &rootfs.Mount{Source: rootTag, Type: "virtiofs", Options: "ro"}, Overlay: "tmpfs", Mounts: append(r.mounts(), o.folders.mounts()...),
+		Exe: exe, Args: args, Env: env, Dir: dir, Hostname: o.hostname, User: o.user, Strace: o.strace, Verbose: o.verbose,
+		Missing: o.missing, Network: o.network.guest,
+		Root: &rootfs.Mount{Source: rootTag, Type: "virtiofs", Options: "ro"}, Mounts: append(r.mounts(), o.folders.mounts()...),
+	}
+	if o.user != "" { // whose home the kernel finds out
+		spec.Env = slices.DeleteFunc(spec.Env, func(e string) bool { return e == "HOME=/root" })
+	}
+	if o.readOnly {
+		spec.Mounts = append(scratch([]string{"/tmp", "/run"}), spec.Mounts...)
+	} else {
+		spec.Overlay = "tmpfs"
 	}
 	if o.terminal != nil {
-		spec.Env = o.terminal.env(env)
+		spec.Env = o.terminal.env(spec.Env)
 		spec.Rows, spec.Columns, _ = o.terminal.size()
 	}
 	runFile, err := spec.File()

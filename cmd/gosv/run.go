@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -33,7 +34,6 @@ type runOptions struct {
 	virtiofsd string // of shared folders, "" for none
 	rootDir   string
 	root      *hostRoot // with --root
-	dirSet    bool      // --workdir was given
 	folders   folders   // that are shared
 	accel     string
 	machine   string
@@ -51,6 +51,10 @@ type runOptions struct {
 	readOnly  bool
 	missing   bool // --missing-files
 
+	tag     string
+	verity  string                 // root hash
+	changed func(flag string) bool // says whether a flag was given
+
 	background bool // --detach
 	name       string
 	remove     bool // --rm
@@ -63,28 +67,35 @@ type runOptions struct {
 func newRun(std streams) *cobra.Command {
 	var o runOptions
 	cmd := &cobra.Command{
-		Use:                   "run [FLAGS] PROGRAM [ARGS…]",
-		Short:                 "Run a program of this machine in a new virtual machine",
+		Use:                   "run [FLAGS] WHAT [ARGS…]",
+		Short:                 "Run a program or an image in a new virtual machine",
 		DisableFlagsInUseLine: true,
-		Long: `Run a program of this machine in a new virtual machine.
+		Long: `Run a program or an image in a new virtual machine. WHAT is one of
 
-The machine's root file system holds the program, the shared libraries that its
-ELF headers name, a few files in /etc, and what --volume adds; all of it but shared
-directories lives in memory and is gone afterwards. With --root it is a directory of
-this machine instead, and changes live in memory. Standard input, output and error are connected,
+  a program       of this machine; the root file system holds it, the shared
+                  libraries that its ELF headers name, a few files in /etc, and
+                  what --volume adds, all in memory
+  a disk image    made by gosv build; ARGS take the place of its arguments
+  a folder        that is the root file system; ARGS begin with the program in it
+  an OCI layout, or a tar archive of one, or of docker save; ARGS as for an image
+
+With --root, ARGS begin with a program in a directory of this machine, which is the root
+file system. What is written to the root file system is gone afterwards. Standard input, output and error are connected,
 signals are passed on, and a second Ctrl-C within two seconds stops the machine.
 With -it the program gets a terminal instead, and every key, Ctrl-C too, is its own.
 
 Exit status: the program's own, or 128 plus the number of the signal that ended
 it; 124 when --timeout was reached; 125 when gosv, the virtual machine or the
-kernel failed; 126 when PROGRAM cannot be executed; 127 when it was not found.`,
+kernel failed; 126 when the program cannot be executed; 127 when it was not found.`,
 		Example: `  gosv run ls -l /
   gosv run -m 256M --cpus 2 -e LANG=C ./myprogram --its-own-flag
   gosv run -v ./config.json:/etc/app/config.json ./app
   gosv run -v ./data:/data:ro ./app
   gosv run --root / python3 script.py
   gosv run -it bash
-  gosv run --strace -- /bin/true`,
+  gosv run --strace -- /bin/true
+  gosv run nginx.img
+  gosv run ./rootfs /bin/sh -c 'echo hello'`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return errors.New("which program? Say `gosv run PROGRAM [ARGS…]`, for example `gosv run ls -l /`")
@@ -92,7 +103,7 @@ kernel failed; 126 when PROGRAM cannot be executed; 127 when it was not found.`,
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o.dirSet = cmd.Flags().Changed("workdir")
+			o.changed = cmd.Flags().Changed
 			return runProgram(cmd.Context(), &o, args, std)
 		},
 	}
@@ -113,6 +124,8 @@ kernel failed; 126 when PROGRAM cannot be executed; 127 when it was not found.`,
 	f.StringArrayVarP(&o.volumes, "volume", "v", nil, "share a directory, or copy a file in: `HOST:GUEST[:ro]`")
 	f.StringVar(&o.virtiofsd, "virtiofsd", "", "share directories by virtiofsd at `PATH|auto`, not by gosv itself")
 	f.StringVar(&o.rootDir, "root", "", "run in `DIR` of this machine, or in all of it (/), which stays as it is: changes live in memory")
+	f.StringVar(&o.verity, "verity", "", "run the disk image only when its tree of hashes has this root, `HASH`")
+	f.StringVar(&o.tag, "tag", "", "which image of an archive that holds several")
 	f.StringVarP(&o.user, "user", "u", "", "run as `USER[:GROUP]`, names in the machine or numbers; root by default")
 	f.BoolVar(&o.readOnly, "read-only", false, "the root file system cannot be changed; /tmp and /run can")
 	f.BoolVar(&o.missing, "missing-files", false, "at the end, print the files that the program looked for and did not find")
@@ -131,15 +144,25 @@ kernel failed; 126 when PROGRAM cannot be executed; 127 when it was not found.`,
 
 // runProgram makes the image, starts the machine and serves it.
 func runProgram(ctx context.Context, o *runOptions, args []string, std streams) error {
-	memory, err := parseSize(o.memory)
-	if err != nil {
+	if _, err := o.size(); err != nil {
 		return err
-	}
-	if o.cpus < 1 || o.cpus > maxCPUs {
-		return fmt.Errorf("--cpus %d: a machine has 1 to %d processors", o.cpus, maxCPUs)
 	}
 	if o.background && !inBackground() && !o.dryRun {
 		return startBackground(std)
+	}
+	var root *rootSource
+	var err error
+	if o.rootDir != "" {
+		o.root, err = openHostRoot(o.rootDir)
+	} else {
+		root, err = openRoot(o, args, std.err)
+	}
+	if err != nil {
+		return err
+	}
+	memory, err := o.size() // an image may have said it
+	if err != nil {
+		return err
 	}
 	if o.tty {
 		if o.terminal, err = openTerminal(o.interactive, std); err != nil {
@@ -155,11 +178,6 @@ func runProgram(ctx context.Context, o *runOptions, args []string, std streams) 
 		return err
 	}
 	defer o.network.close()
-	if o.rootDir != "" {
-		if o.root, err = openRoot(o.rootDir); err != nil {
-			return err
-		}
-	}
 	if o.folders, err = o.shares(); err != nil {
 		return err
 	}
@@ -168,11 +186,7 @@ func runProgram(ctx context.Context, o *runOptions, args []string, std streams) 
 			return err
 		}
 	}
-	pack := func() (*os.File, error) { return packImage(o, args, std.err) }
-	if o.root != nil {
-		pack = func() (*os.File, error) { return o.root.pack(o, args) }
-	}
-	initrd, err := pack()
+	initrd, rootDisk, err := pack(o, root, args, std.err)
 	if err != nil {
 		return err
 	}
@@ -192,6 +206,9 @@ func runProgram(ctx context.Context, o *runOptions, args []string, std streams) 
 		}
 		config.Disks = append(config.Disks, d)
 	}
+	if rootDisk != nil {
+		config.Disks = append(config.Disks, *rootDisk)
+	}
 	if o.tty {
 		config.Ports = vmm.TerminalPorts()
 	}
@@ -206,6 +223,38 @@ func runProgram(ctx context.Context, o *runOptions, args []string, std streams) 
 		return dryRun(monitor, config, std)
 	}
 	return serve(ctx, o, args, monitor, config, std)
+}
+
+// pack returns the archive that the kernel unpacks: with all files of a program, or
+// only with what it is told of a root on a disk, which comes behind those of --disk.
+func pack(o *runOptions, root *rootSource, args []string, warn io.Writer) (*os.File, *vmm.Disk, error) {
+	if root == nil {
+		if o.verity != "" {
+			return nil, nil, errors.New("--verity is for disk images that were built with it")
+		}
+		if o.root != nil {
+			initrd, err := o.root.pack(o, args)
+			return initrd, nil, err
+		}
+		return packImage(o, args, warn)
+	}
+	run, err := root.run(o, args[1:], len(o.disks))
+	if err != nil {
+		return nil, nil, err
+	}
+	initrd, err := packRun(run)
+	return initrd, &root.disk, err
+}
+
+// size returns the memory of the machine in bytes, and checks the processors.
+func (o *runOptions) size() (memory int64, err error) {
+	if memory, err = parseSize(o.memory); err != nil {
+		return 0, err
+	}
+	if o.cpus < 1 || o.cpus > maxCPUs {
+		return 0, fmt.Errorf("--cpus %d: a machine has 1 to %d processors", o.cpus, maxCPUs)
+	}
+	return memory, nil
 }
 
 // maxCPUs is a limit against slips of the finger, not one of the kernel.

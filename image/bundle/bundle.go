@@ -79,10 +79,15 @@ func KindOf(name string) Kind {
 // first.
 func Open(kind Kind, name string, args []string, o Options) (*Bundle, error) {
 	b := &Bundle{Spec: &spec.Image{}}
-	if err := b.open(kind, name, args, o); err != nil {
+	err := b.open(kind, name, args, o)
+	if err == nil {
+		err = b.mountPoints()
+	}
+	if err != nil {
 		b.Close()
 		return nil, err
 	}
+	b.Spec.Scratch = b.Tree.Scratch(append([]string{"/tmp", "/run"}, b.Spec.Volumes...)...)
 	return b, nil
 }
 
@@ -97,7 +102,7 @@ func (b *Bundle) open(kind Kind, name string, args []string, o Options) error {
 		if len(args) > 0 {
 			b.Spec.Cmd = args
 		}
-		return b.mountPoints()
+		return nil
 	case Recipe:
 		return b.recipe(name, args, o)
 	}
@@ -120,7 +125,7 @@ func (b *Bundle) program(name string, args []string, o Options) error {
 	if err != nil {
 		return err
 	}
-	b.Spec.Entrypoint = append([]string{name}, args...)
+	b.Spec.Entrypoint, b.Spec.Cmd = []string{name}, args
 	hostname := b.Spec.Hostname
 	if hostname == "" {
 		hostname = "gosv"
@@ -148,8 +153,10 @@ func (b *Bundle) folder(name string, args []string, o Options) error {
 			return err
 		}
 	}
-	b.Spec.Entrypoint = append(b.Spec.Entrypoint, args...)
-	return b.mountPoints()
+	if len(args) > 0 {
+		b.Spec.Entrypoint, b.Spec.Cmd = args[:1], args[1:]
+	}
+	return nil
 }
 
 // archive unpacks a container image.

@@ -1,9 +1,9 @@
 // Package disk makes disk images that boot by themselves, and finds its way in
 // them.
 //
-// An image is a GPT disk (UEFI specification 2.10 §5) with three or four
-// partitions: the BIOS loader, the EFI system partition, the root file system,
-// and, where that is verified, its hash tree. The EFI system partition holds one
+// An image is a GPT disk (UEFI specification 2.10 §5) with three partitions: the
+// BIOS loader, the EFI system partition, and the root file system, behind which
+// the tree of its hashes may lie. The EFI system partition holds one
 // file, EFI/BOOT/BOOTX64.EFI: loader, kernel and command line in one PE image, so
 // that one signature covers all three. The BIOS loader reads the kernel out
 // of the same file, by its place on the disk. The loaders' sources are in
@@ -54,10 +54,9 @@ func (g GUID) String() string {
 
 // Types of partitions (UEFI §5.3.3; the Discoverable Partitions Specification).
 var (
-	TypeBIOS   = GUID{0x21, 0x68, 0x61, 0x48, 0x64, 0x49, 0x6e, 0x6f, 0x74, 0x4e, 0x65, 0x65, 0x64, 0x45, 0x46, 0x49}
-	TypeESP    = GUID{0xc1, 0x2a, 0x73, 0x28, 0xf8, 0x1f, 0x11, 0xd2, 0xba, 0x4b, 0x00, 0xa0, 0xc9, 0x3e, 0xc9, 0x3b}
-	TypeRoot   = GUID{0x4f, 0x68, 0xbc, 0xe3, 0xe8, 0xcd, 0x4d, 0xb1, 0x96, 0xe7, 0xfb, 0xca, 0xf9, 0x84, 0xb7, 0x09}
-	TypeVerity = GUID{0x2c, 0x73, 0x57, 0xed, 0xeb, 0xd2, 0x46, 0xd9, 0xae, 0xc1, 0x23, 0xd4, 0x37, 0xec, 0x2b, 0xf5}
+	TypeBIOS = GUID{0x21, 0x68, 0x61, 0x48, 0x64, 0x49, 0x6e, 0x6f, 0x74, 0x4e, 0x65, 0x65, 0x64, 0x45, 0x46, 0x49}
+	TypeESP  = GUID{0xc1, 0x2a, 0x73, 0x28, 0xf8, 0x1f, 0x11, 0xd2, 0xba, 0x4b, 0x00, 0xa0, 0xc9, 0x3e, 0xc9, 0x3b}
+	TypeRoot = GUID{0x4f, 0x68, 0xbc, 0xe3, 0xe8, 0xcd, 0x4d, 0xb1, 0x96, 0xe7, 0xfb, 0xca, 0xf9, 0x84, 0xb7, 0x09}
 )
 
 // File is what an image is written to.
@@ -73,15 +72,27 @@ type Part struct {
 	GUID GUID
 }
 
+// Area is the part of a File that a partition takes.
+type Area interface {
+	io.ReaderAt
+	io.WriterAt
+}
+
+type area struct {
+	File
+	offset int64
+}
+
+func (a area) ReadAt(p []byte, off int64) (int, error)  { return a.File.ReadAt(p, a.offset+off) }
+func (a area) WriteAt(p []byte, off int64) (int, error) { return a.File.WriteAt(p, a.offset+off) }
+
 // Config says what goes into an image.
 type Config struct {
 	Kernel []byte // PVH image
 	// Root writes the root file system and returns its size and identity.
-	Root func(io.WriterAt) (Part, error)
-	// Verity writes the hash tree of the root file system, which it may read. Nil: there is none.
-	Verity func(root io.ReaderAt, size int64, out io.WriterAt) (Part, error)
-	// CommandLine returns the kernel's command line for the two; it has less than 2 KiB.
-	CommandLine func(root, verity GUID) string
+	Root func(Area) (Part, error)
+	// CommandLine returns the kernel's command line, less than 2 KiB, once the root is written.
+	CommandLine func(root GUID) string
 }
 
 // Write makes an image of c in out, which is empty.
@@ -106,21 +117,12 @@ func Write(out File, c Config) error {
 		{Type: TypeBIOS, Name: "gosv-bios", First: biosStart, Sectors: sectors(int64(len(bios)))},
 		{Type: TypeESP, Name: "gosv-esp", First: espStart, Sectors: volume.sectors},
 	}
-	root, err := writePart(out, &parts, Partition{Type: TypeRoot, Name: "gosv-root"}, c.Root)
+	root, err := writeRoot(out, parts[1], c.Root)
 	if err != nil {
 		return err
 	}
-	var verity GUID
-	if c.Verity != nil {
-		tree, err := writePart(out, &parts, Partition{Type: TypeVerity, Name: "gosv-verity"}, func(w io.WriterAt) (Part, error) {
-			return c.Verity(io.NewSectionReader(out, root.Offset(), root.Size()), root.Size(), w)
-		})
-		if err != nil {
-			return err
-		}
-		verity = tree.GUID
-	}
-	line := c.CommandLine(root.GUID, verity)
+	parts = append(parts, root)
+	line := c.CommandLine(root.GUID)
 	if err := app.setCommandLine(line); err != nil {
 		return err
 	}
@@ -141,21 +143,36 @@ func Write(out File, c Config) error {
 	return writeTables(out, mbr, sectors(int64(len(bios))), parts)
 }
 
-// writePart writes the contents of a partition behind those there are.
-func writePart(out File, parts *[]Partition, p Partition, write func(io.WriterAt) (Part, error)) (Partition, error) {
-	last := (*parts)[len(*parts)-1]
-	p.First = (last.First + last.Sectors + alignment - 1) / alignment * alignment
-	part, err := write(io.NewOffsetWriter(out, p.Offset()))
+// writeRoot writes the root file system behind the partition before it.
+func writeRoot(out File, before Partition, write func(Area) (Part, error)) (Partition, error) {
+	p := Partition{Type: TypeRoot, Name: "gosv-root"}
+	p.First = (before.First + before.Sectors + alignment - 1) / alignment * alignment
+	part, err := write(area{out, p.Offset()})
 	if err != nil {
 		return p, err
 	}
 	p.Sectors, p.GUID = sectors(part.Size), part.GUID
 	// What was written beyond the end does not belong to it.
-	if err := out.Truncate(p.Offset() + part.Size); err != nil {
-		return p, err
+	return p, out.Truncate(p.Offset() + part.Size)
+}
+
+// CommandLine returns the kernel's command line in an image, as it stands in the
+// loader's parameters.
+func CommandLine(in io.ReaderAt, parts []Partition) (string, error) {
+	p, ok := Find(parts, TypeBIOS)
+	if !ok || p.Sectors > biosMost {
+		return "", errors.New("the image has no boot loader of ours")
 	}
-	*parts = append(*parts, p)
-	return p, nil
+	b := make([]byte, p.Size())
+	if _, err := in.ReadAt(b, p.Offset()); err != nil {
+		return "", err
+	}
+	at, err := findParams(b)
+	if err != nil {
+		return "", err
+	}
+	line, _, _ := strings.Cut(string(b[at+commandOffset:][:MaxCommandLine]), "\x00")
+	return line, nil
 }
 
 func sectors(bytes int64) int64 { return (bytes + SectorSize - 1) / SectorSize }

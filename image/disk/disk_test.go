@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -36,13 +35,13 @@ const rootText = "this stands for a root file system"
 func config(kernel []byte) Config {
 	return Config{
 		Kernel: kernel,
-		Root: func(w io.WriterAt) (Part, error) {
+		Root: func(w Area) (Part, error) {
 			b := make([]byte, 8192)
 			copy(b, rootText)
 			_, err := w.WriteAt(append(b, "of an earlier try"...), 0)
 			return Part{Size: 8192, GUID: identity("test", b)}, err
 		},
-		CommandLine: func(root, _ GUID) string { return "root=PARTUUID=" + root.String() },
+		CommandLine: func(root GUID) string { return "root=PARTUUID=" + root.String() },
 	}
 }
 
@@ -63,6 +62,9 @@ func TestPartitions(t *testing.T) {
 	root, ok := Find(parts, TypeRoot)
 	if !ok || root.Size() != 8192 || !bytes.HasPrefix(b[root.Offset():], []byte(rootText)) || bytes.Contains(b, []byte("earlier try")) {
 		t.Errorf("%+v", root)
+	}
+	if line, err := CommandLine(bytes.NewReader(b), parts); err != nil || line != "root=PARTUUID="+root.GUID.String() {
+		t.Error(line, err)
 	}
 	if _, err := Partitions(bytes.NewReader(b), root.Offset()+1000); err == nil {
 		t.Error("a truncated disk is taken")

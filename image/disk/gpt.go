@@ -27,6 +27,7 @@ type Partition struct {
 	Type    GUID
 	GUID    GUID
 	Name    string
+	Number  int   // from 1, as in /dev/vda1
 	First   int64 // sector
 	Sectors int64
 }
@@ -156,8 +157,9 @@ func Partitions(in io.ReaderAt, size int64) ([]Partition, error) {
 		return nil, errors.New("the partition table is damaged")
 	}
 	var parts []Partition
-	for e := table; len(e) > 0; e = e[each:] {
-		p := decodeEntry(e)
+	for n := range count {
+		p := decodeEntry(table[n*each:])
+		p.Number = int(n) + 1
 		if p.Type == (GUID{}) {
 			continue
 		}

@@ -272,6 +272,12 @@ func choose(index v1.ImageIndex, ref string, depth int) (v1.Image, error) {
 	return index.Image(found[0].Digest)
 }
 
+// ID returns the checksum of the image's configuration, which covers all of it.
+func (i *Image) ID() (string, error) {
+	h, err := i.image.ConfigName()
+	return h.String(), err
+}
+
 // Spec returns what the image's configuration says.
 func (i *Image) Spec() *spec.Image {
 	c := i.config.Config

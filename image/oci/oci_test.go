@@ -262,7 +262,7 @@ func TestOpen(t *testing.T) {
 			}
 			defer i.Close()
 			s := i.Spec()
-			if got := fmt.Sprint(*s); got != "{[/usr/bin/app] [x] [A=b] /data nobody   0 [53/udp 80/tcp] [/var/lib/x] false }" {
+			if got := fmt.Sprint(*s); got != "{[/usr/bin/app] [x] [A=b] /data nobody   0 [53/udp 80/tcp] [/var/lib/x] false [] }" {
 				t.Error(got)
 			}
 			tree := rootfs.New(rootfs.Options{})

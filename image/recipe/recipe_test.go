@@ -40,7 +40,7 @@ func TestRead(t *testing.T) {
 	dir := filepath.Dir(name)
 	got := strings.ReplaceAll(fmt.Sprintf("%v", *r), dir, "DIR")
 	const want = "{DIR/server    [--port 80 ] [{/etc/server.conf DIR/server.conf 8} {/srv /var/www 9}] " +
-		"{[] [] [A=b N=1] /srv www-data web 256M 2 [80/tcp 53/udp] [/var/lib/server] true SIGQUIT}}"
+		"{[] [] [A=b N=1] /srv www-data web 256M 2 [80/tcp 53/udp] [/var/lib/server] true [] SIGQUIT}}"
 	if got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}

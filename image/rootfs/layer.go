@@ -111,6 +111,26 @@ func (t *Tree) Stat(name string) (full string, e Entry, err error) {
 	return "", Entry{}, &fs.PathError{Op: "stat", Path: name, Err: syscall.ELOOP}
 }
 
+// Size returns how many bytes the regular files have together.
+func (t *Tree) Size() (total int64) {
+	for _, n := range t.nodes {
+		total += n.Size
+	}
+	return total
+}
+
+// Scratch returns those of the directories that hold nothing: where a file system in
+// memory can be mounted when the root cannot be changed.
+func (t *Tree) Scratch(dirs ...string) []string {
+	var list []string
+	for _, name := range dirs {
+		if full, e, err := t.Stat(name); err == nil && e.Mode.IsDir() && len(t.nodes[full].names) == 0 {
+			list = append(list, name)
+		}
+	}
+	return list
+}
+
 // Walk calls visit for every file, in the order of the paths.
 func (t *Tree) Walk(visit func(full string, e Entry) error) error {
 	for _, name := range t.sorted() {

@@ -113,6 +113,9 @@ func (t *Tree) Import(name string) error {
 		if err != nil {
 			return err
 		}
+		if n.Mode.IsDir() && !t.options.Made.IsZero() {
+			n.MTime = t.made // a folder's own time changes with files that have no part in this
+		}
 		if have := t.nodes[s.Path]; have != nil && !have.implied && have.Mode.Type() == n.Mode.Type() && have.Target == n.Target {
 			continue
 		}

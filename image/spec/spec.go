@@ -28,6 +28,7 @@ type Image struct {
 	Ports      []string `json:"ports,omitempty"`   // 80/tcp, 53/udp
 	Volumes    []string `json:"volumes,omitempty"` // directories that hold data to keep
 	ReadOnly   bool     `json:"readOnly,omitempty"`
+	Scratch    []string `json:"scratch,omitempty"` // empty directories, in memory when the root is read-only
 	StopSignal string   `json:"stopSignal,omitempty"`
 }
 
