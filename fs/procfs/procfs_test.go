@@ -86,7 +86,7 @@ func start(t *testing.T) *world {
 			t.Fatal(err)
 		}
 	}
-	if _, err := w.k.Start(&task.ExecArgs{Path: "/prog"}, files, task.NewFS(w.Ctx.Root, w.Ctx.Root, 0o22)); err != nil {
+	if _, err := w.k.Start(&task.ExecArgs{Path: "/prog"}, files, task.NewFS(w.Ctx.Root, w.Ctx.Root, 0o22), w.Ctx.Cred); err != nil {
 		t.Fatal(err)
 	}
 	ctx := *w.Ctx
