@@ -92,13 +92,13 @@ func (i *interest) Ready(*wait.Entry, wait.Mask) {
 // enqueue puts i onto the ready list; false when it is there.
 func (e *instance) enqueue(i *interest) bool {
 	e.list.mu.Lock()
-	defer e.list.mu.Unlock()
-	if i.queued {
-		return false
+	added := !i.queued
+	if added {
+		i.queued = true
+		e.list.ready = append(e.list.ready, i)
 	}
-	i.queued = true
-	e.list.ready = append(e.list.ready, i)
-	return true
+	e.list.mu.Unlock()
+	return added
 }
 
 // dequeued says that i was taken off the list, so that it may be put there again.
@@ -276,6 +276,15 @@ func Collect(ep *vfs.File, most int, emit func(abi.EpollEvent) bool) (n int, err
 		return 0, unix.EINVAL
 	}
 	e.mu.Lock()
+	if i := e.only(); i != nil {
+		if ev := i.revents(); ev != 0 && emit(abi.EpollEvent{Events: uint32(ev), Data: i.data}) {
+			e.mu.Unlock()
+			if !e.queue.Empty() {
+				e.queue.Notify(unix.EPOLLIN | unix.EPOLLRDNORM)
+			}
+			return 1, nil
+		}
+	}
 	list := e.takeReady()
 	err = unix.EAGAIN
 	done, kept := 0, 0
@@ -322,6 +331,20 @@ func Collect(ep *vfs.File, most int, emit func(abi.EpollEvent) bool) (n int, err
 		err = nil
 	}
 	return n, err
+}
+
+// only returns the interest on the ready list when it is alone there and stays as long as it is ready, so that it
+// need not be taken off; nil otherwise. e.mu is held.
+func (e *instance) only() (i *interest) {
+	e.list.mu.Lock()
+	if len(e.list.ready) == 1 {
+		i = e.list.ready[0]
+	}
+	e.list.mu.Unlock()
+	if i != nil && i.events&(unix.EPOLLET|unix.EPOLLONESHOT) != 0 {
+		i = nil
+	}
+	return i
 }
 
 // takeReady empties the ready list; e.mu is held.

@@ -99,8 +99,11 @@ func (g *Request) unwatch() {
 		g.timer.Stop()
 	}
 	res := -int32(unix.ECANCELED)
-	if g.failure != nil {
+	switch {
+	case g.failure != nil:
 		res = result(0, g.failure, g.Ring.errno)
+	case g.Flags&SkipSuccess != 0: // this is how it should end
+		return
 	}
 	g.Ring.post(cqe{g.UserData, res, 0}, true, true)
 }

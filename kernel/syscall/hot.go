@@ -61,7 +61,7 @@ var hot = []struct {
 		return sysClockGettime(t, int32(t.Ctx.RDI), lTimespec.at(t.Ctx.RSI))
 	}},
 	{unix.SYS_EPOLL_WAIT, func(t *task.Task) (uint64, error) {
-		return sysEpollWait(t, int32(t.Ctx.RDI), t.Ctx.RSI, int32(t.Ctx.RDX), int32(t.Ctx.R10))
+		return epollWait(t, int32(t.Ctx.RDI), t.Ctx.RSI, int32(t.Ctx.RDX), milliseconds(t, int32(t.Ctx.R10)))
 	}},
 	{unix.SYS_TGKILL, func(t *task.Task) (uint64, error) {
 		return sysTgkill(t, int32(t.Ctx.RDI), int32(t.Ctx.RSI), unix.Signal(int32(t.Ctx.RDX)))

@@ -152,7 +152,8 @@ func (s *Calls) opRW(t *task.Task, q *iouring.Request) error {
 	if vector { // the list is the program's to change once it is submitted
 		list, err := ranges(t, addr, n)
 		if err != nil {
-			return err
+			q.Call = func(*task.Task) (uint64, error) { return 0, err }
+			return nil
 		}
 		copied := append([]iouring.Range(nil), list...)
 		q.Call = func(t *task.Task) (uint64, error) {
