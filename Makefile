@@ -18,7 +18,7 @@ KBUILD    = GOOS=linux GOARCH=amd64 CGO_ENABLED=0 GOFLAGS= $(GO) build -modfile=
 # Packages whose tests run on the host, without a virtual machine.
 HOSTPKGS  = $(shell $(GO) list ./... | grep -v '^gosv/test/')
 
-.PHONY: all build kernel loaders run test test-host test-vm test-apps test-conformance test-stress soak bench lint lint-lite fuzz clean setup help
+.PHONY: all build kernel loaders run test test-host test-vm test-apps test-conformance fuzz-syscalls test-stress soak bench lint lint-lite fuzz clean setup help
 .DEFAULT_GOAL := build
 
 run: setup build ## run two programs, each in its own virtual machine
@@ -57,12 +57,15 @@ test-vm: build ## run real programs in virtual machines
 soak: build ## run garbage collection, faults, threads and signals for SOAKTIME (10m)
 	GOSV=$(CURDIR)/$(BIN)/gosv GOSV_SOAK=$(SOAKTIME) $(GO) test -count=1 -v -timeout 0 -run Soak ./test/...
 
+fuzz-syscalls: build ## make random system calls in a machine for TIME (5m), from SEED or one by chance, which is printed
+	GOSV=$(CURDIR)/$(BIN)/gosv GOSV_FUZZ_TIME=$(or $(TIME),5m) GOSV_FUZZ_SEED=$(SEED) $(GO) test -count=1 -v -timeout 0 -run FuzzSyscalls ./test/vm
+
 test-apps: setup build ## run real applications of Debian, on Linux and in virtual machines, and print a table
 	GOSV_APPS=$(CURDIR)/build/apps/root $(GO) test -count=1 -v -timeout 0 -run Apps ./test/apps
 
-test-conformance: setup build ## run Linux's own selftests, on Linux and in virtual machines, and print a table
+test-conformance: setup build ## run Linux's own selftests and the tests of Go's standard library, on Linux and in virtual machines, and print a table
 	test/conformance/build build/conformance
-	GOSV=$(CURDIR)/$(BIN)/gosv GOSV_CONFORMANCE=$(CURDIR)/build/conformance $(GO) test -count=1 -v -timeout 0 ./test/conformance
+	GOSV=$(CURDIR)/$(BIN)/gosv GOSV_CONFORMANCE=$(CURDIR)/build/conformance $(GO) test -count=1 -v -timeout 0 ./test/conformance/...
 
 test-stress: setup build ## run every stressor of stress-ng in virtual machines, and print a table
 	GOSV=$(CURDIR)/$(BIN)/gosv GOSV_STRESS=1 $(GO) test -count=1 -v -timeout 0 ./test/stress

@@ -1,0 +1,174 @@
+package gostd
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"sort"
+	"strings"
+	"testing"
+	"time"
+)
+
+// packages are those of Go's standard library whose tests ask most of a kernel.
+var packages = []string{
+	"os", "os/exec", "os/signal", "os/user", "syscall", "time", "runtime/debug", "sync", "io", "io/fs", "path/filepath", "bufio", "context",
+	"internal/poll", "testing", "testing/fstest", "testing/iotest", "testing/quick",
+}
+
+// tools are the programs that the tests start; one busybox is all of them.
+var tools = []string{
+	"/bin/sh", "/bin/cat", "/bin/echo", "/bin/true", "/bin/false", "/bin/ls", "/bin/pwd", "/bin/sleep", "/bin/hostname", "/bin/date",
+	"/usr/bin/env", "/usr/bin/nohup", "/usr/bin/id", "/usr/bin/whoami", "/usr/bin/seq", "/usr/bin/readlink",
+}
+
+// Limits for one package, on Linux and in a machine.
+const (
+	linuxLimit = 5 * time.Minute
+	vmLimit    = 15 * time.Minute
+)
+
+func TestGo(t *testing.T) {
+	gosv := os.Getenv("GOSV")
+	if os.Getenv("GOSV_CONFORMANCE") == "" || gosv == "" {
+		t.Skip("make test-conformance runs this")
+	}
+	busybox, err := exec.LookPath("busybox")
+	if err != nil {
+		t.Fatal("busybox-static is needed: apt-get install busybox-static")
+	}
+	known, err := readKnown("known-differences.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command("go", "env", "GOROOT").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := strings.TrimSpace(string(out))
+	for _, pkg := range packages {
+		t.Run(pkg, func(t *testing.T) {
+			dir := filepath.Join(root, "src", pkg)
+			program := filepath.Join(t.TempDir(), "go.test")
+			build := exec.Command("go", "test", "-c", "-o", program, pkg)
+			build.Env = append(os.Environ(), "CGO_ENABLED=0")
+			if text, err := build.CombinedOutput(); err != nil {
+				t.Fatalf("%v\n%s", err, text)
+			}
+			flags := []string{"-test.v", "-test.short"}
+			linux := results(run(t, linuxLimit, dir, program, flags...))
+			args := []string{"run", "--cpus", "2", "-m", "1G", "--timeout", vmLimit.String(), "-w", dir,
+				"-e", "HOME=/root", "-e", "PATH=/bin:/usr/bin", "-e", "GOROOT=" + root, "-e", "TMPDIR=/tmp"}
+			for _, from := range []string{dir, filepath.Join(root, "lib/time"), filepath.Join(root, "src/unicode"), "/etc/passwd", "/etc/group", "/etc/hosts"} {
+				args = append(args, "-v", from+":"+from)
+			}
+			for _, tool := range tools {
+				args = append(args, "-v", busybox+":"+tool)
+			}
+			text := run(t, vmLimit+time.Minute, dir, gosv, append(append(args, program), flags...)...)
+			vm := results(text)
+			if len(linux) == 0 {
+				t.Fatal("nothing ran on Linux")
+			}
+			for _, line := range compare(linux, vm) {
+				name, _, _ := strings.Cut(line, ":")
+				if why := known[pkg+" "+name]; why != "" {
+					t.Logf("known: %s (%s)", line, why)
+					continue
+				}
+				t.Errorf("%s %s\n%s", pkg, line, about(text, name))
+			}
+		})
+	}
+}
+
+// run runs a program in dir and returns its output, whatever its status.
+func run(t *testing.T, limit time.Duration, dir, name string, args ...string) []byte {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir = dir
+	cmd.WaitDelay = 5 * time.Second
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	out, _ := cmd.CombinedOutput() // what it says counts
+	return out
+}
+
+var resultLine = regexp.MustCompile(`(?m)^ *--- (PASS|FAIL|SKIP): (\S+)`)
+
+// results are the verdicts by test; of several with a name, the worst.
+func results(output []byte) map[string]string {
+	worst := map[string]int{"PASS": 1, "SKIP": 2, "FAIL": 3}
+	m := map[string]string{}
+	for _, f := range resultLine.FindAllSubmatch(output, -1) {
+		name, verdict := string(f[2]), string(f[1])
+		if worst[verdict] > worst[m[name]] {
+			m[name] = verdict
+		}
+	}
+	return m
+}
+
+// compare returns a line for each test that ends otherwise in the machine; what is within a differing test is left out.
+func compare(linux, vm map[string]string) (lines []string) {
+	differs := map[string]bool{}
+	var names []string
+	for name := range linux {
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	for _, name := range names {
+		have := vm[name]
+		if have == "" {
+			have = "did not end"
+		}
+		if have == linux[name] {
+			continue
+		}
+		differs[name] = true
+		if parent, _, ok := strings.Cut(name, "/"); ok && (differs[parent] || vm[parent] != linux[parent]) {
+			continue
+		}
+		lines = append(lines, name+": "+have+", on Linux "+linux[name])
+	}
+	return lines
+}
+
+// about returns what the output says of a test.
+func about(output []byte, name string) string {
+	at := bytes.Index(output, []byte("=== RUN   "+name+"\n"))
+	if at < 0 {
+		return string(output[max(len(output)-2000, 0):])
+	}
+	return string(output[at:min(at+1500, len(output))])
+}
+
+// readKnown reads lines "PACKAGE TEST REASON…".
+func readKnown(file string) (map[string]string, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	m := map[string]string{}
+	for s := bufio.NewScanner(f); s.Scan(); {
+		if w := strings.SplitN(s.Text(), " ", 3); len(w) == 3 && !strings.HasPrefix(w[0], "#") {
+			m[w[0]+" "+w[1]] = w[2]
+		}
+	}
+	return m, nil
+}
+
+func TestCompare(t *testing.T) {
+	linux := results([]byte("--- PASS: TestA (0.00s)\n--- PASS: TestB (0.00s)\n    --- PASS: TestB/x (0.00s)\n--- SKIP: TestC\n--- PASS: TestD\n"))
+	vm := results([]byte("--- PASS: TestA (0.00s)\n--- FAIL: TestB (0.00s)\n    --- FAIL: TestB/x (0.00s)\n--- SKIP: TestC\n"))
+	got := strings.Join(compare(linux, vm), "\n")
+	if want := "TestB: FAIL, on Linux PASS\nTestD: did not end, on Linux PASS"; got != want {
+		t.Errorf("%s\nwant\n%s", got, want)
+	}
+}

@@ -1,0 +1,375 @@
+/*
+ * fuzz.c - random system calls with random and interesting arguments, by several processes and threads,
+ * for some seconds; the machine and the process that watches must live.
+ *
+ *   fuzz [SEED [SECONDS [PROCESSES]]]
+ *
+ * Every worker's calls follow from SEED, its slot and how often the slot was filled: "fuzz SEED 0 SLOT
+ * GENERATION" makes the calls of one worker alone, and prints each before it is made.
+ *
+ * The watcher counts what the workers do in shared memory, replaces those that died or got stuck, and sees that a
+ * fork, a pipe and a wait still work. It ends with 0, or 1 when a worker does not die, or with SIGALRM.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <sys/timerfd.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+typedef uint64_t u64;
+
+#define CALLS 463
+#define MAXPROC 16
+#define PAGE 4096
+
+struct slot {
+	volatile u64 calls;
+	volatile pid_t pid;
+	volatile int generation;
+	volatile u64 now[2][7]; /* the calls that its threads are in */
+	u64 seen;
+	int stuck;
+};
+
+static struct slot *slots;
+static u64 seed;
+static int replay;
+
+static u64 next(u64 *s)
+{
+	u64 z = (*s += 0x9e3779b97f4a7c15ull);
+	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
+	z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
+	return z ^ (z >> 31);
+}
+
+/* Calls that would end the watcher, the worker or the machine, or that never come back by design. */
+static const int never[] = {SYS_exit, SYS_exit_group, SYS_vfork, SYS_reboot, SYS_rt_sigreturn, SYS_pause, SYS_kexec_load, SYS_kexec_file_load, SYS_vhangup, SYS_seccomp};
+/* Calls by which root would reach the watcher, or take the tree of files away. */
+static const int notroot[] = {SYS_kill, SYS_tkill, SYS_tgkill, SYS_rt_sigqueueinfo, SYS_rt_tgsigqueueinfo, SYS_pidfd_send_signal, SYS_ptrace, SYS_process_vm_writev,
+                              SYS_prlimit64, SYS_umount2, SYS_mount, SYS_pivot_root, SYS_chroot, SYS_setrlimit, SYS_settimeofday, SYS_clock_settime, SYS_pidfd_getfd,
+                              SYS_move_mount, SYS_setpriority, SYS_sched_setscheduler, SYS_sched_setparam, SYS_sched_setattr, SYS_swapon, SYS_swapoff};
+
+static int in(const int *l, int n, int nr)
+{
+	for (int i = 0; i < n; i++)
+		if (l[i] == nr)
+			return 1;
+	return 0;
+}
+#define IN(l, nr) in(l, sizeof l / sizeof *l, nr)
+
+static char *pages; /* readable and writable, read-only, and nothing */
+
+static const char *const paths[] = {"/tmp/fz/a", "/tmp/fz/b", "/tmp/fz/d", "/tmp/fz", "", ".", "..", "/", "/proc/self/maps", "/proc/self/fd/3", "/proc/1/stat", "/dev/null", "/dev/zero", "/dev/ptmx", "/tmp/fz/a/b", "a", "user.x"};
+
+static const u64 numbers[] = {0, 1, 2, 3, 4, 7, 8, 15, 16, 31, 64, 100, 127, 128, 255, 256, 511, 512, 1000, 1024, 4095, 4096, 4097, 8192, 65535, 65536, 1 << 20, 1 << 21, 0x7fffffff, 0x80000000, 0xffffffff,
+                              0x100000000, 0x7fffffffffff, 0x7ffffffff000, 0x7fffffffffffffff, 0x8000000000000000, -1, -2, -100, -4096, -4095};
+
+static const u64 bad[] = {0, 8, 4096, 0x7fffffffefff, 0x7ffffffff000, 0x800000000000, 0xffff800000000000, 0xffffffff80200000, 0xffffffffffffffff, 0xfffffffffffff000};
+
+static u64 argument(u64 *s)
+{
+	u64 r = next(s);
+	switch (r >> 8 & 15) {
+	case 0:
+	case 1:
+	case 2:
+		return numbers[(r >> 16) % (sizeof numbers / sizeof *numbers)];
+	case 3:
+	case 4:
+	case 5:
+		return (r >> 16) % 24; /* a descriptor, perhaps */
+	case 6:
+		return bad[(r >> 16) % (sizeof bad / sizeof *bad)];
+	case 7:
+		return (uintptr_t)paths[(r >> 16) % (sizeof paths / sizeof *paths)];
+	case 8:
+		return (uintptr_t)pages + PAGE - (r >> 16) % 80; /* ends in what cannot be written */
+	case 9:
+		return (uintptr_t)pages + 2 * PAGE - (r >> 16) % 80; /* ends in nothing */
+	case 10:
+		return 1ull << (r >> 16) % 64;
+	case 11:
+		return next(s) & next(s);
+	case 12:
+		return (r >> 16) & 1 ? getpid() : getppid();
+	default:
+		return (uintptr_t)pages + ((r >> 16) % (PAGE - 512) & ~7ull);
+	}
+}
+
+static void fill(u64 *s)
+{
+	u64 *w = (u64 *)pages;
+	for (int i = 0; i < 24; i++) {
+		u64 r = next(s);
+		w[r % (PAGE / 8)] = argument(s);
+	}
+}
+
+static void nothing(int x) { (void)x; }
+
+/* The descriptors that calls find. */
+static void furnish(void)
+{
+	int p[2], s[2];
+	mkdir("/tmp/fz", 0777), mkdir("/tmp/fz/d", 0777);
+	for (int i = 3; i < 24; i++)
+		close(i);
+	if (pipe2(p, O_NONBLOCK) || pipe(p) || socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, s)) {
+	}
+	open("/tmp/fz/a", O_RDWR | O_CREAT, 0666);
+	open("/tmp/fz", O_RDONLY | O_DIRECTORY);
+	open("/dev/null", O_RDWR);
+	open("/proc/self/maps", O_RDONLY);
+	eventfd(1, EFD_NONBLOCK);
+	epoll_create1(0);
+	timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK);
+	memfd_create("fz", MFD_ALLOW_SEALING);
+	char params[120] = {0};
+	syscall(SYS_io_uring_setup, 8, params);
+	syscall(SYS_inotify_init1, O_NONBLOCK);
+	socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+	socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);
+	syscall(SYS_pidfd_open, getpid(), 0);
+}
+
+struct work {
+	struct slot *slot;
+	u64 state;
+	int root, chosen;
+};
+
+static int alone; /* the pid of the worker: whoever else returns from a call is a child */
+
+static void one(struct work *w, int nr, const u64 *a)
+{
+	if (IN(never, nr) || (w->root && IN(notroot, nr)))
+		return;
+	if (nr == SYS_clone && a[0] & CLONE_VM) /* two on one stack */
+		return;
+	if (replay) {
+		char b[160];
+		int n = snprintf(b, sizeof b, "%d(%#lx, %#lx, %#lx, %#lx, %#lx, %#lx)\n", nr, a[0], a[1], a[2], a[3], a[4], a[5]);
+		if (write(2, b, n) < 0)
+			_exit(9);
+	}
+	volatile u64 *now = w->slot->now[!w->chosen];
+	for (int i = 0; i < 6; i++)
+		now[i + 1] = a[i];
+	now[0] = nr;
+	syscall(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
+	if (getpid() != alone)
+		_exit(0);
+	w->slot->calls++;
+}
+
+static void *thread(void *v)
+{
+	struct work *w = v;
+	u64 a[6];
+	for (int n = 0;; n++) {
+		if (n % 8 == 0)
+			fill(&w->state);
+		if (n % 512 == 0 && w->chosen)
+			furnish();
+		for (int i = 0; i < 6; i++)
+			a[i] = argument(&w->state);
+		one(w, next(&w->state) % CALLS, a);
+	}
+	return 0;
+}
+
+/* Every bad pointer in every argument of every call. */
+static void pointers(struct work *w)
+{
+	u64 a[6];
+	int share = w->slot - slots;
+	for (int nr = share; nr < CALLS; nr += MAXPROC)
+		for (int at = 0; at < 6; at++)
+			for (unsigned k = 0; k < sizeof bad / sizeof *bad; k++) {
+				for (int i = 0; i < 6; i++)
+					a[i] = argument(&w->state);
+				a[at] = bad[k];
+				one(w, nr, a);
+			}
+}
+
+static void worker(struct slot *slot)
+{
+	int n = slot - slots;
+	struct work w[2];
+	struct itimerval often = {{0, 20000}, {0, 20000}};
+	struct sigaction sa = {.sa_handler = nothing};
+	struct rlimit few = {64, 64}, files = {256, 256}, size = {64 << 20, 64 << 20};
+	pthread_t t;
+	for (int i = 0; i < 2; i++)
+		w[i] = (struct work){slot, seed + 1000003ull * n + 7919ull * slot->generation + 31 * i, n % 4 == 3, i == 0};
+	alone = getpid();
+	pages = mmap((void *)0x10000000, 3 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	mprotect(pages + PAGE, PAGE, PROT_READ);
+	mprotect(pages + 2 * PAGE, PAGE, PROT_NONE);
+	sigaction(SIGALRM, &sa, 0);
+	setitimer(ITIMER_REAL, &often, 0);
+	furnish();
+	setrlimit(RLIMIT_NPROC, &few), setrlimit(RLIMIT_NOFILE, &files), setrlimit(RLIMIT_FSIZE, &size);
+	if (!w[0].root && (setgid(65534) || setuid(65534)))
+		_exit(8);
+	if (slot->generation == 0)
+		pointers(&w[0]);
+	if (!replay)
+		pthread_create(&t, 0, thread, &w[1]);
+	thread(&w[0]);
+}
+
+static void say(const char *what)
+{
+	if (write(1, what, strlen(what)) < 0)
+		_exit(6);
+}
+
+/* Says that a worker does not die, and in which calls it is. */
+static void immortal(struct slot *s)
+{
+	char b[300];
+	for (int i = 0; i < 2; i++) {
+		volatile u64 *n = s->now[i];
+		snprintf(b, sizeof b, "\nfuzz: worker %d, generation %d, does not die: thread %d is in call %lu(%#lx, %#lx, %#lx, %#lx, %#lx, %#lx)\n", (int)(s - slots), s->generation, i, n[0], n[1], n[2], n[3],
+		         n[4], n[5], n[6]);
+		say(b);
+	}
+	snprintf(b, sizeof b, "/proc/%d/status", s->pid);
+	int fd = open(b, O_RDONLY), n;
+	while ((n = read(fd, b, sizeof b)) > 0)
+		if (write(1, b, n) < 0)
+			break;
+	_exit(1);
+}
+
+static void start(struct slot *s)
+{
+	s->seen = s->calls, s->stuck = 0;
+	pid_t p = fork();
+	if (p == 0) {
+		if (setpgid(0, 0))
+			_exit(7);
+		int null = open("/dev/null", O_RDWR);
+		dup2(null, 0), dup2(null, 1);
+		if (!replay)
+			dup2(null, 2);
+		worker(s);
+	}
+	s->pid = p;
+	if (p < 0)
+		s->pid = 0;
+}
+
+static void alive(void)
+{
+	int p[2];
+	char c = 'x';
+	if (pipe(p) != 0)
+		return; /* the workers may have all of it */
+	pid_t pid = fork();
+	if (pid == 0)
+		_exit(write(p[1], &c, 1) != 1);
+	if (pid > 0) {
+		if (read(p[0], &c, 1) != 1)
+			say("fuzz: a child wrote nothing\n");
+		while (waitpid(pid, 0, 0) < 0 && errno == EINTR)
+			;
+	}
+	close(p[0]), close(p[1]);
+}
+
+int main(int argc, char **argv)
+{
+	char b[100];
+	int seconds = argc > 2 ? atoi(argv[2]) : 10, procs = argc > 3 ? atoi(argv[3]) : 4;
+	struct timespec t;
+	clock_gettime(CLOCK_REALTIME, &t);
+	seed = argc > 1 ? strtoull(argv[1], 0, 0) : 0;
+	if (seed == 0)
+		seed = t.tv_nsec * 1000003ull ^ t.tv_sec;
+	slots = mmap(0, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	snprintf(b, sizeof b, "fuzz: seed %#lx\n", seed);
+	say(b);
+	if (argc > 4) {
+		replay = 1;
+		slots[procs].generation = atoi(argv[4]);
+		worker(&slots[procs]);
+	}
+	if (procs > MAXPROC)
+		procs = MAXPROC;
+	for (int i = 0; i < procs; i++)
+		start(&slots[i]);
+	u64 calls = 0, deaths = 0;
+	for (int tick = 0; tick < seconds * 4; tick++) {
+		alarm(120);
+		usleep(250000);
+		pid_t pid;
+		int status;
+		while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+			for (int i = 0; i < procs; i++)
+				if (slots[i].pid == pid) {
+					deaths++;
+					slots[i].generation++;
+					start(&slots[i]);
+				}
+		for (int i = 0; i < procs; i++) {
+			struct slot *s = &slots[i];
+			if (!s->pid)
+				start(s);
+			else if (s->calls != s->seen)
+				s->seen = s->calls, s->stuck = 0;
+			else if (++s->stuck == 8) /* waits for something that does not come, or is stopped */
+				kill(s->pid, SIGKILL);
+			else if (s->stuck > 120)
+				immortal(s);
+		}
+		if (tick % 4 == 0)
+			alive();
+	}
+	alarm(60);
+	for (int i = 0; i < procs; i++) {
+		calls += slots[i].calls;
+		if (slots[i].pid > 0)
+			kill(slots[i].pid, SIGKILL);
+	}
+	/* Whoever asked to be traced is the watcher's to wait for too, a thread before its process. */
+	for (int left = procs, n = 0; left > 0; n++, usleep(100000)) {
+		for (pid_t pid; (pid = waitpid(-1, 0, WNOHANG)) > 0;)
+			for (int i = 0; i < procs; i++)
+				if (slots[i].pid == pid)
+					slots[i].pid = 0;
+		left = 0;
+		for (int i = 0; i < procs; i++)
+			if (slots[i].pid > 0) {
+				left++;
+				if (n > 300)
+					immortal(&slots[i]);
+			}
+	}
+	snprintf(b, sizeof b, "\nfuzz: %lu calls, %lu workers died\nfuzz: done\n", calls, deaths);
+	say(b);
+	return calls < 1000;
+}
