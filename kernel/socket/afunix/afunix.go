@@ -20,6 +20,7 @@ import (
 	"gosv/kernel/mem"
 	"gosv/kernel/socket"
 	"gosv/kernel/wait"
+	"gosv/machine"
 )
 
 // A Network is all sockets of AF_UNIX of one kernel.
@@ -27,6 +28,8 @@ type Network struct {
 	pool *mem.Pool
 	now  func() int64 // wall time in ns
 	heap atomic.Int64 // bytes of packets that lie in the Go heap
+
+	memory int64 // of the machine, in bytes
 
 	qlen    atomic.Int32 // net.unix.max_dgram_qlen
 	flights flights
@@ -42,6 +45,8 @@ type Network struct {
 func New(pool *mem.Pool, now func() int64) *Network {
 	n := &Network{pool: pool, now: now, abstract: make(map[string]*sock)}
 	n.qlen.Store(dgramBacklog)
+	frames, _ := pool.Usage()
+	n.memory = int64(frames) * machine.PageSize
 	return n
 }
 

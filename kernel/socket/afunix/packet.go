@@ -26,12 +26,17 @@ type packet struct {
 	rights []*vfs.File
 	when   int64 // wall time in ns; 0: not taken
 	urgent bool  // sent with MSG_OOB
+
+	counted bool // in Network.heap
 }
 
-// Where bytes lie: small packets in the Go heap, as long as all of them together are few, else in pages.
+// Where bytes lie: small packets in the Go heap, as long as all of them together are few, else in pages. What packets
+// cost beside their bytes is in the Go heap in any case.
 const (
-	smallPacket = 1024
-	heapMost    = 8 << 20
+	smallPacket    = 1024
+	packetOverhead = 256
+	smallShare     = 32 // of the machine's memory, for small packets in the heap
+	heapShare      = 8  // for all that is there
 )
 
 // The sizes that Linux 6.1 charges a packet with: those of its sk_buff structures.
@@ -73,11 +78,15 @@ func kmallocSize(n int) int {
 
 // fill makes a packet of the next n bytes of src, with room for them that is accounted to nobody yet: ENOMEM, EFAULT.
 func (n *Network) fill(src uio.Source, size int) (*packet, error) {
-	p := &packet{n: size}
-	if size == 0 {
+	used := n.heap.Add(packetOverhead)
+	p := &packet{n: size, counted: true}
+	switch {
+	case used > n.memory/heapShare:
+		n.free(p)
+		return nil, unix.ENOMEM
+	case size == 0:
 		return p, nil
-	}
-	if size <= smallPacket && n.heap.Load() < heapMost {
+	case size <= smallPacket && used < n.memory/smallShare:
 		n.heap.Add(int64(size))
 		p.data = make([]byte, size)
 		if m, err := src.Take(p.data); m < size {
@@ -127,9 +136,9 @@ func (n *Network) put(p *packet, dst uio.Sink, skip, most int) (done int, err er
 
 // free gives back all that p holds.
 func (n *Network) free(p *packet) {
-	if p.data != nil {
-		n.heap.Add(-int64(len(p.data)))
-		p.data = nil
+	if p.counted {
+		n.heap.Add(-int64(packetOverhead + len(p.data)))
+		p.data, p.counted = nil, false
 	}
 	for _, f := range p.frames {
 		n.pool.Unref(f)

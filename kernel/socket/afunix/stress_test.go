@@ -134,3 +134,38 @@ func TestTogether(t *testing.T) {
 	a.Open(0, w.ctx.Cred, 0).DecRef()
 	w.idle()
 }
+
+// What all sockets together hold is bounded: ENOMEM, and room again when it was read.
+func TestBound(t *testing.T) {
+	w := newWorld(t)
+	var last *socket.Socket
+	var files []*vfs.File
+	err := error(nil)
+	for len(files) < 400 && err != unix.ENOMEM {
+		a, b, _ := w.fam.Pair(&w.message().Caller, unix.SOCK_STREAM, 0)
+		files = append(files, a.Open(0, w.ctx.Cred, 0), b.Open(0, w.ctx.Cred, 0))
+		last = b
+		for err = nil; err == nil; {
+			src := uio.Buffer{1}
+			_, err = a.Ops().Send(w.message(), &src)
+		}
+	}
+	if err != unix.ENOMEM {
+		t.Fatal(err)
+	}
+	if n := w.net.heap.Load(); n > w.net.memory/heapShare {
+		t.Errorf("%d bytes are held", n)
+	}
+	dst := uio.Buffer(make([]byte, 1000))
+	if n, err := last.Ops().Receive(w.message(), &dst); n == 0 || err != nil {
+		t.Fatal(n, err)
+	}
+	src := uio.Buffer{1}
+	if _, err := last.Ops().(*sock).peer.Load().Send(w.message(), &src); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		f.DecRef()
+	}
+	w.idle()
+}

@@ -9,9 +9,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gosv/kernel/cred"
+	"gosv/kernel/mem"
 	"gosv/kernel/socket"
 	"gosv/kernel/socket/afunix"
 	"gosv/kernel/uio"
+	"gosv/machine/fake"
 )
 
 // fakeStack is a network of two interfaces.
@@ -143,13 +145,14 @@ func (c *client) call(typ, flags int, body []byte) (got []syscall.NetlinkMessage
 	}
 }
 
-func newNetwork(f *fakeStack) *Network {
-	return New(func() Stack { return f }, afunix.New(nil, func() int64 { return 0 }))
+func newNetwork(tb testing.TB, f *fakeStack) *Network {
+	pool := mem.NewPool(fake.ForTest(tb, fake.Config{Frames: 64}))
+	return New(func() Stack { return f }, afunix.New(pool, func() int64 { return 0 }))
 }
 
 func TestDumps(t *testing.T) {
 	f := newFake()
-	c := dial(t, newNetwork(f), unix.NETLINK_ROUTE)
+	c := dial(t, newNetwork(t, f), unix.NETLINK_ROUTE)
 	links, err := c.call(unix.RTM_GETLINK, unix.NLM_F_DUMP, make([]byte, ifinfoSize))
 	if err != nil || len(links) != 2 {
 		t.Fatal(links, err)
@@ -188,7 +191,7 @@ func TestDumps(t *testing.T) {
 
 func TestAddressesComeAndGo(t *testing.T) {
 	f := newFake()
-	n := newNetwork(f)
+	n := newNetwork(t, f)
 	c := dial(t, n, unix.NETLINK_ROUTE)
 	if err := c.s.Ops().Bind(c.caller(), formatAddr(0, 0)); err != nil {
 		t.Fatal(err)
@@ -241,7 +244,7 @@ func TestDiag(t *testing.T) {
 	for i := range 300 {
 		f.socks = append(f.socks, Socket{Family: unix.AF_INET, State: 1 + i%2*9, LocalPort: uint16(i), Ino: uint64(i)})
 	}
-	c := dial(t, newNetwork(f), unix.NETLINK_SOCK_DIAG)
+	c := dial(t, newNetwork(t, f), unix.NETLINK_SOCK_DIAG)
 	body := make([]byte, inetRequestSize)
 	body[0], body[1] = unix.AF_INET, unix.IPPROTO_TCP
 	le.PutUint32(body[4:], 1<<10)
@@ -262,7 +265,7 @@ func TestDiag(t *testing.T) {
 // A reader that is too slow learns that it has missed something.
 func TestOverrun(t *testing.T) {
 	f := newFake()
-	n := newNetwork(f)
+	n := newNetwork(t, f)
 	c := dial(t, n, unix.NETLINK_ROUTE)
 	if err := c.s.Ops().SetOption(c.caller(), unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, socket.Int(unix.RTNLGRP_LINK)); err != nil {
 		t.Fatal(err)
@@ -292,7 +295,7 @@ func FuzzRequests(fz *testing.F) {
 		if protocol&1 != 0 {
 			p = unix.NETLINK_SOCK_DIAG
 		}
-		c := dial(t, newNetwork(f), p)
+		c := dial(t, newNetwork(t, f), p)
 		if err := c.send(b); err != nil {
 			return
 		}
