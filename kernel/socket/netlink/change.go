@@ -137,10 +137,16 @@ func (r *request) addRoute(stack Stack, t *Route) error {
 			err = stack.AddRoute(*t)
 		}
 	}
-	if err == nil {
-		r.k.net.RouteChanged(*t, false)
+	if err != nil {
+		return err
 	}
-	return err
+	if t.Index == 0 { // the gateway's
+		if way, err := stack.RouteTo(t.Gateway, 0); err == nil {
+			t.Index = way.Index
+		}
+	}
+	r.k.net.RouteChanged(*t, false)
+	return nil
 }
 
 // LinkChanged tells members of RTNLGRP_LINK.
