@@ -239,6 +239,9 @@ func sysAccept4(t *task.Task, fd int32, addr, size uint64, flags uint32) (uint64
 		return 0, err
 	}
 	defer f.DecRef()
+	if !t.Files.Room(openLimit(t)) { // the connection stays where it is
+		return 0, unix.EMFILE
+	}
 	m := message(t)
 	m.Nonblock = f.Nonblock()
 	p := patience{timeout: s.RecvTimeout()}

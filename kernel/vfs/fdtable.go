@@ -99,6 +99,13 @@ func (t *FDTable) Install(f *File, flags, min, limit int) (int, error) {
 	return fd, nil
 }
 
+// Room reports whether Install would find a descriptor below limit just now.
+func (t *FDTable) Room(limit int) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.free(t.low) < clampLimit(limit)
+}
+
 func clampLimit(n int) int {
 	if n < 0 || n > maxFD {
 		return maxFD

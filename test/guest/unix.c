@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -411,6 +412,28 @@ TEST(errors)
 	close(p[0]);
 	close(p[1]);
 	close(s);
+}
+
+/* A connection for which there is no descriptor waits on. */
+TEST(accept_without_descriptors)
+{
+	struct sockaddr_un a = name("emfile");
+	int l = socket(AF_UNIX, SOCK_STREAM, 0), c = socket(AF_UNIX, SOCK_STREAM, 0);
+	struct rlimit old, few;
+	NEED(bind(l, SUN(a), sizeof a) == 0 && listen(l, 1) == 0 && connect(c, SUN(a), sizeof a) == 0);
+	NEED(getrlimit(RLIMIT_NOFILE, &old) == 0);
+	few = old;
+	few.rlim_cur = 3;
+	NEED(setrlimit(RLIMIT_NOFILE, &few) == 0);
+	EXPECT(accept(l, 0, 0), EMFILE);
+	NEED(setrlimit(RLIMIT_NOFILE, &old) == 0);
+	int s = accept(l, 0, 0);
+	CHECK(s >= 0);
+	SAME(write(c, "x", 1), 1);
+	close(s);
+	close(c);
+	close(l);
+	unlink(a.sun_path);
 }
 
 static volatile int io_signals, io_fd, io_band;
