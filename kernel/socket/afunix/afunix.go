@@ -168,6 +168,8 @@ func (k *sock) setPeerCred(c *socket.Caller) {
 func (k *sock) connects() bool { return k.s.Type != unix.SOCK_DGRAM }
 
 // lockTwo locks a and b, which may be the same.
+//
+// +checklocksignore
 func lockTwo(a, b *sock) {
 	if a.id > b.id {
 		a, b = b, a
@@ -178,6 +180,9 @@ func lockTwo(a, b *sock) {
 	}
 }
 
+// unlockTwo undoes lockTwo.
+//
+// +checklocksignore
 func unlockTwo(a, b *sock) {
 	a.mu.Unlock()
 	if a != b {
