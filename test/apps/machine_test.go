@@ -156,16 +156,26 @@ func (d *debian) packFile(w *cpio.Writer, name, host string, made map[string]boo
 
 // onLinux runs a shell command in the Debian system on this machine: in namespaces of its own, so that it
 // meets nobody's ports and processes, and leaves none.
-func (d *debian) onLinux(line string, limit time.Duration) (status int, output string, err error) {
+func (d *debian) onLinux(line string, limit time.Duration, env ...string) (status int, output string, err error) {
+	return d.chroot(line, limit, []string{"--net"}, env)
+}
+
+// onHost is onLinux with this machine's network.
+func (d *debian) onHost(line string, limit time.Duration, env ...string) (status int, output string, err error) {
+	return d.chroot(line, limit, nil, env)
+}
+
+func (d *debian) chroot(line string, limit time.Duration, namespaces, env []string) (status int, output string, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	const prepare = `set -e; cd "$1"
-mount -t proc proc proc; mount -t tmpfs tmpfs tmp; mount -t tmpfs tmpfs run; mount --rbind /dev dev; mount --rbind /sys sys
+mount -t proc proc proc; mount -t tmpfs tmpfs tmp; mount -t tmpfs tmpfs run; mount -t tmpfs tmpfs root; mount --rbind /dev dev; mount --rbind /sys sys
 mount -t tmpfs tmpfs dev/shm
 ip link set lo up
 exec chroot . /bin/bash -c "$2"`
-	c := exec.CommandContext(ctx, "unshare", "--mount", "--pid", "--net", "--fork", "--kill-child", "sh", "-c", prepare, "sh", d.dir, line)
-	c.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root"}
+	args := append([]string{"--mount", "--pid", "--fork", "--kill-child"}, namespaces...)
+	c := exec.CommandContext(ctx, "unshare", append(args, "sh", "-c", prepare, "sh", d.dir, line)...)
+	c.Env = append([]string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root"}, env...)
 	c.WaitDelay = 5 * time.Second
 	b, err := c.CombinedOutput()
 	var exit *exec.ExitError
