@@ -69,6 +69,7 @@ func start(m *bare.Machine, e *ending) error {
 	if err != nil {
 		return err
 	}
+	writeResolver(ctx, args, e.log)
 	network, err := newNetwork(m, found, &args.Network, e.log)
 	if err != nil {
 		return err
@@ -89,7 +90,7 @@ func start(m *bare.Machine, e *ending) error {
 		Calls: calls.Table(), Failed: calls.Failed, Dispatch: calls.Dispatch, Load: calls.Load,
 		Log: e.log.line, Ended: calls.Ended, OnExit: e.exited,
 	})
-	if err := mountInfo(m, ctx, k, calls, disks); err != nil {
+	if err := mountInfo(m, ctx, k, calls, disks, network); err != nil {
 		return err
 	}
 	disks.addTo(dev, e.log)

@@ -12,6 +12,7 @@ import (
 	"gosv/kernel/clock"
 	"gosv/kernel/cred"
 	"gosv/kernel/mem"
+	"gosv/kernel/net"
 	"gosv/kernel/pipe"
 	"gosv/kernel/syscall"
 	"gosv/kernel/task"
@@ -43,7 +44,7 @@ func mountDev(ns *vfs.Namespace, ctx *vfs.Context, pool *mem.Pool, c *clock.Cloc
 }
 
 // mountInfo mounts /proc and /sys, which tell programs about the kernel, and /dev/shm.
-func mountInfo(m *bare.Machine, ctx *vfs.Context, k *task.Kernel, calls *syscall.Calls, d *disks) error {
+func mountInfo(m *bare.Machine, ctx *vfs.Context, k *task.Kernel, calls *syscall.Calls, d *disks, n *net.Network) error {
 	name := calls.Uname()
 	c := procfs.Config{
 		Kernel: k, Namespace: k.Namespace, Pool: k.Pool, Clock: k.Clock, Random: fillRandom,
@@ -54,6 +55,7 @@ func mountInfo(m *bare.Machine, ctx *vfs.Context, k *task.Kernel, calls *syscall
 	procFS, sysFS := procfs.New(c), procfs.NewSys(c)
 	d.files.ShowLists(procFS)
 	d.files.SetSys(sysFS)
+	showNetwork(n, procFS, sysFS)
 	proc, sys := procFS.FS(), sysFS.FS()
 	for _, fs := range []*vfs.FS{proc, sys} {
 		k.Namespace.AddType(vfs.Type{Name: fs.Type, New: func(*vfs.MountRequest) (*vfs.FS, error) { return fs, nil }})

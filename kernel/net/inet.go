@@ -42,6 +42,7 @@ type sock struct {
 	ep    tcpip.Endpoint
 	wq    *waiter.Queue
 	entry waiter.Entry
+	id    uint64 // set once
 
 	mu     sync.Mutex
 	waited bool    // guarded by mu: connect(2) was called and blocks until it is done
@@ -89,6 +90,7 @@ func (n *Network) wrap(ep tcpip.Endpoint, wq *waiter.Queue, family, typ, protoco
 	k.s.Init(family, typ, protocol, k)
 	k.entry.Init(k, waiter.AllEvents)
 	wq.EventRegister(&k.entry)
+	n.enter(k)
 	return k
 }
 
@@ -462,6 +464,7 @@ func (k *sock) Shutdown(how int) error {
 // Close implements socket.Ops.
 func (k *sock) Close() {
 	k.wq.EventUnregister(&k.entry)
+	k.net.leave(k)
 	if on, sec := k.s.Linger(); on {
 		k.setLinger(on, sec)
 	}

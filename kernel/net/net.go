@@ -49,6 +49,10 @@ type Network struct {
 	once  sync.Once
 	stack *stack.Stack
 	eth   *link // nil without a device
+
+	mu   sync.Mutex
+	all  map[*sock]struct{} // +checklocks:mu
+	last uint64             // number of the last socket; +checklocks:mu
 }
 
 // New returns the network that cfg describes. Nothing happens before it is used.
@@ -99,7 +103,7 @@ func (n *Network) start() {
 // tune sets what netstack has otherwise than Linux.
 func (n *Network) tune() {
 	s := n.stack
-	limit := max(min(n.cfg.Memory/16, bufferMax), bufferFloor)
+	limit := n.bufferLimit()
 	sack, moderate, recovery := tcpip.TCPSACKEnabled(true), tcpip.TCPModerateReceiveBufferOption(true), tcpip.TCPRACKLossDetection
 	for _, o := range []tcpip.SettableTransportProtocolOption{
 		&sack, &moderate, &recovery,
@@ -110,6 +114,9 @@ func (n *Network) tune() {
 	}
 	n.must("ports", s.SetPortRange(firstPort, lastPort))
 }
+
+// bufferLimit is the greatest size of a buffer, in bytes.
+func (n *Network) bufferLimit() int { return max(min(n.cfg.Memory/16, bufferMax), bufferFloor) }
 
 // Ports that bind and connect choose from (ip_local_port_range).
 const (

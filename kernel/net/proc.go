@@ -1,0 +1,365 @@
+package net
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+
+	"gosv/kernel/netdev"
+)
+
+// A ProcFile is a file below /proc that tells about the network (proc(5)).
+type ProcFile struct {
+	Path string
+	Show func() string
+}
+
+// ProcFiles returns them all. Reading one starts the network.
+func (n *Network) ProcFiles() []ProcFile {
+	table := func(family, typ int, head string, format func(b *strings.Builder, i int, k *sock)) func() string {
+		return func() string {
+			var b strings.Builder
+			b.WriteString(head)
+			for i, k := range n.sockets(family, typ) {
+				format(&b, i, k)
+			}
+			return b.String()
+		}
+	}
+	const tcpHead = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode                                                     \n"
+	const tcp6Head = "  sl  local_address                         remote_address                        st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
+	const udpHead = "   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops             \n"
+	const udp6Head = "  sl  local_address                         remote_address                        st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops\n"
+	return []ProcFile{
+		{"net/tcp", table(unix.AF_INET, unix.SOCK_STREAM, tcpHead, procTCP)},
+		{"net/tcp6", table(unix.AF_INET6, unix.SOCK_STREAM, tcp6Head, procTCP)},
+		{"net/udp", table(unix.AF_INET, unix.SOCK_DGRAM, udpHead, procUDP)},
+		{"net/udp6", table(unix.AF_INET6, unix.SOCK_DGRAM, udp6Head, procUDP)},
+		{"net/raw", table(unix.AF_INET, unix.SOCK_RAW, udpHead, procUDP)},
+		{"net/raw6", table(unix.AF_INET6, unix.SOCK_RAW, udp6Head, procUDP)},
+		{"net/dev", n.procDev},
+		{"net/route", n.procRoute},
+		{"net/if_inet6", n.procInet6},
+		{"net/arp", n.procARP},
+		{"net/sockstat", n.procSockstat},
+		{"net/snmp", n.procSNMP},
+		{"sys/net/ipv4/ip_local_port_range", func() string { return strconv.Itoa(firstPort) + "\t" + strconv.Itoa(lastPort) + "\n" }},
+		{"sys/net/ipv4/tcp_rmem", func() string { return limits(bufferMin, receiveBuffer, n.bufferLimit()) }},
+		{"sys/net/ipv4/tcp_wmem", func() string { return limits(bufferMin, sendBuffer, n.bufferLimit()) }},
+		{"sys/net/ipv4/tcp_congestion_control", func() string { return "cubic\n" }},
+		{"sys/net/ipv4/ip_forward", func() string { return "0\n" }},
+		{"sys/net/ipv4/ip_unprivileged_port_start", func() string { return "1024\n" }},
+		{"sys/net/ipv6/conf/all/disable_ipv6", func() string { return "0\n" }},
+	}
+}
+
+func limits(a, b, c int) string {
+	return strconv.Itoa(a) + "\t" + strconv.Itoa(b) + "\t" + strconv.Itoa(c) + "\n"
+}
+
+// enter and leave keep the list of sockets.
+func (n *Network) enter(k *sock) {
+	n.mu.Lock()
+	if n.all == nil {
+		n.all = map[*sock]struct{}{}
+	}
+	n.last++
+	k.id = n.last
+	n.all[k] = struct{}{}
+	n.mu.Unlock()
+}
+
+func (n *Network) leave(k *sock) {
+	n.mu.Lock()
+	delete(n.all, k)
+	n.mu.Unlock()
+}
+
+// sockets returns those of a family and type, in the order in which they were made.
+func (n *Network) sockets(family, typ int) []*sock {
+	n.mu.Lock()
+	var list []*sock
+	for k := range n.all {
+		if k.s.Family == family && k.s.Type == typ {
+			list = append(list, k)
+		}
+	}
+	n.mu.Unlock()
+	slices.SortFunc(list, func(a, b *sock) int { return int(int64(a.id - b.id)) })
+	return list
+}
+
+// pad writes v with spaces in front, n characters wide.
+func pad(b *strings.Builder, v string, n int) {
+	for range n - len(v) {
+		b.WriteByte(' ')
+	}
+	b.WriteString(v)
+}
+
+func hexN(v uint64, n int) string {
+	s := strings.ToUpper(strconv.FormatUint(v, 16))
+	return strings.Repeat("0", max(n-len(s), 0)) + s
+}
+
+// procAddr is an address as Linux shows it: words of the machine's order in hexadecimal.
+func procAddr(family int, a tcpip.FullAddress) string {
+	raw := make([]byte, 4)
+	if family == unix.AF_INET6 {
+		raw = make([]byte, 16)
+		if a.Addr.Len() != 0 {
+			copy(raw, in6(a.Addr))
+		}
+	} else {
+		copy(raw, a.Addr.AsSlice())
+	}
+	var s string
+	for ; len(raw) > 0; raw = raw[4:] {
+		s += hexN(uint64(binary.LittleEndian.Uint32(raw)), 8)
+	}
+	return s + ":" + hexN(uint64(a.Port), 4)
+}
+
+// procSocket writes what a line on any socket begins with.
+func procSocket(b *strings.Builder, i int, k *sock, state uint8, tail string) {
+	local, err := k.ep.GetLocalAddress()
+	if err != nil {
+		local = tcpip.FullAddress{}
+	}
+	remote, err := k.ep.GetRemoteAddress()
+	if err != nil {
+		remote = tcpip.FullAddress{}
+	}
+	rx, err := k.ep.GetSockOptInt(tcpip.ReceiveQueueSizeOption)
+	if err != nil {
+		rx = 0
+	}
+	tx, err := k.ep.GetSockOptInt(tcpip.SendQueueSizeOption)
+	if err != nil {
+		tx = 0
+	}
+	pad(b, strconv.Itoa(i), 4)
+	b.WriteString(": " + procAddr(k.s.Family, local) + " " + procAddr(k.s.Family, remote) + " " + hexN(uint64(state), 2) + " " +
+		hexN(uint64(tx), 8) + ":" + hexN(uint64(rx), 8) + " 00:00000000 00000000 ")
+	uid, ino := uint32(0), uint64(0)
+	if f := k.s.File(); f != nil {
+		var st unix.Stat_t
+		f.Stat(&st)
+		uid, ino = st.Uid, st.Ino
+	}
+	pad(b, strconv.FormatUint(uint64(uid), 10), 5)
+	b.WriteString("        0 " + strconv.FormatUint(ino, 10) + tail + "\n")
+}
+
+func procTCP(b *strings.Builder, i int, k *sock) {
+	procSocket(b, i, k, tcpState(k.state()), " 1 0000000000000000 100 0 0 10 0")
+}
+
+func procUDP(b *strings.Builder, i int, k *sock) {
+	state := uint8(7)
+	if _, err := k.ep.GetRemoteAddress(); err == nil {
+		state = 1
+	}
+	procSocket(b, i, k, state, " 2 0000000000000000 0")
+}
+
+// deviceStats are the counters of an interface.
+func (n *Network) deviceStats(i *iface) netdev.Stats {
+	if i.index == Ethernet && n.eth != nil {
+		return n.eth.dev.Stats()
+	}
+	s := &i.Stats
+	return netdev.Stats{RxPackets: s.Rx.Packets.Value(), RxBytes: s.Rx.Bytes.Value(), TxPackets: s.Tx.Packets.Value(), TxBytes: s.Tx.Bytes.Value()}
+}
+
+func (n *Network) procDev() string {
+	var b strings.Builder
+	b.WriteString("Inter-|   Receive                                                |  Transmit\n" +
+		" face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed\n")
+	for _, i := range n.interfaces() {
+		s := n.deviceStats(&i)
+		pad(&b, i.Name, 6)
+		b.WriteByte(':')
+		for j, v := range []uint64{s.RxBytes, s.RxPackets, s.RxErrors, s.RxDropped, 0, 0, 0, 0, s.TxBytes, s.TxPackets, s.TxErrors, s.TxDropped, 0, 0, 0, 0} {
+			if j > 0 {
+				b.WriteByte(' ')
+			}
+			pad(&b, strconv.FormatUint(v, 10), [...]int{8, 7, 4, 4, 4, 5, 10, 9, 8, 7, 4, 4, 4, 5, 7, 10}[j])
+		}
+		b.WriteByte('\n')
+	}
+	return b.String()
+}
+
+func (n *Network) procRoute() string {
+	const (
+		up      = 1
+		gateway = 2
+		host    = 4
+	)
+	var b strings.Builder
+	b.WriteString("Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT                                                       \n")
+	word := func(a tcpip.Address) string {
+		if a.Len() != header.IPv4AddressSize {
+			return "00000000"
+		}
+		return hexN(uint64(binary.LittleEndian.Uint32(a.AsSlice())), 8)
+	}
+	for _, r := range n.Stack().GetRouteTable() {
+		id := r.Destination.ID()
+		if id.Len() != header.IPv4AddressSize || r.NIC == Loopback {
+			continue
+		}
+		f := uint64(up)
+		if r.Gateway.Len() > 0 {
+			f |= gateway
+		}
+		if r.Destination.Prefix() == 32 {
+			f |= host
+		}
+		mask := r.Destination.Mask()
+		b.WriteString(n.name(r.NIC) + "\t" + word(id) + "\t" + word(r.Gateway) + "\t" + hexN(f, 4) + "\t0\t0\t0\t" +
+			word(tcpip.AddrFromSlice(mask.AsSlice())) + "\t0\t0\t0\n")
+	}
+	return b.String()
+}
+
+func (n *Network) procInet6() string {
+	var b strings.Builder
+	for _, i := range n.interfaces() {
+		for _, a := range i.ProtocolAddresses {
+			if a.Protocol != header.IPv6ProtocolNumber {
+				continue
+			}
+			scope := 0
+			switch {
+			case a.AddressWithPrefix.Address == header.IPv6Loopback:
+				scope = 0x10
+			case header.IsV6LinkLocalUnicastAddress(a.AddressWithPrefix.Address):
+				scope = 0x20
+			}
+			b.WriteString(hex.EncodeToString(a.AddressWithPrefix.Address.AsSlice()) + " " + strings.ToLower(hexN(uint64(i.index), 2)) + " " +
+				strings.ToLower(hexN(uint64(a.AddressWithPrefix.PrefixLen), 2)) + " " + hexN(uint64(scope), 2) + " 80 ")
+			pad(&b, i.Name, 8)
+			b.WriteByte('\n')
+		}
+	}
+	return b.String()
+}
+
+func (n *Network) procARP() string {
+	var b strings.Builder
+	b.WriteString("IP address       HW type     Flags       HW address            Mask     Device\n")
+	list, err := n.Stack().Neighbors(Ethernet, header.IPv4ProtocolNumber)
+	if err != nil {
+		return b.String()
+	}
+	for _, e := range list {
+		flags, mac := "0x0", "00:00:00:00:00:00"
+		if len(e.LinkAddr) == header.EthernetAddressSize {
+			flags, mac = "0x2", e.LinkAddr.String()
+		}
+		ip := e.Addr.String()
+		b.WriteString(ip + strings.Repeat(" ", max(17-len(ip), 1)) + "0x1         " + flags + "         " + mac + "     *        eth0\n")
+	}
+	return b.String()
+}
+
+func (n *Network) procSockstat() string {
+	count := func(family, typ int) string { return strconv.Itoa(len(n.sockets(family, typ))) }
+	tcp := count(unix.AF_INET, unix.SOCK_STREAM)
+	n.mu.Lock()
+	all := strconv.Itoa(len(n.all))
+	n.mu.Unlock()
+	return "sockets: used " + all + "\nTCP: inuse " + tcp + " orphan 0 tw 0 alloc " + tcp + " mem 0\nUDP: inuse " + count(unix.AF_INET, unix.SOCK_DGRAM) +
+		" mem 0\nUDPLITE: inuse 0\nRAW: inuse " + count(unix.AF_INET, unix.SOCK_RAW) + "\nFRAG: inuse 0 memory 0\n"
+}
+
+// procSNMP are the counters of RFC 1213 that netstack keeps.
+func (n *Network) procSNMP() string {
+	s := n.Stack().Stats()
+	var b strings.Builder
+	group := func(name string, fields []string, values ...uint64) {
+		b.WriteString(name + ": " + strings.Join(fields, " ") + "\n" + name + ":")
+		for _, v := range values {
+			b.WriteString(" " + strconv.FormatUint(v, 10))
+		}
+		b.WriteByte('\n')
+	}
+	ip, t, u := s.IP, s.TCP, s.UDP
+	group("Ip", []string{"Forwarding", "DefaultTTL", "InReceives", "InHdrErrors", "InAddrErrors", "ForwDatagrams", "InUnknownProtos", "InDiscards", "InDelivers", "OutRequests",
+		"OutDiscards", "OutNoRoutes", "ReasmTimeout", "ReasmReqds", "ReasmOKs", "ReasmFails", "FragOKs", "FragFails", "FragCreates"},
+		2, 64, ip.PacketsReceived.Value(), ip.MalformedPacketsReceived.Value(), ip.InvalidDestinationAddressesReceived.Value(), 0, 0, 0, ip.PacketsDelivered.Value(),
+		ip.PacketsSent.Value(), ip.OutgoingPacketErrors.Value(), 0, 0, 0, 0, 0, 0, 0, 0)
+	group("Tcp", []string{"RtoAlgorithm", "RtoMin", "RtoMax", "MaxConn", "ActiveOpens", "PassiveOpens", "AttemptFails", "EstabResets", "CurrEstab", "InSegs", "OutSegs",
+		"RetransSegs", "InErrs", "OutRsts", "InCsumErrors"},
+		1, 200, 120000, 0, t.ActiveConnectionOpenings.Value(), t.PassiveConnectionOpenings.Value(), t.FailedConnectionAttempts.Value(), t.EstablishedResets.Value(),
+		t.CurrentEstablished.Value(), t.ValidSegmentsReceived.Value(), t.SegmentsSent.Value(), t.Retransmits.Value(), t.InvalidSegmentsReceived.Value(), t.ResetsSent.Value(),
+		t.ChecksumErrors.Value())
+	group("Udp", []string{"InDatagrams", "NoPorts", "InErrors", "OutDatagrams", "RcvbufErrors", "SndbufErrors", "InCsumErrors", "IgnoredMulti", "MemErrors"},
+		u.PacketsReceived.Value(), u.UnknownPortErrors.Value(), u.MalformedPacketsReceived.Value(), u.PacketsSent.Value(), u.ReceiveBufferErrors.Value(), u.PacketSendErrors.Value(),
+		u.ChecksumErrors.Value(), 0, 0)
+	return b.String()
+}
+
+// SysFiles are the files below /sys about the interfaces.
+func (n *Network) SysFiles() []ProcFile {
+	var list []ProcFile
+	add := func(name, file string, show func(i *iface) string) {
+		list = append(list, ProcFile{"class/net/" + name + "/" + file, func() string {
+			for _, i := range n.interfaces() {
+				if i.Name == name {
+					return show(&i) + "\n"
+				}
+			}
+			return "\n"
+		}})
+	}
+	names := []string{"lo"}
+	if n.cfg.Open != nil {
+		names = append(names, "eth0")
+	}
+	for _, name := range names {
+		add(name, "address", func(i *iface) string {
+			if i.LinkAddress == "" {
+				return "00:00:00:00:00:00"
+			}
+			return i.LinkAddress.String()
+		})
+		add(name, "ifindex", func(i *iface) string { return strconv.Itoa(int(i.index)) })
+		add(name, "mtu", func(i *iface) string { return strconv.FormatUint(uint64(i.MTU), 10) })
+		add(name, "flags", func(i *iface) string { return "0x" + strconv.FormatUint(uint64(i.flags()), 16) })
+		add(name, "type", func(i *iface) string { return strconv.Itoa(int(i.hardware())) })
+		add(name, "operstate", func(i *iface) string {
+			switch {
+			case i.Flags.Loopback:
+				return "unknown"
+			case i.Flags.Running:
+				return "up"
+			}
+			return "down"
+		})
+		for _, c := range []struct {
+			file string
+			get  func(s *netdev.Stats) uint64
+		}{
+			{"rx_bytes", func(s *netdev.Stats) uint64 { return s.RxBytes }}, {"rx_packets", func(s *netdev.Stats) uint64 { return s.RxPackets }},
+			{"rx_errors", func(s *netdev.Stats) uint64 { return s.RxErrors }}, {"rx_dropped", func(s *netdev.Stats) uint64 { return s.RxDropped }},
+			{"tx_bytes", func(s *netdev.Stats) uint64 { return s.TxBytes }}, {"tx_packets", func(s *netdev.Stats) uint64 { return s.TxPackets }},
+			{"tx_errors", func(s *netdev.Stats) uint64 { return s.TxErrors }}, {"tx_dropped", func(s *netdev.Stats) uint64 { return s.TxDropped }},
+		} {
+			add(name, "statistics/"+c.file, func(i *iface) string {
+				s := n.deviceStats(i)
+				return strconv.FormatUint(c.get(&s), 10)
+			})
+		}
+	}
+	return list
+}
