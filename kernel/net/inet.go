@@ -3,6 +3,7 @@ package net
 import (
 	"io"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -50,18 +51,37 @@ type sock struct {
 	rshut  bool    // guarded by mu: shutdown(2) for reading
 	wshut  bool    // guarded by mu: shutdown(2) for writing
 	opts   options // guarded by mu
+
+	fast    atomic.Pointer[half] // the connection, when it goes by the short cut; set once
+	listens bool                 // guarded by net.mu, with bound
+	bound   tcpip.FullAddress
+
+	fastMu     sync.Mutex
+	pending    []*conn // came by the short cut and were not accepted; guarded by fastMu, with all below
+	backlog    int
+	deferred   bool // TCP_DEFER_ACCEPT
+	fastClosed bool
 }
 
 // NotifyEvent implements waiter.EventListener: masks have Linux's numbers.
 func (k *sock) NotifyEvent(m waiter.EventMask) { k.s.Queue.Notify(wait.Mask(m.ToLinux())) }
 
 func (n *Network) newSock(c *socket.Caller, family, typ, protocol int) (*sock, error) {
-	transport, raw, err := transportOf(family, typ, protocol)
+	_, raw, err := transportOf(family, typ, protocol)
 	if err != nil {
 		return nil, err
 	}
 	if raw && !c.Cred.Capable(unix.CAP_NET_RAW) {
 		return nil, unix.EPERM
+	}
+	return n.newEndpoint(family, typ, protocol)
+}
+
+// newEndpoint makes a socket whose maker has been checked.
+func (n *Network) newEndpoint(family, typ, protocol int) (*sock, error) {
+	transport, raw, err := transportOf(family, typ, protocol)
+	if err != nil {
+		return nil, err
 	}
 	network := header.IPv4ProtocolNumber
 	if family == unix.AF_INET6 {
@@ -148,7 +168,17 @@ func (k *sock) Listen(_ *socket.Caller, backlog int) error {
 	if !k.stream() {
 		return unix.EOPNOTSUPP
 	}
-	return errno(k.ep.Listen(backlog))
+	if k.fast.Load() != nil {
+		return unix.EINVAL
+	}
+	if err := k.ep.Listen(backlog); err != nil {
+		return errno(err)
+	}
+	k.fastMu.Lock()
+	k.backlog, k.fastClosed = backlog, false
+	k.fastMu.Unlock()
+	k.net.listening(k)
+	return nil
 }
 
 // Connect implements socket.Ops.
@@ -197,9 +227,23 @@ func (k *sock) connectStream(c *socket.Caller, a tcpip.FullAddress) error {
 	if k.s.HasError() {
 		return k.s.TakeError()
 	}
-	state := k.state()
-	if state == tcp.StateListen {
+	if k.fast.Load() != nil {
+		if k.waited || k.told {
+			return unix.EISCONN
+		}
+		k.told = true
+		return nil
+	}
+	switch k.state() {
+	case tcp.StateListen:
 		return unix.EISCONN
+	case tcp.StateInitial, tcp.StateBound:
+		if k.shortcut(a) {
+			if k.waited = !c.Nonblock; k.waited {
+				return nil
+			}
+			return unix.EINPROGRESS // as on Linux, where the answer comes a moment later
+		}
 	}
 	err := k.ep.Connect(a)
 	switch err.(type) {
@@ -215,12 +259,23 @@ func (k *sock) connectStream(c *socket.Caller, a tcpip.FullAddress) error {
 }
 
 // state is the state of a TCP endpoint.
-func (k *sock) state() tcp.EndpointState { return tcp.EndpointState(k.ep.State()) }
+func (k *sock) state() tcp.EndpointState {
+	if h := k.fast.Load(); h != nil {
+		return h.state()
+	}
+	return tcp.EndpointState(k.ep.State())
+}
 
 // Accept implements socket.Ops.
 func (k *sock) Accept(*socket.Caller) (*socket.Socket, error) {
 	if !k.stream() {
 		return nil, unix.EOPNOTSUPP
+	}
+	if n, err := k.acceptFast(); n != nil {
+		n.told = true // nobody else knows it yet
+		return &n.s, nil
+	} else if err != nil {
+		return nil, err
 	}
 	ep, wq, err := k.ep.Accept(nil)
 	if err != nil {
@@ -235,6 +290,9 @@ func (k *sock) Accept(*socket.Caller) (*socket.Socket, error) {
 
 // Name implements socket.Ops.
 func (k *sock) Name(peer bool) ([]byte, error) {
+	if h := k.fast.Load(); h != nil {
+		return h.name(k.s.Family, peer)
+	}
 	if !peer {
 		a, err := k.ep.GetLocalAddress()
 		if err != nil {
@@ -293,6 +351,9 @@ func (k *sock) Send(m *socket.Message, src uio.Source) (int64, error) {
 	}
 	if m.Flags&unix.MSG_OOB != 0 {
 		return 0, unix.EOPNOTSUPP
+	}
+	if h := k.fast.Load(); h != nil {
+		return h.send(src)
 	}
 	o := tcpip.WriteOptions{More: m.Flags&unix.MSG_MORE != 0, EndOfRecord: m.Flags&unix.MSG_EOR != 0, Atomic: !k.stream()}
 	if err := k.sendControl(m, &o); err != nil {
@@ -403,6 +464,9 @@ func (k *sock) receiveStream(m *socket.Message, dst uio.Sink) (int64, error) {
 	if m.Flags&unix.MSG_TRUNC != 0 {
 		dst = &discard{dst.Left()}
 	}
+	if h := k.fast.Load(); h != nil {
+		return h.receive(m, dst)
+	}
 	if dst.Left() == 0 {
 		return 0, k.mayRead()
 	}
@@ -439,6 +503,9 @@ func (k *sock) mayRead() error {
 
 // Shutdown implements socket.Ops.
 func (k *sock) Shutdown(how int) error {
+	if h := k.fast.Load(); h != nil {
+		return h.shutdown(how)
+	}
 	var f tcpip.ShutdownFlags
 	k.mu.Lock()
 	if how != unix.SHUT_WR {
@@ -456,6 +523,10 @@ func (k *sock) Shutdown(how int) error {
 			return unix.ENOTCONN
 		}
 	}
+	if k.stream() && how != unix.SHUT_WR && k.state() == tcp.StateListen {
+		k.net.deaf(k)
+		k.closePending()
+	}
 	err := errno(k.ep.Shutdown(f))
 	k.s.Queue.Notify(anything)
 	return err
@@ -465,7 +536,15 @@ func (k *sock) Shutdown(how int) error {
 func (k *sock) Close() {
 	k.wq.EventUnregister(&k.entry)
 	k.net.leave(k)
-	if on, sec := k.s.Linger(); on {
+	on, sec := k.s.Linger()
+	if h := k.fast.Load(); h != nil {
+		h.close(on && sec == 0)
+	}
+	if k.stream() {
+		k.net.deaf(k)
+		k.closePending()
+	}
+	if on {
 		k.setLinger(on, sec)
 	}
 	k.ep.Close()

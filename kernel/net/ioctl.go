@@ -16,6 +16,9 @@ import (
 
 // Ioctl implements socket.Ops.
 func (k *sock) Ioctl(a *vfs.IoctlArgs) (uint64, error) {
+	if h := k.fast.Load(); h != nil && (a.Cmd == unix.SIOCINQ || a.Cmd == unix.SIOCOUTQ) {
+		return 0, a.PutInt32(int32(h.queued(a.Cmd == unix.SIOCOUTQ)))
+	}
 	switch a.Cmd {
 	case unix.SIOCINQ:
 		if k.stream() && k.state() == tcp.StateListen {

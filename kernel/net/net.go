@@ -50,9 +50,10 @@ type Network struct {
 	stack *stack.Stack
 	eth   *link // nil without a device
 
-	mu   sync.Mutex
-	all  map[*sock]struct{} // +checklocks:mu
-	last uint64             // number of the last socket; +checklocks:mu
+	mu     sync.Mutex
+	all    map[*sock]struct{} // +checklocks:mu
+	last   uint64             // number of the last socket; +checklocks:mu
+	listen listeners          // +checklocks:mu
 }
 
 // New returns the network that cfg describes. Nothing happens before it is used.

@@ -202,6 +202,9 @@ func (k *sock) setOther(key [2]int, v int, err error, value []byte) error {
 		if err != nil {
 			return err
 		}
+		k.fastMu.Lock()
+		k.deferred = v > 0
+		k.fastMu.Unlock()
 		o := tcpip.TCPDeferAcceptOption(time.Duration(max(v, 0)) * time.Second)
 		return errno(k.ep.SetSockOpt(&o))
 	case [2]int{unix.IPPROTO_TCP, unix.TCP_LINGER2}:
@@ -362,6 +365,9 @@ func (k *sock) Option(c *socket.Caller, level, name int) ([]byte, error) {
 		k.collectError()
 		if err := k.s.TakeError(); err != nil {
 			return socket.Int(int(err.(unix.Errno))), nil
+		}
+		if k.fast.Load() != nil {
+			return socket.Int(0), nil
 		}
 		if e, ok := errno(k.ep.LastError()).(unix.Errno); ok {
 			return socket.Int(int(e)), nil

@@ -25,12 +25,15 @@ func (k *sock) Poll() wait.Mask {
 	if !k.stream() {
 		return ready | k.pollDatagram()
 	}
+	if h := k.fast.Load(); h != nil {
+		return ready | h.poll()
+	}
 	return ready | k.pollStream()
 }
 
 // collectError takes the endpoint's error, which only its own call shows, to where all calls see it.
 func (k *sock) collectError() {
-	if k.stream() && k.state() != tcp.StateError || k.s.HasError() {
+	if k.fast.Load() != nil || k.stream() && k.state() != tcp.StateError || k.s.HasError() {
 		return
 	}
 	if e, ok := errno(k.ep.LastError()).(unix.Errno); ok {
@@ -57,6 +60,11 @@ func (k *sock) pollStream() wait.Mask {
 	case tcp.StateInitial, tcp.StateBound:
 		return writable | unix.EPOLLHUP
 	case tcp.StateListen:
+		k.fastMu.Lock()
+		if len(k.pending) > 0 {
+			ready |= readable
+		}
+		k.fastMu.Unlock()
 		return ready & readable
 	case tcp.StateConnecting, tcp.StateSynSent, tcp.StateSynRecv:
 		return 0

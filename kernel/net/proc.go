@@ -137,6 +137,12 @@ func procSocket(b *strings.Builder, i int, k *sock, state uint8, tail string) {
 	if err != nil {
 		remote = tcpip.FullAddress{}
 	}
+	h := k.fast.Load()
+	if h != nil {
+		h.c.mu.Lock()
+		local, remote = h.mine().local, h.mine().remote
+		h.c.mu.Unlock()
+	}
 	rx, err := k.ep.GetSockOptInt(tcpip.ReceiveQueueSizeOption)
 	if err != nil {
 		rx = 0
@@ -144,6 +150,9 @@ func procSocket(b *strings.Builder, i int, k *sock, state uint8, tail string) {
 	tx, err := k.ep.GetSockOptInt(tcpip.SendQueueSizeOption)
 	if err != nil {
 		tx = 0
+	}
+	if h != nil {
+		rx, tx = h.queued(false), h.queued(true)
 	}
 	pad(b, strconv.Itoa(i), 4)
 	b.WriteString(": " + procAddr(k.s.Family, local) + " " + procAddr(k.s.Family, remote) + " " + hexN(uint64(state), 2) + " " +
