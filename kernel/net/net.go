@@ -141,6 +141,12 @@ func (n *Network) log(s string) {
 // loopback makes lo.
 func (n *Network) loopback() {
 	n.must("lo", n.stack.CreateNICWithOptions(Loopback, loopback.New(), stack.NICOptions{Name: "lo", DeliverLinkPackets: true}))
+	// Nobody else can have ::1, which so is usable at once.
+	if ep, err := n.stack.GetNetworkEndpoint(Loopback, header.IPv6ProtocolNumber); err == nil {
+		if d, ok := ep.(stack.DuplicateAddressDetector); ok {
+			d.SetDADConfigurations(stack.DADConfigurations{})
+		}
+	}
 	n.addAddress(Loopback, Prefix{Addr: tcpip.AddrFrom4([4]byte{127, 0, 0, 1}), Bits: 8})
 	n.addAddress(Loopback, Prefix{Addr: header.IPv6Loopback, Bits: 128})
 	n.stack.AddRoute(tcpip.Route{Destination: header.IPv4LoopbackSubnet, NIC: Loopback})

@@ -1,0 +1,465 @@
+/* inet.c - sockets of AF_INET and AF_INET6 on the loopback interface (tcp(7), udp(7), ip(7), ipv6(7)). */
+#include "check.h"
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+
+#define SA(a) ((struct sockaddr *)&(a))
+
+static struct sockaddr_in addr4(uint32_t a, int port)
+{
+	struct sockaddr_in s = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(a)};
+	return s;
+}
+
+static int ready(int fd)
+{
+	struct pollfd p = {fd, POLLIN | POLLOUT | POLLRDHUP | POLLPRI, 0};
+	if (poll(&p, 1, 0) < 0)
+		return -1;
+	return p.revents;
+}
+
+/* awaited waits until fd has the events, and returns all that it has. */
+static int awaited(int fd, int events)
+{
+	struct pollfd p = {fd, events, 0};
+	if (poll(&p, 1, 5000) != 1)
+		return -1;
+	return ready(fd);
+}
+
+static int listener(struct sockaddr_in *a)
+{
+	socklen_t n = sizeof *a;
+	int l = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (l < 0 || bind(l, SA(*a), n) || listen(l, 5) || getsockname(l, SA(*a), &n))
+		return -1;
+	return l;
+}
+
+/* pair connects two sockets; s is the accepted one. */
+static int pair(int *c, int *s)
+{
+	struct sockaddr_in a = addr4(INADDR_LOOPBACK, 0);
+	int l = listener(&a);
+	if (l < 0)
+		return -1;
+	*c = socket(AF_INET, SOCK_STREAM, 0);
+	if (connect(*c, SA(a), sizeof a))
+		return -1;
+	*s = accept(l, 0, 0);
+	close(l);
+	return *s < 0 ? -1 : 0;
+}
+
+static int err(int fd)
+{
+	int e = -1;
+	socklen_t n = sizeof e;
+	return getsockopt(fd, SOL_SOCKET, SO_ERROR, &e, &n) ? -1 : e;
+}
+
+static int state(int fd)
+{
+	struct tcp_info i;
+	socklen_t n = sizeof i;
+	return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &i, &n) ? -1 : i.tcpi_state;
+}
+
+TEST(fresh)
+{
+	int s = socket(AF_INET, SOCK_STREAM, 0);
+	char b[4];
+	NEED(s >= 0);
+	SAME(ready(s), POLLOUT | POLLHUP);
+	SAME(state(s), TCP_CLOSE);
+	EXPECT(read(s, b, 4), ENOTCONN);
+	EXPECT(send(s, b, 4, MSG_NOSIGNAL), EPIPE);
+	EXPECT(shutdown(s, SHUT_WR), ENOTCONN);
+	struct sockaddr_in a;
+	socklen_t n = sizeof a;
+	EXPECT(getpeername(s, SA(a), &n), ENOTCONN);
+	EXPECT(accept(s, 0, 0), EINVAL);
+	EXPECT(lseek(s, 0, SEEK_SET), ESPIPE);
+	close(s);
+	EXPECT(socket(AF_INET, SOCK_STREAM, IPPROTO_UDP), EPROTONOSUPPORT);
+	EXPECT(socket(AF_INET, SOCK_SEQPACKET, 0), ESOCKTNOSUPPORT);
+}
+
+TEST(names)
+{
+	int c, s;
+	NEED(pair(&c, &s) == 0);
+	struct sockaddr_in a, b;
+	socklen_t n = sizeof a, m = sizeof b;
+	CHECK(getsockname(c, SA(a), &n) == 0 && getpeername(s, SA(b), &m) == 0);
+	SAME(n, sizeof a);
+	CHECK(memcmp(&a, &b, sizeof a) == 0);
+	SAME(ntohl(a.sin_addr.s_addr), INADDR_LOOPBACK);
+	CHECK(getsockname(s, SA(a), &n) == 0 && getpeername(c, SA(b), &m) == 0 && memcmp(&a, &b, sizeof a) == 0);
+	EXPECT(connect(c, SA(b), sizeof b), EISCONN);
+	SAME(state(c), TCP_ESTABLISHED);
+	close(c);
+	close(s);
+}
+
+TEST(bytes)
+{
+	int c, s, n = 0;
+	char b[64] = "";
+	NEED(pair(&c, &s) == 0);
+	SAME(ready(c), POLLOUT);
+	EXPECT(recv(c, b, 1, MSG_DONTWAIT), EAGAIN);
+	SAME(write(c, "hello", 5), 5);
+	SAME(awaited(s, POLLIN), POLLIN | POLLOUT);
+	CHECK(ioctl(s, FIONREAD, &n) == 0);
+	SAME(n, 5);
+	SAME(recv(s, b, 2, MSG_PEEK), 2);
+	SAME(recv(s, b, 3, MSG_TRUNC), 3);
+	SAME(read(s, b, sizeof b), 2);
+	CHECK(memcmp(b, "lo", 2) == 0);
+	struct iovec v[2] = {{"ab", 2}, {"cd", 2}};
+	SAME(writev(s, v, 2), 4);
+	SAME(recv(c, b, 4, MSG_WAITALL), 4);
+	CHECK(memcmp(b, "abcd", 4) == 0);
+	close(c);
+	close(s);
+}
+
+TEST(half_close)
+{
+	int c, s;
+	char b[8];
+	NEED(pair(&c, &s) == 0);
+	SAME(write(c, "x", 1), 1);
+	CHECK(shutdown(c, SHUT_WR) == 0);
+	SAME(awaited(s, POLLRDHUP), POLLIN | POLLOUT | POLLRDHUP);
+	SAME(read(s, b, 8), 1);
+	SAME(read(s, b, 8), 0);
+	SAME(read(s, b, 8), 0);
+	EXPECT(send(c, "y", 1, MSG_NOSIGNAL), EPIPE);
+	SAME(write(s, "back", 4), 4);
+	SAME(recv(c, b, 4, MSG_WAITALL), 4);
+	SAME(state(s), TCP_CLOSE_WAIT);
+	CHECK(shutdown(s, SHUT_WR) == 0);
+	SAME(awaited(c, POLLHUP), POLLIN | POLLOUT | POLLRDHUP | POLLHUP);
+	SAME(awaited(s, POLLHUP), POLLIN | POLLOUT | POLLRDHUP | POLLHUP);
+	close(c);
+	close(s);
+}
+
+static volatile int pipes;
+static void on_pipe(int sig) { pipes += sig == SIGPIPE; }
+
+TEST(peer_gone)
+{
+	int c, s;
+	char b[8];
+	NEED(pair(&c, &s) == 0);
+	close(s);
+	SAME(awaited(c, POLLRDHUP), POLLIN | POLLOUT | POLLRDHUP);
+	SAME(read(c, b, 8), 0);
+	SAME(write(c, "x", 1), 1); /* answered by a reset */
+	SAME(awaited(c, POLLERR) & POLLERR, POLLERR);
+	SAME(err(c), EPIPE);
+	pipes = 0;
+	signal(SIGPIPE, on_pipe);
+	EXPECT(write(c, "x", 1), EPIPE);
+	SAME(pipes, 1);
+	signal(SIGPIPE, SIG_DFL);
+	close(c);
+}
+
+TEST(reset)
+{
+	int c, s;
+	char b[8];
+	NEED(pair(&c, &s) == 0);
+	SAME(write(c, "unread", 6), 6);
+	CHECK(awaited(s, POLLIN) > 0);
+	close(s); /* with bytes not read */
+	SAME(awaited(c, POLLERR), POLLIN | POLLOUT | POLLRDHUP | POLLHUP | POLLERR);
+	EXPECT(read(c, b, 8), ECONNRESET);
+	SAME(read(c, b, 8), 0);
+	SAME(ready(c), POLLIN | POLLOUT | POLLRDHUP | POLLHUP);
+	close(c);
+
+	NEED(pair(&c, &s) == 0);
+	struct linger l = {1, 0};
+	CHECK(setsockopt(s, SOL_SOCKET, SO_LINGER, &l, sizeof l) == 0);
+	close(s);
+	CHECK(awaited(c, POLLERR) > 0);
+	SAME(err(c), ECONNRESET);
+	SAME(err(c), 0);
+	close(c);
+}
+
+TEST(refused)
+{
+	struct sockaddr_in a = addr4(INADDR_LOOPBACK, 0);
+	int l = listener(&a);
+	NEED(l >= 0);
+	close(l);
+	int c = socket(AF_INET, SOCK_STREAM, 0);
+	EXPECT(connect(c, SA(a), sizeof a), ECONNREFUSED);
+	close(c);
+	c = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+	EXPECT(connect(c, SA(a), sizeof a), EINPROGRESS);
+	SAME(awaited(c, POLLOUT) & (POLLERR | POLLHUP), POLLERR | POLLHUP);
+	SAME(err(c), ECONNREFUSED);
+	close(c);
+}
+
+TEST(nonblocking)
+{
+	struct sockaddr_in a = addr4(INADDR_LOOPBACK, 0);
+	int l = listener(&a);
+	NEED(l >= 0);
+	SAME(ready(l), 0);
+	int c = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+	EXPECT(connect(c, SA(a), sizeof a), EINPROGRESS);
+	SAME(awaited(c, POLLOUT), POLLOUT);
+	SAME(err(c), 0);
+	CHECK(connect(c, SA(a), sizeof a) == 0);
+	EXPECT(connect(c, SA(a), sizeof a), EISCONN);
+	SAME(awaited(l, POLLIN), POLLIN);
+	int s = accept4(l, 0, 0, SOCK_NONBLOCK);
+	NEED(s >= 0);
+	fcntl(l, F_SETFL, O_NONBLOCK);
+	EXPECT(accept(l, 0, 0), EAGAIN);
+	static char big[1 << 16];
+	long sent = 0, got = 0, n;
+	while ((n = write(c, big, sizeof big)) > 0)
+		sent += n;
+	SAME(n, -1);
+	SAME(errno, EAGAIN);
+	SAME(ready(c) & POLLOUT, 0);
+	while (got < sent) {
+		if (awaited(s, POLLIN) < 0)
+			break;
+		while ((n = read(s, big, sizeof big)) > 0)
+			got += n;
+	}
+	SAME(got, sent);
+	SAME(awaited(c, POLLOUT), POLLOUT);
+	close(c);
+	close(s);
+	close(l);
+}
+
+TEST(epoll_edges)
+{
+	int c, s, e = epoll_create1(0);
+	char b[8];
+	NEED(pair(&c, &s) == 0 && e >= 0);
+	struct epoll_event ev = {.events = EPOLLIN | EPOLLRDHUP | EPOLLET, .data.fd = s}, got;
+	CHECK(epoll_ctl(e, EPOLL_CTL_ADD, s, &ev) == 0);
+	SAME(epoll_wait(e, &got, 1, 0), 0);
+	SAME(write(c, "a", 1), 1);
+	SAME(epoll_wait(e, &got, 1, 5000), 1);
+	SAME(epoll_wait(e, &got, 1, 0), 0);
+	SAME(write(c, "b", 1), 1);
+	SAME(epoll_wait(e, &got, 1, 5000), 1);
+	SAME(got.events, EPOLLIN);
+	SAME(read(s, b, 8), 2);
+	SAME(epoll_wait(e, &got, 1, 0), 0);
+	close(c);
+	SAME(epoll_wait(e, &got, 1, 5000), 1);
+	SAME(got.events, EPOLLIN | EPOLLRDHUP);
+	close(s);
+	close(e);
+}
+
+TEST(options)
+{
+	int c, s, v;
+	socklen_t n;
+	NEED(pair(&c, &s) == 0);
+	static const struct { int level, name, value; } o[] = {
+		{SOL_SOCKET, SO_KEEPALIVE, 1}, {SOL_SOCKET, SO_REUSEADDR, 1}, {SOL_SOCKET, SO_REUSEPORT, 1}, {IPPROTO_TCP, TCP_NODELAY, 1},
+		{IPPROTO_TCP, TCP_KEEPIDLE, 77}, {IPPROTO_TCP, TCP_KEEPINTVL, 7}, {IPPROTO_TCP, TCP_KEEPCNT, 5}, {IPPROTO_TCP, TCP_CORK, 1},
+		{IPPROTO_TCP, TCP_USER_TIMEOUT, 3000}, {IPPROTO_IP, IP_TOS, 0x10}, {IPPROTO_IP, IP_TTL, 33}, {SOL_SOCKET, SO_PRIORITY, 3},
+	};
+	for (size_t i = 0; i < sizeof o / sizeof *o; i++) {
+		CHECK(setsockopt(c, o[i].level, o[i].name, &o[i].value, sizeof(int)) == 0);
+		v = -1, n = sizeof v;
+		CHECK(getsockopt(c, o[i].level, o[i].name, &v, &n) == 0);
+		SAME(v, o[i].value);
+	}
+	v = 1;
+	EXPECT(setsockopt(c, IPPROTO_TCP, 9999, &v, sizeof v), ENOPROTOOPT);
+	EXPECT(setsockopt(c, IPPROTO_TCP, TCP_NODELAY, &v, 2), EINVAL);
+	v = 0;
+	EXPECT(setsockopt(c, IPPROTO_TCP, TCP_KEEPIDLE, &v, sizeof v), EINVAL);
+	n = sizeof v;
+	CHECK(getsockopt(c, SOL_SOCKET, SO_TYPE, &v, &n) == 0);
+	SAME(v, SOCK_STREAM);
+	CHECK(getsockopt(c, SOL_SOCKET, SO_PROTOCOL, &v, &n) == 0);
+	SAME(v, IPPROTO_TCP);
+	v = 16384;
+	CHECK(setsockopt(c, SOL_SOCKET, SO_RCVBUF, &v, sizeof v) == 0 && getsockopt(c, SOL_SOCKET, SO_RCVBUF, &v, &n) == 0);
+	SAME(v, 32768);
+	char cc[16] = "";
+	n = sizeof cc;
+	CHECK(getsockopt(c, IPPROTO_TCP, TCP_CONGESTION, cc, &n) == 0);
+	SAME(n, 16);
+	close(c);
+	close(s);
+}
+
+TEST(ports)
+{
+	struct sockaddr_in a = addr4(INADDR_LOOPBACK, 0);
+	int l = listener(&a), v = 1;
+	NEED(l >= 0);
+	int d = socket(AF_INET, SOCK_STREAM, 0);
+	EXPECT(bind(d, SA(a), sizeof a), EADDRINUSE);
+	struct sockaddr_in far = addr4(0x0a636363, 0);
+	EXPECT(bind(d, SA(far), sizeof far), EADDRNOTAVAIL);
+	EXPECT(bind(d, SA(a), 8), EINVAL);
+	close(d);
+	close(l);
+	int p[2];
+	struct sockaddr_in b = addr4(INADDR_LOOPBACK, 0);
+	for (int i = 0; i < 2; i++) {
+		socklen_t n = sizeof b;
+		p[i] = socket(AF_INET, SOCK_STREAM, 0);
+		CHECK(setsockopt(p[i], SOL_SOCKET, SO_REUSEPORT, &v, sizeof v) == 0 && bind(p[i], SA(b), n) == 0 && listen(p[i], 5) == 0);
+		CHECK(getsockname(p[i], SA(b), &n) == 0);
+	}
+	close(p[0]);
+	close(p[1]);
+}
+
+TEST(datagrams)
+{
+	struct sockaddr_in a = addr4(INADDR_LOOPBACK, 0), from;
+	socklen_t n = sizeof a;
+	char b[16];
+	int s = socket(AF_INET, SOCK_DGRAM, 0), c = socket(AF_INET, SOCK_DGRAM, 0);
+	NEED(s >= 0 && c >= 0 && bind(s, SA(a), n) == 0 && getsockname(s, SA(a), &n) == 0);
+	SAME(ready(s), POLLOUT);
+	EXPECT(send(c, "x", 1, 0), EDESTADDRREQ);
+	SAME(sendto(c, "hello", 5, 0, SA(a), sizeof a), 5);
+	SAME(sendto(c, "", 0, 0, SA(a), sizeof a), 0);
+	CHECK(awaited(s, POLLIN) > 0);
+	SAME(recv(s, b, 2, MSG_PEEK | MSG_TRUNC), 5);
+	struct iovec v = {b, 2};
+	struct msghdr m = {.msg_name = &from, .msg_namelen = sizeof from, .msg_iov = &v, .msg_iovlen = 1};
+	SAME(recvmsg(s, &m, 0), 2);
+	SAME(m.msg_flags, MSG_TRUNC);
+	SAME(ntohl(from.sin_addr.s_addr), INADDR_LOOPBACK);
+	SAME(recv(s, b, 16, 0), 0);
+	EXPECT(recv(s, b, 16, MSG_DONTWAIT), EAGAIN);
+	CHECK(connect(c, SA(a), sizeof a) == 0);
+	SAME(send(c, "y", 1, 0), 1);
+	SAME(recv(s, b, 16, 0), 1);
+	close(s);
+	SAME(send(c, "z", 1, 0), 1);
+	CHECK(awaited(c, POLLERR) > 0);
+	EXPECT(recv(c, b, 16, 0), ECONNREFUSED);
+	struct sockaddr none = {.sa_family = AF_UNSPEC};
+	CHECK(connect(c, &none, sizeof none) == 0);
+	EXPECT(send(c, "x", 1, 0), EDESTADDRREQ);
+	static char big[70000];
+	EXPECT(sendto(c, big, sizeof big, 0, SA(a), sizeof a), EMSGSIZE);
+	close(c);
+}
+
+TEST(six)
+{
+	struct sockaddr_in6 a = {.sin6_family = AF_INET6}, b;
+	socklen_t n = sizeof a, m = sizeof b;
+	char t[8];
+	int l = socket(AF_INET6, SOCK_STREAM, 0);
+	NEED(l >= 0 && bind(l, SA(a), n) == 0 && listen(l, 5) == 0 && getsockname(l, SA(a), &n) == 0);
+	SAME(n, sizeof a);
+	a.sin6_addr = in6addr_loopback;
+	int c = socket(AF_INET6, SOCK_STREAM, 0);
+	CHECK(connect(c, SA(a), sizeof a) == 0);
+	int s = accept(l, SA(b), &m);
+	NEED(s >= 0);
+	CHECK(IN6_IS_ADDR_LOOPBACK(&b.sin6_addr));
+	SAME(write(c, "six", 3), 3);
+	SAME(read(s, t, 8), 3);
+	close(c);
+	close(s);
+	struct sockaddr_in four = addr4(INADDR_LOOPBACK, ntohs(a.sin6_port));
+	c = socket(AF_INET, SOCK_STREAM, 0);
+	CHECK(connect(c, SA(four), sizeof four) == 0);
+	m = sizeof b;
+	s = accept(l, SA(b), &m);
+	NEED(s >= 0);
+	CHECK(IN6_IS_ADDR_V4MAPPED(&b.sin6_addr));
+	SAME(write(s, "four", 4), 4);
+	SAME(read(c, t, 8), 4);
+	close(c);
+	close(s);
+	close(l);
+}
+
+TEST(interfaces)
+{
+	struct ifreq r = {.ifr_name = "lo"};
+	int s = socket(AF_INET, SOCK_DGRAM, 0);
+	CHECK(ioctl(s, SIOCGIFINDEX, &r) == 0);
+	SAME(r.ifr_ifindex, 1);
+	CHECK(ioctl(s, SIOCGIFFLAGS, &r) == 0);
+	SAME(r.ifr_flags & (IFF_UP | IFF_LOOPBACK | IFF_RUNNING), IFF_UP | IFF_LOOPBACK | IFF_RUNNING);
+	CHECK(ioctl(s, SIOCGIFADDR, &r) == 0);
+	SAME(ntohl(((struct sockaddr_in *)&r.ifr_addr)->sin_addr.s_addr), INADDR_LOOPBACK);
+	strcpy(r.ifr_name, "none0");
+	EXPECT(ioctl(s, SIOCGIFMTU, &r), ENODEV);
+	close(s);
+}
+
+static void *echo(void *p)
+{
+	int s = *(int *)p, n;
+	static char b[4096];
+	while ((n = read(s, b, sizeof b)) > 0)
+		for (int o = 0, k; o < n; o += k)
+			if ((k = write(s, b + o, n - o)) <= 0)
+				return 0;
+	shutdown(s, SHUT_WR);
+	return 0;
+}
+
+TEST(a_million)
+{
+	int c, s;
+	pthread_t th;
+	NEED(pair(&c, &s) == 0 && pthread_create(&th, 0, echo, &s) == 0);
+	static unsigned char b[8192];
+	unsigned sent = 0, got = 0, bad = 0;
+	for (;;) {
+		int n = sent < 1000000 ? 1 + sent % 7919 : 0;
+		for (int i = 0; i < n; i++)
+			b[i] = (sent + i) * 31;
+		if (n && write(c, b, n) != n)
+			break;
+		sent += n;
+		if (sent >= 1000000 && n)
+			shutdown(c, SHUT_WR);
+		if ((n = recv(c, b, sizeof b, sent < 1000000 ? MSG_DONTWAIT : 0)) > 0)
+			for (int i = 0; i < n; i++, got++)
+				bad += b[i] != (unsigned char)(got * 31);
+		else if (n == 0)
+			break;
+	}
+	SAME(bad, 0);
+	SAME(got, sent);
+	pthread_join(th, 0);
+	close(c);
+	close(s);
+}
