@@ -91,7 +91,11 @@ func parse(file []byte) (entry uint64, loads []segment, err error) {
 			loads = append(loads, s)
 		}
 	}
-	return f.Entry, loads, checkPlacement(f.Entry, loads)
+	if err := checkPlacement(f.Entry, loads); err != nil {
+		return 0, nil, err
+	}
+	loads, err = withoutLines(f, loads)
+	return f.Entry, loads, err
 }
 
 func kernelSegment(file []byte, p *elf.Prog) (segment, error) {
