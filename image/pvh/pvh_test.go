@@ -86,6 +86,12 @@ func TestLinkKeepsTheProgram(t *testing.T) {
 			t.Errorf("segment at %#x is missing", p.Vaddr)
 			continue
 		}
+		if lines := src.Section(pclnSection); lines != nil && lines.Addr >= p.Vaddr && lines.Addr < p.Vaddr+p.Memsz {
+			if q.Filesz >= p.Filesz || q.Flags != p.Flags { // TestDropLines has the rest
+				t.Errorf("segment at %#x: got %+v, made from %+v", p.Vaddr, q.ProgHeader, p.ProgHeader)
+			}
+			continue
+		}
 		if q.Paddr != p.Vaddr-KernelBase || q.Filesz != p.Filesz || q.Memsz != p.Memsz || q.Flags != p.Flags {
 			t.Errorf("segment at %#x: got %+v, made from %+v", p.Vaddr, q.ProgHeader, p.ProgHeader)
 		}
