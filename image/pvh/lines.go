@@ -11,7 +11,8 @@ import (
 // two are for tracebacks alone, and a quarter of the whole. They are left out: a traceback of the kernel names
 // functions and program counters, for which `go tool addr2line` with the kernel that has its symbols tells the lines.
 //
-// Nothing is moved but tables within their part of the section, whose end becomes free.
+// Nothing is moved but tables, to the end of their part of the section; what is before them becomes free, with
+// the names of files that lie in front of it.
 
 const (
 	pclnSection = ".gopclntab"
@@ -19,6 +20,7 @@ const (
 
 	// Offsets in pcHeader.
 	headFuncs = 8
+	headCutab = 40
 	headPctab = 56
 	headPcln  = 64
 	headSize  = 72
@@ -41,15 +43,20 @@ func dropLines(tab []byte) (from, to uint64, err error) {
 		return 0, 0, errPcln
 	}
 	funcs, pctab, pcln := le.Uint64(tab[headFuncs:]), le.Uint64(tab[headPctab:]), le.Uint64(tab[headPcln:])
-	if pctab > pcln || pcln > size || funcs > (size-pcln)/8 {
+	cutab := le.Uint64(tab[headCutab:])
+	if cutab > pctab || cutab < headSize || pctab > pcln || pcln > size || funcs > (size-pcln)/8 {
 		return 0, 0, errPcln
 	}
 	old := append([]byte(nil), tab[pctab:pcln]...)
-	fresh := tab[pctab:pctab:pcln]
-	fresh = append(fresh, old[:min(1, len(old))]...) // offset 0 stands for no table
-	moved := map[uint32]uint32{0: 0}
+	var fresh []byte
+	var fields [][]byte // that hold offsets in fresh
+	moved := map[uint32]uint32{}
 	move := func(at []byte) error {
 		off := le.Uint32(at)
+		if off == 0 { // no table
+			return nil
+		}
+		fields = append(fields, at)
 		to, ok := moved[off]
 		if !ok {
 			n, err := tableSize(old, off)
@@ -84,9 +91,17 @@ func dropLines(tab []byte) (from, to uint64, err error) {
 			}
 		}
 	}
-	from = pctab + uint64(len(fresh))
-	clear(tab[from:pcln])
-	return from, pcln, nil
+	if len(fresh) >= len(old) {
+		return 0, 0, errPcln
+	}
+	base := len(old) - len(fresh)
+	for _, at := range fields {
+		le.PutUint32(at, le.Uint32(at)+uint32(base))
+	}
+	to = pctab + uint64(base)
+	copy(tab[to:pcln], fresh)
+	clear(tab[cutab:to])
+	return cutab, to, nil
 }
 
 // tableSize is the length of the table at off: pairs of numbers in base 128, the first 0 that does not begin it ends it.

@@ -127,57 +127,63 @@ func procAddr(family int, a tcpip.FullAddress) string {
 	return s + ":" + hexN(uint64(a.Port), 4)
 }
 
-// procSocket writes what a line on any socket begins with.
-func procSocket(b *strings.Builder, i int, k *sock, state uint8, tail string) {
-	local, err := k.ep.GetLocalAddress()
-	if err != nil {
-		local = tcpip.FullAddress{}
+// An observation is what is told of a socket.
+type observation struct {
+	local, remote tcpip.FullAddress
+	state         uint8 // of TCP, as Linux numbers them
+	rx, tx        int   // bytes that wait
+	uid           uint32
+	ino           uint64
+}
+
+// observe looks at a socket.
+func (k *sock) observe() (o observation) {
+	// What has no name has the zero address, what has no queue the length 0.
+	if a, err := k.ep.GetLocalAddress(); err == nil {
+		o.local = a
 	}
-	remote, err := k.ep.GetRemoteAddress()
-	if err != nil {
-		remote = tcpip.FullAddress{}
+	o.state = 7
+	if a, err := k.ep.GetRemoteAddress(); err == nil {
+		o.remote, o.state = a, 1
 	}
-	h := k.fast.Load()
-	if h != nil {
+	if n, err := k.ep.GetSockOptInt(tcpip.ReceiveQueueSizeOption); err == nil {
+		o.rx = n
+	}
+	if n, err := k.ep.GetSockOptInt(tcpip.SendQueueSizeOption); err == nil {
+		o.tx = n
+	}
+	if h := k.fast.Load(); h != nil {
 		h.c.mu.Lock()
-		local, remote = h.mine().local, h.mine().remote
+		o.local, o.remote = h.mine().local, h.mine().remote
+		o.rx, o.tx = h.mine().ring.n, h.theirs().ring.n
 		h.c.mu.Unlock()
 	}
-	rx, err := k.ep.GetSockOptInt(tcpip.ReceiveQueueSizeOption)
-	if err != nil {
-		rx = 0
+	if k.stream() {
+		o.state = tcpState(k.state())
 	}
-	tx, err := k.ep.GetSockOptInt(tcpip.SendQueueSizeOption)
-	if err != nil {
-		tx = 0
-	}
-	if h != nil {
-		rx, tx = h.queued(false), h.queued(true)
-	}
-	pad(b, strconv.Itoa(i), 4)
-	b.WriteString(": " + procAddr(k.s.Family, local) + " " + procAddr(k.s.Family, remote) + " " + hexN(uint64(state), 2) + " " +
-		hexN(uint64(tx), 8) + ":" + hexN(uint64(rx), 8) + " 00:00000000 00000000 ")
-	uid, ino := uint32(0), uint64(0)
 	if f := k.s.File(); f != nil {
 		var st unix.Stat_t
 		f.Stat(&st)
-		uid, ino = st.Uid, st.Ino
+		o.uid, o.ino = st.Uid, st.Ino
 	}
-	pad(b, strconv.FormatUint(uint64(uid), 10), 5)
-	b.WriteString("        0 " + strconv.FormatUint(ino, 10) + tail + "\n")
+	return o
+}
+
+// procSocket writes a line on a socket.
+func procSocket(b *strings.Builder, i int, k *sock, tail string) {
+	o := k.observe()
+	pad(b, strconv.Itoa(i), 4)
+	b.WriteString(": " + procAddr(k.s.Family, o.local) + " " + procAddr(k.s.Family, o.remote) + " " + hexN(uint64(o.state), 2) + " " +
+		hexN(uint64(o.tx), 8) + ":" + hexN(uint64(o.rx), 8) + " 00:00000000 00000000 ")
+	pad(b, strconv.FormatUint(uint64(o.uid), 10), 5)
+	b.WriteString("        0 " + strconv.FormatUint(o.ino, 10) + tail + "\n")
 }
 
 func procTCP(b *strings.Builder, i int, k *sock) {
-	procSocket(b, i, k, tcpState(k.state()), " 1 0000000000000000 100 0 0 10 0")
+	procSocket(b, i, k, " 1 0000000000000000 100 0 0 10 0")
 }
 
-func procUDP(b *strings.Builder, i int, k *sock) {
-	state := uint8(7)
-	if _, err := k.ep.GetRemoteAddress(); err == nil {
-		state = 1
-	}
-	procSocket(b, i, k, state, " 2 0000000000000000 0")
-}
+func procUDP(b *strings.Builder, i int, k *sock) { procSocket(b, i, k, " 2 0000000000000000 0") }
 
 // deviceStats are the counters of an interface.
 func (n *Network) deviceStats(i *iface) netdev.Stats {
