@@ -216,7 +216,11 @@ func (i *Inode) truncate(c *cred.Cred, size int64) error {
 	defer i.mu.Unlock()
 	if o, ok := i.ops.(AttrOps); ok {
 		now := i.fs.now()
-		return o.SetAttr(c, i, &Attr{Valid: AttrSize | AttrMtime | AttrCtime | AttrMtimeNow, Size: size, Mtime: now, Ctime: now})
+		a := &Attr{Valid: AttrSize | AttrMtime | AttrCtime | AttrMtimeNow, Size: size, Mtime: now, Ctime: now}
+		if i.mode.Load()&(unix.S_ISUID|unix.S_ISGID) != 0 && !c.Capable(unix.CAP_FSETID) {
+			a.Valid, a.Mode = a.Valid|AttrMode, i.withoutPrivileges(c)
+		}
+		return o.SetAttr(c, i, a)
 	}
 	if i.cache == nil {
 		return unix.EINVAL
