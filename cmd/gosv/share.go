@@ -66,7 +66,7 @@ func (l folders) mounts() (list []rootfs.Mount) {
 func (l folders) serve(virtiofsd string) (list []vmm.Share, err error) {
 	for _, f := range l {
 		start := f.serve
-		if virtiofsd != "" {
+		if virtiofsd != "" && f.target != "" { // virtiofsd cannot have / as its folder
 			start = func() error { return f.serveBy(virtiofsd) }
 		}
 		if err := start(); err != nil {

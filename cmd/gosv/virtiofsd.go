@@ -36,8 +36,6 @@ func (f *folder) serveBy(program string) error {
 	switch {
 	case f.only != "":
 		return errors.New("virtiofsd shares directories, not files")
-	case f.readOnly && f.target == "":
-		// Its guest is kept from writing by the mount alone; that is enough for a root with a layer over it.
 	case f.readOnly:
 		return errors.New("virtiofsd cannot share a directory read-only: leave --virtiofsd or :ro out")
 	}
