@@ -370,7 +370,11 @@ func newProgress(what string, out io.Writer) *progress {
 }
 
 func (p *progress) show(done int64) {
-	if now := time.Now(); now.Sub(p.last) >= time.Second {
+	every := time.Second // the first time, and five of them later
+	if p.shown {
+		every *= 5
+	}
+	if now := time.Now(); now.Sub(p.last) >= every {
 		p.last, p.shown = now, true
 		fmt.Fprintf(p.out, "gosv: %s: %s so far\n", p.what, humanSize(done))
 	}
