@@ -478,7 +478,7 @@ func ttyNumber(t task.Terminal) int64 {
 }
 
 // stateNames are the words behind the letters of the state.
-var stateNames = map[byte]string{'R': "R (running)", 'S': "S (sleeping)", 'T': "T (stopped)", 't': "t (tracing stop)", 'Z': "Z (zombie)", 'X': "X (dead)"}
+var stateNames = map[byte]string{'R': "R (running)", 'S': "S (sleeping)", 'D': "D (disk sleep)", 'T': "T (stopped)", 't': "t (tracing stop)", 'Z': "Z (zombie)", 'X': "X (dead)"}
 
 func showStatus(v *view, b *out) error {
 	p, c := v.p, v.t.Cred()

@@ -44,7 +44,9 @@ func (t *Task) BlockKillable() error {
 	if t.Killed() {
 		return abi.ERESTARTSYS
 	}
+	t.deep.Store(true)
 	t.sleep()
+	t.deep.Store(false)
 	return nil
 }
 

@@ -215,7 +215,7 @@ func (p *Process) setDumpable(on bool) {
 	p.mu.Unlock()
 }
 
-// State returns the letter of /proc/PID/stat: R, S, T, t, Z or X.
+// State returns the letter of /proc/PID/stat: R, S, D, T, t, Z or X.
 func (p *Process) State() byte {
 	p.k.mu.RLock()
 	zombie, reaped := p.zombie, p.reaped
@@ -241,6 +241,8 @@ func (t *Task) state() byte {
 		return 't'
 	case t.stopped:
 		return 'T'
+	case t.usage.since.Load() == 0 && t.deep.Load():
+		return 'D'
 	case t.usage.since.Load() == 0:
 		return 'S'
 	}

@@ -61,10 +61,11 @@ type Task struct {
 	trap     trapInfo
 	restart  func(*Task) (uint64, error)
 
-	exiting  bool // takes no more signals; guarded by proc.mu
-	stopped  bool // parked by job control; guarded by proc.mu
-	counted  bool // has been counted for the stop that is on; guarded by proc.mu
-	stepping bool // the trap flag is the tracer's
+	exiting  bool        // takes no more signals; guarded by proc.mu
+	stopped  bool        // parked by job control; guarded by proc.mu
+	counted  bool        // has been counted for the stop that is on; guarded by proc.mu
+	stepping bool        // the trap flag is the tracer's
+	deep     atomic.Bool // sleeps in BlockKillable
 	trace    tracee
 	debug    *debugRegs
 	rseq     rseq
