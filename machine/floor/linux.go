@@ -204,6 +204,7 @@ func clone(c *cpu, t *thread, x *context) uint64 {
 	n.altFlag = 2 // SS_DISABLE
 	n.cpu = uint32(c.index)
 	id := uint64(n.id)
+	n.state = threadBlocked
 	ready(c, n)
 	return id
 }

@@ -114,8 +114,13 @@ func pop(c, o *cpu) *thread {
 	return nil
 }
 
-// ready makes t runnable. The caller has taken t off its wait queue.
+// ready makes t, which block has put to sleep, runnable. The caller has taken t off its wait queue. A deadline may
+// pass while somebody else wakes t, which may be on its way into the next sleep by then: whoever changes the
+// state has woken it, and nobody twice.
 func ready(c *cpu, t *thread) {
+	if !atomic.CompareAndSwapUint32(&t.state, threadBlocked, threadReady) {
+		return
+	}
 	cancel(c, t)
 	o := cpuAt(cpuTable[t.cpu])
 	if !t.may(o) {
@@ -126,7 +131,6 @@ func ready(c *cpu, t *thread) {
 			o = cpuAt(cpuTable[lowest(idle)])
 		}
 	}
-	atomic.StoreUint32(&t.state, threadReady)
 	lock(c, &o.lock)
 	push(o, t)
 	unlock(&o.lock)
@@ -153,6 +157,7 @@ func bind(c *cpu, t *thread, set uint64) (mine bool) {
 	if t.may(c) {
 		return true
 	}
+	atomic.StoreUint32(&t.state, threadBlocked)
 	ready(c, t)
 	return false
 }
@@ -191,6 +196,7 @@ func lowest(v uint64) uint64 {
 // block puts the running thread to sleep on q (whose lock is held, and released
 // here) or, without q, for the time only.
 func block(c *cpu, t *thread, q *waitq, deadline uint64) {
+	atomic.AddUint32(&t.waits, 1)
 	atomic.StoreUint32(&t.state, threadBlocked)
 	if deadline != 0 {
 		lock(c, &c.lock)
@@ -203,10 +209,13 @@ func block(c *cpu, t *thread, q *waitq, deadline uint64) {
 	}
 }
 
-// timedOut wakes t, whose deadline passed and which is off the timer heap;
+// timedOut wakes t, whose deadline for its sleep number waits passed and which is off the timer heap;
 // false when somebody else has just woken it.
-func timedOut(c *cpu, t *thread) bool {
+func timedOut(c *cpu, t *thread, waits uint32) bool {
 	for {
+		if atomic.LoadUint32(&t.waits) != waits {
+			return false
+		}
 		qa := atomic.LoadUint64(&t.queue)
 		if qa == 0 {
 			break
@@ -311,6 +320,8 @@ func dispatch(c *cpu, cur *thread, mine, keep bool) (*context, uint64) {
 	}
 	if t != cur {
 		switchTo(c, t)
+	} else if t.state == threadReady { // woken before it was away
+		atomic.StoreUint32(&t.state, threadRunning)
 	}
 	if t.pending&^t.mask != 0 {
 		deliver(c, t)

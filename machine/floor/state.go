@@ -73,6 +73,8 @@ type thread struct {
 	altSP   uint64
 	altSize uint64
 	altFlag uint64
+	waits   uint32 // sleeps so far
+	_       uint32
 	allowed uint64 // CPUs that may run it; 0: all
 }
 

@@ -152,15 +152,17 @@ func expire(c *cpu, nw uint64) bool {
 	for {
 		lock(c, &c.lock)
 		var t *thread
+		waits := uint32(0)
 		if c.timers > 0 && byID(c.heap[0]).expires <= nw {
 			t = byID(c.heap[0])
+			waits = atomic.LoadUint32(&t.waits)
 			heapRemove(c, 0)
 		}
 		unlock(&c.lock)
 		if t == nil {
 			break
 		}
-		if timedOut(c, t) {
+		if timedOut(c, t, waits) {
 			woken = true
 		}
 	}
