@@ -34,6 +34,7 @@ var processRows = []*row{
 	{path: "mounts", mode: ro, show: showMounts, inTask: true},
 	{path: "oom_score", mode: ro, show: number10(0), inTask: true},
 	{path: "oom_score_adj", mode: rw, show: showOOM, store: storeOOM, inTask: true},
+	{path: "pagemap", mode: 0o400, open: openPagemap, private: true, inTask: true},
 	{path: "personality", mode: 0o400, show: showPersonality, private: true, inTask: true},
 	{path: "root", mode: unix.S_IFLNK | 0o777, jump: jumpRoot, private: true, inTask: true},
 	{path: "smaps", mode: ro, show: showSmaps, private: true, inTask: true},

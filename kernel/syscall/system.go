@@ -95,6 +95,8 @@ func (s *Calls) systemRows(r *table) {
 	r.set(unix.SYS_SYSINFO, call1("sysinfo", out(lSysinfo), sysSysinfo))
 	r.set(unix.SYS_GETRANDOM, call3("getrandom", aSink, aSize, flags("flags", unix.GRND_NONBLOCK|unix.GRND_RANDOM|unix.GRND_INSECURE, grndNames), sysGetrandom))
 	r.set(unix.SYS_GETCPU, call3("getcpu", out(lUint32), out(lUint32), aAddr, sysGetcpu))
+	r.set(unix.SYS_REBOOT, call4("reboot", aUint.as(show("magic", appendHex)), aUint.as(show("magic", appendHex)), aUint.as(show("command", appendHex)), aAddr, sysReboot).
+		partly("the host's business: EPERM"))
 	schedRows(r)
 }
 
@@ -163,4 +165,18 @@ func sysGetcpu(t *task.Task, cpu, node dest[uint32], _ uint64) (uint64, error) {
 		return 0, err
 	}
 	return done(node.putOpt(t, 0))
+}
+
+// sysReboot is reboot(2) as far as its checks: EINVAL, EPERM.
+func sysReboot(t *task.Task, magic, magic2, _ uint32, _ uint64) (uint64, error) {
+	if !t.Cred().Capable(unix.CAP_SYS_BOOT) {
+		return 0, unix.EPERM
+	}
+	switch magic2 {
+	case 0x28121969, 0x05121996, 0x16041998, 0x20112000:
+		if magic == 0xfee1dead {
+			return 0, unix.EPERM
+		}
+	}
+	return 0, unix.EINVAL
 }
