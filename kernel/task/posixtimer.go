@@ -221,7 +221,7 @@ func (p *Process) TimerSettime(id int32, value, interval int64, absolute bool) (
 			pt.when = 1<<63 - 1
 		}
 	}
-	if !absolute && pt.wall { // a relative time does not follow the setting of the clock
+	if !absolute && pt.wall && pt.notify != sigevNone { // a relative time does not follow the setting of the clock
 		pt.timer.Set(p.k.Clock.After(value))
 		return oldValue, oldInterval, nil
 	}

@@ -339,15 +339,33 @@ func (t *Task) guarded() (ended bool) {
 }
 
 // panicked logs a panic with the stack it came from, and has the process killed. A panic in the
-// end of a task leaves nothing to go on with: that one is passed on.
+// end of a task, or with the process's lock held, leaves nothing to go on with: that one is passed on.
 func (t *Task) panicked(r any) {
 	b := make([]byte, 8192)
 	b = b[:runtime.Stack(b, false)]
 	t.k.Log("kernel panic in process " + itoa(t.PID()) + " (" + t.Comm() + "): " + panicText(r) + "\n" + string(b))
-	if t.ending {
+	if t.ending || !t.proc.unlocked() {
 		panic(r)
 	}
 	t.proc.kill(unix.SIGKILL)
+}
+
+// unlocked reports whether p's lock and that of the kernel become free within a second.
+func (p *Process) unlocked() bool {
+	for _, mu := range []interface {
+		TryLock() bool
+		Unlock()
+	}{&p.k.mu, &p.mu} {
+		deadline := p.k.Clock.Now() + 1e9
+		for !mu.TryLock() {
+			if p.k.Clock.Now() > deadline {
+				return false
+			}
+			runtime.Gosched()
+		}
+		mu.Unlock()
+	}
+	return true
 }
 
 func panicText(r any) string {
