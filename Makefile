@@ -10,7 +10,7 @@ SOAKTIME ?= 10m
 # space and entered at a symbol of its own. 0xffffffff80201000 is −2145382400 as
 # the linker wants it.
 BOOT     := gosv/machine/floor.boot64
-LINK     := -T -2145382400 -E $(BOOT) -buildid= -funcalign=16
+LINK     := -T -2145382400 -E $(BOOT) -buildid= -funcalign=4
 KMAX     := 8000000
 # build/kernel.mod is go.mod with gVisor's network stack cut down to what a kernel needs.
 KBUILD    = GOOS=linux GOARCH=amd64 CGO_ENABLED=0 GOFLAGS= $(GO) build -modfile=build/kernel.mod -trimpath -buildvcs=false $(SMALL)

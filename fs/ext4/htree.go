@@ -2,10 +2,11 @@ package ext4
 
 import (
 	"errors"
-	"slices"
 	"sort"
 
 	"golang.org/x/sys/unix"
+
+	"gosv/kernel/sorting"
 )
 
 // The index of a large directory is a tree over hashes of names. Its root is block 0, behind the records of . and ..;
@@ -306,7 +307,7 @@ func (n *node) addIndex(name string, ino uint32, typ byte) error {
 	if err != nil {
 		return err
 	}
-	slices.SortStableFunc(list, func(a, b packed) int {
+	sorting.Sort(list, func(a, b packed) int {
 		if a.hash < b.hash {
 			return -1
 		}

@@ -5,6 +5,8 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"gosv/kernel/sorting"
 )
 
 // The journal (Documentation/filesystems/ext4/journal.rst, JBD2): a superblock, then a ring of transactions, each made of descriptor
@@ -694,7 +696,7 @@ func (fs *fileSystem) checkpoint() error {
 	}
 	fs.buffers.mu.Unlock()
 	fs.mu.Unlock()
-	slices.SortFunc(list, func(a, b image) int {
+	sorting.Sort(list, func(a, b image) int {
 		if a.block < b.block {
 			return -1
 		}

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"gosv/kernel/sorting"
 	"gosv/kernel/vfs"
 )
 
@@ -235,7 +236,7 @@ func (n *node) storeAttrs(list []attr) error {
 
 // putAttrs writes entries, and their values from the end of base down.
 func putAttrs(entries, base []byte, list []attr) {
-	slices.SortFunc(list, func(a, b attr) int {
+	sorting.Sort(list, func(a, b attr) int {
 		return cmp.Or(cmp.Compare(a.index, b.index), cmp.Compare(len(a.name), len(b.name)), cmp.Compare(a.name, b.name))
 	})
 	end := len(base)

@@ -7,8 +7,8 @@ import (
 )
 
 // The Go runtime's table of functions (.gopclntab; runtime/symtab.go, type pcHeader, and runtime2.go, type _func, of Go 1.26) has
-// for each function small tables from program counter to stack depth, to what the collector needs, to file and to line. The last
-// two are for tracebacks alone, and a quarter of the whole. They are left out: a traceback of the kernel names
+// for each function small tables from program counter to stack depth, to what the collector needs, to which arguments are live, to
+// file and to line. The last three are for tracebacks alone, and a quarter of the whole. They are left out: a traceback of the kernel names
 // functions and program counters, for which `go tool addr2line` with the kernel that has its symbols tells the lines.
 //
 // Nothing is moved but tables, to the end of their part of the section; what is before them becomes free, with
@@ -31,6 +31,9 @@ const (
 	funcPcln    = 24
 	funcNpcdata = 28
 	funcFixed   = 44
+
+	// pcdataArgLive is the table of which arguments are live (internal/abi, PCDATA_ArgLiveIndex).
+	pcdataArgLive = 3
 )
 
 var errPcln = errors.New("the table of functions (.gopclntab) is not as Go 1.26 makes it")
@@ -86,6 +89,10 @@ func dropLines(tab []byte) (from, to uint64, err error) {
 			return 0, 0, err
 		}
 		for j := range count {
+			if j == pcdataArgLive {
+				le.PutUint32(f[funcFixed+4*j:], 0)
+				continue
+			}
 			if err := move(f[funcFixed+4*j:]); err != nil {
 				return 0, 0, err
 			}
@@ -145,7 +152,7 @@ func withoutLines(f *elf.File, loads []segment) ([]segment, error) {
 		if err != nil {
 			return nil, err
 		}
-		from = (s.Vaddr + start + from + pageSize - 1) &^ (pageSize - 1) - s.Vaddr
+		from = (s.Vaddr+start+from+pageSize-1)&^(pageSize-1) - s.Vaddr
 		to = (s.Vaddr+start+to)&^(pageSize-1) - s.Vaddr
 		if s.Filesz != s.Memsz || from >= to {
 			out = append(out, s)

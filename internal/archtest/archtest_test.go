@@ -128,7 +128,7 @@ func TestFloor(t *testing.T) {
 		}
 		kernel = b
 	} else {
-		kernel = buildKernel(t, root, "-ldflags=-T -2145382400 -E gosv/machine/floor.boot64 -funcalign=16")
+		kernel = buildKernel(t, root, "-ldflags=-T -2145382400 -E gosv/machine/floor.boot64 -funcalign=4")
 	}
 	faults, err := CheckFloor(kernel, FloorPrefix)
 	if err != nil {

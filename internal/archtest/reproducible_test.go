@@ -62,7 +62,7 @@ func TestKernelIsReproducible(t *testing.T) {
 		if i == 1 {
 			t.Setenv("GOCACHE", t.TempDir())
 		}
-		executable := buildKernel(t, dir, "-trimpath", "-buildvcs=false", "-ldflags=-T -2145382400 -E gosv/machine/floor.boot64 -buildid= -funcalign=16 -s -w")
+		executable := buildKernel(t, dir, "-trimpath", "-buildvcs=false", "-ldflags=-T -2145382400 -E gosv/machine/floor.boot64 -buildid= -funcalign=4 -s -w")
 		image, err := pvh.Link(executable)
 		if err != nil {
 			t.Fatal(err)

@@ -2,7 +2,6 @@ package net
 
 import (
 	"encoding/binary"
-	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -11,6 +10,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 
+	"gosv/kernel/sorting"
 	"gosv/kernel/vfs"
 )
 
@@ -53,7 +53,7 @@ func (n *Network) interfaces() []iface {
 	for id, info := range n.Stack().NICInfo() {
 		all = append(all, iface{id, info})
 	}
-	slices.SortFunc(all, func(a, b iface) int { return int(a.index) - int(b.index) })
+	sorting.Sort(all, func(a, b iface) int { return int(a.index) - int(b.index) })
 	return all
 }
 

@@ -3,7 +3,6 @@ package net
 import (
 	"encoding/binary"
 	"encoding/hex"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -13,6 +12,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 
 	"gosv/kernel/netdev"
+	"gosv/kernel/sorting"
 )
 
 // A ProcFile is a file below /proc that tells about the network (proc(5)).
@@ -92,7 +92,7 @@ func (n *Network) sockets(family, typ int) []*sock {
 		}
 	}
 	n.mu.Unlock()
-	slices.SortFunc(list, func(a, b *sock) int { return int(int64(a.id - b.id)) })
+	sorting.Sort(list, func(a, b *sock) int { return int(int64(a.id - b.id)) })
 	return list
 }
 

@@ -218,7 +218,7 @@ func (i *Inode) truncate(c *cred.Cred, size int64) error {
 		now := i.fs.now()
 		a := &Attr{Valid: AttrSize | AttrMtime | AttrCtime | AttrMtimeNow, Size: size, Mtime: now, Ctime: now}
 		if i.mode.Load()&(unix.S_ISUID|unix.S_ISGID) != 0 && !c.Capable(unix.CAP_FSETID) {
-			a.Valid, a.Mode = a.Valid|AttrMode, i.withoutPrivileges(c)
+			a.Valid, a.Mode = a.Valid|AttrMode, i.WithoutPrivileges(c)
 		}
 		return o.SetAttr(c, i, a)
 	}
