@@ -46,9 +46,14 @@ func TestDropLines(t *testing.T) {
 		if le.Uint32(a[funcPcln:]) != 0 || le.Uint32(a[funcPcfile:]) != 0 {
 			t.Fatalf("function %d keeps its lines", i)
 		}
+		if n := le.Uint32(b[funcNpcdata:]); n > pcdataArgLive && le.Uint32(a[funcFixed+4*pcdataArgLive:]) != 0 {
+			t.Fatalf("function %d keeps which arguments are live", i)
+		}
 		fields := []int{funcPcsp}
 		for j := range int(le.Uint32(b[funcNpcdata:])) {
-			fields = append(fields, funcFixed+4*j)
+			if j != pcdataArgLive {
+				fields = append(fields, funcFixed+4*j)
+			}
 		}
 		for _, o := range fields {
 			if !bytes.Equal(table(before, le.Uint32(b[o:])), table(after, le.Uint32(a[o:]))) {

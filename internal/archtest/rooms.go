@@ -37,6 +37,7 @@ var rooms = []room{
 	{"gosv/machine/...", []string{"gosv/machine/..."}, true},
 	{"gosv/kernel/agent", []string{"gosv/kernel/...", "gosv/internal/frames"}, true},
 	{"gosv/kernel/...", []string{"gosv/machine", "gosv/kernel/..."}, true},
+	{"gosv/fs/virtiofs", []string{"gosv/kernel/...", "gosv/fs/fuse"}, true}, // FUSE by another way
 	{"gosv/fs/...", []string{"gosv/machine", "gosv/kernel/...", "."}, true},
 	// Drivers know some mechanisms of the kernel: how bytes and packets move, how one
 	// waits, and what a disk is; chardev alone makes files of them.

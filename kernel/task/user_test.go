@@ -385,7 +385,7 @@ func (u *user) until(what string, cond func() bool) {
 func (w *world) asleep(tid int32) func() bool {
 	return func() bool {
 		t := w.k.Task(tid)
-		return t != nil && t.State() == 'S'
+		return t != nil && (t.State() == 'S' || t.State() == 'D')
 	}
 }
 
