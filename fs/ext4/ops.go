@@ -110,8 +110,9 @@ func (n *node) Space(*vfs.Inode) (size, blocks int64) {
 }
 
 // SetAttr implements vfs.AttrOps.
-func (n *node) SetAttr(_ *cred.Cred, i *vfs.Inode, a *vfs.Attr) error {
+func (n *node) SetAttr(c *cred.Cred, i *vfs.Inode, a *vfs.Attr) error {
 	if a.Valid&vfs.AttrSize != 0 {
+		i.DropPrivileges(c)
 		if err := n.resize(i, a.Size); err != nil {
 			return err
 		}

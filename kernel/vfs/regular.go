@@ -82,6 +82,10 @@ func (i *Inode) dropPrivileges(c *cred.Cred) {
 	}
 }
 
+// DropPrivileges takes set-user-ID and set-group-ID away from a file whose contents c changes, unless c may keep them. The inode is
+// locked.
+func (i *Inode) DropPrivileges(c *cred.Cred) { i.dropPrivileges(c) }
+
 // withoutPrivileges is the mode without set-user-ID and, if the group may execute
 // or c is not in the group, set-group-ID.
 func (i *Inode) withoutPrivileges(c *cred.Cred) uint32 {

@@ -41,6 +41,7 @@ func TestFileSystems(t *testing.T) {
 		check(t, o, "the same")
 	})
 	mounts := map[string][]string{
+		"ext4":    {"ext4", "/dev/vda", "", "/m"},
 		"tmpfs":   {"tmpfs", "x", "size=64m", "/m"},
 		"overlay": {"overlay", "x", "lowerdir=/etc:/lower,upperdir=/up,workdir=/work", "/m", "/lower", "/up", "/work"},
 	}
@@ -54,8 +55,17 @@ func TestFileSystems(t *testing.T) {
 			}
 			t.Run(name+"/"+filepath.Base(program), func(t *testing.T) {
 				t.Parallel()
-				o := run(t, job{program: mounted, args: args, env: []string{fsDir + "/m"}, flags: []string{"-v", program + ":" + program}, limit: 2 * time.Minute}, small)
+				flags := []string{"-v", program + ":" + program}
+				image := ""
+				if name == "ext4" {
+					image = ext4Image(t, 64<<20, "-b", "4096")
+					flags = append(flags, "--disk", image)
+				}
+				o := run(t, job{program: mounted, args: args, env: []string{fsDir + "/m"}, flags: flags, limit: 2 * time.Minute}, small)
 				check(t, o, word)
+				if image != "" {
+					tool(t, "e2fsck", "-fn", image)
+				}
 			})
 		}
 	}
