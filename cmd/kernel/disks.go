@@ -13,6 +13,7 @@ import (
 	"gosv/kernel/blockdev"
 	"gosv/kernel/bootargs"
 	"gosv/kernel/mem"
+	"gosv/kernel/task"
 	"gosv/kernel/vfs"
 	"gosv/machine"
 )
@@ -35,7 +36,7 @@ func findDisks(m machine.Machine, pool *mem.Pool, found devices, l *log) *disks 
 	for _, d := range list {
 		r.Add(block.Virtio, d)
 	}
-	return &disks{r, blockdev.New(r, pool)}
+	return &disks{Registry: r, files: blockdev.New(r, pool, openOf)}
 }
 
 // addTo makes device files of the disks, now and when they come.
@@ -45,9 +46,15 @@ func (d *disks) addTo(dev *devfs.Devices, l *log) {
 		if err := dev.Add(b.Name, unix.S_IFBLK, b.Major, b.Minor, mode, d.files.Open(b)); err != nil {
 			l.line("gosv: /dev/" + b.Name + ": " + err.Error())
 		}
+		d.files.Show(b)
 	}, func(b *block.Disk) {
 		_ = dev.Remove(b.Name) // a program may have done so already
+		d.files.Unshow(b)
 	})
+	const miscMajor, loopMinor = 10, 237
+	if err := dev.Add("loop-control", unix.S_IFCHR, miscMajor, loopMinor, mode, d.files.OpenLoopControl); err != nil {
+		l.line("gosv: /dev/loop-control: " + err.Error())
+	}
 }
 
 // source claims the disk that a mount names: by its device file, by its name before there are any, or by PARTUUID=,
@@ -66,6 +73,7 @@ func (d *disks) source(r *vfs.MountRequest) (*block.Disk, func(), error) {
 	return disk, func() {
 		_ = d.files.Forget(disk) // what was read of it meanwhile is out of date
 		disk.Release()
+		d.files.Idle(disk)
 	}, nil
 }
 
@@ -152,4 +160,13 @@ func (d *disks) addTypes(ns *vfs.Namespace, pool *mem.Pool, now func() int64, ar
 	for _, t := range ext4.Types(ext4.Config{Pool: pool, Now: now, Log: l.line, Find: find}) {
 		ns.AddType(t)
 	}
+}
+
+// openOf returns the open file that a descriptor of a task stands for, with a reference.
+func openOf(caller any, fd int) (*vfs.File, error) {
+	t, ok := caller.(*task.Task)
+	if !ok {
+		return nil, unix.EBADF
+	}
+	return t.Files.Get(fd)
 }

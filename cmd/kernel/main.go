@@ -63,7 +63,6 @@ func start(m *bare.Machine, e *ending) error {
 	if err != nil {
 		return err
 	}
-	disks.addTo(dev, e.log)
 	object, err := vdso.New(pool)
 	if err != nil {
 		return err
@@ -76,9 +75,10 @@ func start(m *bare.Machine, e *ending) error {
 		Calls: calls.Table(), Failed: calls.Failed, Dispatch: calls.Dispatch, Load: calls.Load,
 		Log: e.log.line, Ended: calls.Ended, OnExit: e.exited,
 	})
-	if err := mountInfo(m, ctx, k, calls); err != nil {
+	if err := mountInfo(m, ctx, k, calls, disks); err != nil {
 		return err
 	}
+	disks.addTo(dev, e.log)
 	if err := mountTerminals(k, ctx, dev, out, args.Window); err != nil {
 		return err
 	}

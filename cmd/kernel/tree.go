@@ -43,7 +43,7 @@ func mountDev(ns *vfs.Namespace, ctx *vfs.Context, pool *mem.Pool, c *clock.Cloc
 }
 
 // mountInfo mounts /proc and /sys, which tell programs about the kernel, and /dev/shm.
-func mountInfo(m *bare.Machine, ctx *vfs.Context, k *task.Kernel, calls *syscall.Calls) error {
+func mountInfo(m *bare.Machine, ctx *vfs.Context, k *task.Kernel, calls *syscall.Calls, d *disks) error {
 	name := calls.Uname()
 	c := procfs.Config{
 		Kernel: k, Namespace: k.Namespace, Pool: k.Pool, Clock: k.Clock, Random: fillRandom,
@@ -51,7 +51,10 @@ func mountInfo(m *bare.Machine, ctx *vfs.Context, k *task.Kernel, calls *syscall
 		Release: unix.ByteSliceToString(name.Release[:]), Version: unix.ByteSliceToString(name.Version[:]),
 		Hostname: calls.Hostname, SetHostname: calls.SetHostname,
 	}
-	proc, sys := procfs.New(c).FS(), procfs.NewSys(c).FS()
+	procFS, sysFS := procfs.New(c), procfs.NewSys(c)
+	d.files.ShowLists(procFS)
+	d.files.SetSys(sysFS)
+	proc, sys := procFS.FS(), sysFS.FS()
 	for _, fs := range []*vfs.FS{proc, sys} {
 		k.Namespace.AddType(vfs.Type{Name: fs.Type, New: func(*vfs.MountRequest) (*vfs.FS, error) { return fs, nil }})
 	}

@@ -145,6 +145,33 @@ func (f *FS) Add(path string, mode uint32, show func() string, store func(string
 	f.enter(f.root, r)
 }
 
+// AddLink adds a symbolic link.
+func (f *FS) AddLink(path, target string) {
+	f.enter(f.root, &row{path: path, mode: unix.S_IFLNK | 0o777, text: func(*view) (string, error) { return target, nil }})
+}
+
+// AddDir adds an empty directory.
+func (f *FS) AddDir(path string) { f.enter(f.root, &row{path: path, mode: unix.S_IFDIR | 0o555}) }
+
+// Remove takes away what was added at path, with all below.
+func (f *FS) Remove(path string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	dir := f.root
+	for {
+		name, rest, more := strings.Cut(path, "/")
+		if !more {
+			break
+		}
+		if dir = find(dir.dir, name); dir == nil {
+			return
+		}
+		path = rest
+	}
+	// The list may be in use: it is replaced.
+	dir.dir = slices.DeleteFunc(slices.Clone(dir.dir), func(o *row) bool { return o.path == path })
+}
+
 var (
 	numbering sync.Mutex
 	lastRow   uint64 = 1
@@ -181,7 +208,7 @@ func (f *FS) enter(dir *row, r *row) {
 		dir, r.path = sub, rest
 	}
 	number(r)
-	dir.dir = slices.DeleteFunc(dir.dir, func(o *row) bool { return o.path == r.path })
+	dir.dir = slices.DeleteFunc(slices.Clone(dir.dir), func(o *row) bool { return o.path == r.path })
 	dir.dir = append(dir.dir, r)
 }
 

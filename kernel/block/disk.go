@@ -26,7 +26,7 @@ type Disk struct {
 	Serial    string
 
 	dev    Device
-	limits Limits
+	limits atomic.Pointer[Limits]
 	frames machine.Frames
 	now    func() int64 // ns
 	stats  Stats
@@ -53,14 +53,22 @@ type Stats struct {
 // NewDisk returns a disk without a number, for layers and tests; Registry.Add makes those with one. now tells
 // the time in ns.
 func NewDisk(name string, dev Device, frames machine.Frames, now func() int64) *Disk {
-	return &Disk{Name: name, dev: dev, limits: dev.Limits(), frames: frames, now: now}
+	d := &Disk{Name: name, dev: dev, frames: frames, now: now}
+	d.Refresh()
+	return d
 }
 
 // Limits implements Device.
-func (d *Disk) Limits() Limits { return d.limits }
+func (d *Disk) Limits() Limits { return *d.limits.Load() }
+
+// Refresh takes over what the device's Limits says now, for devices that get another size.
+func (d *Disk) Refresh() {
+	l := d.dev.Limits()
+	d.limits.Store(&l)
+}
 
 // Size is the size in bytes.
-func (d *Disk) Size() int64 { return d.limits.Size }
+func (d *Disk) Size() int64 { return d.limits.Load().Size }
 
 // Stats returns the disk's counters.
 func (d *Disk) Stats() *Stats { return &d.stats }
@@ -70,18 +78,19 @@ func (d *Disk) Frames() machine.Frames { return d.frames }
 
 // Do implements Device: it checks r, splits what is too large for the device, and counts. EINVAL, EROFS, EIO, EOPNOTSUPP.
 func (d *Disk) Do(r *Request) error {
-	if err := d.limits.check(r); err != nil {
+	l := d.limits.Load()
+	if err := l.check(r); err != nil {
 		return err
 	}
 	switch {
-	case r.Op == Flush && !d.limits.Cached:
+	case r.Op == Flush && !l.Cached:
 		return nil
-	case r.Op == WriteZeroes && d.limits.MaxZeroes == 0:
+	case r.Op == WriteZeroes && l.MaxZeroes == 0:
 		return d.writeZeros(r)
 	}
 	start := d.now()
 	d.stats.InFlight.Add(1)
-	err := d.split(r)
+	err := d.split(r, l)
 	d.stats.InFlight.Add(-1)
 	ns := uint64(d.now() - start)
 	d.stats.Requests[r.Op].Add(1)
@@ -92,14 +101,14 @@ func (d *Disk) Do(r *Request) error {
 }
 
 // split hands r to the device in pieces that it can take.
-func (d *Disk) split(r *Request) error {
+func (d *Disk) split(r *Request, l *Limits) error {
 	switch r.Op {
 	case Flush:
 		return d.dev.Do(r)
 	case Discard, WriteZeroes:
-		most := d.limits.MaxDiscard
+		most := l.MaxDiscard
 		if r.Op == WriteZeroes {
-			most = d.limits.MaxZeroes
+			most = l.MaxZeroes
 		}
 		for off, left := r.Off, r.Len; left > 0; {
 			n := min(left, most)
@@ -110,21 +119,21 @@ func (d *Disk) split(r *Request) error {
 		}
 		return nil
 	}
-	if d.fits(r) {
+	if l.fits(r) {
 		return d.dev.Do(r)
 	}
 	part := Request{Op: r.Op, Off: r.Off, Durable: r.Durable}
 	for i := 0; i < len(r.Data); i++ {
 		for seg := r.Data[i]; len(seg.Bytes) > 0; {
 			n := len(seg.Bytes)
-			if most := d.limits.MaxBytes; most != 0 {
+			if most := l.MaxBytes; most != 0 {
 				n = int(min(int64(n), most-part.Len))
 			}
 			part.Data = append(part.Data, Segment{seg.Bytes[:n], seg.Addr})
 			part.Len += int64(n)
 			seg = Segment{seg.Bytes[n:], seg.Addr + uint64(n)}
 			last := i == len(r.Data)-1 && len(seg.Bytes) == 0
-			if last || part.Len == d.limits.MaxBytes || len(part.Data) == d.limits.MaxSegments {
+			if last || part.Len == l.MaxBytes || len(part.Data) == l.MaxSegments {
 				if err := d.dev.Do(&part); err != nil {
 					return err
 				}
@@ -135,8 +144,8 @@ func (d *Disk) split(r *Request) error {
 	return nil
 }
 
-func (d *Disk) fits(r *Request) bool {
-	return (d.limits.MaxBytes == 0 || r.Len <= d.limits.MaxBytes) && (d.limits.MaxSegments == 0 || len(r.Data) <= d.limits.MaxSegments)
+func (l *Limits) fits(r *Request) bool {
+	return (l.MaxBytes == 0 || r.Len <= l.MaxBytes) && (l.MaxSegments == 0 || len(r.Data) <= l.MaxSegments)
 }
 
 // bounceFrames is how much memory ReadAt and WriteAt take for a request at most.
@@ -273,6 +282,13 @@ func (d *Disk) Release() {
 	}
 }
 
+// Claimed reports whether the disk or a partition of it is claimed.
+func (d *Disk) Claimed() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.holder != nil || d.claimed > 0
+}
+
 // Private returns what the layer of device files keeps for the disk, made by create at first.
 func (d *Disk) Private(create func() any) any {
 	d.mu.Lock()
@@ -306,7 +322,7 @@ type part struct {
 }
 
 func (p *part) Limits() Limits {
-	l := p.whole.limits
+	l := p.whole.Limits()
 	l.Size = p.size
 	return l
 }

@@ -21,11 +21,15 @@ import (
 type Files struct {
 	disks *block.Registry
 	pool  *mem.Pool
+	fd    func(caller any, fd int) (*vfs.File, error)
+	loops loops
+	sys   Tree // nil: there is no /sys
 }
 
-// New returns a Files over a registry.
-func New(disks *block.Registry, pool *mem.Pool) *Files {
-	return &Files{disks: disks, pool: pool}
+// New returns a Files over a registry. fd returns the open file, with a reference, that a descriptor of the caller of
+// an ioctl (vfs.IoctlArgs.Task) stands for.
+func New(disks *block.Registry, pool *mem.Pool, fd func(caller any, fd int) (*vfs.File, error)) *Files {
+	return &Files{disks: disks, pool: pool, fd: fd}
 }
 
 // bdev is what the open files of one disk share.
@@ -161,6 +165,9 @@ func (o *file) Release(*vfs.File) {
 	}
 	if o.claimed {
 		o.disk.Release()
+	}
+	if last {
+		o.files.Idle(o.disk)
 	}
 }
 

@@ -20,6 +20,7 @@ type world struct {
 	*vfstest.Tree
 	disks *block.Registry
 	files *blockdev.Files
+	fds   *vfs.FDTable
 }
 
 // memory is a program's, from address 0 on.
@@ -29,10 +30,10 @@ func (m memory) CopyIn(dst []byte, va uint64) (int, error)  { return copy(dst, m
 func (m memory) CopyOut(va uint64, src []byte) (int, error) { return copy(m[va:], src), nil }
 
 func newWorld(t *testing.T) *world {
-	w := &world{Tree: vfstest.New(t)}
+	w := &world{Tree: vfstest.New(t), fds: vfs.NewFDTable()}
 	var clock atomic.Int64
 	w.disks = block.NewRegistry(w.Machine, func() int64 { return clock.Add(1) })
-	w.files = blockdev.New(w.disks, w.Pool)
+	w.files = blockdev.New(w.disks, w.Pool, func(_ any, fd int) (*vfs.File, error) { return w.fds.Get(fd) })
 	return w
 }
 

@@ -81,6 +81,9 @@ func (o *file) Ioctl(f *vfs.File, a *vfs.IoctlArgs) (uint64, error) {
 		}
 		return 0, o.files.disks.Rescan(o.disk)
 	}
+	if l := o.files.loop(o.disk); l != nil {
+		return 0, o.files.loopIoctl(l, f, a)
+	}
 	return 0, unix.ENOTTY
 }
 

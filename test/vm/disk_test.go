@@ -119,3 +119,49 @@ exit 5`
 	}
 	tool(t, "e2fsck", "-fn", image)
 }
+
+// TestLoop makes a file system in a file on a disk in the machine, mounts it through loop devices, and looks at the disks as Debian's
+// programs do.
+func TestLoop(t *testing.T) {
+	t.Parallel()
+	image := ext4Image(t, 64<<20)
+	const script = `set -e
+mkdir /m /n
+mount /dev/vda /m
+dd if=/dev/zero of=/m/img bs=1M count=16 status=none
+mke2fs -q -t ext4 -L label /m/img
+losetup -f --show /m/img
+losetup -n -O NAME,BACK-FILE
+blkid -o value -s LABEL /dev/loop0
+mount /dev/loop0 /n
+echo hi > /n/x
+umount /n
+losetup -d /dev/loop0
+losetup -a
+mount -o loop /m/img /n
+cat /n/x
+lsblk -n -o NAME,SIZE,TYPE,MOUNTPOINTS | tr -s ' '
+umount /n
+losetup -a
+cat /proc/partitions | tr -s ' '
+cat /sys/block/vda/size /sys/class/block/vda/dev
+umount /m`
+	o := run(t, job{program: "/bin/sh", args: []string{"-c", script}, flags: append([]string{"--disk", image, "-v", "/etc/mke2fs.conf:/etc/mke2fs.conf"},
+		with("mount", "umount", "mkdir", "dd", "mke2fs", "losetup", "blkid", "cat", "lsblk", "tr")...)}, small)
+	const want = `/dev/loop0
+/dev/loop0 /m/img
+label
+hi
+loop0 16M loop /n
+vda 64M disk /m
+major minor #blocks name
+
+ 254 0 65536 vda
+131072
+254:0
+`
+	if o.status != 0 || o.stdout != want {
+		t.Fatalf("%v\nwant %s", o, want)
+	}
+	tool(t, "e2fsck", "-fn", image)
+}
