@@ -83,6 +83,14 @@ func number64(r *row, s subject) uint64 {
 	return uint64(uint32(s.tid))<<38 ^ uint64(uint32(s.fd+1))<<14 ^ r.id
 }
 
+// PID returns the process whose directory n is, 0 for everything else.
+func (n *node) PID() int32 {
+	if n.row == processRow {
+		return n.subject.pid
+	}
+	return 0
+}
+
 // Lookup implements vfs.InodeOps.
 func (n *node) Lookup(ctx *vfs.Context, _ *vfs.Dentry, name string) (*vfs.Inode, error) {
 	v, err := n.view(ctx)

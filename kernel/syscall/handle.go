@@ -129,8 +129,28 @@ func pidfd(t *task.Task, fd int32) (p *task.Process, nonblock bool, err error) {
 	return p, f.Nonblock(), nil
 }
 
+// signalled returns the process that pidfd_send_signal(2) is about: a directory of /proc stands for one too. EBADF, ESRCH.
+func signalled(t *task.Task, fd int32) (*task.Process, error) {
+	f, err := file(t, fd)
+	if err != nil {
+		return nil, err
+	}
+	defer f.DecRef()
+	if p := task.PidfdProcess(f); p != nil {
+		return p, nil
+	}
+	dir, ok := f.Inode().Ops().(interface{ PID() int32 })
+	if !ok || dir.PID() == 0 {
+		return nil, unix.EBADF
+	}
+	if p := t.Kernel().Process(dir.PID()); p != nil {
+		return p, nil
+	}
+	return nil, unix.ESRCH
+}
+
 func sysPidfdSendSignal(t *task.Task, fd int32, sig unix.Signal, info opt[abi.SigInfo], _ uint32) (uint64, error) {
-	p, _, err := pidfd(t, fd)
+	p, err := signalled(t, fd)
 	if err != nil {
 		return 0, err
 	}

@@ -395,3 +395,24 @@ TEST(rusage_of_children)
 	CHECK(ru.ru_utime.tv_sec > 0 || ru.ru_utime.tv_usec > 1000);
 	CHECK(ru.ru_maxrss > 0);
 }
+
+/* A directory of /proc stands for a process, as a pidfd does. */
+TEST(proc_directory_as_pidfd)
+{
+	char name[32];
+	int status, null = open("/dev/null", O_RDONLY);
+	pid_t pid = fork();
+	if (pid == 0) {
+		pause();
+		_exit(0);
+	}
+	snprintf(name, sizeof name, "/proc/%d", pid);
+	int fd = open(name, O_RDONLY | O_DIRECTORY);
+	NEED(fd >= 0);
+	EXPECT(syscall(SYS_pidfd_send_signal, null, 0, 0, 0), EBADF);
+	SAME(syscall(SYS_pidfd_send_signal, fd, SIGKILL, 0, 0), 0);
+	SAME(waitpid(pid, &status, 0), pid);
+	SAME(status, SIGKILL);
+	close(fd);
+	close(null);
+}
