@@ -8,7 +8,7 @@
 //
 // An operation ends once: it calls its Done, without any lock, on whatever goroutine ended it.
 //
-// Lock order: Op.mu is a leaf, and wait.Queue's comes before the (atomic) state.
+// Lock order: Op.mu is a leaf; wait.Queue's comes before the (atomic) state and the delegate's.
 package async
 
 import (
@@ -70,7 +70,7 @@ func (o *Op) Init() { o.state.CompareAndSwap(0, running) }
 func (o *Op) Start(t *task.Task) {
 	o.Init()
 	if o.Slow {
-		go o.resume()
+		o.Delegate.Go(o.resume)
 		return
 	}
 	o.run(t)
@@ -85,7 +85,7 @@ func (o *Op) Ready(*wait.Entry, wait.Mask) {
 		}
 		if o.state.CompareAndSwap(s, s|running|wanted) {
 			if s&running == 0 {
-				go o.resume()
+				o.Delegate.Go(o.resume)
 			}
 			return
 		}
@@ -129,7 +129,7 @@ func (o *Op) run(t *task.Task) {
 			o.end(0, unix.EAGAIN)
 			return
 		case o.File == nil || obj != task.Pollable(o.File):
-			go o.wait()
+			o.Delegate.Go(o.wait)
 			return
 		case !o.armed || o.entry.Events != mask:
 			o.arm(mask)

@@ -283,7 +283,7 @@ func (r *Ring) chain(t *task.Task, q *Request) {
 		q.op.Init()
 		if g := q.guard; g != nil && !g.counted {
 			g.counted = true
-			g.set(func() { go g.strike() })
+			g.set(func() { g.op.Delegate.Go(g.strike) })
 		}
 		q.live.Store(true)
 		q.start(t)
@@ -403,7 +403,8 @@ func (q *Request) sever(late bool) {
 func (q *Request) proceed() {
 	r := q.Ring
 	if q.next != nil {
-		go r.resume(q.next)
+		n := q.next
+		n.op.Delegate.Go(func() { r.resume(n) })
 		return
 	}
 	r.undefer()
@@ -421,7 +422,7 @@ func (r *Ring) undefer() {
 		r.deferred = r.deferred[1:]
 		r.enter(head)
 		r.mu.Unlock()
-		go r.resume(head)
+		head.op.Delegate.Go(func() { r.resume(head) })
 	}
 }
 

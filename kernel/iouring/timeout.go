@@ -137,7 +137,7 @@ func (r *Ring) UpdateTimeout(userData uint64, t Timeout, link bool) error {
 	}
 	q.Timeout.NS, q.Timeout.Flags = t.NS, q.Timeout.Flags&TimeoutEtimeSuccess|t.Flags
 	if link {
-		q.set(func() { go q.strike() })
+		q.set(func() { q.op.Delegate.Go(q.strike) })
 	} else {
 		q.set(func() { q.timedOut(-int32(unix.ETIME)) })
 	}

@@ -178,11 +178,14 @@ func asyncResult(v uint64, err error) int64 {
 // eventFile returns an eventfd with a reference: EBADF, EINVAL.
 func eventFile(t *task.Task, fd int32) (*vfs.File, error) {
 	f, err := file(t, fd)
-	if err == nil && !eventfd.Is(f) {
-		f.DecRef()
-		err = unix.EINVAL
+	if err != nil {
+		return nil, err
 	}
-	return f, err
+	if !eventfd.Is(f) {
+		f.DecRef()
+		return nil, unix.EINVAL
+	}
+	return f, nil
 }
 
 // prepareIocb says what an iocb does: EINVAL, EBADF, EFAULT.

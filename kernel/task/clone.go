@@ -176,7 +176,7 @@ func (t *Task) copyMemory(flags uint64) (*Memory, error) {
 // discard undoes copy, and what join did before it failed.
 func (t *Task) discard(flags uint64) {
 	useFilters(t.filter.Swap(nil), -1)
-	t.mem.leave()
+	t.mem.leave(t)
 	t.Files.DecRef()
 	t.FS.users.Add(-1)
 	t.cpu.FreeContext(t.Ctx)

@@ -25,6 +25,8 @@ type Delegate struct {
 	mu      sync.Mutex
 	ended   bool               // guarded by mu
 	running map[*Task]struct{} // borrowed tasks; guarded by mu
+	busy    int                // goroutines of Go; guarded by mu
+	last    *Task              // waits for them; guarded by mu
 	onEnd   map[any]func()     // guarded by mu
 	values  map[any]any        // guarded by mu
 }
@@ -72,8 +74,12 @@ func (d *Delegate) OnEnd(key any, f func()) {
 	d.mu.Unlock()
 }
 
-// end is called when the last task has left the address space.
-func (d *Delegate) end() {
+// endTime bounds how long a process waits at its end for operations that cannot be interrupted, in nanoseconds.
+const endTime = 1_000_000_000
+
+// end is called by t, the last task of the address space. It waits until the goroutines of Go have ended, but not for ever: what an operation waits
+// for may be something that t has still to give up.
+func (d *Delegate) end(t *Task) {
 	d.mu.Lock()
 	d.ended = true
 	hooks := d.onEnd
@@ -83,10 +89,17 @@ func (d *Delegate) end() {
 		f()
 	}
 	d.mu.Lock()
-	for t := range d.running {
-		t.Abort()
+	d.last = t
+	for b := range d.running {
+		b.Abort()
 	}
+	n := d.busy
 	d.mu.Unlock()
+	for deadline := d.k.Clock.After(endTime); n > 0 && t.sleepUntil(deadline); {
+		d.mu.Lock()
+		n = d.busy
+		d.mu.Unlock()
+	}
 }
 
 // borrow returns a task that can make system calls in the process's name, without a program of its
@@ -119,6 +132,23 @@ func (d *Delegate) giveBack(t *Task) {
 	t.FS.users.Add(-1)
 	t.Files.DecRef()
 	t.mem.Release()
+}
+
+// Go runs f on a goroutine that the end of the process waits for. It does not block.
+func (d *Delegate) Go(f func()) {
+	d.mu.Lock()
+	d.busy++
+	d.mu.Unlock()
+	go func() {
+		f()
+		d.mu.Lock()
+		d.busy--
+		last := d.last
+		d.mu.Unlock()
+		if last != nil {
+			last.Wake()
+		}
+	}()
 }
 
 // Do calls f with a borrowed task, on the goroutine of the caller; the errors are EAGAIN and ECANCELED. A panic

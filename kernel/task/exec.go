@@ -204,7 +204,7 @@ func (t *Task) leaveMemory() {
 	t.proc.dead.maxRSS = max(t.proc.dead.maxRSS, m.MaxRSS())
 	t.mem, t.space = nil, nil
 	t.proc.mu.Unlock()
-	m.leave()
+	m.leave(t)
 	if v := t.vfork; v != nil {
 		t.vfork = nil
 		v.complete()

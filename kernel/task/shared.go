@@ -27,11 +27,11 @@ func newMemory(as *mm.AddressSpace) *Memory {
 	return m
 }
 
-// leave is Release for a task.
-func (m *Memory) leave() {
+// leave is Release for the task t.
+func (m *Memory) leave(t *Task) {
 	if m.tasks.Add(-1) == 0 {
 		if d := m.delegate.Load(); d != nil {
-			d.end()
+			d.end(t)
 		}
 	}
 	m.Release()
