@@ -220,7 +220,8 @@ func runProgram(ctx context.Context, o *runOptions, args []string, std streams) 
 		return err
 	}
 	if o.dryRun {
-		return dryRun(monitor, config, std)
+		config.Shares = o.folders.named()
+		return dryRun(monitor, config, o.folders, std)
 	}
 	return serve(ctx, o, args, monitor, config, std)
 }
@@ -328,7 +329,7 @@ func runMachine(ctx context.Context, o *runOptions, known *attendance, monitor v
 }
 
 // dryRun writes kernel and root file system to files and prints the command.
-func dryRun(monitor vmm.Monitor, config vmm.Config, std streams) error {
+func dryRun(monitor vmm.Monitor, config vmm.Config, shared folders, std streams) error {
 	dir, err := os.MkdirTemp("", "gosv-dry-run-")
 	if err != nil {
 		return err
@@ -353,6 +354,9 @@ func dryRun(monitor vmm.Monitor, config vmm.Config, std streams) error {
 	}
 	fmt.Fprintf(std.err, "gosv: the kernel and the root file system are in %s; remove it when you are done.\n"+
 		"gosv: QEMU's exit status will be 2n + 1 for the program's n, or 0 where the machine powers off by ACPI.\n", dir)
+	for i, f := range shared {
+		fmt.Fprintf(std.err, "gosv: start a server of %s before: virtiofsd --socket-path=%s -o source=%s\n", f.tag, filepath.Join(dir, fmt.Sprintf("share%d.sock", i)), shellQuote(f.dir))
+	}
 	_, err = fmt.Fprintln(std.out, strings.Join(words, " "))
 	return err
 }

@@ -19,8 +19,12 @@ import (
 	"gosv/vmm/vhostuser"
 )
 
-// shareValid is how long the guest takes names and attributes in shared folders for true without asking.
-const shareValid = time.Second
+// shareValid is how long the guest takes names and attributes in shared folders for true without asking; rootValid is the same for a
+// root that has a private layer over it, and hardly changes.
+const (
+	shareValid = time.Second
+	rootValid  = 10 * time.Second
+)
 
 // folder is a directory of the host that the guest sees.
 type folder struct {
@@ -62,6 +66,14 @@ func (l folders) mounts() (list []rootfs.Mount) {
 	return list
 }
 
+// named are the shares without servers, for a machine that is started by hand.
+func (l folders) named() (list []vmm.Share) {
+	for _, f := range l {
+		list = append(list, vmm.Share{Tag: f.tag})
+	}
+	return list
+}
+
 // serve starts a server for each folder: virtiofsd, if that is the path of one, else in this process.
 func (l folders) serve(virtiofsd string) (list []vmm.Share, err error) {
 	for _, f := range l {
@@ -81,7 +93,11 @@ func (l folders) serve(virtiofsd string) (list []vmm.Share, err error) {
 const shareQueues = 2
 
 func (f *folder) serve() (err error) {
-	if f.server, err = hostfs.New(hostfs.Config{Dir: f.dir, Only: f.only, ReadOnly: f.readOnly, Valid: shareValid}); err != nil {
+	valid := shareValid
+	if f.target == "" {
+		valid = rootValid
+	}
+	if f.server, err = hostfs.New(hostfs.Config{Dir: f.dir, Only: f.only, ReadOnly: f.readOnly, Valid: valid}); err != nil {
 		return err
 	}
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)

@@ -107,7 +107,7 @@ func readFile(ctx *vfs.Context, name string) ([]byte, error) {
 // mountAll mounts what the host asked for beside the root.
 func mountAll(ns *vfs.Namespace, ctx *vfs.Context, mounts []bootargs.Mount) error {
 	for _, m := range mounts {
-		at, err := makePath(ctx, m.Target)
+		at, err := makeTarget(ctx, m)
 		if err == nil {
 			err = mountOne(ns, ctx, m, at)
 		}
@@ -116,6 +116,25 @@ func mountAll(ns *vfs.Namespace, ctx *vfs.Context, mounts []bootargs.Mount) erro
 		}
 	}
 	return nil
+}
+
+// makeTarget returns the place of a mount, which is made if need be: a file when a file is to be bound there.
+func makeTarget(ctx *vfs.Context, m bootargs.Mount) (vfs.Path, error) {
+	if flags, _ := vfs.ParseMountOptions(m.Options); flags&unix.MS_BIND == 0 {
+		return makePath(ctx, m.Target)
+	}
+	if from, err := vfs.Lookup(ctx, ctx.Root, m.Source, 0); err != nil || from.Inode().IsDir() {
+		return makePath(ctx, m.Target)
+	}
+	if _, err := makePath(ctx, path.Dir(m.Target)); err != nil {
+		return vfs.Path{}, err
+	}
+	f, err := vfs.Open(ctx, ctx.Root, m.Target, unix.O_CREAT|unix.O_RDONLY, 0o644)
+	if err != nil {
+		return vfs.Path{}, err
+	}
+	defer f.DecRef()
+	return f.Path(), nil
 }
 
 // makePath returns the directory, or the file for a bind mount, at name, with the directories above it made if need be.

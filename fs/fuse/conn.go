@@ -240,6 +240,12 @@ func header(b []byte, length, op uint32, unique, node uint64, who caller) {
 	m.u32(who.uid, who.gid, who.pid, 0)
 }
 
+// Forgets are sent when there are so many, and at most so many fit into a message.
+const (
+	forgetBatch = 32
+	forgetMost  = (MaxOut - inHeaderSize - 8) / 16
+)
+
 // forget tells the server that a node's lookups are done with.
 func (k *conn) forget(node, n uint64) {
 	if n == 0 {
@@ -248,9 +254,8 @@ func (k *conn) forget(node, n uint64) {
 	k.mu.Lock()
 	k.forgets = append(k.forgets, forget{node, n})
 	var batch []forget
-	const most = (MaxOut - inHeaderSize - 8) / 16
-	if len(k.forgets) >= 32 {
-		batch, k.forgets = k.forgets[:min(len(k.forgets), most)], k.forgets[min(len(k.forgets), most):]
+	if len(k.forgets) >= forgetBatch {
+		batch, k.forgets = k.forgets, nil
 	}
 	k.mu.Unlock()
 	k.sendForgets(batch)

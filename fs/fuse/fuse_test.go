@@ -441,6 +441,61 @@ func TestManyFiles(t *testing.T) {
 	}
 }
 
+// TestFullServer has a server that knows no more files than a program may have open.
+func TestFullServer(t *testing.T) {
+	w := newWorld(t, hostfs.Config{Valid: time.Hour})
+	w.now.Store(1)
+	const room, n = 40, 300
+	var mu sync.Mutex
+	known := 0
+	honest := w.wire.handle
+	w.wire.handle = func(readable, writable [][]byte) uint32 {
+		op := readable[0][4]
+		mu.Lock()
+		defer mu.Unlock()
+		switch {
+		case op == 42: // BATCH_FORGET
+			known -= int(readable[0][40])
+		case op == 1 && known >= room:
+			copy(writable[0], []byte{16, 0, 0, 0, byte(256 - int(unix.ENFILE)), 0xff, 0xff, 0xff})
+			copy(writable[0][8:16], readable[0][8:16])
+			return 16
+		case op == 1:
+			known++
+		}
+		return honest(readable, writable)
+	}
+	for i := range n {
+		w.onHost(fmt.Sprint("f", i), "x")
+		w.stat(fmt.Sprint("/mnt/f", i))
+	}
+}
+
+// TestRequests counts what the server is asked for.
+func TestRequests(t *testing.T) {
+	w := newWorld(t, hostfs.Config{Valid: time.Hour})
+	w.now.Store(1)
+	w.onHost("f", strings.Repeat("x", 10000))
+	count := func(what string, want int64, f func()) {
+		t.Helper()
+		before := w.wire.calls.Load()
+		f()
+		for deadline := time.Now().Add(time.Second); w.wire.calls.Load()-before < want && time.Now().Before(deadline); {
+			time.Sleep(time.Millisecond)
+		}
+		if got := w.wire.calls.Load() - before; got != want {
+			t.Errorf("%s: %d requests, want %d", what, got, want)
+		}
+	}
+	count("the first stat", 1, func() { w.stat("/mnt/f") })
+	count("stat", 0, func() { w.stat("/mnt/f") })
+	count("open, read, close", 3, func() { w.Read(t, "/mnt/f") })
+	count("the same with the contents known", 2, func() { w.Read(t, "/mnt/f") })
+	count("create, write, close", 4, func() { w.Write(t, "/mnt/g", "text") })
+	count("what is not there", 1, func() { _ = vfs.Access(w.Ctx, vfs.Path{}, "/mnt/none", 0, 0) })
+	count("what is known not to be there", 0, func() { _ = vfs.Access(w.Ctx, vfs.Path{}, "/mnt/none", 0, 0) })
+}
+
 func TestReadOnlyServer(t *testing.T) {
 	w := newWorld(t, hostfs.Config{Valid: time.Second, ReadOnly: true})
 	w.onHost("f", "text")

@@ -361,6 +361,18 @@ func (m *Mount) drop() {
 	}
 }
 
+// withinFS is the name of d from the root of its file system.
+func (d *Dentry) withinFS() string {
+	name := ""
+	for p := d.parent.Load(); p != nil; d, p = p, p.parent.Load() {
+		name = "/" + d.Name() + name
+	}
+	if name == "" {
+		return "/"
+	}
+	return name
+}
+
 // MountInfo describes a mount for /proc/self/mounts and mountinfo.
 type MountInfo struct {
 	ID, ParentID uint64
@@ -382,7 +394,7 @@ func (ns *Namespace) Mounts(root Path) []MountInfo {
 		if err != nil {
 			continue
 		}
-		within, _ := PathName(Path{m, m.Root}, Path{m, m.FS.root})
+		within := m.Root.withinFS()
 		info := MountInfo{
 			ID: m.ID, ParentID: m.ID, Dev: m.FS.Dev, Root: within, Point: point, Source: m.Source, Type: m.FS.Type, Flags: m.Flags(), Options: m.FS.Options,
 		}

@@ -73,6 +73,17 @@ func TestMounts(t *testing.T) {
 	}
 }
 
+// TestBoundPart: a mount of a part of a file system says which.
+func TestBoundPart(t *testing.T) {
+	tr := sample(t)
+	must(t, vfs.Mkdir(tr.Ctx, vfs.Path{}, "/bound", 0o755))
+	must(t, vfs.DoMount(tr.Ctx, "/d/e", place(t, tr, "/bound"), "", unix.MS_BIND, ""))
+	list := tr.NS.Mounts(tr.Ctx.Root)
+	if m := list[len(list)-1]; m.Root != "/d/e" || m.Point != "/bound" || list[0].Root != "/" {
+		t.Errorf("%+v", list)
+	}
+}
+
 func TestRecursiveBind(t *testing.T) {
 	tr := sample(t)
 	tr.NS.AddType(vfs.Type{Name: "tmpfs", New: func(*vfs.MountRequest) (*vfs.FS, error) { return tr.NewFS(), nil }})

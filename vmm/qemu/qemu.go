@@ -97,6 +97,9 @@ func arguments(c vmm.Config, kernel, initrd string, chardev func(id string) stri
 	default:
 		return nil, fmt.Errorf("%q is no accelerator: use %s or %s", c.Accel, vmm.AccelKVM, vmm.AccelTCG)
 	}
+	if err := checkPlaces(c, bus); err != nil {
+		return nil, err
+	}
 	backend, memory := sharedMemory(c)
 	args := []string{
 		"-M", machine + backend, "-accel", c.Accel, "-cpu", cpu, "-m", memoryOption(c.Memory), "-smp", fmt.Sprint(c.CPUs),

@@ -76,6 +76,35 @@ func TestCommandLine(t *testing.T) {
 	}
 }
 
+func TestShares(t *testing.T) {
+	for machine, device := range map[string]string{"microvm": "vhost-user-fs-device,", "q35": "vhost-user-fs-pci,"} {
+		c := config(t)
+		c.Machine, c.Shares = machine, []vmm.Share{{Tag: "a,b"}}
+		words, err := New("q").CommandLine(c, "/tmp/s")
+		if err != nil {
+			t.Fatal(err)
+		}
+		line := strings.Join(words, " ")
+		for _, want := range []string{
+			"memory-backend=mem ", "-object memory-backend-memfd,id=mem,size=64M,share=on ", "socket,id=share0,path=/tmp/share0.sock", device + "chardev=share0,tag=a,,b,",
+		} {
+			if !strings.Contains(line, want) {
+				t.Errorf("%s: no %q in %s", machine, want, line)
+			}
+		}
+		for range 8 {
+			c.Shares = append(c.Shares, vmm.Share{Tag: "x"})
+		}
+		if _, err := New("q").CommandLine(c, "s"); (err == nil) != (machine == "q35") {
+			t.Errorf("%s with 9 shares: %v", machine, err)
+		}
+		c.Shares = []vmm.Share{{Tag: strings.Repeat("x", 37)}}
+		if _, err := New("q").CommandLine(c, "s"); err == nil {
+			t.Error("a tag of 37 bytes")
+		}
+	}
+}
+
 func TestMachines(t *testing.T) {
 	tests := []struct{ machine, accel, want string }{
 		{"microvm", "tcg", "-M microvm,acpi=off "}, {"microvm,acpi=on", "tcg", "-M microvm,acpi=on "},

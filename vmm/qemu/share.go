@@ -12,6 +12,18 @@ const memoryID = "mem"
 // shareID names the character device that leads to the server of share i.
 func shareID(i int) string { return fmt.Sprintf("share%d", i) }
 
+// mostMMIO is how many virtio devices microvm has places for.
+const mostMMIO = 8
+
+// checkPlaces refuses more devices than the machine has places for.
+func checkPlaces(c vmm.Config, bus string) error {
+	if n := 1 + len(c.Disks) + len(c.Shares); bus == busMMIO && n > mostMMIO {
+		return fmt.Errorf("%s has places for %d devices, with %d disks and shared folders it would need %d: use --machine %s",
+			vmm.MachineMicroVM, mostMMIO, len(c.Disks)+len(c.Shares), n, vmm.MachineQ35)
+	}
+	return nil
+}
+
 // sharedMemory returns what is added to the value of -M, and arguments, for memory that servers of devices can map.
 func sharedMemory(c vmm.Config) (machine string, args []string) {
 	if len(c.Shares) == 0 {
