@@ -151,7 +151,11 @@ func (l folders) end() (err error) {
 				_ = f.process.Signal(syscall.SIGTERM)
 				time.AfterFunc(time.Second, func() { _ = f.process.Kill() })
 			}
-			<-f.served
+			select {
+			case <-f.served:
+			case <-time.After(endTime):
+				return fmt.Errorf("sharing %s: a request of the guest's takes too long on this machine; it was left alone", f.dir)
+			}
 			if f.problem != nil {
 				err = errors.Join(err, fmt.Errorf("sharing %s: %w", f.dir, f.problem))
 			}
@@ -162,6 +166,9 @@ func (l folders) end() (err error) {
 	}
 	return err
 }
+
+// endTime is how long a server may take to end when its machine is gone.
+const endTime = 3 * time.Second
 
 // volume is what a --volume flag names.
 type volume struct {

@@ -134,7 +134,7 @@ func (o *file) Read(f *vfs.File, dst uio.Sink, off int64) (int64, error) {
 	if o.direct(f) {
 		return o.readDirect(dst, off)
 	}
-	if err := o.n.Refresh(f.Inode()); err != nil {
+	if err := o.n.refreshData(f.Inode()); err != nil {
 		return 0, err
 	}
 	return o.n.cache.ReadAt(dst, off)
@@ -214,7 +214,7 @@ func (o *file) Write(f *vfs.File, src uio.Source, off int64) (done int64, err er
 	i.Lock()
 	defer i.Unlock()
 	if f.Flags()&unix.O_APPEND != 0 {
-		if err := o.n.Refresh(i); err != nil {
+		if err := o.n.refreshData(i); err != nil {
 			return 0, err
 		}
 		off = o.n.cache.Size()
@@ -305,7 +305,7 @@ func (o *file) writeSome(f *vfs.File, src uio.Source, off int64) (int, error) {
 func (o *file) Seek(f *vfs.File, off int64, whence int) (int64, error) {
 	switch whence {
 	case unix.SEEK_END:
-		if err := o.n.Refresh(f.Inode()); err != nil {
+		if err := o.n.refreshData(f.Inode()); err != nil {
 			return 0, err
 		}
 		if off > 0 && o.n.cache.Size() > math.MaxInt64-off {
@@ -319,7 +319,7 @@ func (o *file) Seek(f *vfs.File, off int64, whence int) (int64, error) {
 }
 
 func (o *file) seekHole(f *vfs.File, off int64, whence int) (int64, error) {
-	if err := o.n.Refresh(f.Inode()); err != nil {
+	if err := o.n.refreshData(f.Inode()); err != nil {
 		return 0, err
 	}
 	size := o.n.cache.Size()

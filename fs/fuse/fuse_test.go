@@ -287,6 +287,20 @@ func TestHostChanges(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 	held.DecRef()
+	both := w.open("/mnt/a", unix.O_RDWR, 0)
+	_ = vfstest.ReadAll(t, both)
+	if _, err := write(both, "N", 0); err != nil {
+		t.Error(err)
+	}
+	time.Sleep(10 * time.Millisecond)
+	w.onHost("a", "Now") // the same size, behind a write of ours
+	later()
+	b := uio.Buffer(make([]byte, 3))
+	whole := b
+	if _, err := both.Pread(&b, 0); err != nil || string(whole) != "Now" {
+		t.Errorf("%q, %v", whole, err)
+	}
+	both.DecRef()
 	w.must(os.Mkdir(filepath.Join(w.host, "d"), 0o755))
 	w.onHost("d/x", "x")
 	if got := w.Read(t, "/mnt/d/x"); got != "x" {
@@ -492,6 +506,17 @@ func TestRequests(t *testing.T) {
 	count("open, read, close", 3, func() { w.Read(t, "/mnt/f") })
 	count("the same with the contents known", 2, func() { w.Read(t, "/mnt/f") })
 	count("create, write, close", 4, func() { w.Write(t, "/mnt/g", "text") })
+	f := w.open("/mnt/f", unix.O_RDWR, 0)
+	count("reads and writes by turns", 6, func() { // one GETATTR at most: the rest is WRITE
+		for i := range 5 {
+			_, _ = write(f, "y", int64(i*1000))
+			b := uio.Buffer(make([]byte, 100))
+			_, _ = f.Pread(&b, int64(i*1000))
+		}
+		w.stat("/mnt/f")
+	})
+	f.DecRef()
+	time.Sleep(20 * time.Millisecond) // RELEASE
 	count("what is not there", 1, func() { _ = vfs.Access(w.Ctx, vfs.Path{}, "/mnt/none", 0, 0) })
 	count("what is known not to be there", 0, func() { _ = vfs.Access(w.Ctx, vfs.Path{}, "/mnt/none", 0, 0) })
 }

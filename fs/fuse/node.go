@@ -28,6 +28,7 @@ type contents struct {
 	lookups atomic.Uint64 // how often the server told of the node
 
 	attrExpires  atomic.Int64 // when the attributes are to be fetched again
+	dataExpires  atomic.Int64 // the same for the size, and whether somebody else wrote: what is done here keeps both right
 	entryExpires atomic.Int64 // of the entry that was found last
 	size         atomic.Int64 // of what has no cache
 	blocks       atomic.Int64
@@ -128,14 +129,27 @@ func (n *node) update(i *vfs.Inode, a *attr, valid int64, at uint64) error {
 		n.cache.Resize(a.size)
 	}
 	n.attrExpires.Store(n.k.deadline(valid))
+	n.dataExpires.Store(n.k.deadline(valid))
 	return nil
 }
 
-// touched says that the size or the time of change moved here, so that older replies are not believed. The server's time of
-// change will be taken as it is.
+// refreshData brings the size up to date, and lets go of contents that somebody else changed.
+func (n *node) refreshData(i *vfs.Inode) error {
+	if e := n.dataExpires.Load(); e != 0 && n.k.clock() < e && !n.bad.Load() {
+		return nil
+	}
+	return n.Refresh(i)
+}
+
+// touched says that the size or the time of change moved here, so that older replies are not believed. What is cached will be
+// let go of with the next attributes, as Linux does: the server's time of change does not tell who made it.
 func (c *contents) touched() {
 	c.changed.Store(c.k.changes.Add(1))
 	c.attrExpires.Store(0)
+}
+
+// acceptTime has the server's next time of change taken as that of the cached contents.
+func (c *contents) acceptTime() {
 	c.mu.Lock()
 	c.known = false
 	c.mu.Unlock()
@@ -226,6 +240,7 @@ func (n *node) setAttr(c *cred.Cred, i *vfs.Inode, a *vfs.Attr, h *handle) error
 	} else {
 		n.touched()
 	}
+	n.acceptTime() // this reply's
 	return n.update(i, &got, expires, n.k.changes.Load())
 }
 
