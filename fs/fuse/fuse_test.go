@@ -455,6 +455,27 @@ func TestManyFiles(t *testing.T) {
 	}
 }
 
+// TestContradiction has a server that knows no file, and lets none be made.
+func TestContradiction(t *testing.T) {
+	w := newWorld(t, hostfs.Config{})
+	honest := w.wire.handle
+	w.wire.handle = func(readable, writable [][]byte) uint32 {
+		e := unix.ENOENT
+		switch readable[0][4] {
+		case 35: // CREATE
+			e = unix.EEXIST
+		case 1: // LOOKUP
+		default:
+			return honest(readable, writable)
+		}
+		copy(writable[0], []byte{16, 0, 0, 0, byte(256 - int(e)), 0xff, 0xff, 0xff})
+		copy(writable[0][8:16], readable[0][8:16])
+		return 16
+	}
+	_, err := vfs.Open(w.Ctx, vfs.Path{}, "/mnt/f", unix.O_CREAT|unix.O_RDWR, 0o600)
+	w.check("open", err, unix.EEXIST)
+}
+
 // TestFullServer has a server that knows no more files than a program may have open.
 func TestFullServer(t *testing.T) {
 	w := newWorld(t, hostfs.Config{Valid: time.Hour})

@@ -69,11 +69,15 @@ func (w *walk) open(start Path, path string, flags int, mode uint32) (*File, err
 	return openAt(w.ctx, p, flags)
 }
 
+// mostTries bounds how often a name may be found missing and then there: a file server can say so for ever.
+const mostTries = 100
+
 // openCreate opens path and makes it a regular file when there is none.
 func (w *walk) openCreate(start Path, path string, flags int, mode uint32) (*File, error) {
 	if flags&unix.O_DIRECTORY != 0 {
 		return nil, unix.EINVAL
 	}
+	tries := 0
 	for {
 		dir, last, err := w.walk(start, path, parent)
 		switch {
@@ -88,7 +92,8 @@ func (w *walk) openCreate(start Path, path string, flags int, mode uint32) (*Fil
 		if err == unix.ENOENT {
 			var f *File
 			f, err = createOpen(w.ctx, dir, last, flags, mode)
-			if err == unix.EEXIST && flags&unix.O_EXCL == 0 {
+			if err == unix.EEXIST && flags&unix.O_EXCL == 0 && tries < mostTries {
+				tries++
 				continue // somebody made it just now
 			}
 			return f, err
