@@ -86,11 +86,11 @@ func (r *hostRoot) pack(o *runOptions, args []string) (*os.File, error) {
 		}
 	}
 	spec := rootfs.Run{
-		Exe: exe, Args: args, Env: env, Dir: dir, Hostname: o.hostname, User: o.user, Strace: o.strace, Verbose: o.verbose,
+		Exe: exe, Args: args, Env: env, Dir: dir, Hostname: o.hostname, User: r.user(o.user), Strace: o.strace, Verbose: o.verbose,
 		Missing: o.missing, Network: o.network.guest,
 		Root: &rootfs.Mount{Source: rootTag, Type: "virtiofs", Options: "ro"}, Mounts: append(r.mounts(), o.folders.mounts()...),
 	}
-	if o.user != "" { // whose home the kernel finds out
+	if spec.User != "" { // whose home the kernel finds out
 		spec.Env = slices.DeleteFunc(spec.Env, func(e string) bool { return e == "HOME=/root" })
 	}
 	if o.readOnly {
@@ -107,6 +107,15 @@ func (r *hostRoot) pack(o *runOptions, args []string) (*os.File, error) {
 		return nil, imageError(err)
 	}
 	return packToMemory(rootfs.New(rootfs.Options{}), runFile)
+}
+
+// user is whom the program runs as when the user names none: with the host's own root who runs gosv, for the files
+// that it will look for are theirs.
+func (r *hostRoot) user(flag string) string {
+	if flag == "" && r.whole() && os.Geteuid() != 0 {
+		return fmt.Sprintf("%d:%d", os.Geteuid(), os.Getegid())
+	}
+	return flag
 }
 
 // mounts are what a program expects of any root, and this one may not have: the kernel itself brings /dev, /proc and /sys.

@@ -17,7 +17,11 @@ const mostMMIO = 8
 
 // checkPlaces refuses more devices than the machine has places for.
 func checkPlaces(c vmm.Config, bus string) error {
-	if n := 1 + len(c.Disks) + len(c.Shares); bus == busMMIO && n > mostMMIO {
+	n := 1 + len(c.Disks) + len(c.Shares)
+	if c.Net.Kind != vmm.NetNone {
+		n++
+	}
+	if bus == busMMIO && n > mostMMIO {
 		return fmt.Errorf("%s has places for %d devices, with %d disks and shared folders it would need %d: use --machine %s",
 			vmm.MachineMicroVM, mostMMIO, len(c.Disks)+len(c.Shares), n, vmm.MachineQ35)
 	}
