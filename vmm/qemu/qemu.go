@@ -136,7 +136,7 @@ func arguments(c vmm.Config, kernel, initrd string, chardev func(id string) stri
 		}
 		args = append(args, words...)
 	}
-	network, err := netArguments(c.Net, strings.HasSuffix(strings.SplitN(bus, ",", 2)[0], "-pci"), netFile)
+	network, err := netArguments(c.Net, bus == busPCI, netFile)
 	return append(args, network...), err
 }
 

@@ -105,6 +105,18 @@ func TestShares(t *testing.T) {
 	}
 }
 
+// TestNetworkOnEachBus: the network device fits the machine.
+func TestNetworkOnEachBus(t *testing.T) {
+	for machine, device := range map[string]string{"microvm": "virtio-net-device", "q35": "virtio-net-pci", "pc": "virtio-net-pci"} {
+		c := config(t)
+		c.Machine, c.Net = machine, vmm.Net{Kind: vmm.NetUser}
+		words, err := New("q").CommandLine(c, "/tmp/s")
+		if line := strings.Join(words, " "); err != nil || !strings.Contains(line, device) {
+			t.Errorf("%s: %v, %s", machine, err, line)
+		}
+	}
+}
+
 func TestMachines(t *testing.T) {
 	tests := []struct{ machine, accel, want string }{
 		{"microvm", "tcg", "-M microvm,acpi=off "}, {"microvm,acpi=on", "tcg", "-M microvm,acpi=on "},
