@@ -57,8 +57,8 @@ test-host: $(BIN)/kernel.sym.elf ## test what runs without a virtual machine, wi
 test-vm: build ## run real programs in virtual machines
 	GOSV=$(CURDIR)/$(BIN)/gosv $(GO) test -count=1 -v -timeout 20m ./test/...
 
-soak: build ## run garbage collection, faults, threads and signals for SOAKTIME (10m)
-	GOSV=$(CURDIR)/$(BIN)/gosv GOSV_SOAK=$(SOAKTIME) $(GO) test -count=1 -v -timeout 0 -run Soak ./test/...
+soak: build ## run garbage collection, faults, threads and signals for SOAKTIME (10m), and kill 50 machines that write to a disk
+	GOSV=$(CURDIR)/$(BIN)/gosv GOSV_SOAK=$(SOAKTIME) $(GO) test -count=1 -v -timeout 0 -run 'Soak|Killed' ./test/...
 
 fuzz-syscalls: build ## make random system calls in a machine for TIME (5m), from SEED or one by chance, which is printed
 	GOSV=$(CURDIR)/$(BIN)/gosv GOSV_FUZZ_TIME=$(or $(TIME),5m) GOSV_FUZZ_SEED=$(SEED) $(GO) test -count=1 -v -timeout 0 -run FuzzSyscalls ./test/vm

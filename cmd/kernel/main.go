@@ -3,7 +3,6 @@
 package main
 
 import (
-	"math/rand/v2"
 	"slices"
 	"strings"
 
@@ -53,6 +52,7 @@ func start(m *bare.Machine, e *ending) error {
 	e.streams = out
 	e.log.open(out, args.Verbose || args.Strace)
 	e.log.bootLine(m)
+	addEntropy(m, found, e.log)
 	disks := findDisks(m, pool, found, e.log)
 	ns.SyncDevices, e.sync = disks.files.SyncAll, ns.Shutdown
 	addImageTypes(ns, pool, c.Wall, findImage(image, disks, args, e.log.line))
@@ -125,18 +125,6 @@ func start(m *bare.Machine, e *ending) error {
 		return &refusal{args.Path, err}
 	}
 	return nil
-}
-
-// fillRandom fills b from the runtime's ChaCha8 generator, which the floor
-// seeds from RDRAND.
-func fillRandom(b []byte) {
-	for len(b) > 0 {
-		v := rand.Uint64()
-		for i := 0; i < 8 && len(b) > 0; i++ {
-			b[0] = byte(v)
-			b, v = b[1:], v>>8
-		}
-	}
 }
 
 // A refusal says that the program, or what it was to be started with, is at fault.

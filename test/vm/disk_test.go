@@ -165,3 +165,31 @@ major minor #blocks name
 	}
 	tool(t, "e2fsck", "-fn", image)
 }
+
+// TestExt4Root boots from an ext4 file system on a disk. It has the program; what came with the initial RAM disk is covered.
+func TestExt4Root(t *testing.T) {
+	t.Parallel()
+	program, dir := guestPath("fsx.static"), t.TempDir()
+	for _, d := range []string{"dev", "proc", "sys", "tmp", filepath.Dir(program)} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b, err := os.ReadFile(program)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, program), b, 0o755)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	image := ext4Image(t, 32<<20, "-d", dir)
+	flags := []string{"--disk", image, "--qemu-arg=-append", "--qemu-arg=root=/dev/vda rootfstype=ext4 rw"}
+	o := run(t, job{program: program, args: []string{"/tmp/x", "500"}, flags: flags}, place{"q35", 2})
+	if o.status != 0 || !strings.Contains(o.stdout, "the same") {
+		t.Fatalf("%v", o)
+	}
+	tool(t, "e2fsck", "-fn", image)
+	if out, err := exec.Command("/sbin/dumpe2fs", "-h", image).Output(); err != nil || !bytes.Contains(out, []byte("Mount count:              1\n")) {
+		t.Errorf("the disk was not mounted: %v\n%s", err, out)
+	}
+}
