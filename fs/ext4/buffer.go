@@ -33,15 +33,60 @@ type buffer struct {
 	used  bool
 }
 
-// maxBuffers is how many unchanged blocks are kept.
-const maxBuffers = 2048
+// Bounds of how many blocks are kept: a part of the memory.
+const (
+	leastBuffers = 256
+	mostBuffers  = 4096
+	bufferPart   = 64
+)
 
-// buffers are the metadata blocks in memory.
+// buffers are the metadata blocks in memory. There may be more than most while something is done; trim, when nobody
+// holds one, gives up those that were not used for long.
 type buffers struct {
+	most int
+
 	mu    sync.Mutex
 	known map[uint64]*buffer // guarded by mu
 	ring  []*buffer          // by the clock algorithm; guarded by mu
 	hand  int                // guarded by mu
+}
+
+// many reports whether it is time to trim.
+func (c *buffers) many() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.ring) > c.most
+}
+
+// trim gives up unchanged buffers until there are somewhat fewer than most. fileSystem.mu is held for writing.
+func (c *buffers) trim() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	want := c.most - c.most/8
+	for tries := 2 * len(c.ring); len(c.ring) > want && tries > 0; tries-- {
+		c.hand = (c.hand + 1) % len(c.ring)
+		old := c.ring[c.hand]
+		if old.inTx || old.image != nil {
+			continue
+		}
+		if old.used {
+			old.used = false
+			continue
+		}
+		delete(c.known, old.block)
+		last := len(c.ring) - 1
+		c.ring[c.hand], c.ring[last] = c.ring[last], nil
+		c.ring = c.ring[:last]
+	}
+}
+
+// trim keeps the number of buffers within bounds; no lock is held.
+func (fs *fileSystem) trim() {
+	if fs.buffers.many() {
+		fs.mu.Lock()
+		fs.buffers.trim()
+		fs.mu.Unlock()
+	}
 }
 
 func (c *buffers) find(block uint64) *buffer {
@@ -65,20 +110,6 @@ func (c *buffers) add(b *buffer) *buffer {
 		return old
 	}
 	c.known[b.block] = b
-	for tries := 0; len(c.ring) >= maxBuffers && tries < 2*maxBuffers; tries++ {
-		c.hand = (c.hand + 1) % len(c.ring)
-		old := c.ring[c.hand]
-		if old.inTx || old.image != nil {
-			continue
-		}
-		if old.used {
-			old.used = false
-			continue
-		}
-		delete(c.known, old.block)
-		c.ring[c.hand] = b
-		return b
-	}
 	c.ring = append(c.ring, b)
 	return b
 }

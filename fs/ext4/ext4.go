@@ -142,6 +142,8 @@ func Mount(c Config, typ, name string, d Disk, r *vfs.MountRequest, closed func(
 	}
 	fs := &fileSystem{super: *s, disk: d, name: name, pool: c.Pool, log: c.Log, closed: closed, tx: newTransaction(), busy: busyBits{},
 		pinned: map[*node]struct{}{}, stop: make(chan struct{})}
+	total, _ := c.Pool.Usage()
+	fs.buffers.most = int(min(max(total/bufferPart, leastBuffers), mostBuffers))
 	fs.vfs = vfs.NewFS(typ, fs, c.Now)
 	fs.vfs.Cached, fs.vfs.ReadOnly = true, r.ReadOnly()
 	if err := fs.open(r, noload); err != nil {
@@ -222,7 +224,7 @@ func (fs *fileSystem) reread(r *vfs.MountRequest) error {
 		return r.Fail(unix.EUCLEAN, "the journal has another superblock")
 	}
 	fs.super = *s
-	fs.buffers = buffers{}
+	fs.buffers.known, fs.buffers.ring, fs.buffers.hand = nil, nil, 0
 	if err := fs.readGroups(); err != nil {
 		return r.Fail(err, "the group descriptors are damaged")
 	}
@@ -351,6 +353,7 @@ const (
 
 // begin commits if the running transaction is large. No lock is held.
 func (fs *fileSystem) begin() error {
+	fs.trim()
 	fs.mu.RLock()
 	most := txBlocks
 	if j := fs.journal; j != nil {

@@ -493,7 +493,7 @@ func (fs *fileSystem) commitLocked() error {
 		}
 	}
 	fs.images += len(list)
-	full := fs.images > maxImages
+	full := fs.images > fs.buffers.most
 	fs.mu.Unlock()
 	if full && j != nil {
 		if err := fs.checkpoint(); err != nil {
@@ -502,9 +502,6 @@ func (fs *fileSystem) commitLocked() error {
 	}
 	return nil
 }
-
-// maxImages is how many committed blocks may wait in memory for their places.
-const maxImages = 2048
 
 // need is how many blocks of the log a transaction takes.
 func (j *journal) need(blocks, revoked int) uint32 {

@@ -21,6 +21,7 @@ func (o *directory) Sync(f *vfs.File) error { return o.n.sync(f.Inode()) }
 
 // Lookup implements vfs.InodeOps.
 func (n *node) Lookup(_ *vfs.Context, _ *vfs.Dentry, name string) (*vfs.Inode, error) {
+	n.fs.trim()
 	if err := n.know(); err != nil {
 		return nil, err
 	}
@@ -44,6 +45,7 @@ func (n *node) Readdir(_ *vfs.Context, _ *vfs.Dentry, off int64, emit func(vfs.D
 	}
 	var room [64]vfs.Dirent
 	for {
+		n.fs.trim()
 		n.fs.mu.RLock()
 		list, err := n.list(off, room[:0])
 		n.fs.mu.RUnlock()
