@@ -71,7 +71,6 @@ type world struct {
 	*vfstest.Tree
 	disk *block.Disk
 	mem  *block.Memory
-	at   vfs.Path
 	logs []string
 }
 
@@ -268,7 +267,6 @@ type model struct {
 	files map[string]*contents
 	links map[string]string
 	n     int
-	long  bool
 }
 
 type contents struct {
