@@ -3,6 +3,8 @@ package main
 import (
 	"gosv/driver/acpi"
 	"gosv/driver/console"
+	"gosv/driver/nvme"
+	"gosv/driver/pci"
 	"gosv/driver/probe"
 	"gosv/driver/rtc"
 	"gosv/driver/virtio"
@@ -12,13 +14,17 @@ import (
 // devices are the machine's virtio devices by type, each list in the order in which they were found.
 type devices map[uint32][]virtio.Transport
 
-// findDevices looks for the virtio devices of the machine.
-func findDevices(m machine.Machine, l *log) devices {
-	found := devices{}
-	for _, t := range probe.Virtio(m, l.problem) {
+// findDevices looks for the virtio devices of the machine, and for its NVM Express controllers.
+func findDevices(m machine.Machine, l *log) (found devices, nvmes []*pci.Function) {
+	found = devices{}
+	for _, t := range probe.Devices(m, l.problem, func(f *pci.Function) {
+		if nvme.IsNVMe(f) {
+			nvmes = append(nvmes, f)
+		}
+	}) {
 		found[t.Type()] = append(found[t.Type()], t)
 	}
-	return found
+	return found, nvmes
 }
 
 // startAll starts the devices of a type; those that do not start are left out.

@@ -6,6 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gosv/driver/blk"
+	"gosv/driver/nvme"
+	"gosv/driver/pci"
 	"gosv/driver/virtio"
 	"gosv/fs/devfs"
 	"gosv/fs/erofs"
@@ -26,16 +28,23 @@ type disks struct {
 }
 
 // findDisks starts the disks and reads their partition tables.
-func findDisks(m machine.Machine, pool *mem.Pool, found devices, l *log) *disks {
+func findDisks(m machine.Machine, pool *mem.Pool, found devices, nvmes []*pci.Function, l *log) *disks {
 	r := block.NewRegistry(m, m.Monotonic)
 	list := startAll(found, virtio.TypeBlock, l, func(t virtio.Transport) (*blk.Device, error) { return blk.New(t, m) })
-	if len(list) > 0 {
+	if len(list)+len(nvmes) > 0 {
 		if err := r.Reserve(pool.Reclaim); err != nil {
 			l.problem(err)
 		}
 	}
 	for _, d := range list {
 		r.Add(block.Virtio, d)
+	}
+	for _, f := range nvmes {
+		if d, err := nvme.Open(f, m); err != nil {
+			l.problem(err)
+		} else {
+			r.Add(block.NVMe, d)
+		}
 	}
 	return &disks{Registry: r, files: blockdev.New(r, pool, openOf)}
 }

@@ -44,7 +44,7 @@ func start(m *bare.Machine, e *ending) error {
 		return err
 	}
 	image.asRoot(args)
-	found := findDevices(m, e.log)
+	found, nvmes := findDevices(m, e.log)
 	out, err := openStreams(m, found.consoles(m, e.log), e.log)
 	if err != nil {
 		return err
@@ -53,7 +53,7 @@ func start(m *bare.Machine, e *ending) error {
 	e.log.open(out, args.Verbose || args.Strace)
 	e.log.bootLine(m)
 	addEntropy(m, found, e.log)
-	disks := findDisks(m, pool, found, e.log)
+	disks := findDisks(m, pool, found, nvmes, e.log)
 	ns.SyncDevices, e.sync = disks.files.SyncAll, ns.Shutdown
 	addImageTypes(ns, pool, c.Wall, findImage(image, disks, args, e.log.line))
 	disks.addTypes(ns, pool, c.Wall, args, e.log)

@@ -37,7 +37,12 @@ const (
 // Virtio returns the virtio devices that were found, in a stable order, and calls
 // problem for each that cannot be used.
 func Virtio(m Machine, problem func(error)) []virtio.Transport {
-	s := search{m: m, problem: problem}
+	return Devices(m, problem, func(*pci.Function) {})
+}
+
+// Devices is Virtio, and calls other for each function of the PCI bus, if that is looked at, that is no virtio device.
+func Devices(m Machine, problem func(error), other func(*pci.Function)) []virtio.Transport {
+	s := search{m: m, problem: problem, other: other}
 	if s.commandLine(m.CommandLine()) {
 		return s.found
 	}
@@ -58,6 +63,7 @@ func Virtio(m Machine, problem func(error)) []virtio.Transport {
 type search struct {
 	m       Machine
 	problem func(error)
+	other   func(*pci.Function)
 	found   []virtio.Transport
 }
 
@@ -126,6 +132,7 @@ func (s *search) pci(tables *acpi.Tables) bool {
 	}
 	pci.Scan(config, func(f *pci.Function) {
 		if !virtio.IsVirtio(f) {
+			s.other(f)
 			return
 		}
 		t, err := virtio.OpenPCI(f, s.m, s.m)

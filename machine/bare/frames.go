@@ -80,6 +80,13 @@ func (fs *frames) AllocRun(n int) (machine.Frame, error) {
 
 // Free implements machine.Frames.
 func (fs *frames) Free(f machine.Frame, n int) {
+	if end := machine.Frame(floor.FrameUsable()); f+machine.Frame(n) > end {
+		// The end of the initial RAM disk, in memory that is not ours to use.
+		if f >= end {
+			return
+		}
+		n = int(end - f)
+	}
 	if n != 1 {
 		floor.FreeRun(uint64(f), uint64(n))
 		return

@@ -133,6 +133,10 @@ func earlyMemory(kernelEnd uint64) {
 			earlyNext, earlyEnd = kernelEnd, to
 		}
 	}
+	frameUsable = frameLimit
+	if initrdSize != 0 {
+		frameLimit = max(frameLimit, min((initrdAddr+initrdSize+4095)>>12, frameUsable+512))
+	}
 	if initrdSize != 0 && initrdAddr >= kernelEnd && initrdAddr < earlyEnd {
 		if before := initrdAddr&^4095 - kernelEnd; before >= 1<<20 {
 			earlyEnd = initrdAddr &^ 4095

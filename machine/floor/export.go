@@ -190,6 +190,7 @@ func Initrd() (addr, size uint64)              { return initrdAddr, initrdSize }
 func RSDP() uint64                             { return rsdpAddr }
 func CPUs() int                                { return int(ncpu) }
 func FrameLimit() uint64                       { return frameLimit }
+func FrameUsable() uint64                      { return frameUsable }
 func FrameUsage() (total, free, kernel uint64) { return frameTotal, frameFree, heapPages }
 func FrameReserve() uint64                     { return frameReserve }
 func KernelRoot() uint64                       { return kernelRoot }

@@ -14,8 +14,11 @@ var (
 	freeLists  [maxOrder + 1]uint64 // physical address of the first free block
 	frameInfo  uint64               // direct-map address of the bytes
 	frameLimit uint64
-	frameTotal uint64
-	frameFree  uint64
+	// frameUsable is the end of the memory that the firmware gave away. The initial RAM disk may reach beyond: QEMU puts its end into
+	// the first page of what SeaBIOS keeps for itself.
+	frameUsable uint64
+	frameTotal  uint64
+	frameFree   uint64
 	// frameReserve frames are kept from programs.
 	frameReserve uint64
 	// frameAlert is how many free frames were left when the kernel was told of

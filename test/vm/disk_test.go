@@ -193,3 +193,26 @@ func TestExt4Root(t *testing.T) {
 		t.Errorf("the disk was not mounted: %v\n%s", err, out)
 	}
 }
+
+// TestNVMe mounts an ext4 file system on an NVM Express disk.
+func TestNVMe(t *testing.T) {
+	t.Parallel()
+	image := ext4Image(t, 64<<20)
+	const script = `set -e
+mkdir /m
+mount /dev/nvme0n1 /m
+dd if=/dev/urandom of=/m/a bs=64k count=200 status=none
+cp /m/a /m/b
+umount /m
+mount /dev/nvme0n1 /m
+cmp /m/a /m/b
+umount /m
+exit 4`
+	o := run(t, job{program: "/bin/sh", args: []string{"-c", script}, flags: append([]string{"--qemu-arg=-drive",
+		"--qemu-arg=if=none,id=n,format=raw,file=" + image, "--qemu-arg=-device", "--qemu-arg=nvme,drive=n,serial=1"},
+		with("mount", "umount", "mkdir", "dd", "cp", "cmp")...)}, place{"q35", 2})
+	if o.status != 4 {
+		t.Fatalf("%v", o)
+	}
+	tool(t, "e2fsck", "-fn", image)
+}
