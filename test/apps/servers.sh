@@ -14,8 +14,8 @@ soon() { local i; for ((i = 0; i < 150; i++)); do "$@" >/dev/null 2>&1 && return
 web() { echo "a page from $name" > i.txt; }
 get() { curl -sS -m 20 "$@"; }
 page() { [ "$(get "http://$H:$P1/i.txt")" = "a page from $name" ]; }
-# load: some hundred requests, ten at a time, none of which may fail.
-load() { seq 300 | xargs -P 10 -n 30 bash -c 'for i; do [ "$(curl -sS -m 20 "$0")" = "a page from '$name'" ] || exit 1; done' "http://$H:$P1/i.txt"; }
+# load [N]: some hundred requests, N or ten at a time, none of which may fail.
+load() { seq 300 | xargs -P ${1:-10} -n 30 bash -c 'for i; do [ "$(curl -sS -m 20 "$0")" = "a page from '$name'" ] || exit 1; done' "http://$H:$P1/i.txt"; }
 
 start_redis() { exec redis-server --port 6379 --bind 0.0.0.0 --protected-mode no --appendonly yes --dir $W --io-threads 2; }
 check_redis() {
@@ -179,7 +179,7 @@ check_iperf3() { soon nc -z $H $P1; sleep 1; iperf3 -c $H -p $P1 -t 2 | tee out;
 start_node() { exec node -e 'require("http").createServer((q,r)=>r.end("a page from node\n")).listen(8080)'; }
 check_node() { soon page && load; }
 start_python() { web; exec python3 -m http.server 8080; }
-check_python() { soon page && load; }
+check_python() { soon page && load 4; } # it lets five connections wait
 start_java() {
 	cat > S.java <<-'E'
 	import com.sun.net.httpserver.*;
