@@ -51,9 +51,6 @@ func kindOfSource(name string) sourceKind {
 // open. For a program of this machine it returns nil.
 func openRoot(o *runOptions, args []string, warn io.Writer) (r *rootSource, err error) {
 	r = &rootSource{kind: kindOfSource(args[0])}
-	if r.kind != sourceProgram && len(o.volumes) > 0 {
-		return nil, fmt.Errorf("--volume copies files beside a program; put what %s lacks into it with `gosv build`", args[0])
-	}
 	switch r.kind {
 	case sourceProgram:
 		return nil, nil
@@ -294,7 +291,11 @@ func (r *rootSource) run(o *runOptions, args []string, n int) (*rootfs.Run, erro
 	if len(argv) == 0 {
 		return nil, errors.New("nothing says which program runs: name it behind the image")
 	}
-	env := bundle.MergeEnv([]string{"PATH=" + guestPath}, r.spec.Env)
+	defaults := []string{"PATH=" + guestPath}
+	if o.user == "" { // else the kernel finds it out
+		defaults = append(defaults, "HOME=/root")
+	}
+	env := bundle.MergeEnv(defaults, r.spec.Env)
 	run := &rootfs.Run{Exe: argv[0], Args: argv, Env: bundle.MergeEnv(env, flagEnv(o.env)), Dir: path.Clean("/" + o.dir), Hostname: o.hostname, User: o.user,
 		Strace: o.strace, Verbose: o.verbose, Missing: o.missing, Network: o.network.guest}
 	if o.verity != "" && (r.verity == nil || r.verity.Hash != o.verity) {

@@ -54,6 +54,7 @@ type runOptions struct {
 	tag     string
 	verity  string                 // root hash
 	changed func(flag string) bool // says whether a flag was given
+	onDisk  bool                   // the root is an image, a folder or an archive
 
 	background bool // --detach
 	name       string
@@ -160,6 +161,7 @@ func runProgram(ctx context.Context, o *runOptions, args []string, std streams) 
 	if err != nil {
 		return err
 	}
+	o.onDisk = root != nil
 	memory, err := o.size() // an image may have said it
 	if err != nil {
 		return err

@@ -216,7 +216,7 @@ func (o *runOptions) shares() (list folders, err error) {
 		switch {
 		case v.isDir():
 			list = append(list, f)
-		case o.root != nil: // no archive brings files then
+		case o.root != nil || o.onDisk: // no archive brings files then
 			f.dir, f.only = filepath.Split(v.host)
 			list = append(list, f)
 		}

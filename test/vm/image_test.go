@@ -169,6 +169,13 @@ func TestContainerImage(t *testing.T) {
 	if got := bootAlone(t, image, "-M", "q35"); !strings.HasSuffix(got, want) {
 		t.Errorf("alone: %q", got)
 	}
+	shared := t.TempDir()
+	if err := os.WriteFile(filepath.Join(shared, "file"), []byte("shared\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if o := runImage(t, image, []string{"-v", shared + ":/data", "-v", filepath.Join(shared, "file") + ":/srv/one:ro", "-w", "/"}); !strings.Contains(o.stdout, "\nshared\n") {
+		t.Errorf("with volumes: %v", o)
+	}
 	if o := runImage(t, base, nil, "/bin/bash", "-c", "echo /e*c"); o.stdout != "/etc\n" {
 		t.Errorf("folder: %v", o)
 	}
