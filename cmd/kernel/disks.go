@@ -163,6 +163,9 @@ func (d *disks) verify(r *vfs.MountRequest, disk *block.Disk, v *bootargs.Verity
 		done()
 		return nil, nil, r.Fail(unix.EIO, err.Error())
 	}
+	if verified.BlockSize() == machine.PageSize {
+		return verifiedImage{verified, diskImage{disk}}, done, nil
+	}
 	return verified, done, nil
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"gosv/kernel/block"
+	"gosv/kernel/verity"
 	"gosv/machine"
 )
 
@@ -28,4 +29,26 @@ func (d diskImage) ReadFrames(off int64, frames []machine.Frame) error {
 		data[i] = block.Segment{Bytes: d.Frames().Bytes(f, 1), Addr: uint64(f) * machine.PageSize}
 	}
 	return d.Do(&block.Request{Op: block.Read, Off: off, Len: int64(len(frames)) * machine.PageSize, Data: data})
+}
+
+// verifiedImage is a disk that is checked against a Merkle tree whose blocks are pages.
+type verifiedImage struct {
+	*verity.Device
+	disk diskImage
+}
+
+// ReadFrames implements erofs.Paged; frames with anything wrong are cleared.
+func (v verifiedImage) ReadFrames(off int64, frames []machine.Frame) error {
+	err := v.disk.ReadFrames(off, frames)
+	for i, f := range frames {
+		if err == nil {
+			err = v.Check(v.disk.Frames().Bytes(f, 1), off/machine.PageSize+int64(i))
+		}
+	}
+	if err != nil {
+		for _, f := range frames {
+			clear(v.disk.Frames().Bytes(f, 1))
+		}
+	}
+	return err
 }
