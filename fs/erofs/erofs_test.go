@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"io"
 	"io/fs"
 	"math/rand/v2"
 	"os"
@@ -16,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	writer "gosv/image/erofs"
 	"gosv/kernel/mem"
 	"gosv/kernel/uio"
 	"gosv/kernel/vfs"
@@ -168,6 +170,69 @@ func TestImages(t *testing.T) {
 				compare(t, ctx, dir, xattrs, owners)
 			})
 		})
+	}
+}
+
+// fromDisk makes the writer's tree of a directory.
+func fromDisk(tb testing.TB, dir string, seen map[uint64]*writer.Inode) *writer.Inode {
+	tb.Helper()
+	var st unix.Stat_t
+	must(tb, unix.Lstat(dir, &st))
+	if i := seen[st.Ino]; i != nil && st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return i
+	}
+	i := &writer.Inode{
+		Mode: st.Mode, UID: st.Uid, GID: st.Gid, MTime: st.Mtim.Sec, Nanosec: uint32(st.Mtim.Nsec), Major: unix.Major(st.Rdev), Minor: unix.Minor(st.Rdev),
+	}
+	seen[st.Ino] = i
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFDIR:
+		i.Entries = map[string]*writer.Inode{}
+		list, err := os.ReadDir(dir)
+		must(tb, err)
+		for _, e := range list {
+			i.Entries[e.Name()] = fromDisk(tb, filepath.Join(dir, e.Name()), seen)
+		}
+	case unix.S_IFREG:
+		i.Size = st.Size
+		i.Open = func() (io.ReadCloser, error) { return os.Open(dir) }
+	case unix.S_IFLNK:
+		i.Target, _ = os.Readlink(dir)
+	}
+	list := make([]byte, 4096)
+	n, _ := unix.Llistxattr(dir, list) // none of a link
+	for _, name := range strings.FieldsFunc(string(list[:max(n, 0)]), func(r rune) bool { return r == 0 }) {
+		v := make([]byte, 100)
+		if n, err := unix.Lgetxattr(dir, name, v); err == nil && strings.HasPrefix(name, "user.") {
+			if i.Xattrs == nil {
+				i.Xattrs = map[string]string{}
+			}
+			i.Xattrs[name] = string(v[:n])
+		}
+	}
+	return i
+}
+
+// What gosv itself writes is read.
+func TestOurImages(t *testing.T) {
+	dir := source(t)
+	for _, compress := range []bool{false, true} {
+		f, err := os.Create(filepath.Join(t.TempDir(), "image"))
+		must(t, err)
+		defer f.Close()
+		n, err := writer.Write(f, fromDisk(t, dir, map[uint64]*writer.Inode{}), writer.Options{Label: "ours", Compress: compress})
+		must(t, err)
+		b := make([]byte, n)
+		_, err = f.ReadAt(b, 0)
+		if err != io.EOF {
+			must(t, err)
+		}
+		if label, uuid := Identity(disk(b)); label != "ours" || len(uuid) != 36 {
+			t.Errorf("label %q, UUID %q", label, uuid)
+		}
+		_, ctx, err := mount(t, disk(b))
+		must(t, err)
+		compare(t, ctx, dir, true, true)
 	}
 }
 
