@@ -65,13 +65,12 @@ func NewPool(frames machine.Frames) *Pool {
 // gives up clean pages of files first, then fails with ENOMEM.
 func (p *Pool) Alloc() (machine.Frame, error) {
 	f, err := p.frames.Alloc()
-	if err != nil {
-		if p.Reclaim(reclaimBatch) > 0 {
-			f, err = p.frames.Alloc()
-		}
-		if err != nil {
+	for try := 0; err != nil; try++ {
+		// Others, the kernel's heap among them, may take what was given up.
+		if try == reclaimTries || p.Reclaim(reclaimBatch) == 0 {
 			return machine.NoFrame, unix.ENOMEM
 		}
+		f, err = p.frames.Alloc()
 	}
 	p.refs[f].Store(1)
 	return f, nil

@@ -129,6 +129,9 @@ func (c *Cache) Drop(first, last uint64) {
 // reclaimBatch is how many pages are given up when memory runs out.
 const reclaimBatch = 64
 
+// reclaimTries is how often Alloc gives pages up for one frame.
+const reclaimTries = 16
+
 func (p *Pool) addCache(c *Cache) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -150,12 +153,10 @@ func (p *Pool) removeCache(c *Cache) {
 }
 
 // Reclaim gives up pages of files that their backing has too and nobody uses, about n of
-// them, and returns how many. Caches whose lock is taken are passed over, so
-// it may be called with any lock held.
+// them, and returns how many. Caches whose lock is taken are passed over, and nobody waits for a lock of another
+// kind with the pool's, so it may be called with any lock but that one held.
 func (p *Pool) Reclaim(n int) int {
-	if !p.mu.TryLock() {
-		return 0
-	}
+	p.mu.Lock()
 	defer p.mu.Unlock()
 	done := 0
 	for range p.caches {
