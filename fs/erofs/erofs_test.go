@@ -71,10 +71,10 @@ func source(tb testing.TB) string {
 	write("block", text(4096))
 	write("inline", text(4096*3+100))
 	write("noise", noise(100_000))
-	write("text", text(1_000_000))
+	write("text", text(300_000))
 	write("zeros", make([]byte, 3_000_000))
 	write("mixed", bytes.Join([][]byte{text(50_000), noise(50_000), make([]byte, 70_000), text(30_001), noise(20_000), text(5)}, nil))
-	for i := range 700 {
+	for i := range 300 {
 		write(fmt.Sprintf("many/a-file-with-a-longish-name-%d", i), []byte(fmt.Sprint(i)))
 	}
 	write("deep/er/and/deeper/file", text(9000))
