@@ -80,7 +80,8 @@ func start(m *bare.Machine, e *ending) error {
 	}
 	object.Set(c.Timebase())
 	c.OnSet(func() { object.Set(c.Timebase()) })
-	options := syscall.Options{Strace: args.Strace, Hostname: args.Hostname, VDSO: object, Families: families(pool, c, network)}
+	socks := newSockets(pool, c, network)
+	options := syscall.Options{Strace: args.Strace, Hostname: args.Hostname, VDSO: object, Families: socks.families()}
 	if args.Missing {
 		options.Missing = new(missing).tell(out)
 	}
@@ -90,7 +91,7 @@ func start(m *bare.Machine, e *ending) error {
 		Calls: calls.Table(), Failed: calls.Failed, Dispatch: calls.Dispatch, Load: calls.Load,
 		Log: e.log.line, Ended: calls.Ended, OnExit: e.exited,
 	})
-	if err := mountInfo(m, ctx, k, calls, disks, network); err != nil {
+	if err := mountInfo(m, ctx, k, calls, disks, socks); err != nil {
 		return err
 	}
 	disks.addTo(dev, e.log)

@@ -1,8 +1,11 @@
 package main
 
 import (
+	"strconv"
+
 	"golang.org/x/sys/unix"
 
+	"gosv/fs/procfs"
 	"gosv/kernel/clock"
 	"gosv/kernel/mem"
 	"gosv/kernel/net"
@@ -11,12 +14,37 @@ import (
 	"gosv/kernel/socket/netlink"
 )
 
+// sockets are the networks that sockets belong to.
+type sockets struct {
+	inet  *net.Network
+	local *afunix.Network
+}
+
+func newSockets(pool *mem.Pool, c *clock.Clock, n *net.Network) *sockets {
+	s := &sockets{n, afunix.New(pool, c.Wall)}
+	s.local.Ioctl = n.Ioctl
+	return s
+}
+
 // families are the address families that sockets can have.
-func families(pool *mem.Pool, c *clock.Clock, n *net.Network) (l socket.Families) {
-	local := afunix.New(pool, c.Wall)
-	l[unix.AF_UNIX] = local.Family()
-	l[unix.AF_INET] = n.INET()
-	l[unix.AF_INET6] = n.INET6()
-	l[unix.AF_NETLINK] = netlink.New(n.Netlink, local).Family()
+func (s *sockets) families() (l socket.Families) {
+	l[unix.AF_UNIX] = s.local.Family()
+	l[unix.AF_INET] = s.inet.INET()
+	l[unix.AF_INET6] = s.inet.INET6()
+	n := netlink.New(s.inet.Netlink, s.local)
+	n.Ioctl = s.inet.Ioctl
+	l[unix.AF_NETLINK] = n.Family()
 	return l
+}
+
+// show adds what /proc tells about sockets of AF_UNIX.
+func (s *sockets) show(proc *procfs.FS) {
+	proc.Add("net/unix", 0o444, s.local.Proc, nil)
+	proc.Add("sys/net/unix/max_dgram_qlen", 0o644, func() string { return strconv.Itoa(s.local.MaxQueue()) + "\n" }, func(text string) error {
+		v, err := strconv.Atoi(text)
+		if err != nil {
+			return unix.EINVAL
+		}
+		return s.local.SetMaxQueue(v)
+	})
 }

@@ -12,7 +12,6 @@ import (
 	"gosv/kernel/clock"
 	"gosv/kernel/cred"
 	"gosv/kernel/mem"
-	"gosv/kernel/net"
 	"gosv/kernel/pipe"
 	"gosv/kernel/syscall"
 	"gosv/kernel/task"
@@ -44,7 +43,7 @@ func mountDev(ns *vfs.Namespace, ctx *vfs.Context, pool *mem.Pool, c *clock.Cloc
 }
 
 // mountInfo mounts /proc and /sys, which tell programs about the kernel, and /dev/shm.
-func mountInfo(m *bare.Machine, ctx *vfs.Context, k *task.Kernel, calls *syscall.Calls, d *disks, n *net.Network) error {
+func mountInfo(m *bare.Machine, ctx *vfs.Context, k *task.Kernel, calls *syscall.Calls, d *disks, socks *sockets) error {
 	name := calls.Uname()
 	c := procfs.Config{
 		Kernel: k, Namespace: k.Namespace, Pool: k.Pool, Clock: k.Clock, Random: fillRandom,
@@ -55,7 +54,8 @@ func mountInfo(m *bare.Machine, ctx *vfs.Context, k *task.Kernel, calls *syscall
 	procFS, sysFS := procfs.New(c), procfs.NewSys(c)
 	d.files.ShowLists(procFS)
 	d.files.SetSys(sysFS)
-	showNetwork(n, procFS, sysFS)
+	showNetwork(socks.inet, procFS, sysFS)
+	socks.show(procFS)
 	proc, sys := procFS.FS(), sysFS.FS()
 	for _, fs := range []*vfs.FS{proc, sys} {
 		k.Namespace.AddType(vfs.Type{Name: fs.Type, New: func(*vfs.MountRequest) (*vfs.FS, error) { return fs, nil }})

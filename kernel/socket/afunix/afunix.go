@@ -19,6 +19,7 @@ import (
 
 	"gosv/kernel/mem"
 	"gosv/kernel/socket"
+	"gosv/kernel/vfs"
 	"gosv/kernel/wait"
 	"gosv/machine"
 )
@@ -27,7 +28,9 @@ import (
 type Network struct {
 	pool *mem.Pool
 	now  func() int64 // wall time in ns
-	heap atomic.Int64 // bytes of packets that lie in the Go heap
+	// Ioctl serves the SIOC requests about interfaces (netdevice(7)); nil: ENOTTY. It is set before the first socket is made.
+	Ioctl func(a *vfs.IoctlArgs) (uint64, error)
+	heap  atomic.Int64 // bytes of packets that lie in the Go heap
 
 	memory int64 // of the machine, in bytes
 

@@ -87,5 +87,8 @@ func (k *sock) Ioctl(a *vfs.IoctlArgs) (uint64, error) {
 		}
 		return 0, a.PutInt32(int32(n))
 	}
+	if k.net.Ioctl != nil {
+		return k.net.Ioctl(a)
+	}
 	return 0, unix.ENOTTY
 }
