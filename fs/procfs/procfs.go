@@ -58,6 +58,7 @@ type FS struct {
 	mu   sync.Mutex
 	root *row               // guarded by mu, with all fixed directories below
 	oom  map[int32]oomScore // oom_score_adj by process ID; guarded by mu
+	idle int64              // what uptime has told; guarded by mu
 }
 
 // row is a file or directory.

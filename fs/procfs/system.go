@@ -297,6 +297,10 @@ func showStat(v *view, b *out) error {
 
 func showUptime(v *view, b *out) error {
 	_, _, idle := v.cpuTimes()
+	v.mu.Lock()
+	v.idle = max(v.idle, idle) // what programs have used is known late, but time does not go back
+	idle = v.idle
+	v.mu.Unlock()
 	b.hundredths(v.Clock.Now()).str(" ").hundredths(idle).nl()
 	return nil
 }
