@@ -304,11 +304,3 @@ func (s *shown) Seek(_ *vfs.File, off int64, whence int) (int64, error) {
 	defer s.mu.Unlock()
 	return int64(len(s.b)) + off, nil
 }
-
-// Process returns the process whose directory the file is, nil when it is another file: pidfd_send_signal(2) takes those too.
-func (n *node) Process() *task.Process {
-	if n.row != processRow {
-		return nil
-	}
-	return n.fs.Kernel.Process(n.subject.pid)
-}

@@ -164,26 +164,6 @@ func sysPidfdSendSignal(t *task.Task, fd int32, sig unix.Signal, info opt[abi.Si
 	return done(t.KillProcess(p, sig, i))
 }
 
-// signalled is pidfd for pidfd_send_signal(2), which takes the directory /proc/PID as well: EBADF, ESRCH.
-func signalled(t *task.Task, fd int32) (*task.Process, error) {
-	f, err := file(t, fd)
-	if err != nil {
-		return nil, err
-	}
-	defer f.DecRef()
-	if p := task.PidfdProcess(f); p != nil {
-		return p, nil
-	}
-	dir, ok := f.Inode().Ops().(interface{ Process() *task.Process })
-	if !ok {
-		return nil, unix.EBADF
-	}
-	if p := dir.Process(); p != nil {
-		return p, nil
-	}
-	return nil, unix.ESRCH
-}
-
 func sysPidfdGetfd(t *task.Task, fd, target int32, _ uint32) (uint64, error) {
 	p, _, err := pidfd(t, fd)
 	if err != nil {
