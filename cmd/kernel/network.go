@@ -27,6 +27,9 @@ func newNetwork(m machine.Machine, found devices, args *bootargs.Network, l *log
 	if err := cfg.Parse(args.Addresses, args.Gateways); err != nil {
 		return nil, err
 	}
+	if err := cfg.Firewall(args.AllowIn, args.AllowOut); err != nil {
+		return nil, err
+	}
 	cfg.SLAAC = args.SLAAC
 	return inet.New(cfg), nil
 }

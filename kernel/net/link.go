@@ -20,6 +20,7 @@ type link struct {
 	mac        tcpip.LinkAddress
 	mtu        uint32
 	gso        stack.SupportedGSO
+	wall       *firewall // nil without rules
 	dispatcher atomic.Pointer[stack.NetworkDispatcher]
 }
 
@@ -105,6 +106,10 @@ func (*link) ParseHeader(pkt *stack.PacketBuffer) bool {
 func (l *link) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) {
 	sent := 0
 	for _, pkt := range pkts.AsSlice() {
+		if l.wall != nil && !l.wall.pass(pkt.NetworkProtocolNumber, behindLink(pkt), false) {
+			sent++ // to the stack it is one that was lost
+			continue
+		}
 		if err := l.dev.Send(pkt.AsSlices(), offload(pkt)); err != nil {
 			break
 		}
@@ -115,6 +120,16 @@ func (l *link) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) {
 		return 0, &tcpip.ErrNoBufferSpace{}
 	}
 	return sent, nil
+}
+
+// behindLink returns the headers of a packet that is sent, and a little more.
+func behindLink(pkt *stack.PacketBuffer) []byte {
+	b := pkt.ToBuffer()
+	defer b.Release()
+	b.TrimFront(int64(len(pkt.LinkHeader().Slice())))
+	head := make([]byte, min(b.Size(), 256))
+	n, _ := b.ReadAt(head, 0) // it says io.EOF at the end
+	return head[:n]
 }
 
 // offload says what of pkt is left to the device.
@@ -169,6 +184,9 @@ func (l *link) receive(parts [][]byte, o netdev.Offload) {
 		pkt.PktType = tcpip.PacketHost
 	default:
 		pkt.PktType = tcpip.PacketOtherHost
+	}
+	if l.wall != nil && !l.wall.pass(eth.Type(), v.AsSlice()[header.EthernetMinimumSize:], true) {
+		return
 	}
 	pkt.RXChecksumValidated = o.Checksum || o.Valid
 	(*d).DeliverNetworkPacket(eth.Type(), pkt)

@@ -166,6 +166,10 @@ func (n *Network) ethernet() {
 		return
 	}
 	n.eth = newLink(dev)
+	if n.cfg.allowIn != nil || n.cfg.allowOut != nil {
+		begin := time.Now()
+		n.eth.wall = &firewall{in: n.cfg.allowIn, out: n.cfg.allowOut, log: n.log, flows: map[flow]int64{}, now: func() int64 { return int64(time.Since(begin)) }}
+	}
 	// First of all, since an interface sends as soon as it is there. What comes in before is dropped.
 	if err := dev.Start(n.eth.receive); err != nil {
 		n.log("network: " + err.Error())
@@ -214,7 +218,9 @@ type Config struct {
 	// SLAAC: eth0 takes addresses and routes of IPv6 that routers offer (RFC 4862).
 	SLAAC bool
 	// Memory is how much the machine has, in bytes.
-	Memory int
+	Memory            int
+	allowIn, allowOut []rule
+
 	// Log takes messages.
 	Log func(string)
 }

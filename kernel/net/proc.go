@@ -50,6 +50,12 @@ func (n *Network) ProcFiles() []ProcFile {
 		{"net/arp", n.procARP},
 		{"net/sockstat", n.procSockstat},
 		{"net/snmp", n.procSNMP},
+		{"net/firewall", func() string {
+			if n.Stack(); n.eth == nil {
+				return (*firewall)(nil).show()
+			}
+			return n.eth.wall.show()
+		}},
 		{"sys/net/ipv4/ip_local_port_range", func() string { return strconv.Itoa(firstPort) + "\t" + strconv.Itoa(lastPort) + "\n" }},
 		{"sys/net/ipv4/tcp_rmem", func() string { return limits(bufferMin, receiveBuffer, n.bufferLimit()) }},
 		{"sys/net/ipv4/tcp_wmem", func() string { return limits(bufferMin, sendBuffer, n.bufferLimit()) }},
