@@ -31,7 +31,7 @@ type netOptions struct {
 func (o *netOptions) flags(f *pflag.FlagSet) {
 	f.StringArrayVarP(&o.publish, "publish", "p", nil, "lead a port of this machine to the guest's: `[HOSTIP:]HOST:GUEST[/udp]`, repeatable")
 	f.StringVar(&o.kind, "net", "user", "`user|tap:IFNAME|bridge:NAME|segment:NAME|none`: what the machine's network is; tap and bridge need privilege")
-	f.StringArrayVar(&o.ip, "ip", nil, "`ADDRESS/BITS` of the guest, repeatable, or dhcp")
+	f.StringArrayVar(&o.ip, "ip", nil, "`ADDRESS/BITS` of the guest, repeatable, or slaac for what IPv6 routers offer")
 	f.StringArrayVar(&o.gateway, "gateway", nil, "`ADDRESS` of the guest's router, repeatable")
 	f.StringArrayVar(&o.dns, "dns", nil, "`ADDRESS` of a name server, repeatable")
 	f.StringArrayVar(&o.allowIn, "allow-in", nil, "firewall: let in what matches `[PROTO][:ADDRESS[/BITS]][:PORT[-PORT]]`, for example tcp:10.0.0.0/8:80, and nothing else")
@@ -81,13 +81,13 @@ func (o *netOptions) open() (*network, error) {
 func (n *network) address(o *netOptions, kind string) error {
 	g := &n.guest
 	for _, a := range o.ip {
-		if a == "dhcp" {
-			g.DHCP, g.SLAAC = true, true
+		if a == "slaac" {
+			g.SLAAC = true
 			continue
 		}
 		p, err := netip.ParsePrefix(a)
 		if err != nil {
-			return fmt.Errorf("--ip %s: say ADDRESS/BITS, for example 192.168.1.5/24, or dhcp", a)
+			return fmt.Errorf("--ip %s: say ADDRESS/BITS, for example 192.168.1.5/24, or slaac for what IPv6 routers offer; there is no DHCP yet", a)
 		}
 		g.Addresses = append(g.Addresses, p.String())
 	}
@@ -112,11 +112,11 @@ func (n *network) address(o *netOptions, kind string) error {
 				g.Gateways = []string{vmm.UserGateway}
 			}
 		}
-		if len(g.DNS) == 0 && !g.DHCP {
+		if len(g.DNS) == 0 {
 			g.DNS = []string{vmm.UserDNS}
 		}
-	case kind != "none" && kind != "segment" && len(o.ip) == 0:
-		g.DHCP, g.SLAAC = true, true
+	case kind != "none" && len(o.ip) == 0:
+		return fmt.Errorf("--net %s: which address is the guest to have? Say --ip ADDRESS/BITS, and --gateway ADDRESS where there is a router", o.kind)
 	}
 	return nil
 }

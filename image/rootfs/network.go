@@ -6,7 +6,6 @@ type Network struct {
 	Gateways  []string // of default routes
 	DNS       []string // name servers
 	Search    []string // domains
-	DHCP      bool     // ask for addresses, routes and name servers
 	SLAAC     bool     // take addresses and routes that IPv6 routers offer
 	AllowIn   []string // firewall: who may connect; none: everybody
 	AllowOut  []string // firewall: to what may be connected; none: everything
@@ -21,9 +20,6 @@ func (n *Network) records(record func(key, value string)) {
 		for _, v := range l.values {
 			record("net."+l.key, v)
 		}
-	}
-	if n.DHCP {
-		record("net.dhcp", "1")
 	}
 	if n.SLAAC {
 		record("net.slaac", "1")

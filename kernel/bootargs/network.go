@@ -12,7 +12,6 @@ type Network struct {
 	Gateways  []string
 	DNS       []string
 	Search    []string
-	DHCP      bool
 	SLAAC     bool
 	AllowIn   []string
 	AllowOut  []string
@@ -38,9 +37,6 @@ func (n *Network) record(key, value string) error {
 		list = &n.AllowIn
 	case "allow-out":
 		list = &n.AllowOut
-	case "dhcp":
-		n.DHCP = value == "1"
-		return nil
 	case "slaac":
 		n.SLAAC = value == "1"
 		return nil

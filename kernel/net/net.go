@@ -3,7 +3,7 @@
 //
 // The stack is made when it is first asked for, so that a program without a network does
 // not pay for one. Interface 1 is lo, interface 2 eth0, when the machine has a device. Addresses,
-// routes and name servers are what the host said, or what DHCP finds.
+// routes and name servers are what the host said, and what IPv6 routers offer where it says so.
 //
 // Packets come in on the goroutine of the device's driver and go out on that
 // of whoever sends; TCP has goroutines of its own, one for each processor. Sockets never
