@@ -67,7 +67,9 @@ func TestSegment(t *testing.T) {
 		}
 		defer ends[i].Close()
 	}
-	frame := func(to, from byte) []byte { return append([]byte{2, 0, 0, 0, 0, to, 2, 0, 0, 0, 0, from, 8, 0}, "text"...) }
+	frame := func(to, from byte) []byte {
+		return append([]byte{2, 0, 0, 0, 0, to, 2, 0, 0, 0, 0, from, 8, 0}, "text"...)
+	}
 	send := func(i int, b []byte) {
 		if _, err := ends[i].(net.Conn).Write(b); err != nil {
 			t.Fatal(err)
