@@ -133,14 +133,13 @@ func tableSize(b []byte, off uint32) (int, error) {
 	}
 }
 
-// withoutLines drops the lines of an executable's segments; the pages that become free are left out of the image and of
-// memory's contents, not of its addresses.
-func withoutLines(f *elf.File, loads []segment) ([]segment, error) {
+// withoutLines drops the lines of an executable's segments; the pages that become free are left out of the image, and
+// are for the kernel to use.
+func withoutLines(f *elf.File, loads []segment) (out []segment, gap hole, err error) {
 	section := f.Section(pclnSection)
 	if section == nil {
-		return loads, nil
+		return loads, gap, nil
 	}
-	var out []segment
 	for _, s := range loads {
 		if section.Addr < s.Vaddr || section.Addr-s.Vaddr > s.Filesz || section.Size > s.Filesz-(section.Addr-s.Vaddr) {
 			out = append(out, s)
@@ -150,7 +149,7 @@ func withoutLines(f *elf.File, loads []segment) ([]segment, error) {
 		start := section.Addr - s.Vaddr
 		from, to, err := dropLines(s.data[start:][:section.Size])
 		if err != nil {
-			return nil, err
+			return nil, gap, err
 		}
 		from = (s.Vaddr+start+from+pageSize-1)&^(pageSize-1) - s.Vaddr
 		to = (s.Vaddr+start+to)&^(pageSize-1) - s.Vaddr
@@ -158,7 +157,8 @@ func withoutLines(f *elf.File, loads []segment) ([]segment, error) {
 			out = append(out, s)
 			continue
 		}
+		gap = hole{s.Paddr + from, s.Paddr + to}
 		out = append(out, load(elf.ProgFlag(s.Flags), s.Vaddr, s.Paddr, s.data[:from]), load(elf.ProgFlag(s.Flags), s.Vaddr+to, s.Paddr+to, s.data[to:]))
 	}
-	return out, nil
+	return out, gap, nil
 }

@@ -47,12 +47,12 @@ type segment struct {
 // (linker flag -E) and its lowest address LinkAddress or above (linker flag
 // -T). It returns an error that says what is wrong with any other file.
 func Link(executable []byte) ([]byte, error) {
-	entry, loads, err := parse(executable)
+	entry, loads, gap, err := parse(executable)
 	if err != nil {
 		return nil, err
 	}
 	note := encodeNote(trampolineBase)
-	boot := trampoline(entry)
+	boot := trampoline(entry, gap)
 	segments := []segment{
 		{elf.Prog64{Type: uint32(elf.PT_NOTE), Flags: uint32(elf.PF_R), Filesz: uint64(len(note)), Memsz: uint64(len(note)), Align: 4}, note},
 		load(elf.PF_R|elf.PF_X, trampolineBase, trampolineBase, boot[:codeSize]),
@@ -66,36 +66,39 @@ func load(flags elf.ProgFlag, vaddr, paddr uint64, data []byte) segment {
 		Filesz: uint64(len(data)), Memsz: uint64(len(data)), Align: pageSize}, data}
 }
 
+// hole is physical memory within the image that holds nothing.
+type hole struct{ from, to uint64 }
+
 // parse checks that file is an executable Link can use and returns its entry
 // point and loadable segments with their physical addresses filled in.
-func parse(file []byte) (entry uint64, loads []segment, err error) {
+func parse(file []byte) (entry uint64, loads []segment, gap hole, err error) {
 	f, err := elf.NewFile(bytes.NewReader(file))
 	if err != nil {
-		return 0, nil, fmt.Errorf("not a usable ELF file: %w", err)
+		return 0, nil, gap, fmt.Errorf("not a usable ELF file: %w", err)
 	}
 	switch {
 	case f.Class != elf.ELFCLASS64 || f.Data != elf.ELFDATA2LSB || f.Machine != elf.EM_X86_64:
-		return 0, nil, fmt.Errorf("%v %v: the kernel must be built with GOARCH=amd64", f.Class, f.Machine)
+		return 0, nil, gap, fmt.Errorf("%v %v: the kernel must be built with GOARCH=amd64", f.Class, f.Machine)
 	case f.Type != elf.ET_EXEC:
-		return 0, nil, fmt.Errorf("%v: the kernel must be an ordinary executable (-buildmode=exe)", f.Type)
+		return 0, nil, gap, fmt.Errorf("%v: the kernel must be an ordinary executable (-buildmode=exe)", f.Type)
 	}
 	for _, p := range f.Progs {
 		switch p.Type {
 		case elf.PT_INTERP, elf.PT_DYNAMIC:
-			return 0, nil, errors.New("dynamically linked: build the kernel with CGO_ENABLED=0")
+			return 0, nil, gap, errors.New("dynamically linked: build the kernel with CGO_ENABLED=0")
 		case elf.PT_LOAD:
 			s, err := kernelSegment(file, p)
 			if err != nil {
-				return 0, nil, err
+				return 0, nil, gap, err
 			}
 			loads = append(loads, s)
 		}
 	}
 	if err := checkPlacement(f.Entry, loads); err != nil {
-		return 0, nil, err
+		return 0, nil, gap, err
 	}
-	loads, err = withoutLines(f, loads)
-	return f.Entry, loads, err
+	loads, gap, err = withoutLines(f, loads)
+	return f.Entry, loads, gap, err
 }
 
 func kernelSegment(file []byte, p *elf.Prog) (segment, error) {

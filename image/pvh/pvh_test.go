@@ -114,7 +114,7 @@ func TestLinkKeepsTheProgram(t *testing.T) {
 // The kernel and the tests of machine/ rely on this layout.
 func TestTrampolineLayout(t *testing.T) {
 	const entry = 0xffffffff80234560
-	page := trampoline(entry)
+	page := trampoline(entry, hole{})
 	u64 := func(off int) uint64 { return binary.LittleEndian.Uint64(page[off:]) }
 	if len(page) != 0x5000 {
 		t.Fatalf("%#x bytes", len(page))

@@ -9,6 +9,7 @@ const (
 	trampolineBase = 0x100000
 	gdtOffset      = 0xe00
 	gdtrOffset     = 0xf00
+	gapOffset      = 0xff0 // two 64-bit words: physical memory within the image that holds nothing, from and to
 	pml4Offset     = 0x1000
 	pdptLowOffset  = 0x2000
 	pdptHighOffset = 0x3000
@@ -64,7 +65,7 @@ func (c *code) orEAX(bits uint32) { c.op(0x0d); c.imm32(bits) }
 // trampoline returns the pages at trampolineBase: 32-bit code that enters long
 // mode and jumps to entry with RDI = EBX, a GDT, and page tables that map the
 // first GiB at 0, at 0xffff800000000000 and at kernelBase.
-func trampoline(entry uint64) []byte {
+func trampoline(entry uint64, gap hole) []byte {
 	page := make([]byte, trampolineSize)
 	copy(page, enterLongMode(entry))
 	putTable(page[gdtOffset:], map[int]uint64{
@@ -74,6 +75,8 @@ func trampoline(entry uint64) []byte {
 	})
 	binary.LittleEndian.PutUint16(page[gdtrOffset:], 4*8-1)
 	binary.LittleEndian.PutUint32(page[gdtrOffset+2:], trampolineBase+gdtOffset)
+	binary.LittleEndian.PutUint64(page[gapOffset:], gap.from)
+	binary.LittleEndian.PutUint64(page[gapOffset+8:], gap.to)
 
 	const table = ptePresent | pteWritable
 	putTable(page[pml4Offset:], map[int]uint64{

@@ -18,6 +18,8 @@ var (
 	earlyNext  uint64
 	earlyEnd   uint64
 
+	gapFrom, gapTo uint64 // physical memory within the image that holds nothing, and is free
+
 	reserved  [8][2]uint64 // physical ranges that are not free, ascending
 	nreserved int
 
@@ -39,7 +41,12 @@ func boot(c *cpu, info uint64) *context {
 	kernelEnd := (imageEnd - ImageBase + 4095) &^ 4095
 	addReserved(0, 0x10000)
 	addReserved(0xa0000, trampolineEnd)
-	addReserved(imageStart, kernelEnd)
+	gapFrom, gapTo = ld64(DirectMap+trampolineGap), ld64(DirectMap+trampolineGap+8)
+	if gapFrom >= gapTo || gapFrom < imageStart || gapTo > kernelEnd {
+		gapFrom, gapTo = imageStart, imageStart
+	}
+	addReserved(imageStart, gapFrom)
+	addReserved(gapTo, kernelEnd)
 	if initrdSize != 0 {
 		addReserved(initrdAddr&^4095, (initrdAddr+initrdSize+4095)&^4095)
 	}
@@ -138,7 +145,9 @@ func earlyMemory(kernelEnd uint64) {
 		frameLimit = max(frameLimit, min((initrdAddr+initrdSize+4095)>>12, frameUsable+512))
 	}
 	if initrdSize != 0 && initrdAddr >= kernelEnd && initrdAddr < earlyEnd {
-		if before := initrdAddr&^4095 - kernelEnd; before >= 1<<20 {
+		// The page tables of a small machine, and the frame table.
+		need := 64<<12 + 2*frameLimit
+		if before := initrdAddr&^4095 - kernelEnd; before >= need {
 			earlyEnd = initrdAddr &^ 4095
 		} else { // the initrd is right behind the image
 			earlyNext = (initrdAddr + initrdSize + 4095) &^ 4095
@@ -183,6 +192,9 @@ func mapImage(c *cpu) {
 	data &^= 4095
 	for va := uint64(ImageBase + imageStart); va < end; va += 4096 {
 		pa, flags := va-ImageBase, uint64(pteNX|pteWrite)
+		if pa >= gapFrom && pa < gapTo {
+			continue
+		}
 		if va < data {
 			flags = pteNX
 			protectDirect(c, pa)
@@ -227,8 +239,9 @@ func freeMemory() {
 		}
 	}
 	frameTotal = frameFree
-	frameReserve = min(max(frameTotal/8, 256), 16384)
-	frameAlert = 2 * frameReserve
+	frameReserve = min(max(frameTotal/8, min(256, frameTotal/5)), 16384)
+	frameShort = 2 * max(frameReserve, 256)
+	frameAlert = frameShort
 }
 
 func giveRange(from, to uint64) { giveRun(from>>12, (to-from)>>12) }

@@ -21,6 +21,8 @@ var (
 	frameFree   uint64
 	// frameReserve frames are kept from programs.
 	frameReserve uint64
+	// frameShort is twice the reserve, and more on the smallest machines: fewer free frames are a shortage.
+	frameShort uint64
 	// frameAlert is how many free frames were left when the kernel was told of
 	// the shortage last; it is told again for each further eighth of the reserve.
 	frameAlert uint64
@@ -153,11 +155,11 @@ func refill(c *cpu, list, n uint64) uint64 {
 	return got
 }
 
-// checkShortage tells the kernel when less than twice the reserve is free.
+// checkShortage tells the kernel when less than frameShort is free.
 func checkShortage(c *cpu) {
 	free := frameFree
-	if free >= 2*frameReserve {
-		frameAlert = 2 * frameReserve
+	if free >= frameShort {
+		frameAlert = frameShort
 		return
 	}
 	if free+frameReserve/8 <= frameAlert {

@@ -18,6 +18,7 @@ const (
 	apPage        = 0x8000
 	trampoline    = 0x100000
 	trampolineGDT = trampoline + 0xe00
+	trampolineGap = trampoline + 0xff0
 	trampolineEnd = trampoline + 0x5000
 )
 
