@@ -13,13 +13,12 @@ import (
 // or a writable alias of a frame that holds the kernel's text or constants.
 // It is for tests.
 func (*Machine) Audit() error {
-	text, data := floor.ImageFrames()
-	return audit(tableAt(floor.KernelRoot()), 4, 0xffff<<48, present|writable|user, text, data)
+	return audit(tableAt(floor.KernelRoot()), 4, 0xffff<<48, present|writable|user, floor.Constant)
 }
 
 // audit checks the tables below t, which is of the given level and begins at va;
-// the rights above it are up.
-func audit(t *table, level uint, va, up uint64, text, data uint64) error {
+// the rights above it are up. constant says whether one of n frames holds text or constants.
+func audit(t *table, level uint, va, up uint64, constant func(frame, n uint64) bool) error {
 	first := 0
 	if level == 4 {
 		first = 256
@@ -36,7 +35,7 @@ func audit(t *table, level uint, va, up uint64, text, data uint64) error {
 			if noX {
 				return finding(at, "a table that forbids execution")
 			}
-			if err := audit(tableAt(e), level-1, at, e&up|present, text, data); err != nil {
+			if err := audit(tableAt(e), level-1, at, e&up|present, constant); err != nil {
 				return err
 			}
 			continue
@@ -50,7 +49,7 @@ func audit(t *table, level uint, va, up uint64, text, data uint64) error {
 			return finding(at, "programs can reach it")
 		case eff&writable != 0 && !noX:
 			return finding(at, "writable and executable")
-		case eff&writable != 0 && f < data && f+n > text:
+		case eff&writable != 0 && constant(f, n):
 			return finding(at, "a writable alias of the kernel's text or constants")
 		}
 	}

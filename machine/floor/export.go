@@ -199,10 +199,11 @@ func HasXSAVE() bool                           { return floatMode != 0 }
 func Physical(pa, n uint64) bool               { return physical(pa, n) }
 func BootAPIC() uint32                         { return uint32(apicIDs[0]) }
 
-// ImageFrames returns the frames [text, data) of the image that must never be written.
-func ImageFrames() (text, data uint64) {
+// Constant says whether one of the n frames from frame on holds the image's text or constants, which must never be written.
+func Constant(frame, n uint64) bool {
 	_, _, _, _, start := symbols()
-	return imageStart >> 12, (start - ImageBase) >> 12
+	overlaps := func(from, to uint64) bool { return frame < to>>12 && frame+n > from>>12 }
+	return overlaps(imageStart, gapFrom) || overlaps(gapTo, start-ImageBase)
 }
 
 // CPUID executes the instruction.
