@@ -75,13 +75,19 @@ const (
 )
 
 func (n *Network) start() {
+	// Only who is to take addresses from routers asks for them: the runtime looks at the clock at each switch of goroutines
+	// while a timer is pending.
+	solicitations := uint8(0)
+	if n.cfg.SLAAC {
+		solicitations = 3
+	}
 	n.stack = stack.New(stack.Options{
 		NetworkProtocols: []stack.NetworkProtocolFactory{
 			ipv4.NewProtocol,
 			ipv6.NewProtocolWithOptions(ipv6.Options{
 				AutoGenLinkLocal: true,
 				NDPConfigs: ipv6.NDPConfigurations{
-					MaxRtrSolicitations: 3, RtrSolicitationInterval: 4 * time.Second, MaxRtrSolicitationDelay: time.Second,
+					MaxRtrSolicitations: solicitations, RtrSolicitationInterval: 4 * time.Second, MaxRtrSolicitationDelay: time.Second,
 					HandleRAs: ipv6.HandlingRAsEnabledWhenForwardingDisabled, DiscoverDefaultRouters: true, DiscoverMoreSpecificRoutes: true,
 					DiscoverOnLinkPrefixes: true, AutoGenGlobalAddresses: n.cfg.SLAAC, AutoGenAddressConflictRetries: 1,
 				},
