@@ -45,7 +45,7 @@ func start(m *bare.Machine, e *ending) error {
 	}
 	image.asRoot(args)
 	found, nvmes := findDevices(m, e.log)
-	out, err := openStreams(m, found.consoles(m, e.log), e.log)
+	out, err := openStreams(m, found.consoles(m, e.log))
 	if err != nil {
 		return err
 	}

@@ -38,14 +38,16 @@ type streams struct {
 	lost                  func(tag string) // told of a share whose server is gone; set before listen
 }
 
-// openStreams opens the ports of the first console device that has ours.
-func openStreams(m machine.Machine, consoles []*console.Console, l *log) (*streams, error) {
+// openStreams opens the ports of the first console device that has ours. A port that is there and cannot be
+// opened is an error: what goes another way would be lost.
+func openStreams(m machine.Machine, consoles []*console.Console) (*streams, error) {
 	s := &streams{m: m}
+	var failed error
 	open := func(name string, dir console.Direction) *console.Port {
 		for _, c := range consoles {
 			if p := c.Port(name); p != nil {
 				if err := p.Open(dir); err != nil {
-					l.line("gosv: port " + name + ": " + err.Error())
+					failed = errors.New("port " + name + ": " + err.Error())
 					return nil
 				}
 				s.ports = append(s.ports, p)
@@ -57,17 +59,21 @@ func openStreams(m machine.Machine, consoles []*console.Console, l *log) (*strea
 	s.control = open("gosv.control", console.Input|console.Output)
 	s.log = open("gosv.log", console.Output)
 	s.exec = open("gosv.exec", console.Input|console.Output)
-	if s.tty = open("gosv.tty", console.Input|console.Output); s.tty != nil {
-		return s, nil
+	s.tty = open("gosv.tty", console.Input|console.Output)
+	if failed != nil || s.tty != nil {
+		return s, failed
 	}
 	in, out, errs := open("gosv.stdin", console.Input), open("gosv.stdout", console.Output), open("gosv.stderr", console.Output)
+	if failed != nil {
+		return nil, failed
+	}
 	if in != nil && out != nil && errs != nil {
 		s.stdin, s.stdout, s.stderr = in, out, errs
 		return s, nil
 	}
-	if p := open("gosv.console", console.Input|console.Output); p != nil {
+	if p := open("gosv.console", console.Input|console.Output); p != nil || failed != nil {
 		s.stdin, s.stdout, s.stderr = p, p, p
-		return s, nil
+		return s, failed
 	}
 	u, err := uart.Open(m, uart.COM1, uart.COM1IRQ)
 	if err != nil {

@@ -109,8 +109,9 @@ func (t *Terminal) SetSize(size unix.Winsize) {
 }
 
 // Hangup is vhangup(2): files that are open now read end-of-file and fail otherwise, and
-// the session loses its terminal.
+// the session loses its terminal. Its signals come first: who reads the end-of-file has them already.
 func (t *Terminal) Hangup() {
+	t.jobs.HangUp(t)
 	t.mu.Lock()
 	t.hangups++
 	t.flushInput()
@@ -119,7 +120,6 @@ func (t *Terminal) Hangup() {
 	t.setTermios(defaultTermios())
 	t.ready |= readable | writable | unix.EPOLLHUP | unix.EPOLLERR
 	t.unlock()
-	t.jobs.HangUp(t)
 }
 
 // LeaderEnded implements task.Terminal: a terminal hangs up with its session, a pseudo-terminal does not.

@@ -20,6 +20,9 @@ var sharePlaces = []place{{"microvm", 2}, {"q35", 1}}
 // TestShareIsLikeLinux has programs that test files at work in a shared folder.
 func TestShareIsLikeLinux(t *testing.T) {
 	t.Parallel()
+	if strings.HasPrefix(guestDir, "/tmp/") {
+		t.Skip("the programs lie in /tmp, which the shared folder hides")
+	}
 	for i, name := range []string{"files.static", "mmap.static", "inotify.dyn"} {
 		dir := t.TempDir()
 		if err := os.Chmod(dir, 0o1777); err != nil {
