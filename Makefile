@@ -24,7 +24,7 @@ HOSTPKGS  = $(shell $(GO) list ./... | grep -v '^gosv/test/')
 .PHONY: all build kernel loaders run test test-host test-vm test-apps test-conformance fuzz-syscalls test-stress soak bench lint lint-lite fuzz clean setup help
 .DEFAULT_GOAL := build
 
-run: setup build ## run two programs, each in its own virtual machine
+run: setup build ## run three programs, nginx among them, each in its own virtual machine
 	@scripts/demo
 
 build: kernel loaders ## build bin/gosv and the bootable bin/kernel.elf
@@ -100,4 +100,4 @@ clean: ## remove what was built
 	rm -rf $(BIN) build cmd/gosv/kernel/kernel.elf image/disk/loader/*.bin image/disk/loader/*.elf
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
