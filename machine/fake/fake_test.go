@@ -265,6 +265,7 @@ func TestExhaustion(t *testing.T) {
 
 func TestCPU(t *testing.T) {
 	steps := 0
+	entered := make(chan struct{})
 	var m *Machine
 	m = ForTest(t, Config{Enter: func(c *machine.Context, s machine.Space) machine.Trap {
 		steps++
@@ -273,6 +274,7 @@ func TestCPU(t *testing.T) {
 			c.RIP, c.RAX = 1, 39
 			return machine.Syscall
 		case 1:
+			close(entered)
 			<-m.Kicked(c)
 			return machine.Interrupted
 		}
@@ -290,7 +292,10 @@ func TestCPU(t *testing.T) {
 	if trap := m.Enter(c); trap != machine.Syscall || c.OrigRAX != 39 {
 		t.Error(trap, c.OrigRAX)
 	}
-	go m.Kick(c)
+	go func() {
+		<-entered
+		m.Kick(c)
+	}()
 	if trap := m.Enter(c); trap != machine.Interrupted || steps != 2 {
 		t.Error(trap, steps)
 	}
