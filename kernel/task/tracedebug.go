@@ -105,21 +105,25 @@ func (t *Task) dropDebug() {
 
 // debugged notes what a debug exception was about, and returns its si_code; 0 for one that was not meant for t.
 func (t *Task) debugged(dr6 uint64) int32 {
-	hits := dr6 & dr6Hits
+	hits, mine := dr6&dr6Hits, uint64(0)
 	if hits != 0 {
 		t.Ctx.RFLAGS |= flagResume // past the instruction the next time
 	}
-	d := t.debug
-	if d == nil && hits != 0 && dr6&dr6Step == 0 {
-		return 0
+	if d := t.debug; d != nil {
+		for i := range 4 {
+			if d.dr7>>(2*i)&3 != 0 {
+				mine |= hits & (1 << i)
+			}
+		}
+		d.hits |= mine
 	}
-	if d != nil {
-		d.hits |= hits
+	if hits != 0 && mine == 0 && dr6&dr6Step == 0 {
+		return 0 // left in this processor's registers by others, or from before t's were changed
 	}
 	switch {
 	case dr6&dr6Step != 0:
 		return trapTrace
-	case hits != 0:
+	case mine != 0:
 		return trapHwBkpt
 	}
 	return trapBrkpt
