@@ -9,6 +9,8 @@ import (
 	"io/fs"
 	"os"
 
+	"golang.org/x/sys/unix"
+
 	"gosv/image/pvh"
 )
 
@@ -17,11 +19,13 @@ import (
 //go:embed kernel
 var embedded embed.FS
 
+const embeddedName = "kernel/kernel.elf"
+
 var errNoKernel = errors.New("this gosv was built without a kernel: build it with `make build`, or name one with --kernel FILE")
 
 // embeddedKernel returns the kernel that is part of this command.
 func embeddedKernel() ([]byte, error) {
-	b, err := embedded.ReadFile("kernel/kernel.elf")
+	b, err := embedded.ReadFile(embeddedName)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, errNoKernel
 	}
@@ -59,19 +63,25 @@ func readKernel(name string) (*os.File, []byte, error) {
 		}
 		return f, image, nil
 	}
-	image, err := embeddedKernel()
+	// The 8 MB are copied once, into the file that the monitor gets, and looked at there.
+	in, err := embedded.Open(embeddedName)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, errNoKernel
 	}
+	defer in.Close()
 	f, err := memoryFile("kernel.elf")
 	if err != nil {
 		return nil, nil, err
 	}
-	if _, err := f.Write(image); err != nil {
-		f.Close()
-		return nil, nil, err
+	n, err := io.CopyBuffer(struct{ io.Writer }{f}, in, make([]byte, 256<<10))
+	if err == nil {
+		var image []byte
+		if image, err = unix.Mmap(int(f.Fd()), 0, int(n), unix.PROT_READ, unix.MAP_SHARED); err == nil {
+			return f, image, nil
+		}
 	}
-	return f, image, nil
+	f.Close()
+	return nil, nil, err
 }
 
 // kernelID describes the embedded kernel for gosv version.
