@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime/debug"
 
 	"github.com/spf13/cobra"
 
@@ -22,6 +23,9 @@ import (
 )
 
 func main() {
+	// The command allocates little and is to start quickly: it collects late, unless it has much.
+	debug.SetGCPercent(800)
+	debug.SetMemoryLimit(256 << 20)
 	os.Exit(execute(os.Args[1:], streams{in: os.Stdin, out: os.Stdout, err: os.Stderr}))
 }
 
