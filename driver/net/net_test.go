@@ -144,22 +144,31 @@ func TestEcho(t *testing.T) {
 			if d.Features().TCPv4 {
 				want = netdev.Offload{Checksum: true, Start: 34, Offset: 16, Segment: netdev.TCPv4, Size: 1460, Header: 54}
 			}
-			rounds := 0
+			rounds, lost := 0, 0
 			for range 100 {
 				for _, size := range k.sizes {
 					b := pattern(size)
-					if err := d.Send([][]byte{b[:5], nil, b[5:]}, want); err != nil {
-						t.Fatal(err)
+					var f frame
+					for f.b == nil {
+						if err := d.Send([][]byte{b[:5], nil, b[5:]}, want); err != nil {
+							t.Fatal(err)
+						}
+						d.Flush()
+						select {
+						case f = <-got:
+						case <-time.After(2 * time.Second): // the device drops what finds no buffers: those of the last one may be on their way back
+							if lost++; lost > 10 {
+								t.Fatal("nothing was received")
+							}
+						}
 					}
-					d.Flush()
-					f := next(t, got)
 					if !bytes.Equal(f.b, b) || f.o != want {
 						t.Fatalf("%d bytes: %d came back, %+v", size, len(f.b), f.o)
 					}
 					rounds++
 				}
 			}
-			if s := d.Stats(); s.TxPackets != uint64(rounds) || s.RxPackets != uint64(rounds) || s.RxBytes != s.TxBytes || s.RxErrors+s.TxErrors != 0 {
+			if s := d.Stats(); s.TxPackets != uint64(rounds+lost) || s.RxPackets != uint64(rounds) || lost == 0 && s.RxBytes != s.TxBytes || s.RxErrors+s.TxErrors != 0 {
 				t.Errorf("%+v", s)
 			}
 		})
