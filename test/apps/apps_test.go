@@ -59,26 +59,12 @@ const (
 // TestApps runs every check. It is slow, and needs root for the Debian system: without
 // GOSV_APPS, which `make test-apps` sets to the place of that system, it is skipped.
 func TestApps(t *testing.T) {
-	root := os.Getenv("GOSV_APPS")
-	if root == "" {
-		t.Skip("GOSV_APPS is not set: make test-apps runs the applications")
-	}
-	root, err := filepath.Abs(root)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if out, err := exec.Command("./mkroot", root).CombinedOutput(); err != nil {
-		t.Fatalf("mkroot: %v\n%s", err, out)
-	}
-	d, err := open(root)
-	if err != nil {
-		t.Fatal(err)
-	}
+	d := debianSystem(t)
 	apps, err := list()
 	if err != nil {
 		t.Fatal(err)
 	}
-	hello := filepath.Join(filepath.Dir(root), "gohello")
+	hello := filepath.Join(filepath.Dir(d.dir), "gohello")
 	if out, err := exec.Command("env", "CGO_ENABLED=0", "go", "build", "-o", hello, "./gohello").CombinedOutput(); err != nil {
 		t.Fatalf("building gohello: %v\n%s", err, out)
 	}
