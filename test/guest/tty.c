@@ -113,7 +113,15 @@ TEST(names)
 	EXPECT(mkdir("/dev/pts/x", 0700), EPERM);
 	EXPECT(unlink(name), EPERM);
 	DONE;
-	EXPECT(stat(name, &st), ENOENT);
+	/* Another program on the same Linux may take the number at once. */
+	int gone = 0;
+	for (int i = 0; i < 20 && !gone; i++) {
+		NEED(pair(&m, &s) == 0);
+		NEED(ptsname_r(m, name, sizeof name) == 0);
+		DONE;
+		gone = stat(name, &st) == -1 && errno == ENOENT;
+	}
+	CHECK(gone);
 	EXPECT(ioctl(0, TIOCGPTN, &n), ENOTTY);
 }
 
@@ -512,13 +520,16 @@ TEST(keyboard_signals)
 	PAIR;
 	pid_t pid = session(m, s, keys);
 	SAME(hear(), 'r');
+	/* Each signal's key throws away the output that has not arrived yet: the echo is read before the next. */
 	PUT(m, "\x03");
 	SAME(hear(), 'I');
+	GIVES(m, "^C");
 	PUT(m, "\x1c");
 	SAME(hear(), 'Q');
+	GIVES(m, "^\\");
 	PUT(m, "\x1a");
 	SAME(hear(), 'Z');
-	GIVES(m, "^C^\\^Z");
+	GIVES(m, "^Z");
 	struct winsize w = {.ws_row = 10, .ws_col = 20};
 	SAME(ioctl(m, TIOCSWINSZ, &w), 0);
 	SAME(hear(), 'W');

@@ -53,6 +53,10 @@ func TestPrograms(t *testing.T) {
 		t.Run(p.name, func(t *testing.T) {
 			t.Parallel()
 			want, err := onLinux(p.job)
+			if err == nil && (want.hung || want.status != p.status) && mayRetry() {
+				t.Logf("fails on Linux; once more: %v", want)
+				want, err = onLinux(p.job)
+			}
 			if err != nil {
 				t.Fatalf("on Linux: %v", err)
 			}
