@@ -97,7 +97,7 @@ func parse(file []byte) (entry uint64, loads []segment, gap hole, err error) {
 	if err := checkPlacement(f.Entry, loads); err != nil {
 		return 0, nil, gap, err
 	}
-	loads, gap, err = withoutLines(f, loads)
+	loads, gap, err = withSmallTables(f, loads)
 	return f.Entry, loads, gap, err
 }
 
