@@ -29,8 +29,10 @@ func TestVerdict(t *testing.T) {
 	r.add("gosv", "cpu", spread{201})
 	r.add("gosv", "boot", spread{4})
 	r.add("gosv", "memory", spread{13})
+	r.add("gosv", "lat:tcp_stream", spread{1732})
+	r.add("gosv", "lat:file_read_32m", spread{3763})
 	r.fail("gosv", "lat:null_syscall", "ENOSYS")
-	want := map[string]string{"cpu": "**no**", "boot": "yes", "memory": "**no**", "lat:null_syscall": "**no**", "size": "not measured", "power": ""}
+	want := map[string]string{"cpu": "**no**", "boot": "yes", "memory": "**no**", "lat:null_syscall": "**no**", "size": "not measured", "lat:tcp_stream": "**no**", "lat:file_read_32m": "yes", "power": ""}
 	for _, w := range rows {
 		if v, ok := want[w.key]; ok && r.verdict(w) != v {
 			t.Errorf("%s: %q, want %q", w.key, r.verdict(w), v)
