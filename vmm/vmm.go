@@ -50,6 +50,7 @@ type Config struct {
 	Ports   []string // connected by Start
 	Disks   []Disk
 	Net     Net      // the network device
+	Vsock   uint32   // context ID of the machine for AF_VSOCK (vsock(7)), by the host's vhost; 0: none
 	Shares  []Share  // folders of the host
 	Extra   []string // further arguments for the monitor, as they are
 }

@@ -47,6 +47,7 @@ type runOptions struct {
 	qemuArgs  []string
 	net       netOptions
 	network   *network
+	vsock     uint32 // the machine's number, 0 without AF_VSOCK to the host
 	user      string
 	readOnly  bool
 	missing   bool // --missing-files
@@ -122,6 +123,7 @@ kernel failed; 126 when the program cannot be executed; 127 when it was not foun
 	f.StringVarP(&o.dir, "workdir", "w", "/", "working directory of the program, made when missing")
 	f.StringArrayVar(&o.disks, "disk", nil, "give the machine a disk, /dev/vda and so on: `FILE[,ro][,format=raw|qcow2]`")
 	o.net.flags(f)
+	f.Uint32Var(&o.vsock, "vsock", 0, "join the machine to this one by AF_VSOCK, under the number `CID`, 3 or more")
 	f.StringArrayVarP(&o.volumes, "volume", "v", nil, "share a directory, or copy a file in: `HOST:GUEST[:ro]`")
 	f.StringVar(&o.virtiofsd, "virtiofsd", "", "share directories by virtiofsd at `PATH|auto`, not by gosv itself")
 	f.StringVar(&o.rootDir, "root", "", "run in `DIR` of this machine, or in all of it (/), which stays as it is: changes live in memory")
@@ -200,7 +202,10 @@ func runProgram(ctx context.Context, o *runOptions, args []string, std streams) 
 	if err != nil {
 		return err
 	}
-	config := vmm.Config{Kernel: kernel, Initrd: initrd, Memory: memory, CPUs: o.cpus, Machine: o.machine, Ports: vmm.Ports(), Net: o.network.device, Extra: o.qemuArgs}
+	config := vmm.Config{Kernel: kernel, Initrd: initrd, Memory: memory, CPUs: o.cpus, Machine: o.machine, Ports: vmm.Ports(), Net: o.network.device, Vsock: o.vsock, Extra: o.qemuArgs}
+	if err := checkVsock(o); err != nil {
+		return err
+	}
 	for _, s := range o.disks {
 		d, err := vmm.ParseDisk(s)
 		if err != nil {

@@ -80,7 +80,7 @@ func start(m *bare.Machine, e *ending) error {
 	}
 	object.Set(c.Timebase())
 	c.OnSet(func() { object.Set(c.Timebase()) })
-	socks := newSockets(pool, c, network)
+	socks := newSockets(pool, c, network, newVsock(m, found, e.log))
 	options := syscall.Options{Strace: args.Strace, Hostname: args.Hostname, VDSO: object, Families: socks.families()}
 	if args.Missing {
 		options.Missing = new(missing).tell(out)

@@ -12,16 +12,18 @@ import (
 	"gosv/kernel/socket"
 	"gosv/kernel/socket/afunix"
 	"gosv/kernel/socket/netlink"
+	"gosv/kernel/socket/vsock"
 )
 
 // sockets are the networks that sockets belong to.
 type sockets struct {
 	inet  *net.Network
 	local *afunix.Network
+	vm    *vsock.Network
 }
 
-func newSockets(pool *mem.Pool, c *clock.Clock, n *net.Network) *sockets {
-	s := &sockets{n, afunix.New(pool, c.Wall)}
+func newSockets(pool *mem.Pool, c *clock.Clock, n *net.Network, vm *vsock.Network) *sockets {
+	s := &sockets{n, afunix.New(pool, c.Wall), vm}
 	s.local.Ioctl = n.Ioctl
 	return s
 }
@@ -34,6 +36,7 @@ func (s *sockets) families() (l socket.Families) {
 	n := netlink.New(s.inet.Netlink, s.local)
 	n.Ioctl = s.inet.Ioctl
 	l[unix.AF_NETLINK] = n.Family()
+	l[unix.AF_VSOCK] = s.vm.Family()
 	return l
 }
 

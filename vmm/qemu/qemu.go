@@ -136,6 +136,9 @@ func arguments(c vmm.Config, kernel, initrd string, chardev func(id string) stri
 		}
 		args = append(args, words...)
 	}
+	if c.Vsock != 0 {
+		args = append(args, "-device", fmt.Sprintf("%s,guest-cid=%d", virtioDevice("vhost-vsock", bus), c.Vsock))
+	}
 	network, err := netArguments(c.Net, bus == busPCI, netFile)
 	return append(args, network...), err
 }
