@@ -2,6 +2,7 @@ package uart
 
 import (
 	"bytes"
+	"gosv/kernel/uio"
 	"gosv/kernel/wait"
 	"gosv/machine/fake"
 	"sync"
@@ -252,7 +253,8 @@ func TestBusy(t *testing.T) {
 // full is program memory that cannot be written.
 type full struct{ room int }
 
-func (f *full) Left() int { return 100 }
+func (f *full) Left() int              { return 100 }
+func (f *full) PutWord(v uint64) error { return uio.WordTo(f, v) }
 func (f *full) Put(b []byte) (int, error) {
 	n := min(len(b), f.room)
 	f.room -= n

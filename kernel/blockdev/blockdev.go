@@ -194,6 +194,8 @@ func (l *limited) Take(p []byte) (int, error) {
 	return n, err
 }
 
+func (l *limited) TakeWord() (uint64, error) { return uio.WordFrom(l) }
+
 func (o *file) Write(f *vfs.File, src uio.Source, off int64) (n int64, err error) {
 	left := o.disk.Size() - off
 	switch {

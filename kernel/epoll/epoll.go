@@ -13,6 +13,7 @@ package epoll
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -49,7 +50,7 @@ type interest struct {
 	data   uint64
 	fired  bool // one-shot, until changed
 	gone   bool
-	queued bool // on the ready list; guarded by of.list.mu
+	queued atomic.Bool // on the ready list, or taken off it to be looked at; set under of.list.mu
 }
 
 // instance is an open epoll file.
@@ -89,24 +90,22 @@ func (i *interest) Ready(*wait.Entry, wait.Mask) {
 	}
 }
 
-// enqueue puts i onto the ready list; false when it is there.
-func (e *instance) enqueue(i *interest) bool {
+// enqueue puts i onto the ready list; false when it is there. Then whoever takes it off looks at its file later than now, see dequeued.
+func (e *instance) enqueue(i *interest) bool { return !i.queued.Load() && e.append(i) }
+
+func (e *instance) append(i *interest) bool {
 	e.list.mu.Lock()
-	added := !i.queued
+	added := !i.queued.Load()
 	if added {
-		i.queued = true
 		e.list.ready = append(e.list.ready, i)
+		i.queued.Store(true)
 	}
 	e.list.mu.Unlock()
 	return added
 }
 
-// dequeued says that i was taken off the list, so that it may be put there again.
-func (e *instance) dequeued(i *interest) {
-	e.list.mu.Lock()
-	i.queued = false
-	e.list.mu.Unlock()
-}
+// dequeued says that i was taken off the list, so that it may be put there again. The caller looks at the file after that.
+func (e *instance) dequeued(i *interest) { i.queued.Store(false) }
 
 // Ctl is epoll_ctl(2) for the file f, whose descriptor is fd: EINVAL, EEXIST, ENOENT, EPERM when f is always ready, ELOOP.
 func Ctl(ep *vfs.File, op int, fd int, f *vfs.File, ev abi.EpollEvent) error {
@@ -276,15 +275,6 @@ func Collect(ep *vfs.File, most int, emit func(abi.EpollEvent) bool) (n int, err
 		return 0, unix.EINVAL
 	}
 	e.mu.Lock()
-	if i := e.only(); i != nil {
-		if ev := i.revents(); ev != 0 && emit(abi.EpollEvent{Events: uint32(ev), Data: i.data}) {
-			e.mu.Unlock()
-			if !e.queue.Empty() {
-				e.queue.Notify(unix.EPOLLIN | unix.EPOLLRDNORM)
-			}
-			return 1, nil
-		}
-	}
 	list := e.takeReady()
 	err = unix.EAGAIN
 	done, kept := 0, 0
@@ -324,7 +314,7 @@ func Collect(ep *vfs.File, most int, emit func(abi.EpollEvent) bool) (n int, err
 	}
 	again := e.putBack(list, kept, done)
 	e.mu.Unlock()
-	if again && !e.queue.Empty() {
+	if again {
 		e.queue.Notify(unix.EPOLLIN | unix.EPOLLRDNORM)
 	}
 	if n > 0 {
@@ -333,18 +323,30 @@ func Collect(ep *vfs.File, most int, emit func(abi.EpollEvent) bool) (n int, err
 	return n, err
 }
 
-// only returns the interest on the ready list when it is alone there and stays as long as it is ready, so that it
-// need not be taken off; nil otherwise. e.mu is held.
-func (e *instance) only() (i *interest) {
+// One is Collect where one interest alone is ready, and stays so: it need not be taken off the ready list. ok is false
+// when there is anything else to do.
+func One(ep *vfs.File) (ev abi.EpollEvent, ok bool) {
+	e, _ := ep.Ops().(*instance)
+	if e == nil {
+		return
+	}
+	e.mu.Lock()
 	e.list.mu.Lock()
+	var i *interest
 	if len(e.list.ready) == 1 {
 		i = e.list.ready[0]
 	}
 	e.list.mu.Unlock()
-	if i != nil && i.events&(unix.EPOLLET|unix.EPOLLONESHOT) != 0 {
-		i = nil
+	if i != nil && !i.gone && i.events&(unix.EPOLLET|unix.EPOLLONESHOT) == 0 {
+		m := i.mask()
+		ev = abi.EpollEvent{Events: uint32(i.file.Readiness(m) & m), Data: i.data}
 	}
-	return i
+	e.mu.Unlock()
+	if ev.Events == 0 {
+		return ev, false
+	}
+	e.queue.Notify(unix.EPOLLIN | unix.EPOLLRDNORM) // others may see it too
+	return ev, true
 }
 
 // takeReady empties the ready list; e.mu is held.

@@ -5,6 +5,7 @@ import (
 	"math"
 	"strconv"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -23,13 +24,14 @@ type counter struct {
 	queue     wait.Queue
 
 	mu sync.Mutex
-	n  uint64 // guarded by mu
+	n  atomic.Uint64 // written under mu
 }
 
 // New is eventfd2(2) without the descriptor. flags: EFD_SEMAPHORE, EFD_NONBLOCK; EFD_CLOEXEC is for the
 // descriptor. The caller has checked them.
 func New(_ *vfs.Namespace, c *cred.Cred, n uint64, flags int) *vfs.File {
-	e := &counter{semaphore: flags&unix.EFD_SEMAPHORE != 0, n: n}
+	e := &counter{semaphore: flags&unix.EFD_SEMAPHORE != 0}
+	e.n.Store(n)
 	return vfs.NewAnon("eventfd", e, c, unix.O_RDWR|flags&unix.O_NONBLOCK)
 }
 
@@ -43,8 +45,8 @@ func Is(f *vfs.File) bool {
 func Signal(f *vfs.File) {
 	e := f.Ops().(*counter)
 	e.mu.Lock()
-	if e.n < math.MaxUint64 {
-		e.n++
+	if n := e.n.Load(); n < math.MaxUint64 {
+		e.n.Store(n + 1)
 	}
 	e.mu.Unlock()
 	e.queue.Notify(unix.EPOLLIN)
@@ -56,20 +58,19 @@ func (e *counter) Read(_ *vfs.File, dst uio.Sink, _ int64) (int64, error) {
 		return 0, unix.EINVAL
 	}
 	e.mu.Lock()
-	n := e.n
+	n := e.n.Load()
 	if n == 0 {
 		e.mu.Unlock()
 		return 0, unix.EAGAIN
 	}
+	left := uint64(0)
 	if e.semaphore {
-		n = 1
+		n, left = 1, n-1
 	}
-	e.n -= n
+	e.n.Store(left)
 	e.mu.Unlock()
-	if !e.queue.Empty() {
-		e.queue.Notify(unix.EPOLLOUT)
-	}
-	if uio.PutWord(dst, n) != nil {
+	e.queue.Notify(unix.EPOLLOUT)
+	if dst.PutWord(n) != nil {
 		return 0, unix.EFAULT
 	}
 	return 8, nil
@@ -86,36 +87,33 @@ func (e *counter) Write(_ *vfs.File, src uio.Source, _ int64) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	if !e.queue.Empty() {
-		e.queue.Notify(unix.EPOLLIN)
-	}
+	e.queue.Notify(unix.EPOLLIN)
 	return 8, nil
 }
 
 // add adds what src holds. It takes from src only what can be added, so that
 // a caller that waits can try again with the same source. e.mu is held.
 func (e *counter) add(src uio.Source) error {
-	if e.n == most { // nothing but 0 could be added
+	n := e.n.Load()
+	if n == most { // nothing but 0 could be added
 		return unix.EAGAIN
 	}
-	v, err := uio.TakeWord(src)
+	v, err := src.TakeWord()
 	switch {
 	case err != nil:
 		return unix.EFAULT
 	case v == math.MaxUint64:
 		return unix.EINVAL
-	case v > most-e.n:
+	case v > most-n:
 		return unix.EAGAIN
 	}
-	e.n += v
+	e.n.Store(n + v)
 	return nil
 }
 
 // Poll implements vfs.FileOps.
 func (e *counter) Poll(_ *vfs.File, mask wait.Mask) (ready wait.Mask) {
-	e.mu.Lock()
-	n := e.n
-	e.mu.Unlock()
+	n := e.n.Load()
 	if n > 0 {
 		ready |= unix.EPOLLIN
 	}
@@ -133,8 +131,5 @@ func (e *counter) Unregister(_ *vfs.File, w *wait.Entry) { e.queue.Remove(w) }
 
 // FDInfo is what /proc/PID/fdinfo shows.
 func (e *counter) FDInfo() string {
-	e.mu.Lock()
-	v := "eventfd-count: " + strconv.FormatUint(e.n, 16) + "\n"
-	e.mu.Unlock()
-	return v
+	return "eventfd-count: " + strconv.FormatUint(e.n.Load(), 16) + "\n"
 }

@@ -653,6 +653,8 @@ func (b *broken) Put(p []byte) (int, error) {
 }
 
 func (b *broken) Take(p []byte) (int, error) { return b.Put(p) }
+func (b *broken) PutWord(v uint64) error     { return uio.WordTo(b, v) }
+func (b *broken) TakeWord() (uint64, error)  { return uio.WordFrom(b) }
 
 func TestFaultingCopies(t *testing.T) {
 	m, p := newPool(t, 64)

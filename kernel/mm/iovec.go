@@ -1,10 +1,6 @@
 package mm
 
-import (
-	"encoding/binary"
-
-	"golang.org/x/sys/unix"
-)
+import "gosv/kernel/uio"
 
 // Range is a piece of a program's memory: one iovec.
 type Range struct{ Addr, Len uint64 }
@@ -28,7 +24,8 @@ func NewIOVec(as *AddressSpace, ranges []Range) *IOVec {
 
 // Set makes v stand for n bytes at addr.
 func (v *IOVec) Set(as *AddressSpace, addr, n uint64) {
-	*v = IOVec{as: as, cur: Range{addr, n}, left: int(n)}
+	v.as, v.cur.Addr, v.cur.Len, v.left = as, addr, n, int(n)
+	v.rest = nil
 }
 
 // SetRanges makes v stand for the ranges, one after the other. Their total length must fit
@@ -83,7 +80,7 @@ func (v *IOVec) Take(p []byte) (done int, err error) {
 	return done, err
 }
 
-// PutWord implements uio.WordSink.
+// PutWord implements uio.Sink.
 func (v *IOVec) PutWord(w uint64) error {
 	if v.cur.Len >= 8 && v.left >= 8 {
 		err := v.as.Store64(v.cur.Addr, w)
@@ -92,15 +89,10 @@ func (v *IOVec) PutWord(w uint64) error {
 		}
 		return err
 	}
-	var b [8]byte
-	binary.LittleEndian.PutUint64(b[:], w)
-	if n, err := v.Put(b[:]); err != nil || n < len(b) {
-		return unix.EFAULT
-	}
-	return nil
+	return uio.WordTo(v, w)
 }
 
-// TakeWord implements uio.WordSource.
+// TakeWord implements uio.Source.
 func (v *IOVec) TakeWord() (uint64, error) {
 	if v.cur.Len >= 8 && v.left >= 8 {
 		w, err := v.as.Load64(v.cur.Addr)
@@ -109,9 +101,5 @@ func (v *IOVec) TakeWord() (uint64, error) {
 		}
 		return w, err
 	}
-	var b [8]byte
-	if n, err := v.Take(b[:]); err != nil || n < len(b) {
-		return 0, unix.EFAULT
-	}
-	return binary.LittleEndian.Uint64(b[:]), nil
+	return uio.WordFrom(v)
 }

@@ -458,7 +458,8 @@ func (d *discard) Put(b []byte) (int, error) {
 	d.n -= n
 	return n, nil
 }
-func (d *discard) Left() int { return d.n }
+func (d *discard) PutWord(v uint64) error { return uio.WordTo(d, v) }
+func (d *discard) Left() int              { return d.n }
 
 func (k *sock) receiveStream(m *socket.Message, dst uio.Sink) (int64, error) {
 	if m.Flags&unix.MSG_TRUNC != 0 {

@@ -88,25 +88,34 @@ func epollWait(t *task.Task, fd int32, addr uint64, most int32, deadline int64) 
 	if most <= 0 || most > epollMost {
 		return 0, unix.EINVAL
 	}
-	ep, err := file(t, fd)
-	if err != nil {
-		return 0, err
+	ep := t.Files.Lookup(int(fd))
+	if ep == nil {
+		return 0, unix.EBADF
 	}
-	v, err := collect(t, ep, addr, int(most), deadline)
+	v, err := uint64(1), error(nil)
+	if ev, ok := epoll.One(ep); !ok {
+		v, err = collect(t, ep, addr, int(most), deadline)
+	} else if !putEvent(t, addr, ev) {
+		v, err = 0, unix.EFAULT
+	}
 	ep.DecRef()
 	return v, err
 }
 
+// putEvent writes an event to the program's memory.
+func putEvent(t *task.Task, addr uint64, e abi.EpollEvent) bool {
+	b := t.Scratch[:abi.SizeofEpollEvent]
+	le.PutUint32(b, e.Events)
+	le.PutUint64(b[4:], e.Data)
+	n, _ := t.Mem().CopyOut(addr, b)
+	return n == len(b)
+}
+
 func collect(t *task.Task, ep *vfs.File, addr uint64, most int, deadline int64) (uint64, error) {
 	emit := func(e abi.EpollEvent) bool {
-		b := t.Scratch[:abi.SizeofEpollEvent]
-		le.PutUint32(b, e.Events)
-		le.PutUint64(b[4:], e.Data)
-		if n, _ := t.Mem().CopyOut(addr, b); n < len(b) {
-			return false
-		}
+		ok := putEvent(t, addr, e)
 		addr += abi.SizeofEpollEvent
-		return true
+		return ok
 	}
 	for {
 		n, err := epoll.Collect(ep, most, emit)

@@ -110,10 +110,19 @@ func writeFile(t *task.Task, f *vfs.File, src uio.Source) (uint64, error) {
 	}
 }
 
+// lookup is file for the calls that come often.
+func lookup(t *task.Task, fd int32) *vfs.File {
+	f := t.Files.Lookup(int(fd))
+	if f == nil && fd == task.GivenFD {
+		f, _ = t.Given()
+	}
+	return f
+}
+
 func sysRead(t *task.Task, fd int32, addr, n uint64) (uint64, error) {
-	f, err := file(t, fd)
-	if err != nil {
-		return 0, err
+	f := lookup(t, fd)
+	if f == nil {
+		return 0, unix.EBADF
 	}
 	v, err := uint64(0), error(nil)
 	if n, err = buffer(addr, n); err == nil {
@@ -125,9 +134,9 @@ func sysRead(t *task.Task, fd int32, addr, n uint64) (uint64, error) {
 }
 
 func sysWrite(t *task.Task, fd int32, addr, n uint64) (uint64, error) {
-	f, err := file(t, fd)
-	if err != nil {
-		return 0, err
+	f := lookup(t, fd)
+	if f == nil {
+		return 0, unix.EBADF
 	}
 	v, err := uint64(0), error(nil)
 	if n, err = buffer(addr, n); err == nil {

@@ -14,6 +14,8 @@ type Sink interface {
 	// Put appends p as far as there is room and returns how much was taken; the
 	// error is EFAULT when the destination cannot be written.
 	Put(p []byte) (int, error)
+	// PutWord appends the 8 bytes of v, lowest first: EFAULT when not all fit or can be written.
+	PutWord(v uint64) error
 	// Left returns how many more bytes fit.
 	Left() int
 }
@@ -23,6 +25,8 @@ type Source interface {
 	// Take fills p as far as there are bytes and returns how many; the error
 	// is EFAULT when the origin cannot be read.
 	Take(p []byte) (int, error)
+	// TakeWord takes 8 bytes, lowest first: EFAULT when there are less, or not all can be read.
+	TakeWord() (uint64, error)
 	// Left returns how many more bytes there are.
 	Left() int
 }
@@ -44,17 +48,14 @@ func (b *Buffer) Take(p []byte) (int, error) {
 	return n, nil
 }
 
-// WordSink and WordSource are Sinks and Sources that have a quick way for a word, without a buffer for it.
-type (
-	WordSink   interface{ PutWord(v uint64) error }
-	WordSource interface{ TakeWord() (uint64, error) }
-)
+// PutWord implements Sink.
+func (b *Buffer) PutWord(v uint64) error { return WordTo(b, v) }
 
-// PutWord puts the 8 bytes of v, lowest first, into s: EFAULT when it does not take them all.
-func PutWord(s Sink, v uint64) error {
-	if w, ok := s.(WordSink); ok {
-		return w.PutWord(v)
-	}
+// TakeWord implements Source.
+func (b *Buffer) TakeWord() (uint64, error) { return WordFrom(b) }
+
+// WordTo is a PutWord for Sinks that have no quicker way than Put.
+func WordTo(s Sink, v uint64) error {
 	var b [8]byte
 	binary.LittleEndian.PutUint64(b[:], v)
 	if n, err := s.Put(b[:]); err != nil || n < len(b) {
@@ -63,11 +64,8 @@ func PutWord(s Sink, v uint64) error {
 	return nil
 }
 
-// TakeWord takes 8 bytes, lowest first, from s: EFAULT when there are less.
-func TakeWord(s Source) (uint64, error) {
-	if w, ok := s.(WordSource); ok {
-		return w.TakeWord()
-	}
+// WordFrom is a TakeWord for Sources that have no quicker way than Take.
+func WordFrom(s Source) (uint64, error) {
 	var b [8]byte
 	if n, err := s.Take(b[:]); err != nil || n < len(b) {
 		return 0, unix.EFAULT

@@ -57,19 +57,33 @@ func (t *FDTable) grow(n int) {
 	t.cloexec = append(t.cloexec, make([]uint64, n/64-len(t.cloexec))...)
 }
 
-// Get returns the file with a reference for the caller: EBADF.
+// Lookup returns the file with a reference for the caller, nil when there is none.
+func (t *FDTable) Lookup(fd int) *File {
+	if slots := *t.slots.Load(); uint(fd) < uint(len(slots)) {
+		if f := slots[fd].Load(); f != nil && f.tryRef() {
+			return f
+		}
+	}
+	return t.lookup(fd)
+}
+
+// Get is Lookup with an error: EBADF.
 func (t *FDTable) Get(fd int) (*File, error) {
+	if f := t.lookup(fd); f != nil {
+		return f, nil
+	}
+	return nil, unix.EBADF
+}
+
+func (t *FDTable) lookup(fd int) *File {
 	for {
 		slots := *t.slots.Load()
 		if uint(fd) >= uint(len(slots)) {
-			return nil, unix.EBADF
+			return nil
 		}
 		f := slots[fd].Load()
-		if f == nil {
-			return nil, unix.EBADF
-		}
-		if f.tryRef() {
-			return f, nil
+		if f == nil || f.tryRef() {
+			return f
 		}
 		// It is being closed: its slot has changed, or is about to.
 	}

@@ -183,25 +183,23 @@ func newFile(path Path, c *cred.Cred, flags int) *File {
 // IncRef takes a reference.
 func (f *File) IncRef() { f.refs.Add(1) }
 
-// tryRef takes a reference unless the last is gone.
+// gone are the references of a file that is closed: so few that no tryRef makes them positive.
+const gone = -1 << 30
+
+// tryRef takes a reference unless the file is closed. Between the end of the last reference and the closing it may yet
+// succeed: then the file stays open.
 func (f *File) tryRef() bool {
-	for {
-		n := f.refs.Load()
-		if n <= 0 {
-			return false
-		}
-		if f.refs.CompareAndSwap(n, n+1) {
-			return true
-		}
+	if f.refs.Add(1) > 0 {
+		return true
 	}
+	f.refs.Add(-1)
+	return false
 }
 
 // Refs returns how many references there are just now.
 func (f *File) Refs() int { return int(f.refs.Load()) }
 
 // DecRef gives a reference back; the last one closes the file.
-//
-//go:noinline
 func (f *File) DecRef() {
 	if f.refs.Add(-1) == 0 {
 		f.release()
@@ -209,6 +207,9 @@ func (f *File) DecRef() {
 }
 
 func (f *File) release() {
+	if !f.refs.CompareAndSwap(0, gone) {
+		return // somebody took a reference from a descriptor, and gives it back, or has done so and closed the file
+	}
 	if w := f.watch.Load(); w != nil {
 		w.closed(f)
 	}

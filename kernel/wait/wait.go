@@ -41,9 +41,9 @@ type Entry struct {
 
 // A Queue holds the entries that wait for one object. The zero value is ready.
 type Queue struct {
-	n    atomic.Int32
-	mu   sync.Mutex
-	head Entry // ring; guarded by mu
+	asked atomic.Uint32 // the events of all entries, and perhaps of former ones; 0 when there are none; written under mu
+	mu    sync.Mutex
+	head  Entry // ring; guarded by mu
 }
 
 // Add puts e at the end of the queue.
@@ -55,7 +55,7 @@ func (q *Queue) Add(e *Entry) {
 	last := q.head.prev
 	e.prev, e.next, e.queue = last, &q.head, q
 	last.next, q.head.prev = e, e
-	q.n.Add(1)
+	q.asked.Store(q.asked.Load() | uint32(e.Events))
 	q.mu.Unlock()
 }
 
@@ -66,7 +66,9 @@ func (q *Queue) Remove(e *Entry) {
 	if e.queue == q {
 		e.prev.next, e.next.prev = e.next, e.prev
 		e.prev, e.next, e.queue = nil, nil, nil
-		q.n.Add(-1)
+		if q.head.next == &q.head {
+			q.asked.Store(0)
+		}
 	}
 	q.mu.Unlock()
 }
@@ -74,9 +76,12 @@ func (q *Queue) Remove(e *Entry) {
 // Notify tells the entries that asked for any of events, in the order in which
 // they were added; of the exclusive ones only the first.
 func (q *Queue) Notify(events Mask) {
-	if q.n.Load() == 0 {
-		return
+	if Mask(q.asked.Load())&events != 0 {
+		q.notify(events)
 	}
+}
+
+func (q *Queue) notify(events Mask) {
 	q.mu.Lock()
 	exclusive := false
 	for e := q.head.next; e != nil && e != &q.head; {
@@ -90,5 +95,5 @@ func (q *Queue) Notify(events Mask) {
 	q.mu.Unlock()
 }
 
-// Empty reports whether nobody waits.
-func (q *Queue) Empty() bool { return q.n.Load() == 0 }
+// Empty reports whether nobody waits for any event.
+func (q *Queue) Empty() bool { return q.asked.Load() == 0 }

@@ -37,33 +37,40 @@ func (s *space) ZeroOut(va, n uint64) uint64 {
 
 // Load32 implements machine.Space.
 func (s *space) Load32(va uint64) (uint32, bool) {
-	v, ok := s.word(va, 0, 0, floor.Load32, 4)
+	v, ok := s.word(va, 0, 0, floor.Load32)
 	return uint32(v), ok
 }
 
 // Load64 implements machine.Space.
-func (s *space) Load64(va uint64) (uint64, bool) { return s.word(va, 0, 0, floor.Load64, 8) }
+func (s *space) Load64(va uint64) (uint64, bool) {
+	if va&7 != 0 || va > machine.UserTop-8 {
+		return 0, false
+	}
+	return floor.LoadUser64(va, s.hot)
+}
 
 // Store32 implements machine.Space.
 func (s *space) Store32(va uint64, v uint32) bool {
-	_, ok := s.word(va, uint64(v), 0, floor.Store32, 4)
+	_, ok := s.word(va, uint64(v), 0, floor.Store32)
 	return ok
 }
 
 // Store64 implements machine.Space.
 func (s *space) Store64(va, v uint64) bool {
-	_, ok := s.word(va, v, 0, floor.Store64, 8)
-	return ok
+	if va&7 != 0 || va > machine.UserTop-8 {
+		return false
+	}
+	return floor.StoreUser64(va, v, s.hot)
 }
 
 // CompareAndSwap32 implements machine.Space.
 func (s *space) CompareAndSwap32(va uint64, old, v uint32) (uint32, bool) {
-	found, ok := s.word(va, uint64(v), uint64(old), floor.Swap32, 4)
+	found, ok := s.word(va, uint64(v), uint64(old), floor.Swap32)
 	return uint32(found), ok
 }
 
-func (s *space) word(va, v, old, op, size uint64) (uint64, bool) {
-	if va&(size-1) != 0 || va > machine.UserTop-size {
+func (s *space) word(va, v, old, op uint64) (uint64, bool) {
+	if va&3 != 0 || va > machine.UserTop-4 {
 		return 0, false
 	}
 	return floor.WordUser(va, v, old, op, s.hot)

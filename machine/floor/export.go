@@ -77,13 +77,17 @@ func ZeroUser(dst, n uint64, s *Space) uint64 { return zeroUser(dst, n, at(s)) }
 // The operations of WordUser.
 const (
 	Load32 = iota
-	Load64
 	Store32
-	Store64
 	Swap32
 )
 
-// WordUser does one access to a word of program memory.
+// LoadUser64 reads 8 bytes of program memory.
+func LoadUser64(va uint64, s *Space) (v uint64, ok bool) { return loadUser64(va, at(s)) }
+
+// StoreUser64 writes 8 bytes of program memory at once.
+func StoreUser64(va, v uint64, s *Space) (ok bool) { return storeUser64(va, v, at(s)) }
+
+// WordUser does one access to 4 bytes of program memory.
 func WordUser(va, v, old, op uint64, s *Space) (found uint64, ok bool) {
 	return wordUser(va, v, old, op, at(s))
 }

@@ -59,14 +59,24 @@ sse:
 	ADDQ	$16, DI
 	SUBQ	$16, CX
 	JMP	sse
-tail:
+tail:	// the first and the last word, which may overlap
 	CMPQ	CX, $8
-	JCS	bytes
+	JCS	short
 	MOVQ	(SI), AX
+	MOVQ	-8(SI)(CX*1), DX
 	MOVQ	AX, (DI)
-	ADDQ	$8, SI
-	ADDQ	$8, DI
-	SUBQ	$8, CX
+	MOVQ	DX, -8(DI)(CX*1)
+	JMP	all
+short:
+	CMPQ	CX, $4
+	JCS	bytes
+	MOVL	(SI), AX
+	MOVL	-4(SI)(CX*1), DX
+	MOVL	AX, (DI)
+	MOVL	DX, -4(DI)(CX*1)
+all:
+	XORL	CX, CX
+	JMP	·copyDone(SB)
 bytes:
 	JMP	·copyBytes(SB)
 TEXT copyBulkEnd<>(SB),NOSPLIT|NOFRAME,$0-40
@@ -139,7 +149,7 @@ TEXT ·zeroDone(SB),NOSPLIT|NOFRAME,$0-32
 	RET
 
 // func wordUser(va, v, old uint64, op uint64, s uint64) (found uint64, ok bool)
-// op: 0 load 32, 1 load 64, 2 store 32, 3 store 64, 4 compare and swap 32.
+// op: 0 load, 1 store, 2 compare and swap, of 32 bits.
 TEXT ·wordUser(SB),NOSPLIT|NOFRAME,$0-49
 	MOVQ	s+32(FP), SI
 	USESPACE
@@ -151,26 +161,17 @@ TEXT ·wordUser(SB),NOSPLIT|NOFRAME,$0-49
 	JMP	·word(SB)
 TEXT ·word(SB),NOSPLIT|NOFRAME,$0-49
 	CMPL	CX, $1
-	JEQ	load64
-	JCS	load32
-	CMPL	CX, $3
-	JEQ	store64
-	JCS	store32
+	JEQ	store
+	JCS	load
 	LOCK
 	CMPXCHGL	DX, (DI)
 	MOVL	AX, AX
 	JMP	done
-load32:
+load:
 	MOVL	(DI), AX
 	JMP	done
-load64:
-	MOVQ	(DI), AX
-	JMP	done
-store32:
+store:
 	XCHGL	DX, (DI)
-	JMP	done
-store64:
-	XCHGQ	DX, (DI)
 done:
 	CLOSE
 	MOVQ	AX, found+40(FP)
@@ -181,7 +182,43 @@ TEXT ·wordFault(SB),NOSPLIT|NOFRAME,$0-49
 	MOVB	$0, ok+48(FP)
 	RET
 
-// func landings(t *[15]uint64): start, end and landing of each symbol.
+// func loadUser64(va, s uint64) (v uint64, ok bool)
+TEXT ·loadUser64(SB),NOSPLIT|NOFRAME,$0-25
+	MOVQ	s+8(FP), SI
+	USESPACE
+	MOVQ	va+0(FP), DI
+	OPEN
+	JMP	load64<>(SB)
+TEXT load64<>(SB),NOSPLIT|NOFRAME,$0-25
+	MOVQ	(DI), AX
+	JMP	·load64Done(SB)
+TEXT ·load64Done(SB),NOSPLIT|NOFRAME,$0-25
+	CLOSE
+	MOVQ	AX, v+16(FP)
+	MOVB	$1, ok+24(FP)
+	RET
+
+// func storeUser64(va, v, s uint64) (ok bool)
+TEXT ·storeUser64(SB),NOSPLIT|NOFRAME,$0-25
+	MOVQ	s+16(FP), SI
+	USESPACE
+	MOVQ	va+0(FP), DI
+	MOVQ	v+8(FP), DX
+	OPEN
+	JMP	store64<>(SB)
+TEXT store64<>(SB),NOSPLIT|NOFRAME,$0-25
+	XCHGQ	DX, (DI)
+	JMP	·store64Done(SB)
+TEXT ·store64Done(SB),NOSPLIT|NOFRAME,$0-25
+	CLOSE
+	MOVB	$1, ok+24(FP)
+	RET
+TEXT ·word64Fault(SB),NOSPLIT|NOFRAME,$0-25
+	CLOSE
+	MOVB	$0, ok+24(FP)
+	RET
+
+// func landings(t *[21]uint64): start, end and landing of each symbol.
 TEXT ·landings(SB),NOSPLIT,$0-8
 	MOVQ	t+0(FP), DI
 	LEAQ	copyBulk<>(SB), AX
@@ -209,6 +246,17 @@ TEXT ·landings(SB),NOSPLIT,$0-8
 	LEAQ	·wordFault(SB), AX
 	MOVQ	AX, 104(DI)
 	MOVQ	AX, 112(DI)
+	LEAQ	load64<>(SB), AX
+	MOVQ	AX, 120(DI)
+	LEAQ	·load64Done(SB), AX
+	MOVQ	AX, 128(DI)
+	LEAQ	store64<>(SB), AX
+	MOVQ	AX, 144(DI)
+	LEAQ	·store64Done(SB), AX
+	MOVQ	AX, 152(DI)
+	LEAQ	·word64Fault(SB), AX
+	MOVQ	AX, 136(DI)
+	MOVQ	AX, 160(DI)
 	RET
 
 // clearPages(p, n uint64) zeroes n pages of kernel memory at p.
