@@ -82,12 +82,9 @@ func (v *IOVec) Take(p []byte) (done int, err error) {
 
 // PutWord implements uio.Sink.
 func (v *IOVec) PutWord(w uint64) error {
-	if v.cur.Len >= 8 && v.left >= 8 {
-		err := v.as.Store64(v.cur.Addr, w)
-		if err == nil {
-			v.advance(8)
-		}
-		return err
+	if v.cur.Len >= 8 && v.left >= 8 && v.as.space.Store64(v.cur.Addr, w) {
+		v.advance(8)
+		return nil
 	}
 	return uio.WordTo(v, w)
 }
@@ -95,11 +92,10 @@ func (v *IOVec) PutWord(w uint64) error {
 // TakeWord implements uio.Source.
 func (v *IOVec) TakeWord() (uint64, error) {
 	if v.cur.Len >= 8 && v.left >= 8 {
-		w, err := v.as.Load64(v.cur.Addr)
-		if err == nil {
+		if w, ok := v.as.space.Load64(v.cur.Addr); ok {
 			v.advance(8)
+			return w, nil
 		}
-		return w, err
 	}
 	return uio.WordFrom(v)
 }

@@ -59,9 +59,9 @@ func sysFutex(t *task.Task, addr uint64, op, val uint32, arg, addr2 uint64, val3
 	private := op&futexPrivate != 0
 	realtime := op&futexClockRealtime != 0
 	cmd := op &^ (futexPrivate | futexClockRealtime)
-	switch cmd {
-	case futexWake, futexRequeue, futexCmpRequeue, futexWakeOp, futexWakeBitset, futexUnlockPI, futexTrylockPI, futexLockPI, futexCmpRequeuePI:
-		if realtime {
+	if realtime {
+		switch cmd {
+		case futexWake, futexRequeue, futexCmpRequeue, futexWakeOp, futexWakeBitset, futexUnlockPI, futexTrylockPI, futexLockPI, futexCmpRequeuePI:
 			return 0, unix.ENOSYS
 		}
 	}
@@ -70,6 +70,9 @@ func sysFutex(t *task.Task, addr uint64, op, val uint32, arg, addr2 uint64, val3
 		bitset := uint32(futexAny)
 		if cmd == futexWaitBitset {
 			bitset = val3
+		}
+		if arg == 0 {
+			return done(t.FutexWait(addr, val, bitset, private, 0, false))
 		}
 		return futexSleep(t, addr, val, bitset, private, arg, cmd == futexWait, realtime)
 	case futexWake:

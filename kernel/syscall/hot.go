@@ -13,8 +13,8 @@ var hot = []struct {
 	nr   int
 	call func(*task.Task) (uint64, error)
 }{
-	{unix.SYS_READ, func(t *task.Task) (uint64, error) { return sysRead(t, int32(t.Ctx.RDI), t.Ctx.RSI, t.Ctx.RDX) }},
-	{unix.SYS_WRITE, func(t *task.Task) (uint64, error) { return sysWrite(t, int32(t.Ctx.RDI), t.Ctx.RSI, t.Ctx.RDX) }},
+	{unix.SYS_READ, hotRead},
+	{unix.SYS_WRITE, hotWrite},
 	{unix.SYS_PREAD64, func(t *task.Task) (uint64, error) {
 		return sysPread(t, int32(t.Ctx.RDI), t.Ctx.RSI, t.Ctx.RDX, int64(t.Ctx.R10))
 	}},

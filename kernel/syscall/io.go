@@ -12,8 +12,8 @@ import (
 )
 
 func ioRows(r *table) {
-	r.set(unix.SYS_READ, call3("read", aFD, aSink, aSize, sysRead))
-	r.set(unix.SYS_WRITE, call3("write", aFD, aSource, aSize, sysWrite))
+	r.set(unix.SYS_READ, call3("read", aFD, aSink, aSize, ofRegisters(hotRead)))
+	r.set(unix.SYS_WRITE, call3("write", aFD, aSource, aSize, ofRegisters(hotWrite)))
 	r.set(unix.SYS_PREAD64, call4("pread64", aFD, aSink, aSize, aOffset, sysPread))
 	r.set(unix.SYS_PWRITE64, call4("pwrite64", aFD, aSource, aSize, aOffset, sysPwrite))
 	r.set(unix.SYS_READV, call3("readv", aFD, aAddr, aUlong, sysReadv))
@@ -110,46 +110,47 @@ func writeFile(t *task.Task, f *vfs.File, src uio.Source) (uint64, error) {
 	}
 }
 
-// lookup is file for the calls that come often.
-func lookup(t *task.Task, fd int32) *vfs.File {
-	f := t.Files.Lookup(int(fd))
-	if f == nil && fd == task.GivenFD {
-		f, _ = t.Given()
-	}
-	return f
-}
-
-func sysRead(t *task.Task, fd int32, addr, n uint64) (uint64, error) {
-	f := lookup(t, fd)
+// hotRead is read(2), hotWrite write(2).
+func hotRead(t *task.Task) (uint64, error) {
+	f := t.Files.Lookup(int(int32(t.Ctx.RDI)))
 	if f == nil {
-		return 0, unix.EBADF
-	}
-	v, err := uint64(0), error(nil)
-	if n, err = buffer(addr, n); err == nil {
-		t.IO.Set(t.Mem(), addr, n)
-		v, err = readFile(t, f, &t.IO)
-	}
-	f.DecRef()
-	return v, err
-}
-
-func sysWrite(t *task.Task, fd int32, addr, n uint64) (uint64, error) {
-	f := lookup(t, fd)
-	if f == nil {
-		return 0, unix.EBADF
-	}
-	v, err := uint64(0), error(nil)
-	if n, err = buffer(addr, n); err == nil {
-		if !f.Stream() { // a limit is for files that have a size
-			n, err = roomFor(t, f, n, -1)
-		}
-		if err == nil {
-			t.IO.Set(t.Mem(), addr, n)
-			v, err = writeFile(t, f, &t.IO)
+		var err error
+		if f, err = file(t, int32(t.Ctx.RDI)); err != nil {
+			return 0, err
 		}
 	}
+	n, err := buffer(t.Ctx.RSI, t.Ctx.RDX)
+	if err == nil {
+		t.IO.Set(t.Mem(), t.Ctx.RSI, n)
+		n, err = readFile(t, f, &t.IO)
+	}
 	f.DecRef()
-	return v, err
+	return n, err
+}
+
+func hotWrite(t *task.Task) (uint64, error) {
+	f := t.Files.Lookup(int(int32(t.Ctx.RDI)))
+	if f == nil {
+		var err error
+		if f, err = file(t, int32(t.Ctx.RDI)); err != nil {
+			return 0, err
+		}
+	}
+	n, err := buffer(t.Ctx.RSI, t.Ctx.RDX)
+	if err == nil && !f.Stream() { // a limit is for files that have a size
+		n, err = roomFor(t, f, n, -1)
+	}
+	if err == nil {
+		t.IO.Set(t.Mem(), t.Ctx.RSI, n)
+		n, err = writeFile(t, f, &t.IO)
+	}
+	f.DecRef()
+	return n, err
+}
+
+// ofRegisters makes the function of a row of one that takes the arguments from the registers itself.
+func ofRegisters(f func(*task.Task) (uint64, error)) func(*task.Task, int32, uint64, uint64) (uint64, error) {
+	return func(t *task.Task, _ int32, _, _ uint64) (uint64, error) { return f(t) }
 }
 
 // roomFor applies RLIMIT_FSIZE to a write of n bytes at off (negative: at the position): what would go

@@ -320,11 +320,15 @@ func (f *File) SetOwner(o Owner) { f.owner.Store(&o) }
 
 // Read reads at the position and moves it: EBADF, EISDIR, EAGAIN, EFAULT.
 func (f *File) Read(dst uio.Sink) (int64, error) {
+	if f.kind&(canRead|stream) == canRead|stream {
+		return f.ops.Read(f, dst, 0)
+	}
+	return f.read(dst)
+}
+
+func (f *File) read(dst uio.Sink) (int64, error) {
 	if f.kind&canRead == 0 {
 		return 0, unix.EBADF
-	}
-	if f.kind&stream != 0 {
-		return f.ops.Read(f, dst, 0)
 	}
 	f.mu.Lock()
 	n, err := f.ops.Read(f, dst, f.pos)
@@ -346,11 +350,15 @@ func (f *File) Pread(dst uio.Sink, off int64) (int64, error) {
 
 // Write writes at the position, or with O_APPEND at the end, and moves it: EBADF, EPIPE, EAGAIN, EFAULT, ENOSPC, EFBIG.
 func (f *File) Write(src uio.Source) (int64, error) {
+	if f.kind&(canWrite|stream) == canWrite|stream {
+		return f.ops.Write(f, src, 0)
+	}
+	return f.write(src)
+}
+
+func (f *File) write(src uio.Source) (int64, error) {
 	if f.kind&canWrite == 0 {
 		return 0, unix.EBADF
-	}
-	if f.kind&stream != 0 {
-		return f.ops.Write(f, src, 0)
 	}
 	f.mu.Lock()
 	n, err := f.ops.Write(f, src, f.pos)

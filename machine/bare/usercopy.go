@@ -37,7 +37,10 @@ func (s *space) ZeroOut(va, n uint64) uint64 {
 
 // Load32 implements machine.Space.
 func (s *space) Load32(va uint64) (uint32, bool) {
-	v, ok := s.word(va, 0, 0, floor.Load32)
+	if va&3 != 0 || va > machine.UserTop-4 {
+		return 0, false
+	}
+	v, ok := floor.LoadUser32(va, s.hot)
 	return uint32(v), ok
 }
 

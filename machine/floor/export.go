@@ -76,10 +76,12 @@ func ZeroUser(dst, n uint64, s *Space) uint64 { return zeroUser(dst, n, at(s)) }
 
 // The operations of WordUser.
 const (
-	Load32 = iota
-	Store32
+	Store32 = iota
 	Swap32
 )
+
+// LoadUser32 reads 4 bytes of program memory.
+func LoadUser32(va uint64, s *Space) (v uint64, ok bool) { return loadUser32(va, at(s)) }
 
 // LoadUser64 reads 8 bytes of program memory.
 func LoadUser64(va uint64, s *Space) (v uint64, ok bool) { return loadUser64(va, at(s)) }
@@ -87,7 +89,7 @@ func LoadUser64(va uint64, s *Space) (v uint64, ok bool) { return loadUser64(va,
 // StoreUser64 writes 8 bytes of program memory at once.
 func StoreUser64(va, v uint64, s *Space) (ok bool) { return storeUser64(va, v, at(s)) }
 
-// WordUser does one access to 4 bytes of program memory.
+// WordUser changes 4 bytes of program memory.
 func WordUser(va, v, old, op uint64, s *Space) (found uint64, ok bool) {
 	return wordUser(va, v, old, op, at(s))
 }

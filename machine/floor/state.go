@@ -201,7 +201,7 @@ func idleLoop()
 func symbols() (startGo, idleLoop, imageEnd, textEnd, dataStart uint64)
 func doors() (plain, modern uint64)
 func trapStub(i uint64) uint64
-func landings(t *[21]uint64)
+func landings(t *[24]uint64)
 func wrmsr(r uint32, v uint64)
 func rdmsr(r uint32) uint64
 func rdtsc() uint64
@@ -220,6 +220,7 @@ func enter(c *machine.Context) machine.Trap
 func copyUser(dst, src, n, s uint64) (left uint64)
 func zeroUser(dst, n, s uint64) (left uint64)
 func wordUser(va, v, old, op, s uint64) (found uint64, ok bool)
+func loadUser32(va, s uint64) (v uint64, ok bool)
 func loadUser64(va, s uint64) (v uint64, ok bool)
 func storeUser64(va, v, s uint64) (ok bool)
 func invlpgIf(va, s uint64) bool

@@ -91,4 +91,4 @@ func exception(c *cpu, t *thread, x *context) {
 }
 
 // landing: start, end and landing of each piece of code that touches programs' memory.
-var landing [21]uint64
+var landing [24]uint64

@@ -149,7 +149,7 @@ TEXT ·zeroDone(SB),NOSPLIT|NOFRAME,$0-32
 	RET
 
 // func wordUser(va, v, old uint64, op uint64, s uint64) (found uint64, ok bool)
-// op: 0 load, 1 store, 2 compare and swap, of 32 bits.
+// op: 0 store, 1 compare and swap, of 32 bits.
 TEXT ·wordUser(SB),NOSPLIT|NOFRAME,$0-49
 	MOVQ	s+32(FP), SI
 	USESPACE
@@ -160,15 +160,11 @@ TEXT ·wordUser(SB),NOSPLIT|NOFRAME,$0-49
 	OPEN
 	JMP	·word(SB)
 TEXT ·word(SB),NOSPLIT|NOFRAME,$0-49
-	CMPL	CX, $1
+	TESTL	CX, CX
 	JEQ	store
-	JCS	load
 	LOCK
 	CMPXCHGL	DX, (DI)
 	MOVL	AX, AX
-	JMP	done
-load:
-	MOVL	(DI), AX
 	JMP	done
 store:
 	XCHGL	DX, (DI)
@@ -191,8 +187,19 @@ TEXT ·loadUser64(SB),NOSPLIT|NOFRAME,$0-25
 	JMP	load64<>(SB)
 TEXT load64<>(SB),NOSPLIT|NOFRAME,$0-25
 	MOVQ	(DI), AX
-	JMP	·load64Done(SB)
-TEXT ·load64Done(SB),NOSPLIT|NOFRAME,$0-25
+	JMP	·loadDone(SB)
+
+// func loadUser32(va, s uint64) (v uint64, ok bool)
+TEXT ·loadUser32(SB),NOSPLIT|NOFRAME,$0-25
+	MOVQ	s+8(FP), SI
+	USESPACE
+	MOVQ	va+0(FP), DI
+	OPEN
+	JMP	load32<>(SB)
+TEXT load32<>(SB),NOSPLIT|NOFRAME,$0-25
+	MOVL	(DI), AX
+	JMP	·loadDone(SB)
+TEXT ·loadDone(SB),NOSPLIT|NOFRAME,$0-25
 	CLOSE
 	MOVQ	AX, v+16(FP)
 	MOVB	$1, ok+24(FP)
@@ -218,7 +225,7 @@ TEXT ·word64Fault(SB),NOSPLIT|NOFRAME,$0-25
 	MOVB	$0, ok+24(FP)
 	RET
 
-// func landings(t *[21]uint64): start, end and landing of each symbol.
+// func landings(t *[24]uint64): start, end and landing of each symbol.
 TEXT ·landings(SB),NOSPLIT,$0-8
 	MOVQ	t+0(FP), DI
 	LEAQ	copyBulk<>(SB), AX
@@ -248,7 +255,7 @@ TEXT ·landings(SB),NOSPLIT,$0-8
 	MOVQ	AX, 112(DI)
 	LEAQ	load64<>(SB), AX
 	MOVQ	AX, 120(DI)
-	LEAQ	·load64Done(SB), AX
+	LEAQ	·loadUser32(SB), AX
 	MOVQ	AX, 128(DI)
 	LEAQ	store64<>(SB), AX
 	MOVQ	AX, 144(DI)
@@ -257,6 +264,11 @@ TEXT ·landings(SB),NOSPLIT,$0-8
 	LEAQ	·word64Fault(SB), AX
 	MOVQ	AX, 136(DI)
 	MOVQ	AX, 160(DI)
+	MOVQ	AX, 184(DI)
+	LEAQ	load32<>(SB), AX
+	MOVQ	AX, 168(DI)
+	LEAQ	·loadDone(SB), AX
+	MOVQ	AX, 176(DI)
 	RET
 
 // clearPages(p, n uint64) zeroes n pages of kernel memory at p.
