@@ -33,6 +33,7 @@ type attendance struct {
 func attend(o *runOptions, args []string, c vmm.Config, kill context.CancelCauseFunc) (*attendance, error) {
 	rec := registry.Record{
 		Name: o.name, Command: args, Memory: c.Memory, CPUs: c.CPUs, Machine: c.Machine, Accel: c.Accel,
+		Ports: o.network.published(), Exposed: o.ports, Volumes: o.volumes, StopSignal: o.signal,
 		Background: o.background, Terminal: o.tty, Transient: o.remove || !o.background && o.name == "",
 	}
 	a, err := enter(rec, kill)

@@ -59,7 +59,7 @@ func packImage(o *runOptions, args []string, warn io.Writer) (*os.File, *vmm.Dis
 		if err != nil {
 			return nil, nil, err
 		}
-		if v.isDir() {
+		if v.shared() {
 			continue // shared, not copied
 		}
 		c, err := addVolume(tree, finder, v, warn)
@@ -167,7 +167,7 @@ func copyToFile(f *os.File, name string) (*os.File, error) {
 
 // addVolume copies the file that a --volume flag names into the tree. The libraries of a
 // program come along, and its closure is returned.
-func addVolume(tree *rootfs.Tree, finder *elfdeps.Finder, v volume, warn io.Writer) (*elfdeps.Closure, error) {
+func addVolume(tree *rootfs.Tree, finder *elfdeps.Finder, v mount, warn io.Writer) (*elfdeps.Closure, error) {
 	if err := tree.Copy(v.host, v.guest); err != nil {
 		return nil, fmt.Errorf("--volume %s: %w", v.host, err)
 	}

@@ -631,8 +631,7 @@ func differs(a, b *imageFile) (what []string, err error) {
 	return what, nil
 }
 
-// imageExtract writes the files below a path to a new folder. Names come from the
-// image, so everything goes through an os.Root, which nothing leaves.
+// imageExtract writes the files below a path to a new folder.
 func imageExtract(name, dir, below string, std streams) error {
 	i, err := openImage(name)
 	if err != nil {
@@ -646,25 +645,30 @@ func imageExtract(name, dir, below string, std streams) error {
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return err
 	}
+	start := "."
+	if f.Mode&0o170000 != erofs.ModeDir {
+		start = path.Base(path.Clean("/" + below))
+	}
+	skipped, err := extractTo(dir, start, f)
+	if skipped > 0 {
+		fmt.Fprintf(std.err, "gosv: warning: %d device nodes, pipes and sockets were left out\n", skipped)
+	}
+	return err
+}
+
+// extractTo writes a file, and what is below it, to a folder under the name start. Names come from the
+// image, so everything goes through an os.Root, which nothing leaves.
+func extractTo(dir, start string, f *imageFile) (skipped int, err error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer root.Close()
 	x := &extraction{root: root, owners: os.Geteuid() == 0}
-	base := path.Clean("/" + below)
-	start := "."
-	if f.Mode&0o170000 != erofs.ModeDir {
-		start = path.Base(base)
-	}
-	err = walk(start, f, x.file)
-	if err == nil {
+	if err = walk(start, f, x.file); err == nil {
 		err = x.finish()
 	}
-	if x.skipped > 0 {
-		fmt.Fprintf(std.err, "gosv: warning: %d device nodes, pipes and sockets were left out\n", x.skipped)
-	}
-	return err
+	return x.skipped, err
 }
 
 type extraction struct {

@@ -195,7 +195,7 @@ func newStop(std streams) *cobra.Command {
 	var seconds int
 	cmd := &cobra.Command{
 		Use:   "stop [FLAGS] MACHINE…",
-		Short: "Ask programs to end (SIGTERM), and kill the machines of those that do not",
+		Short: "Ask programs to end (SIGTERM, or what --stop-signal or the image say), and kill the machines of those that do not",
 		Args:  some,
 		RunE: func(_ *cobra.Command, args []string) error {
 			return each(std, args, func(reg *registry.Registry, m *registry.Machine) error {
@@ -212,7 +212,14 @@ func stop(reg *registry.Registry, m *registry.Machine, patience time.Duration) e
 	if !m.Running() {
 		return nil
 	}
-	if err := signalMachine(m, syscall.SIGTERM); err != nil {
+	ask := syscall.SIGTERM
+	if m.StopSignal != "" {
+		var err error
+		if ask, err = parseSignal(m.StopSignal); err != nil {
+			return err
+		}
+	}
+	if err := signalMachine(m, ask); err != nil {
 		return err
 	}
 	limit := make(chan struct{})
@@ -281,6 +288,11 @@ func newKill(std streams) *cobra.Command {
 func parseSignal(s string) (syscall.Signal, error) {
 	if n, err := strconv.Atoi(s); err == nil && n > 0 && n <= 64 {
 		return syscall.Signal(n), nil
+	}
+	if above, ok := strings.CutPrefix(strings.TrimPrefix(strings.ToUpper(s), "SIG"), "RTMIN+"); ok {
+		if n, err := strconv.Atoi(above); err == nil && n >= 0 && n <= 30 {
+			return syscall.Signal(34 + n), nil // signal(7)
+		}
 	}
 	if n := unix.SignalNum("SIG" + strings.TrimPrefix(strings.ToUpper(s), "SIG")); n != 0 {
 		return n, nil

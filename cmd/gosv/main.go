@@ -91,6 +91,6 @@ written in Go that is part of this command.
 		return fmt.Errorf("%w\nSee `%s --help`", err, cmd.CommandPath())
 	})
 	root.AddCommand(newRun(std), newBuild(std), newImage(std), newExec(std), newPs(std), newLogs(std), newStop(std), newKill(std), newWait(std),
-		newRm(std), newInspect(std), newStats(std), newVersion(std))
+		newRm(std), newInspect(std), newStats(std), newVolume(std), newVersion(std))
 	return root
 }

@@ -21,6 +21,8 @@ import (
 type netOptions struct {
 	kind     string
 	publish  []string
+	all      bool     // --publish-all
+	expose   []string // PORT[/udp]
 	ip       []string
 	gateway  []string
 	dns      []string
@@ -29,7 +31,9 @@ type netOptions struct {
 }
 
 func (o *netOptions) flags(f *pflag.FlagSet) {
-	f.StringArrayVarP(&o.publish, "publish", "p", nil, "lead a port of this machine to the guest's: `[HOSTIP:]HOST:GUEST[/udp]`, repeatable")
+	f.StringArrayVarP(&o.publish, "publish", "p", nil, "lead a port of this machine to the guest's: `[[HOSTIP:]HOST:]GUEST[/udp]`, repeatable; without HOST a free one")
+	f.BoolVarP(&o.all, "publish-all", "P", false, "lead free ports of this machine to all that the image and --expose name")
+	f.StringArrayVar(&o.expose, "expose", nil, "a port that the program serves, for --publish-all: `PORT[/udp]`, repeatable")
 	f.StringVar(&o.kind, "net", "user", "`user|tap:IFNAME|bridge:NAME|segment:NAME|none`: what the machine's network is; tap and bridge need privilege")
 	f.StringArrayVar(&o.ip, "ip", nil, "`ADDRESS/BITS` of the guest, repeatable, or slaac for what IPv6 routers offer")
 	f.StringArrayVar(&o.gateway, "gateway", nil, "`ADDRESS` of the guest's router, repeatable")
@@ -129,7 +133,12 @@ func parseForwards(values []string) ([]vmm.Forward, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := f.free(); err != nil {
+		if f.Port == 0 {
+			err = f.choose()
+		} else {
+			err = f.free()
+		}
+		if err != nil {
 			return nil, fmt.Errorf("--publish %s: %w", s, err)
 		}
 		all = append(all, f.Forward)
@@ -140,7 +149,7 @@ func parseForwards(values []string) ([]vmm.Forward, error) {
 type forward struct{ vmm.Forward }
 
 func parseForward(s string) (forward, error) {
-	bad := fmt.Errorf("--publish %s: say [HOSTIP:]HOST:GUEST[/udp], for example 8080:80 or 127.0.0.1:5353:53/udp", s)
+	bad := fmt.Errorf("--publish %s: say [[HOSTIP:]HOST:]GUEST[/udp], for example 8080:80 or 127.0.0.1:5353:53/udp", s)
 	var f forward
 	ports, protocol, hasProtocol := strings.Cut(s, "/")
 	switch {
@@ -149,11 +158,13 @@ func parseForward(s string) (forward, error) {
 	case hasProtocol && protocol != "tcp":
 		return f, bad
 	}
-	guestAt := strings.LastIndexByte(ports, ':')
-	if guestAt < 0 {
-		return f, bad
+	host, guest := "", ports
+	if at := strings.LastIndexByte(ports, ':'); at >= 0 {
+		host, guest = ports[:at], ports[at+1:]
+		if host == "" {
+			return f, bad
+		}
 	}
-	host, guest := ports[:guestAt], ports[guestAt+1:]
 	if at := strings.LastIndexByte(host, ':'); at >= 0 {
 		address, err := netip.ParseAddr(strings.Trim(host[:at], "[]"))
 		if err != nil {
@@ -168,6 +179,9 @@ func parseForward(s string) (forward, error) {
 		text string
 		to   *uint16
 	}{{host, &f.Port}, {guest, &f.Guest}} {
+		if p.text == "" && p.to == &f.Port {
+			continue // any
+		}
 		v, err := strconv.ParseUint(p.text, 10, 16)
 		if err != nil || v == 0 {
 			return f, bad
@@ -179,6 +193,18 @@ func parseForward(s string) (forward, error) {
 
 // free says why the port of this machine cannot be had. (QEMU's own message is hard to understand.)
 func (f forward) free() error {
+	_, err := f.listen()
+	return err
+}
+
+// choose takes a port of this machine that is free now.
+func (f *forward) choose() (err error) {
+	f.Port, err = f.listen()
+	return err
+}
+
+// listen takes the port of this machine for a moment, any for 0, and returns it.
+func (f forward) listen() (uint16, error) {
 	at := net.JoinHostPort("", strconv.Itoa(int(f.Port)))
 	if f.Host.IsValid() {
 		at = netip.AddrPortFrom(f.Host, f.Port).String()
@@ -186,15 +212,15 @@ func (f forward) free() error {
 	if f.UDP {
 		c, err := net.ListenPacket("udp4", at)
 		if err != nil {
-			return plain(err)
+			return 0, plain(err)
 		}
-		return c.Close()
+		return uint16(c.LocalAddr().(*net.UDPAddr).Port), c.Close()
 	}
 	l, err := net.Listen("tcp4", at)
 	if err != nil {
-		return plain(err)
+		return 0, plain(err)
 	}
-	return l.Close()
+	return uint16(l.Addr().(*net.TCPAddr).Port), l.Close()
 }
 
 // plain leaves out of an error what the user knows.

@@ -13,7 +13,7 @@ import (
 func TestForwards(t *testing.T) {
 	for s, want := range map[string]vmm.Forward{
 		"8080:80": {Port: 8080, Guest: 80}, "127.0.0.1:5353:53/udp": {UDP: true, Host: netip.MustParseAddr("127.0.0.1"), Port: 5353, Guest: 53}, "1:2/tcp": {Port: 1, Guest: 2},
-		"80": {}, "a:80": {}, "80:b": {}, "0:80": {}, "80:70000": {}, "80:80/sctp": {}, "1.2.3:80:80": {}, "[::1]:80:80": {}, "": {}, ":80": {},
+		"80": {Guest: 80}, "53/udp": {UDP: true, Guest: 53}, "127.0.0.1::80": {Host: netip.MustParseAddr("127.0.0.1"), Guest: 80}, "80/": {}, ":": {}, "a:80": {}, "80:b": {}, "0:80": {}, "80:70000": {}, "80:80/sctp": {}, "1.2.3:80:80": {}, "[::1]:80:80": {}, "": {}, ":80": {},
 	} {
 		got, err := parseForward(s)
 		if (err != nil) != (want == vmm.Forward{}) || err == nil && got.Forward != want {

@@ -59,7 +59,9 @@ func openRoot(o *runOptions, args []string, warn io.Writer) (r *rootSource, err 
 	case sourceFolder:
 		err = r.fromFolder(args[0], args[1:], warn)
 	case sourceArchive:
-		err = r.fromArchive(args[0], o.tag, warn)
+		if err = r.fromArchive(args[0], o.tag, warn); err == nil {
+			r.spec.Scratch, err = r.scratch(append([]string{"/tmp", "/run"}, r.spec.Volumes...)...)
+		}
 	}
 	if err != nil {
 		return nil, err

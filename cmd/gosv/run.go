@@ -50,7 +50,9 @@ type runOptions struct {
 	vsock     uint32 // the machine's number, 0 without AF_VSOCK to the host
 	user      string
 	readOnly  bool
-	missing   bool // --missing-files
+	missing   bool     // --missing-files
+	signal    string   // that asks the program to end
+	ports     []string // that the program serves, PORT/PROTOCOL
 
 	tag     string
 	verity  string                 // root hash
@@ -93,6 +95,7 @@ kernel failed; 126 when the program cannot be executed; 127 when it was not foun
   gosv run -m 256M --cpus 2 -e LANG=C ./myprogram --its-own-flag
   gosv run -v ./config.json:/etc/app/config.json ./app
   gosv run -v ./data:/data:ro ./app
+  gosv run -P -v dbdata:/var/lib/db db.tar
   gosv run --root / python3 script.py
   gosv run -it bash
   gosv run --strace -- /bin/true
@@ -124,7 +127,7 @@ kernel failed; 126 when the program cannot be executed; 127 when it was not foun
 	f.StringArrayVar(&o.disks, "disk", nil, "give the machine a disk, /dev/vda and so on: `FILE[,ro][,format=raw|qcow2]`")
 	o.net.flags(f)
 	f.Uint32Var(&o.vsock, "vsock", 0, "join the machine to this one by AF_VSOCK, under the number `CID`, 3 or more")
-	f.StringArrayVarP(&o.volumes, "volume", "v", nil, "share a directory, or copy a file in: `HOST:GUEST[:ro]`")
+	f.StringArrayVarP(&o.volumes, "volume", "v", nil, "share a directory, or copy a file in: `HOST:GUEST[:ro]`; NAME:GUEST[:ro] is a volume, which is kept")
 	f.StringVar(&o.virtiofsd, "virtiofsd", "", "share directories by virtiofsd at `PATH|auto`, not by gosv itself")
 	f.StringVar(&o.rootDir, "root", "", "run in `DIR` of this machine, or in all of it (/), which stays as it is: changes live in memory")
 	f.StringVar(&o.verity, "verity", "", "run the disk image only when its tree of hashes has this root, `HASH`")
@@ -133,6 +136,7 @@ kernel failed; 126 when the program cannot be executed; 127 when it was not foun
 	f.BoolVar(&o.readOnly, "read-only", false, "the root file system cannot be changed; /tmp and /run can")
 	f.BoolVar(&o.missing, "missing-files", false, "at the end, print the files that the program looked for and did not find")
 	f.StringVar(&o.hostname, "hostname", "gosv", "host name of the machine")
+	f.StringVar(&o.signal, "stop-signal", "", "the `SIGNAL` by which gosv stop asks the program to end; the image's, or TERM, by default")
 	f.DurationVar(&o.timeout, "timeout", 0, "stop the machine after this time, for example 10s; 0 for no limit")
 	f.StringVar(&o.accel, "accel", "auto", "`auto|kvm|tcg`: how QEMU runs it; auto takes KVM where it really works")
 	f.StringVar(&o.machine, "machine", vmm.MachineMicroVM, "`microvm|q35|pc`: QEMU's machine, options may follow a comma")
@@ -178,13 +182,18 @@ func runProgram(ctx context.Context, o *runOptions, args []string, std streams) 
 		return err
 	}
 	defer kernel.Close()
+	if err := o.service(root); err != nil {
+		return err
+	}
 	if o.network, err = o.net.open(); err != nil {
 		return err
 	}
 	defer o.network.close()
-	if o.folders, err = o.shares(); err != nil {
+	o.net.tellPorts(o.network, std.err)
+	if o.folders, err = o.shares(root); err != nil {
 		return err
 	}
+	defer o.folders.leave()
 	if o.virtiofsd != "" {
 		if o.virtiofsd, err = findVirtiofsd(o.virtiofsd); err != nil {
 			return err
@@ -231,6 +240,26 @@ func runProgram(ctx context.Context, o *runOptions, args []string, std streams) 
 		return dryRun(monitor, config, o.folders, std)
 	}
 	return serve(ctx, o, args, monitor, config, std)
+}
+
+// service takes what flags and image say of how the program is reached and ended.
+func (o *runOptions) service(root *rootSource) (err error) {
+	var image []string
+	if root != nil {
+		image = root.spec.Ports
+		if o.signal == "" {
+			o.signal = root.spec.StopSignal
+		}
+	}
+	if o.signal != "" {
+		if _, err := parseSignal(o.signal); err != nil {
+			return fmt.Errorf("--stop-signal: %w", err)
+		}
+	}
+	if o.ports, err = o.exposed(image); err == nil && o.net.all {
+		o.net.publishAll(o.ports)
+	}
+	return err
 }
 
 // pack returns the archive that the kernel unpacks: with all files of a program, or

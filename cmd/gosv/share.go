@@ -7,7 +7,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"time"
 
@@ -17,6 +16,7 @@ import (
 	"gosv/vmm"
 	"gosv/vmm/hostfs"
 	"gosv/vmm/vhostuser"
+	"gosv/vmm/volume"
 )
 
 // shareValid is how long the guest takes names and attributes in shared folders for true without asking; rootValid is the same for a
@@ -33,6 +33,9 @@ type folder struct {
 	only     string // the one entry of dir that the guest sees; "" for all
 	target   string // in the guest; "" for its root
 	readOnly bool
+	volume   *volume.Volume // that dir is of, or nil
+
+	anonymous bool // the volume is the machine's own, and goes with it
 
 	server  *hostfs.Server
 	process *os.Process   // of another server, virtiofsd
@@ -167,59 +170,53 @@ func (l folders) end() (err error) {
 	return err
 }
 
+// leave ends the use of the volumes.
+func (l folders) leave() {
+	for _, f := range l {
+		if f.volume == nil {
+			continue
+		}
+		f.volume.Close()
+		if f.anonymous {
+			if store, err := volume.Open(); err == nil {
+				_ = store.Remove(f.volume.Name) // else `gosv volume ls` shows it
+			}
+		}
+	}
+}
+
 // endTime is how long a server may take to end when its machine is gone.
 const endTime = 3 * time.Second
 
-// volume is what a --volume flag names.
-type volume struct {
-	host, guest string
-	readOnly    bool
-}
-
-// parseVolume reads HOST:GUEST[:ro|:rw].
-func parseVolume(s string) (v volume, err error) {
-	rest := s
-	for _, mode := range []string{":ro", ":rw"} {
-		if head, ok := strings.CutSuffix(rest, mode); ok && strings.Contains(head, ":") {
-			rest, v.readOnly = head, mode == ":ro"
-			break
+// shares returns the folders that the flags share; root is the image, or nil.
+func (o *runOptions) shares(root *rootSource) (list folders, err error) {
+	defer func() {
+		if err != nil {
+			list.leave()
 		}
-	}
-	i := strings.LastIndexByte(rest, ':')
-	if i <= 0 || !path.IsAbs(rest[i+1:]) {
-		return v, fmt.Errorf("--volume %s: say HOST:GUEST or HOST:GUEST:ro, with GUEST an absolute path", s)
-	}
-	v.guest = path.Clean(rest[i+1:])
-	if v.host, err = filepath.Abs(rest[:i]); err != nil {
-		return v, err
-	}
-	if _, err := os.Stat(v.host); err != nil {
-		return v, fmt.Errorf("--volume %s: %w", s, err)
-	}
-	return v, nil
-}
-
-// isDir reports whether the host's end is a directory, which is shared; a file is copied.
-func (v volume) isDir() bool {
-	st, err := os.Stat(v.host)
-	return err == nil && st.IsDir()
-}
-
-// shares returns the folders that the flags share.
-func (o *runOptions) shares() (list folders, err error) {
+	}()
 	for _, s := range o.volumes {
 		v, err := parseVolume(s)
 		if err != nil {
-			return nil, err
+			return list, err
 		}
 		f := &folder{tag: fmt.Sprintf("share%d", len(list)), dir: v.host, target: v.guest, readOnly: v.readOnly}
 		switch {
-		case v.isDir():
+		case v.name != "":
+			if f.volume, err = v.use(root); err != nil {
+				return list, err
+			}
+			f.dir = f.volume.Dir
+			list = append(list, f)
+		case v.shared():
 			list = append(list, f)
 		case o.root != nil || o.onDisk: // no archive brings files then
 			f.dir, f.only = filepath.Split(v.host)
 			list = append(list, f)
 		}
+	}
+	if list, err = o.anonymous(root, list); err != nil {
+		return list, err
 	}
 	if o.root != nil {
 		list = append(list, o.root.folder())

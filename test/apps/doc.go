@@ -18,5 +18,6 @@
 //	GOSV_APPS_CPUS=2       processors of a machine
 //	GOSV_APPS_LIMIT=1m     how long a machine may run
 //	GOSV_APPS_TRACE=DIR    write every system call to DIR/NAME.strace
+//	GOSV_APPS_DISK="a b"   the checks that run from disks, EROFS and ext4; "all" for all of apps.txt
 //	GOSV_APPS_COMMAND=...  run this shell command in place of the check
 package apps

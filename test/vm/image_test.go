@@ -291,3 +291,30 @@ func TestNginxImage(t *testing.T) {
 		t.Errorf("%d bytes of %d\n%s", len(got), len(page), out.String())
 	}
 }
+
+// A named volume begins with what the image has at its place, and keeps what machines write; with a read-only root each of the
+// image's volumes can be written all the same.
+func TestVolumes(t *testing.T) {
+	t.Setenv("XDG_DATA_HOME", t.TempDir())
+	base := filepath.Join(t.TempDir(), "base")
+	if out, err := exec.Command(gosv, "image", "extract", build(t, "bash.img", "/bin/bash"), base).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	script := `echo /data/* /empty/*; read x </data/file; echo $x; echo "$x+" >/data/file; echo >/data/new; echo >/empty/new; echo $?`
+	archive := dockerArchive(t, map[string]any{"Entrypoint": []string{"bash", "-c", script}, "Env": []string{"PATH=/bin:/usr/bin"}, "Volumes": map[string]any{"/data": struct{}{}, "/empty": struct{}{}}},
+		tarOf(t, base), tarOf(t, "", [2]string{"data/file", "image"}))
+	for _, test := range []struct {
+		flags []string
+		want  string
+	}{
+		{[]string{"-v", "kept:/data"}, "/data/file /empty/*\nimage\n0\n"}, {[]string{"--read-only", "-v", "kept:/data"}, "/data/file /data/new /empty/*\nimage+\n0\n"},
+		{[]string{"--read-only"}, "/data/file /empty/*\nimage\n0\n"}, {nil, "/data/file /empty/*\nimage\n0\n"},
+	} {
+		if o := runImage(t, archive, test.flags); o.status != 0 || o.stdout != test.want {
+			t.Errorf("%v: %v", test.flags, o)
+		}
+	}
+	if out, err := exec.Command(gosv, "volume", "ls", "-q").CombinedOutput(); err != nil || string(out) != "kept\n" {
+		t.Errorf("volumes afterwards: %v, %q", err, out)
+	}
+}

@@ -44,7 +44,10 @@ type Record struct {
 	CPUs       int       `json:"cpus"`
 	Machine    string    `json:"machine"`
 	Accel      string    `json:"accel"`
-	Ports      []string  `json:"ports,omitempty"` // published, as the user gave them
+	Ports      []string  `json:"ports,omitempty"`        // published, HOSTIP:HOST->GUEST/PROTOCOL
+	Exposed    []string  `json:"exposedPorts,omitempty"` // that the program serves, GUEST/PROTOCOL
+	Volumes    []string  `json:"volumes,omitempty"`      // as the user gave them
+	StopSignal string    `json:"stopSignal,omitempty"`   // SIGTERM when empty
 	Background bool      `json:"background"`
 	Terminal   bool      `json:"terminal"`
 	Transient  bool      `json:"transient"` // forgotten when it has ended
