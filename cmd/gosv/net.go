@@ -35,7 +35,7 @@ func (o *netOptions) flags(f *pflag.FlagSet) {
 	f.BoolVarP(&o.all, "publish-all", "P", false, "lead free ports of this machine to all that the image and --expose name")
 	f.StringArrayVar(&o.expose, "expose", nil, "a port that the program serves, for --publish-all: `PORT[/udp]`, repeatable")
 	f.StringVar(&o.kind, "net", "user", "`user|tap:IFNAME|bridge:NAME|segment:NAME|none`: what the machine's network is; tap and bridge need privilege")
-	f.StringArrayVar(&o.ip, "ip", nil, "`ADDRESS/BITS` of the guest, repeatable, or slaac for what IPv6 routers offer")
+	f.StringArrayVar(&o.ip, "ip", nil, "`ADDRESS/BITS` of the guest, repeatable; dhcp to ask for one; slaac for what IPv6 routers offer, and DHCPv6 where they say so")
 	f.StringArrayVar(&o.gateway, "gateway", nil, "`ADDRESS` of the guest's router, repeatable")
 	f.StringArrayVar(&o.dns, "dns", nil, "`ADDRESS` of a name server, repeatable")
 	f.StringArrayVar(&o.allowIn, "allow-in", nil, "firewall: let in what matches `[PROTO][:ADDRESS[/BITS]][:PORT[-PORT]]`, for example tcp:10.0.0.0/8:80, and nothing else")
@@ -85,13 +85,17 @@ func (o *netOptions) open() (*network, error) {
 func (n *network) address(o *netOptions, kind string) error {
 	g := &n.guest
 	for _, a := range o.ip {
-		if a == "slaac" {
+		switch a {
+		case "slaac":
 			g.SLAAC = true
+			continue
+		case "dhcp":
+			g.DHCP = true
 			continue
 		}
 		p, err := netip.ParsePrefix(a)
 		if err != nil {
-			return fmt.Errorf("--ip %s: say ADDRESS/BITS, for example 192.168.1.5/24, or slaac for what IPv6 routers offer; there is no DHCP yet", a)
+			return fmt.Errorf("--ip %s: say ADDRESS/BITS, for example 192.168.1.5/24, dhcp to ask for one, or slaac for what IPv6 routers offer", a)
 		}
 		g.Addresses = append(g.Addresses, p.String())
 	}
@@ -116,11 +120,11 @@ func (n *network) address(o *netOptions, kind string) error {
 				g.Gateways = []string{vmm.UserGateway}
 			}
 		}
-		if len(g.DNS) == 0 {
+		if len(g.DNS) == 0 && !g.DHCP {
 			g.DNS = []string{vmm.UserDNS}
 		}
 	case kind != "none" && len(o.ip) == 0:
-		return fmt.Errorf("--net %s: which address is the guest to have? Say --ip ADDRESS/BITS, and --gateway ADDRESS where there is a router", o.kind)
+		return fmt.Errorf("--net %s: which address is the guest to have? Say --ip dhcp, --ip slaac, or --ip ADDRESS/BITS, and --gateway ADDRESS where there is a router", o.kind)
 	}
 	return nil
 }

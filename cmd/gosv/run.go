@@ -189,6 +189,7 @@ func runProgram(ctx context.Context, o *runOptions, args []string, std streams) 
 		return err
 	}
 	defer o.network.close()
+	o.network.guest.Named = o.changed != nil && o.changed("hostname")
 	o.net.tellPorts(o.network, std.err)
 	if o.folders, err = o.shares(root); err != nil {
 		return err

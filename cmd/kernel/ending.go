@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"gosv/kernel/net"
 	"gosv/machine"
 )
 
@@ -25,8 +26,9 @@ const flushTimeout = 5e9
 type ending struct {
 	m       machine.Machine
 	log     *log
-	streams *streams // nil until the ports are open
-	sync    func()   // writes what file systems and disks hold; nil until there are any
+	streams *streams     // nil until the ports are open
+	sync    func()       // writes what file systems and disks hold; nil until there are any
+	network *net.Network // which gives addresses back; nil until there is one
 }
 
 // exited is what follows the end of the first process.
@@ -71,6 +73,9 @@ func (e *ending) onPanic() {
 func (e *ending) off(word string, status int) {
 	if e.sync != nil {
 		e.sync()
+	}
+	if e.network != nil {
+		e.network.Release()
 	}
 	if e.streams != nil {
 		e.streams.flush(e.m.Monotonic() + flushTimeout)

@@ -10,6 +10,7 @@ import (
 	"gosv/kernel/bootargs"
 	"gosv/kernel/clock"
 	"gosv/kernel/mem"
+	"gosv/kernel/net"
 	"gosv/kernel/passwd"
 	"gosv/kernel/syscall"
 	"gosv/kernel/task"
@@ -69,8 +70,9 @@ func start(m *bare.Machine, e *ending) error {
 	if err != nil {
 		return err
 	}
-	writeResolver(ctx, args, e.log)
-	network, err := newNetwork(m, found, &args.Network, e.log)
+	names := &resolver{ctx: ctx, args: args, log: e.log}
+	names.write(net.Learned{})
+	network, err := newNetwork(m, found, &args.Network, args.Hostname, e.log)
 	if err != nil {
 		return err
 	}
@@ -113,6 +115,8 @@ func start(m *bare.Machine, e *ending) error {
 	if err != nil {
 		return &refusal{"user " + args.User, err}
 	}
+	e.network = network
+	configure(network, names, calls.SetHostname)
 	if args.User != "" && !slices.ContainsFunc(args.Envp, func(e string) bool { return strings.HasPrefix(e, "HOME=") }) {
 		args.Envp = append(args.Envp, "HOME="+user.Home)
 	}

@@ -18,7 +18,7 @@ import (
 
 // newNetwork describes the network. Its device, the first of the machine, is started when
 // the network is first used.
-func newNetwork(m machine.Machine, found devices, args *bootargs.Network, l *log) (*inet.Network, error) {
+func newNetwork(m machine.Machine, found devices, args *bootargs.Network, hostname string, l *log) (*inet.Network, error) {
 	total, _ := m.Usage()
 	cfg := inet.Config{Memory: int(total * machine.PageSize), Log: func(s string) { l.line("gosv: " + s) }}
 	if list := found[virtio.TypeNet]; len(list) > 0 {
@@ -30,7 +30,10 @@ func newNetwork(m machine.Machine, found devices, args *bootargs.Network, l *log
 	if err := cfg.Firewall(args.AllowIn, args.AllowOut); err != nil {
 		return nil, err
 	}
-	cfg.SLAAC = args.SLAAC
+	cfg.SLAAC, cfg.DHCP = args.SLAAC, args.DHCP
+	if args.Named {
+		cfg.Hostname = hostname
+	}
 	return inet.New(cfg), nil
 }
 
@@ -44,33 +47,68 @@ func showNetwork(n *inet.Network, proc, sys *procfs.FS) {
 	}
 }
 
-// writeResolver makes /etc/resolv.conf of what the host said, unless the program's files bring one.
-func writeResolver(ctx *vfs.Context, args *bootargs.Args, l *log) {
-	n := &args.Network
-	if len(n.DNS) == 0 {
+// A resolver writes /etc/resolv.conf of what the host said, and what was learned for what it did not say, unless the
+// program's files bring one.
+type resolver struct {
+	ctx     *vfs.Context
+	args    *bootargs.Args
+	log     *log
+	written bool // by us, who may do it again
+}
+
+const resolvConf = "/etc/resolv.conf"
+
+// foreign reports whether the program's files bring one.
+func (r *resolver) foreign() bool {
+	at, err := vfs.Lookup(r.ctx, r.ctx.Root, resolvConf, 0)
+	if err != nil || r.args.Root != nil || r.written {
+		return false
+	}
+	var st unix.Stat_t
+	at.Inode().Stat(&st)
+	return st.Size > 0
+}
+
+func (r *resolver) write(learned inet.Learned) {
+	n := &r.args.Network
+	servers, search := n.DNS, n.Search
+	if len(servers) == 0 {
+		servers = learned.DNS
+	}
+	if len(search) == 0 {
+		search = learned.Search
+	}
+	if len(servers) == 0 && !r.written || r.foreign() {
 		return
 	}
-	const name = "/etc/resolv.conf"
-	if at, err := vfs.Lookup(ctx, ctx.Root, name, 0); err == nil && args.Root == nil {
-		var st unix.Stat_t
-		if at.Inode().Stat(&st); st.Size > 0 {
-			return
-		}
-	}
 	var b strings.Builder
-	for _, s := range n.DNS {
+	for _, s := range servers {
 		b.WriteString("nameserver " + s + "\n")
 	}
-	if len(n.Search) > 0 {
-		b.WriteString("search " + strings.Join(n.Search, " ") + "\n")
+	if len(search) > 0 {
+		b.WriteString("search " + strings.Join(search, " ") + "\n")
 	}
-	f, err := vfs.Open(ctx, ctx.Root, name, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC, 0o644)
+	f, err := vfs.Open(r.ctx, r.ctx.Root, resolvConf, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC, 0o644)
 	if err == nil {
 		text := uio.Buffer(b.String())
 		_, err = f.Write(&text)
 		f.DecRef()
+		r.written = true
 	}
 	if err != nil && err != unix.ENOENT && err != unix.EROFS {
-		l.line("gosv: " + name + ": " + err.Error())
+		r.log.line("gosv: " + resolvConf + ": " + err.Error())
 	}
+}
+
+// configure lets the network ask others for what it is to be, where the host said so.
+func configure(n *inet.Network, r *resolver, setHostname func(string) error) {
+	n.Configure(func(learned inet.Learned) {
+		r.write(learned)
+		if learned.Hostname == "" || r.args.Network.Named {
+			return
+		}
+		if err := setHostname(learned.Hostname); err != nil {
+			r.log.line("gosv: the name " + learned.Hostname + ": " + err.Error())
+		}
+	})
 }

@@ -7,6 +7,8 @@ type Network struct {
 	DNS       []string // name servers
 	Search    []string // domains
 	SLAAC     bool     // take addresses and routes that IPv6 routers offer
+	DHCP      bool     // ask for an address of IPv4
+	Named     bool     // the machine's name is the user's wish, whatever DHCP says
 	AllowIn   []string // firewall: who may connect; none: everybody
 	AllowOut  []string // firewall: to what may be connected; none: everything
 }
@@ -21,7 +23,12 @@ func (n *Network) records(record func(key, value string)) {
 			record("net."+l.key, v)
 		}
 	}
-	if n.SLAAC {
-		record("net.slaac", "1")
+	for _, f := range []struct {
+		key string
+		on  bool
+	}{{"slaac", n.SLAAC}, {"dhcp", n.DHCP}, {"named", n.Named && n.DHCP}} {
+		if f.on {
+			record("net."+f.key, "1")
+		}
 	}
 }

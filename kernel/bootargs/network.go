@@ -13,6 +13,8 @@ type Network struct {
 	DNS       []string
 	Search    []string
 	SLAAC     bool
+	DHCP      bool
+	Named     bool // the host says the name of the machine; else a lease may
 	AllowIn   []string
 	AllowOut  []string
 }
@@ -39,6 +41,12 @@ func (n *Network) record(key, value string) error {
 		list = &n.AllowOut
 	case "slaac":
 		n.SLAAC = value == "1"
+		return nil
+	case "dhcp":
+		n.DHCP = value == "1"
+		return nil
+	case "named":
+		n.Named = value == "1"
 		return nil
 	default:
 		return errors.New("run file: unknown record " + strconv.Quote("net."+key))

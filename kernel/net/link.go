@@ -16,11 +16,13 @@ import (
 // TCP leaves checksums and segmentation to the device where that can do both for
 // both families; else netstack makes segments itself, out of one pass of TCP. All other checksums are netstack's.
 type link struct {
-	dev        netdev.Device
-	mac        tcpip.LinkAddress
-	mtu        uint32
-	gso        stack.SupportedGSO
-	wall       *firewall // nil without rules
+	dev  netdev.Device
+	mac  tcpip.LinkAddress
+	mtu  uint32
+	gso  stack.SupportedGSO
+	wall *firewall // nil without rules
+	// asked, when not nil, takes the answers that the kernel itself has asked for, which so pass the firewall.
+	asked      func(frame []byte, checked bool) bool
 	dispatcher atomic.Pointer[stack.NetworkDispatcher]
 }
 
@@ -166,6 +168,10 @@ func (l *link) receive(parts [][]byte, o netdev.Offload) {
 	v := buffer.NewView(size)
 	for _, p := range parts {
 		_, _ = v.Write(p) // there is room
+	}
+	if l.asked != nil && l.asked(v.AsSlice(), o.Checksum || o.Valid) {
+		v.Release()
+		return
 	}
 	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithView(v)})
 	defer pkt.DecRef()

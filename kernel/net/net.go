@@ -48,7 +48,8 @@ type Network struct {
 
 	once  sync.Once
 	stack *stack.Stack
-	eth   *link // nil without a device
+	eth   *link  // nil without a device
+	setup *setup // nil unless others say what eth0 is; set before once
 
 	mu     sync.Mutex
 	all    map[*sock]struct{} // +checklocks:mu
@@ -176,6 +177,10 @@ func (n *Network) ethernet() {
 		begin := time.Now()
 		n.eth.wall = &firewall{in: n.cfg.allowIn, out: n.cfg.allowOut, log: n.log, flows: map[flow]int64{}, now: func() int64 { return int64(time.Since(begin)) }}
 	}
+	if n.setup != nil {
+		n.setup.make()
+		n.eth.asked = n.setup.receive
+	}
 	// First of all, since an interface sends as soon as it is there. What comes in before is dropped.
 	if err := dev.Start(n.eth.receive); err != nil {
 		n.log("network: " + err.Error())
@@ -194,6 +199,9 @@ func (n *Network) ethernet() {
 			dst = header.IPv6EmptySubnet
 		}
 		n.stack.AddRoute(tcpip.Route{Destination: dst, Gateway: g, NIC: Ethernet})
+	}
+	if n.setup != nil {
+		n.setup.start()
 	}
 }
 
@@ -221,7 +229,11 @@ type Config struct {
 	// Addresses of eth0, and the gateways of default routes.
 	Addresses []Prefix
 	Gateways  []tcpip.Address
-	// SLAAC: eth0 takes addresses and routes of IPv6 that routers offer (RFC 4862).
+	// DHCP: eth0 asks for an address of IPv4, which Hostname, when it is not empty, is sent with.
+	DHCP     bool
+	Hostname string
+	// SLAAC: eth0 takes addresses and routes of IPv6 that routers offer (RFC 4862), and what servers have
+	// where routers say so (DHCPv6).
 	SLAAC bool
 	// Memory is how much the machine has, in bytes.
 	Memory            int

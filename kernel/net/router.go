@@ -46,9 +46,14 @@ func (*routerWatch) OnAutoGenAddress(tcpip.NICID, tcpip.AddressWithPrefix) stack
 }
 
 // OnDuplicateAddressDetectionResult implements ipv6.NDPDispatcher.
-func (w *routerWatch) OnDuplicateAddressDetectionResult(_ tcpip.NICID, a tcpip.Address, r stack.DADResult) {
-	if _, dup := r.(*stack.DADDupAddrDetected); dup {
+func (w *routerWatch) OnDuplicateAddressDetectionResult(nic tcpip.NICID, a tcpip.Address, r stack.DADResult) {
+	switch r.(type) {
+	case *stack.DADDupAddrDetected:
 		w.n.log("network: somebody else has the address " + a.String())
+	case *stack.DADSucceeded:
+		if s := w.n.setup; s != nil && nic == Ethernet && !header.IsV6LinkLocalUnicastAddress(a) {
+			s.arrived(waitV6)
+		}
 	}
 }
 
@@ -59,10 +64,22 @@ func (*routerWatch) OnAutoGenAddressDeprecated(tcpip.NICID, tcpip.AddressWithPre
 func (*routerWatch) OnAutoGenAddressInvalidated(tcpip.NICID, tcpip.AddressWithPrefix) {}
 
 // OnRecursiveDNSServerOption implements ipv6.NDPDispatcher.
-func (*routerWatch) OnRecursiveDNSServerOption(tcpip.NICID, []tcpip.Address, time.Duration) {}
+func (w *routerWatch) OnRecursiveDNSServerOption(_ tcpip.NICID, list []tcpip.Address, life time.Duration) {
+	if s := w.n.setup; s != nil && w.n.cfg.SLAAC {
+		s.routerDNS(list, life)
+	}
+}
 
 // OnDNSSearchListOption implements ipv6.NDPDispatcher.
-func (*routerWatch) OnDNSSearchListOption(tcpip.NICID, []string, time.Duration) {}
+func (w *routerWatch) OnDNSSearchListOption(_ tcpip.NICID, names []string, life time.Duration) {
+	if s := w.n.setup; s != nil && w.n.cfg.SLAAC {
+		s.routerSearch(names, life)
+	}
+}
 
 // OnDHCPv6Configuration implements ipv6.NDPDispatcher.
-func (*routerWatch) OnDHCPv6Configuration(tcpip.NICID, ipv6.DHCPv6ConfigurationFromNDPRA) {}
+func (w *routerWatch) OnDHCPv6Configuration(_ tcpip.NICID, c ipv6.DHCPv6ConfigurationFromNDPRA) {
+	if s := w.n.setup; s != nil && w.n.cfg.SLAAC {
+		s.flags(c)
+	}
+}

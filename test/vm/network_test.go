@@ -1,0 +1,138 @@
+package vm
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// namespaceScript is what all scripts begin with: RUN starts a machine.
+const namespaceScript = `set -e
+RUN() { "$GOSV" run --accel tcg --timeout 60s "$@"; }
+ip link set lo up
+`
+
+// inNamespace runs a script of the shell in a network namespace of its own, which ends with it. It skips the test where that, or what
+// the script needs, cannot be had.
+func inNamespace(t *testing.T, script string, tools ...string) outcome {
+	t.Helper()
+	for _, tool := range append(tools, "unshare", "ip") {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skipf("%s is not installed", tool)
+		}
+	}
+	f, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0)
+	if err != nil {
+		t.Skipf("no tap devices: %v", err)
+	}
+	f.Close()
+	if out, err := exec.Command("unshare", "-n", "true").CombinedOutput(); err != nil {
+		t.Skipf("no network namespaces: %v: %s", err, out)
+	}
+	slots <- struct{}{}
+	defer func() { <-slots }()
+	j := job{limit: 90 * time.Second}
+	ctx, cancel := context.WithTimeout(context.Background(), j.limit)
+	defer cancel()
+	c := exec.CommandContext(ctx, "unshare", "-n", "--pid", "--fork", "--kill-child", "bash", "-c", namespaceScript+script)
+	dir := t.TempDir()
+	c.Env = append(os.Environ(), "GOSV="+gosv, "PEER="+filepath.Join(guestDir, "netpeer.static"), "DIR="+dir, "XDG_RUNTIME_DIR="+dir)
+	o, err := j.wait(ctx, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o.status != 0 {
+		t.Fatal(o)
+	}
+	return o
+}
+
+// A tap interface: both ways, both families.
+func TestTap(t *testing.T) {
+	o := inNamespace(t, `
+ip tuntap add tap0 mode tap
+ip addr add 10.77.0.1/24 dev tap0
+ip -6 addr add fd77::1/64 dev tap0 nodad
+ip link set tap0 up
+"$PEER" serve 7001 2 >/dev/null &
+RUN --net tap:tap0 --ip 10.77.0.2/24 --ip fd77::2/64 "$PEER" serve 7000 2 talk 10.77.0.1 7001 2000000 talk fd77::1 7001 2000000 &
+"$PEER" talk 10.77.0.2 7000 2000000
+"$PEER" talk fd77::2 7000 2000000
+wait
+`)
+	for _, want := range []string{"10.77.0.1", "fd77::1", "10.77.0.2", "fd77::2"} {
+		if !strings.Contains(o.stdout, "talked to "+want+"\n") {
+			t.Errorf("nobody talked to %s: %v", want, o)
+		}
+	}
+}
+
+// A bridge with a server of DHCP that also announces itself as a router of IPv6: addresses, routes, name servers and the
+// machine's name come from it, and two machines on the bridge reach each other.
+func TestBridgeDHCP(t *testing.T) {
+	for _, v6 := range []struct{ name, ranges, want string }{
+		{"stateful", "fd77::100,fd77::1ff,64,1h", "eth0 fd77::1"},
+		{"stateless", "fd77::,ra-stateless,64,1h", "eth0 fd77::5054:ff:fe"},
+	} {
+		t.Run(v6.name, func(t *testing.T) {
+			o := inNamespace(t, `
+ip link add br0 type bridge
+ip addr add 10.77.0.1/24 dev br0
+ip -6 addr add fd77::1/64 dev br0 nodad
+ip link set br0 up
+dnsmasq --keep-in-foreground --conf-file=/dev/null --no-hosts --no-resolv --interface=br0 --bind-interfaces --user= --pid-file= --dhcp-leasefile="$DIR/leases" \
+  --port=0 --dhcp-range=10.77.0.50,10.77.0.60,1h --dhcp-option=option:dns-server,10.77.0.9 --dhcp-option=option:domain-search,shop.example,example.org \
+  --dhcp-option=option:classless-static-route,0.0.0.0/0,10.77.0.1,192.168.7.0/24,10.77.0.3 --dhcp-option=option:mtu,1400 \
+  --enable-ra --dhcp-range=`+v6.ranges+` --dhcp-option=option6:dns-server,[fd77::9] --log-dhcp --log-facility="$DIR/log" &
+server=$!
+"$PEER" serve 7001 2 >/dev/null &
+RUN --net bridge:br0 --ip dhcp --ip slaac --hostname shop "$PEER" show /proc/net/route addresses host talk 10.77.0.1 7001 300000 talk fd77::1 7001 300000 \
+  show /etc/resolv.conf || { cat "$DIR/log"; exit 1; }
+kill $server
+echo leases; cat "$DIR/log" >&2
+`, "dnsmasq")
+			for _, want := range []string{
+				"eth0\t00000000\t01004D0A\t0003", "eth0\t0007A8C0\t03004D0A\t0003", "eth0 10.77.0.5", v6.want, "\nshop\n", "talked to 10.77.0.1\n", "talked to fd77::1\n",
+				"nameserver fd77::9\n", "nameserver 10.77.0.9\n", "shop.example example.org\n",
+			} {
+				if !strings.Contains(o.stdout, want) {
+					t.Errorf("no %q", want)
+				}
+			}
+			for _, want := range []string{"DHCPACK(br0) 10.77.0.5", "DHCPRELEASE(br0) 10.77.0.5", "client provides name: shop"} {
+				if !strings.Contains(o.stderr, want) {
+					t.Errorf("the server's log has no %q", want)
+				}
+			}
+			if t.Failed() {
+				t.Log(o)
+			}
+		})
+	}
+}
+
+// DHCP of QEMU's own network.
+func TestUserDHCP(t *testing.T) {
+	o := run(t, job{program: filepath.Join(guestDir, "netpeer.static"), args: []string{"addresses", "show", "/etc/resolv.conf"}, flags: []string{"--ip", "dhcp"}}, small)
+	if o.status != 0 || o.stdout != "eth0 10.0.2.15\nnameserver 10.0.2.3\n" {
+		t.Error(o)
+	}
+}
+
+// Machines of a segment reach each other, and nobody else does.
+func TestSegment(t *testing.T) {
+	o := inNamespace(t, `
+RUN --net segment:a --ip 10.9.0.1/24 --ip fd09::1/64 "$PEER" serve 7000 2 >"$DIR/out" &
+until grep -q serves "$DIR/out"; do sleep 0.1; done
+RUN --net segment:b --ip 10.9.0.3/24 --ip fd09::3/64 "$PEER" nobody 10.9.0.1 7000 nobody fd09::1 7000
+RUN --net segment:a --ip 10.9.0.2/24 --ip fd09::2/64 "$PEER" talk 10.9.0.1 7000 300000 talk fd09::1 7000 300000
+wait
+`)
+	if o.stdout != "nobody at 10.9.0.1\nnobody at fd09::1\ntalked to 10.9.0.1\ntalked to fd09::1\n" {
+		t.Error(o)
+	}
+}
