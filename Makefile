@@ -21,7 +21,7 @@ SMALL     = -gcflags='$(NETSTACK)/network/...=-l' -gcflags='$(NETSTACK)/header=-
 # Packages whose tests run on the host, without a virtual machine.
 HOSTPKGS  = $(shell $(GO) list ./... | grep -v '^gosv/test/')
 
-.PHONY: all build kernel loaders run test test-host test-vm test-apps test-conformance fuzz-syscalls test-stress soak bench lint lint-lite fuzz clean setup help
+.PHONY: all build kernel loaders run test test-host test-vm test-apps test-conformance fuzz-syscalls test-stress soak bench bench-net lint lint-lite fuzz clean setup help
 .DEFAULT_GOAL := build
 
 run: setup build ## run three programs, nginx among them, each in its own virtual machine
@@ -75,6 +75,11 @@ test-stress: setup build ## run every stressor of stress-ng in virtual machines,
 
 bench: setup build ## measure, beside Linux, and write docs/benchmarks.md
 	GOSV=$(CURDIR)/$(BIN)/gosv $(GO) run ./bench -o docs/benchmarks.md
+
+bench-net: setup build ## measure servers on the network, beside Linux, and write docs/benchmarks-net.md (as root: debootstrap, a network namespace)
+	test/apps/mkroot build/apps/root
+	$(GO) build -o $(BIN)/bench ./bench
+	$(BIN)/bench -net build/apps/root -o docs/benchmarks-net.md
 
 lint-lite: $(TOOLS)/staticcheck
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$unformatted" || { echo "gofmt: run gofmt -w on:"; echo "$$unformatted"; exit 1; }

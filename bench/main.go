@@ -7,6 +7,7 @@
 // loaded one: the commands take turns.
 //
 //	go run ./bench [-o docs/benchmarks.md] [-quick] [-only linux|gosv]
+//	go run ./bench -net build/apps/root [-o docs/benchmarks-net.md] [-quick] [-loads REGEXP]
 package main
 
 import (
@@ -24,8 +25,16 @@ func main() {
 	quick := flag.Bool("quick", false, "one run of each figure")
 	only := flag.String("only", "", "measure only `linux` or gosv")
 	work := flag.String("work", "build/bench", "`DIR` for what is built and fetched")
+	network := flag.String("net", "", "measure servers instead, by the network, with the programs of the Debian system in `DIR`; as root")
+	loads := flag.String("loads", "", "with -net: only what matches `REGEXP`")
 	flag.Parse()
-	if err := run(*out, *work, *only, *quick); err != nil {
+	var err error
+	if *network != "" {
+		err = runNet(*out, *work, *network, *loads, *quick)
+	} else {
+		err = run(*out, *work, *only, *quick)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
