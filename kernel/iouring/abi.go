@@ -5,6 +5,8 @@ import "encoding/binary"
 // Flags of io_uring_setup(2).
 const (
 	SetupIOPoll       = 1 << 0
+	SetupSQPoll       = 1 << 1
+	SetupSQAff        = 1 << 2
 	SetupCQSize       = 1 << 3
 	SetupClamp        = 1 << 4
 	SetupAttachWQ     = 1 << 5
@@ -19,8 +21,8 @@ const (
 )
 
 // Features that io_uring_setup(2) tells: SINGLE_MMAP, NODROP, SUBMIT_STABLE, RW_CUR_POS, CUR_PERSONALITY, FAST_POLL, POLL_32BITS,
-// EXT_ARG, NATIVE_WORKERS, CQE_SKIP, LINKED_FILE.
-const Features = 1<<0 | 1<<1 | 1<<2 | 1<<3 | 1<<4 | 1<<5 | 1<<6 | 1<<8 | 1<<9 | 1<<11 | 1<<12
+// SQPOLL_NONFIXED, EXT_ARG, NATIVE_WORKERS, CQE_SKIP, LINKED_FILE.
+const Features = 1<<0 | 1<<1 | 1<<2 | 1<<3 | 1<<4 | 1<<5 | 1<<6 | 1<<7 | 1<<8 | 1<<9 | 1<<11 | 1<<12
 
 // Offsets at which the parts are mapped.
 const (
@@ -45,6 +47,7 @@ const (
 const (
 	CQEBuffer      = 1 << 0
 	CQEMore        = 1 << 1
+	CQENotif       = 1 << 3
 	CQEBufferShift = 16
 )
 
@@ -87,7 +90,7 @@ type cqe struct {
 
 // Params is a struct io_uring_params, without what the kernel fills in.
 type Params struct {
-	SQEntries, CQEntries, Flags, Features uint32
+	SQEntries, CQEntries, Flags, SQCPU uint32
 }
 
 // SizeofParams is the size of a struct io_uring_params.
@@ -96,7 +99,7 @@ const SizeofParams = 120
 // GetParams reads one: ok is false when a reserved field is not 0.
 func GetParams(b []byte) (p Params, wq int32, ok bool) {
 	le := binary.LittleEndian
-	p = Params{SQEntries: le.Uint32(b), CQEntries: le.Uint32(b[4:]), Flags: le.Uint32(b[8:])}
+	p = Params{SQEntries: le.Uint32(b), CQEntries: le.Uint32(b[4:]), Flags: le.Uint32(b[8:]), SQCPU: le.Uint32(b[12:])}
 	return p, int32(le.Uint32(b[24:])), le.Uint32(b[28:]) == 0 && le.Uint64(b[32:]) == 0
 }
 

@@ -35,11 +35,17 @@ func (r *Ring) store(c cqe) {
 
 // post gives the program a completion. Those for which the ring has no room wait in the kernel, and
 // Flush brings them; ok is false when there are too many even for that, or the ring is closed.
-// timeout: it is one of a timeout, which does not count for others. async: it did not complete while it was submitted. A
-// completion that is not the last of its request (CQEMore) does not wait: ok is false when there is no room.
+// timeout: it is one of a timeout, which does not count for others. async: it did not complete while it was submitted.
 func (r *Ring) post(c cqe, timeout, async bool) (ok bool) {
+	return r.postThere(c, timeout, async, true)
+}
+
+// postIfRoom is post for a completion that is not the last of its request: ok is false when the ring has no room.
+func (r *Ring) postIfRoom(c cqe, async bool) (ok bool) { return r.postThere(c, false, async, false) }
+
+func (r *Ring) postThere(c cqe, timeout, async, mayWait bool) (ok bool) {
 	r.mu.Lock()
-	if r.closed || c.flags&CQEMore != 0 && (len(r.overflow) > 0 || r.unread() >= r.cqEntries) {
+	if r.closed || !mayWait && (len(r.overflow) > 0 || r.unread() >= r.cqEntries) {
 		r.mu.Unlock()
 		return false
 	}

@@ -33,6 +33,12 @@ type Request struct {
 	Whole int64
 	// CQEFlags go into the completion of a success.
 	CQEFlags uint32
+	// Partial is how much of it is done while it waits for the rest: an error then is the end, and no failure.
+	Partial uint64
+	// KeepsEmpty: a provided buffer into which nothing came stays provided.
+	KeepsEmpty bool
+	// Notifies: a second completion tells that the program may change what was sent.
+	Notifies bool
 	// Timeout is for OpTimeout and OpLinkTimeout.
 	Timeout Timeout
 	// Poll is for poll requests.
@@ -79,7 +85,7 @@ func (r *Ring) Submit(t *task.Task, n uint32, prepare func(*task.Task, *Request)
 	r.use(t.Delegate())
 	r.submit.Lock()
 	defer r.submit.Unlock()
-	if r.flags&SetupSingleIssuer != 0 {
+	if r.flags&(SetupSingleIssuer|SetupSQPoll) == SetupSingleIssuer {
 		if r.issuer != t.TID() {
 			return 0, unix.EEXIST
 		}
@@ -320,7 +326,7 @@ func (q *Request) start(t *task.Task) {
 	if q.More != nil {
 		o.More = func(v uint64) bool {
 			flags, ok := q.More(v)
-			return ok && q.Ring.post(cqe{q.UserData, int32(v), flags | CQEMore}, false, q.phase.Load() != starting)
+			return ok && q.Ring.postIfRoom(cqe{q.UserData, int32(v), flags | CQEMore}, q.phase.Load() != starting)
 		}
 	}
 	o.Start(t)
@@ -345,6 +351,9 @@ func (q *Request) complete(v uint64, err error) {
 		q.updated()
 		return
 	}
+	if err != nil && q.Partial > 0 {
+		v, err = q.Partial, nil
+	}
 	res := result(v, err, q.Ring.errno)
 	flags := uint32(0)
 	if err == nil {
@@ -358,8 +367,15 @@ func (q *Request) finish(res int32, flags uint32, failed bool) {
 	r := q.Ring
 	timeout := q.Opcode == OpTimeout || q.Opcode == OpLinkTimeout
 	late := q.phase.Load() != starting
+	notifies := q.Notifies && q.failure == nil
+	if notifies {
+		flags |= CQEMore
+	}
 	if q.Flags&SkipSuccess == 0 || failed {
 		r.post(cqe{q.UserData, res, flags}, timeout, late)
+	}
+	if notifies { // the data was copied
+		r.post(cqe{q.UserData, 0, CQENotif}, true, late)
 	}
 	if q.guard != nil {
 		q.guard.unwatch()

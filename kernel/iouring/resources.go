@@ -224,7 +224,7 @@ func (r *Ring) CheckBuffer(index uint16, addr, n uint64) error {
 
 // group is a group of provided buffers: a list, or a ring that the program fills.
 type group struct {
-	list []Buffer
+	list []Buffer // of a ring: those that were given back
 
 	ring    uint64 // address, 0 for a list
 	entries uint32
@@ -237,6 +237,9 @@ type Buffer struct {
 	Len  uint32
 	ID   uint16
 }
+
+// Limit makes b n bytes long, if it is longer.
+func (b *Buffer) Limit(n uint64) { b.Len = uint32(min(uint64(b.Len), n)) }
 
 // Provide adds n buffers of length bytes each, one behind the other from addr on, with IDs from id on: ENOMEM, EINVAL.
 func (r *Ring) Provide(gid uint16, addr uint64, length uint32, id uint16, n int) error {
@@ -331,13 +334,13 @@ func (r *Ring) Select(t *task.Task, gid uint16) (b Buffer, err error) {
 	if g == nil {
 		return b, unix.ENOBUFS
 	}
-	if g.ring == 0 {
-		if len(g.list) == 0 {
-			return b, unix.ENOBUFS
-		}
+	if len(g.list) > 0 {
 		b = g.list[0]
 		g.list = g.list[1:]
 		return b, nil
+	}
+	if g.ring == 0 {
+		return b, unix.ENOBUFS
 	}
 	v, err := t.Mem().Load32(g.ring + bufTail)
 	if err != nil {
@@ -362,16 +365,12 @@ func (r *Ring) Select(t *task.Task, gid uint16) (b Buffer, err error) {
 	return b, err
 }
 
-// Unselect gives back what Select took last.
+// Unselect gives back what Select took. Another request may have taken the next one of a ring meanwhile.
 func (r *Ring) Unselect(gid uint16, b Buffer) {
 	s := &r.res
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch g := s.groups[gid]; {
-	case g == nil:
-	case g.ring != 0:
-		g.head--
-	default:
+	if g := s.groups[gid]; g != nil && len(g.list) < maxGroup {
 		g.list = append([]Buffer{b}, g.list...)
 	}
 }

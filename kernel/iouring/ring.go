@@ -44,6 +44,7 @@ const (
 
 // Bits of the flags in the rings.
 const (
+	sqNeedWakeup      = 1 << 0
 	sqCQOverflow      = 1 << 1
 	cqEventfdDisabled = 1 << 0
 )
@@ -78,6 +79,9 @@ type Ring struct {
 	sqHead uint32 // guarded by submit
 	issuer int32  // the thread, with SetupSingleIssuer; guarded by submit
 
+	poller *task.Delegate // lends the task that submits, with SetupSQPoll; not changed
+	credit *cred.Cred     // of that task; not changed
+
 	res    resources
 	timing sync.Mutex // serialises changes of timeouts
 
@@ -109,7 +113,10 @@ func roundUp(n uint32) uint32 {
 // New is io_uring_setup(2) without the descriptor: EINVAL, ENOMEM. errno turns errors into numbers.
 func New(pool *mem.Pool, c *clock.Clock, owner *cred.Cred, p Params, errno func(error) unix.Errno) (*vfs.File, *Ring, error) {
 	const known = SetupIOPoll | SetupCQSize | SetupClamp | SetupAttachWQ | SetupRDisabled | SetupSubmitAll | SetupCoopTaskrun | SetupTaskrunFlag |
-		SetupSQE128 | SetupCQE32 | SetupSingleIssuer | SetupDeferTaskrun
+		SetupSQE128 | SetupCQE32 | SetupSingleIssuer | SetupDeferTaskrun | SetupSQPoll | SetupSQAff
+	if p.Flags&SetupSQPoll != 0 && p.Flags&(SetupCoopTaskrun|SetupTaskrunFlag|SetupDeferTaskrun) != 0 || p.Flags&(SetupSQPoll|SetupSQAff) == SetupSQAff {
+		return nil, nil, unix.EINVAL
+	}
 	if p.Flags&^known != 0 || p.SQEntries == 0 || p.Flags&SetupDeferTaskrun != 0 && p.Flags&SetupSingleIssuer == 0 ||
 		p.Flags&SetupTaskrunFlag != 0 && p.Flags&(SetupCoopTaskrun|SetupDeferTaskrun) == 0 {
 		return nil, nil, unix.EINVAL
@@ -141,6 +148,9 @@ func New(pool *mem.Pool, c *clock.Clock, owner *cred.Cred, p Params, errno func(
 	}
 	if err := r.allocate(pool); err != nil {
 		return nil, nil, err
+	}
+	if p.Flags&SetupSQPoll != 0 {
+		r.put(offSQFlags, sqNeedWakeup)
 	}
 	return vfs.NewAnon("io_uring", r, owner, unix.O_RDWR), r, nil
 }

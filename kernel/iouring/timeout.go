@@ -87,7 +87,9 @@ func (g *Request) strike() {
 	if g.guarded.cancel() == unix.ENOENT {
 		res = -int32(unix.ENOENT)
 	}
-	g.Ring.post(cqe{g.UserData, res, 0}, true, true)
+	if g.Flags&SkipSuccess == 0 { // to strike is no failure
+		g.Ring.post(cqe{g.UserData, res, 0}, true, true)
+	}
 }
 
 // unwatch ends the link timeout because what it is on has completed.

@@ -40,6 +40,15 @@ func (v *IOVec) SetRanges(as *AddressSpace, ranges []Range) {
 // Left implements uio.Sink and uio.Source.
 func (v *IOVec) Left() int { return v.left }
 
+// Ranges returns a new list of what is left.
+func (v *IOVec) Ranges() []Range {
+	var list []Range
+	if v.cur.Len > 0 {
+		list = append(list, v.cur)
+	}
+	return append(list, v.rest...)
+}
+
 // Limit makes v end after n more bytes at most.
 func (v *IOVec) Limit(n int) { v.left = min(v.left, n) }
 

@@ -74,6 +74,13 @@ func (k *sock) receivedControl(m *socket.Message, c *tcpip.ReceivableControlMess
 	if c.HasIPPacketInfo {
 		add(unix.IPPROTO_IP, unix.IP_PKTINFO, pktinfo(&c.PacketInfo))
 	}
+	if c.HasOriginalDstAddress {
+		level, typ := unix.IPPROTO_IP, unix.IP_RECVORIGDSTADDR
+		if k.s.Family == unix.AF_INET6 {
+			level, typ = unix.IPPROTO_IPV6, unix.IPV6_RECVORIGDSTADDR
+		}
+		add(level, typ, formatAddr(k.s.Family, c.OriginalDstAddress))
+	}
 	if c.HasTClass {
 		add(unix.IPPROTO_IPV6, unix.IPV6_TCLASS, socket.Int(int(c.TClass)))
 	}

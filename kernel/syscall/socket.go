@@ -548,29 +548,51 @@ func sysSendmsg(t *task.Task, fd int32, at uint64, flags uint32) (uint64, error)
 }
 
 func sendMessage(t *task.Task, f *vfs.File, s *socket.Socket, at uint64, flags uint32) (uint64, error) {
-	h, err := header(t, at)
+	o, err := outgoingAt(t, at)
 	if err != nil {
 		return 0, err
 	}
-	m := message(t)
+	return o.send(t, f, s, flags)
+}
+
+// An outgoing is what a msghdr says of a message to be sent, the data apart.
+type outgoing struct {
+	addr    []byte
+	control []socket.Control
+}
+
+// outgoingAt reads a msghdr, and sets t.IO to its data.
+func outgoingAt(t *task.Task, at uint64) (o outgoing, err error) {
+	h, err := header(t, at)
+	if err != nil {
+		return o, err
+	}
 	if h.Namelen > 0 {
-		m = withAddr(t)
-		if m.Addr, err = address(t, h.Name, h.Namelen); err != nil {
-			return 0, err
+		if o.addr, err = address(t, h.Name, h.Namelen); err != nil {
+			return o, err
 		}
 	}
 	if h.Controllen > socket.MaxControl {
-		return 0, unix.ENOBUFS
+		return o, unix.ENOBUFS
 	}
 	if h.Controllen > 0 {
 		b := make([]byte, h.Controllen)
 		if err := copyIn(t, b, h.Control); err != nil {
-			return 0, err
+			return o, err
 		}
-		if m.Control, err = socket.ParseControl(b); err != nil {
-			return 0, err
-		}
+		o.control, err = socket.ParseControl(b)
 	}
+	return o, err
+}
+
+// send sends it with the data that t.IO stands for.
+func (o *outgoing) send(t *task.Task, f *vfs.File, s *socket.Socket, flags uint32) (uint64, error) {
+	m := message(t)
+	if o.addr != nil {
+		m = withAddr(t)
+		m.Addr = o.addr
+	}
+	m.Control = o.control
 	m.MaxFiles = openLimit(t)
 	m.Flags, m.Nonblock = int(flags), nonblock(f, flags)
 	v, err := send(t, f, s, m, &t.IO)
@@ -599,6 +621,11 @@ func receiveMessage(t *task.Task, f *vfs.File, s *socket.Socket, at uint64, flag
 	if err != nil {
 		return 0, err
 	}
+	return receiveFor(t, f, s, &h, at, flags)
+}
+
+// receiveFor receives into what t.IO stands for, and into where h says, and stores in the msghdr at at.
+func receiveFor(t *task.Task, f *vfs.File, s *socket.Socket, h *abi.Msghdr, at uint64, flags uint32) (uint64, error) {
 	m := message(t)
 	m.Flags, m.Nonblock, m.WantAddr = int(flags), nonblock(f, flags), h.Name != 0
 	v, err := receive(t, f, s, m, &t.IO)
@@ -606,7 +633,7 @@ func receiveMessage(t *task.Task, f *vfs.File, s *socket.Socket, at uint64, flag
 		m.Drop()
 		return 0, err
 	}
-	used, err := putControl(t, m, &h)
+	used, err := putControl(t, m, h)
 	if err != nil {
 		return 0, err
 	}

@@ -12,7 +12,7 @@ import (
 )
 
 func (s *Calls) uringRows(r *table) {
-	r.set(unix.SYS_IO_URING_SETUP, call2("io_uring_setup", aUint, aAddr, sysIoUringSetup).partly("SQPOLL gives EINVAL; no file can do IOPOLL: EOPNOTSUPP"))
+	r.set(unix.SYS_IO_URING_SETUP, call2("io_uring_setup", aUint, aAddr, sysIoUringSetup).partly("SQPOLL has no thread, and asks to be woken always; no file can do IOPOLL: EOPNOTSUPP"))
 	r.set(unix.SYS_IO_URING_ENTER, call6("io_uring_enter", aFD, aUint, aUint, aHex, aAddr, aSize, s.sysIoUringEnter))
 	r.set(unix.SYS_IO_URING_REGISTER, call4("io_uring_register", aFD, aUint, aAddr, aUint, s.sysIoUringRegister).
 		partly("no tags, personalities and registered rings: EINVAL"))
@@ -44,6 +44,13 @@ func sysIoUringSetup(t *task.Task, entries uint32, at uint64) (uint64, error) {
 		return 0, err
 	}
 	r.Own(t)
+	if r.SQPoll() {
+		if p.Flags&iouring.SetupSQAff != 0 && p.SQCPU >= uint32(t.Kernel().Machine.CPUs()) {
+			f.DecRef()
+			return 0, unix.EINVAL
+		}
+		r.Polls(t)
+	}
 	r.PutParams(b[:])
 	if err := copyOut(t, at, b[:]); err != nil {
 		f.DecRef()
@@ -84,11 +91,19 @@ func (s *Calls) sysIoUringEnter(t *task.Task, fd int32, submit, least uint32, fl
 	}
 	defer f.DecRef()
 	done := uint32(0)
-	if submit > 0 {
+	switch {
+	case r.SQPoll():
+		if flags&enterSQWakeup != 0 {
+			if err := r.Wakeup(s.prepare); err != nil {
+				return 0, err
+			}
+		}
+		done = submit
+	case submit > 0:
 		if done, err = r.Submit(t, submit, s.prepare); err != nil || done < submit {
 			return uint64(done), err
 		}
-	} else if r.Disabled() {
+	case r.Disabled():
 		return 0, unix.EBADFD
 	}
 	if flags&enterGetevents != 0 {
@@ -406,6 +421,43 @@ func setFiles(t *task.Task, r *iouring.Ring, slot uint32, fds uint64, n uint32) 
 		}
 	}
 	return uint64(n), nil
+}
+
+// installFiles puts the files of n descriptors into free slots, whose numbers it stores in the place of the descriptors: how many.
+func installFiles(t *task.Task, r *iouring.Ring, fds uint64, n uint32) (uint64, error) {
+	if err := r.CheckSlots(0, 0); err != nil {
+		return 0, err
+	}
+	for i := range uint64(n) {
+		err := installFile(t, r, fds+4*i)
+		if err != nil {
+			if i > 0 {
+				err = nil
+			}
+			return i, err
+		}
+	}
+	return uint64(n), nil
+}
+
+// installFile puts the file of the descriptor at addr into a free slot, and stores the slot's number there: EBADF, ENFILE, EFAULT.
+func installFile(t *task.Task, r *iouring.Ring, addr uint64) error {
+	f, _, err := fileAt(t, addr)
+	if err != nil {
+		return err
+	}
+	if f == nil {
+		return unix.EBADF
+	}
+	slot, err := r.InstallFile(f)
+	if err != nil {
+		f.DecRef()
+		return err
+	}
+	if err = lInt32.store(t, addr, int32(slot)); err != nil {
+		_ = r.CloseFile(slot) // the store's error is what counts
+	}
+	return err
 }
 
 // probe tells which operations there are.

@@ -28,8 +28,8 @@ var uringOps = [...]uringOp{
 	6:  {prepare: (*Calls).opPollAdd, file: true},
 	7:  {prepare: (*Calls).opPollRemove},
 	8:  {prepare: (*Calls).opSyncFileRange, file: true},
-	9:  {prepare: (*Calls).opMsg, file: true, ioprio: true},
-	10: {prepare: (*Calls).opMsg, file: true, ioprio: true, buffers: true},
+	9:  {prepare: (*Calls).opSendmsg, file: true, ioprio: true},
+	10: {prepare: (*Calls).opRecvmsg, file: true, ioprio: true, buffers: true},
 	11: {prepare: (*Calls).opTimeout},
 	12: {prepare: (*Calls).opTimeoutRemove},
 	13: {prepare: (*Calls).opAccept, file: true, ioprio: true},
@@ -61,7 +61,8 @@ var uringOps = [...]uringOp{
 	39: {prepare: (*Calls).opLinkat},
 	40: {prepare: (*Calls).opMsgRing, file: true},
 	45: {prepare: (*Calls).opSocket},
-	48: {},
+	47: {prepare: (*Calls).opSend, file: true, ioprio: true},
+	48: {prepare: (*Calls).opSendmsg, file: true, ioprio: true},
 }
 
 // Numbers of operations that share a preparation.
@@ -70,9 +71,10 @@ const (
 	opWritev     = 2
 	opReadFixed  = 4
 	opWriteFixed = 5
-	opSendmsg    = 9
 	opRead       = 22
 	opWrite      = 23
+	opSendZC     = 47
+	opSendmsgZC  = 48
 )
 
 // prepare is what Ring.Submit calls for each request: EINVAL.
@@ -145,7 +147,11 @@ func (s *Calls) opRW(t *task.Task, q *iouring.Request) error {
 	q.Starting = slow
 	if q.Flags&iouring.BufferSelect != 0 {
 		q.Whole = 0
-		return s.selecting(q, vector, func(t *task.Task, addr, n uint64) (uint64, error) {
+		want := func(*task.Task) (uint64, error) { return n, nil }
+		if vector {
+			want = func(t *task.Task) (uint64, error) { return onlyRange(t, addr, n) }
+		}
+		return selecting(q, want, func(t *task.Task, addr, n uint64) (uint64, error) {
 			return transferCall(write, false, addr, n, off, rwf)(t)
 		})
 	}
@@ -174,35 +180,41 @@ func (s *Calls) opRW(t *task.Task, q *iouring.Request) error {
 	return nil
 }
 
-// selecting makes a request take a provided buffer when it is done. vector: the length is in an iovec.
-func (s *Calls) selecting(q *iouring.Request, vector bool, do func(t *task.Task, addr, n uint64) (uint64, error)) error {
+// onlyRange returns the length of the one iovec at addr: EINVAL when there are more, EFAULT.
+func onlyRange(t *task.Task, addr, count uint64) (uint64, error) {
+	b := t.Scratch[:abi.SizeofIovec]
+	if count != 1 {
+		return 0, unix.EINVAL
+	}
+	if err := copyIn(t, b, addr); err != nil {
+		return 0, err
+	}
+	return abi.GetIovec(b).Len, nil
+}
+
+// selecting makes a request take a provided buffer when it is done, of at most so many bytes as want says, if that is not 0.
+func selecting(q *iouring.Request, want func(*task.Task) (uint64, error), do func(t *task.Task, addr, n uint64) (uint64, error)) error {
+	var b iouring.Buffer
 	q.Call = func(t *task.Task) (uint64, error) {
-		want := uint64(q.Len)
-		if vector {
-			b := t.Scratch[:abi.SizeofIovec]
-			if want != 1 {
-				return 0, unix.EINVAL
-			}
-			if err := copyIn(t, b, q.Addr); err != nil {
+		if q.Partial == 0 { // else it goes on with the one that it has
+			limit, err := want(t)
+			if err != nil {
 				return 0, err
 			}
-			want = abi.GetIovec(b).Len
+			if b, err = q.Ring.Select(t, q.Buf); err != nil {
+				return 0, err
+			}
+			if limit != 0 {
+				b.Limit(limit)
+			}
+			q.CQEFlags = iouring.CQEBuffer | uint32(b.ID)<<iouring.CQEBufferShift
 		}
-		b, err := q.Ring.Select(t, q.Buf)
-		if err != nil {
-			return 0, err
-		}
-		n := uint64(b.Len)
-		if want != 0 {
-			n = min(n, want)
-		}
-		v, err := do(t, b.Addr, n)
-		if err != nil {
+		v, err := do(t, b.Addr, uint64(b.Len))
+		if q.Partial == 0 && (err != nil || v == 0 && q.KeepsEmpty) {
 			q.Ring.Unselect(q.Buf, b)
-			return 0, err
+			q.CQEFlags = 0
 		}
-		q.CQEFlags = iouring.CQEBuffer | uint32(b.ID)<<iouring.CQEBufferShift
-		return v, nil
+		return v, err
 	}
 	return nil
 }
@@ -283,65 +295,6 @@ func (s *Calls) opSyncFileRange(_ *task.Task, q *iouring.Request) error {
 	return nil
 }
 
-// Flags of sends and receives, in the ioprio.
-const (
-	recvPollFirst = 1 << 0
-	recvMultishot = 1 << 1
-)
-
-// patient makes a request wait for a socket whether that has O_NONBLOCK or not, unless the call's flags say MSG_DONTWAIT.
-func patient(q *iouring.Request, flags uint32, mask wait.Mask) {
-	if flags&unix.MSG_DONTWAIT == 0 {
-		q.Patient = mask
-	}
-	if flags&unix.MSG_WAITALL != 0 {
-		q.Whole = int64(q.Len)
-	}
-}
-
-func (s *Calls) opMsg(_ *task.Task, q *iouring.Request) error {
-	if q.Off != 0 || q.FileIndex != 0 || q.Ioprio&^recvPollFirst != 0 || q.Flags&iouring.BufferSelect != 0 {
-		return unix.EINVAL
-	}
-	nr, mask := unix.SYS_RECVMSG, wait.Mask(unix.POLLIN)
-	if q.Opcode == opSendmsg {
-		nr, mask = unix.SYS_SENDMSG, unix.POLLOUT
-	}
-	patient(q, q.OpFlags&^unix.MSG_WAITALL, mask)
-	s.through(q, nr, fd, q.Addr, uint64(q.OpFlags))
-	return nil
-}
-
-func (s *Calls) opSend(_ *task.Task, q *iouring.Request) error {
-	if q.Ioprio&^recvPollFirst != 0 {
-		return unix.EINVAL
-	}
-	patient(q, q.OpFlags, unix.POLLOUT)
-	s.through(q, unix.SYS_SENDTO, fd, q.Addr, uint64(q.Len), uint64(q.OpFlags), q.Off, uint64(uint16(q.FileIndex)))
-	return nil
-}
-
-func (s *Calls) opRecv(_ *task.Task, q *iouring.Request) error {
-	if q.Off != 0 || q.FileIndex != 0 || q.Ioprio&^(recvPollFirst|recvMultishot) != 0 {
-		return unix.EINVAL
-	}
-	multi := q.Ioprio&recvMultishot != 0
-	if multi && (q.Flags&iouring.BufferSelect == 0 || q.Len != 0 || q.OpFlags&unix.MSG_WAITALL != 0) {
-		return unix.EINVAL
-	}
-	patient(q, q.OpFlags, unix.POLLIN)
-	if multi {
-		q.More = func(v uint64) (uint32, bool) { return q.CQEFlags, v > 0 }
-	}
-	if q.Flags&iouring.BufferSelect != 0 {
-		return s.selecting(q, false, func(t *task.Task, addr, n uint64) (uint64, error) {
-			return s.row(t, unix.SYS_RECVFROM, fd, addr, n, uint64(q.OpFlags))
-		})
-	}
-	s.through(q, unix.SYS_RECVFROM, fd, q.Addr, uint64(q.Len), uint64(q.OpFlags))
-	return nil
-}
-
 // The kinds of struct __kernel_timespec that a timeout may have.
 const clockFlags = iouring.TimeoutBoottime | iouring.TimeoutRealtime
 
@@ -411,6 +364,9 @@ func (s *Calls) opCancel(_ *task.Task, q *iouring.Request) error {
 	return nil
 }
 
+// fileIndexAlloc is IORING_FILE_INDEX_ALLOC: a free slot, whichever.
+const fileIndexAlloc = 1<<32 - 1
+
 // direct makes the descriptor that a call returned one of the ring's registered files, when the submission asks for that.
 func direct(q *iouring.Request, t *task.Task, v uint64, err error) (uint64, error) {
 	if err != nil || q.FileIndex == 0 {
@@ -421,7 +377,7 @@ func direct(q *iouring.Request, t *task.Task, v uint64, err error) (uint64, erro
 		return 0, err
 	}
 	if err = t.Files.Close(int(int32(v))); err == nil {
-		if q.FileIndex == 1<<32-1 { // IORING_FILE_INDEX_ALLOC
+		if q.FileIndex == fileIndexAlloc {
 			var slot uint32
 			slot, err = q.Ring.InstallFile(f)
 			v = uint64(slot)
@@ -443,7 +399,7 @@ func (s *Calls) opAccept(_ *task.Task, q *iouring.Request) error {
 		return unix.EINVAL
 	}
 	if q.Ioprio&acceptMultishot != 0 {
-		if q.FileIndex != 0 && q.FileIndex != 1<<32-1 {
+		if q.FileIndex != 0 && q.FileIndex != fileIndexAlloc {
 			return unix.EINVAL
 		}
 		q.More = func(uint64) (uint32, bool) { return 0, true }
@@ -535,7 +491,12 @@ func (s *Calls) opFilesUpdate(_ *task.Task, q *iouring.Request) error {
 	if q.OpFlags != 0 || q.FileIndex != 0 || q.Len == 0 {
 		return unix.EINVAL
 	}
-	q.Call = func(t *task.Task) (uint64, error) { return setFiles(t, q.Ring, uint32(q.Off), q.Addr, q.Len) }
+	q.Call = func(t *task.Task) (uint64, error) {
+		if uint32(q.Off) == fileIndexAlloc {
+			return installFiles(t, q.Ring, q.Addr, q.Len)
+		}
+		return setFiles(t, q.Ring, uint32(q.Off), q.Addr, q.Len)
+	}
 	return nil
 }
 

@@ -2,10 +2,12 @@
 #include "check.h"
 #include <fcntl.h>
 #include <linux/io_uring.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -550,6 +552,222 @@ TEST(restricted)
 	SAME(submit(&r, 1), 1);
 	expect(&r, 2, -EACCES);
 	EXPECT(reg(&r, IORING_UNREGISTER_FILES, 0, 0), EACCES);
+	close_ring(&r);
+}
+
+TEST(link_timeout_without_completion)
+{
+	struct ring r;
+	int p[2];
+	char in[8];
+	struct __kernel_timespec ts = {0, 1000000};
+	NEED(pipe(p) == 0);
+	open_ring(&r, 8, 0);
+	sqe(&r, IORING_OP_READ, p[0], in, 8, 0, 1)->flags = IOSQE_IO_LINK;
+	sqe(&r, IORING_OP_LINK_TIMEOUT, -1, &ts, 1, 0, 2)->flags = IOSQE_CQE_SKIP_SUCCESS;
+	SAME(submit(&r, 0), 2);
+	expect(&r, 1, -ECANCELED);
+	sleep_ms(20);
+	SAME(have(&r), 0);
+	close_ring(&r);
+	close(p[0]), close(p[1]);
+}
+
+TEST(free_slots)
+{
+	struct ring r;
+	int fd = temporary(), list[4] = {-1, fd, -1, -1}, put[3] = {fd, fd, fd};
+	open_ring(&r, 8, 0);
+	sqe(&r, IORING_OP_FILES_UPDATE, -1, put, 1, ~0u, 1);
+	SAME(submit(&r, 1), 1);
+	expect(&r, 1, -ENXIO);
+	SAME(reg(&r, IORING_REGISTER_FILES, list, 4), 0);
+	sqe(&r, IORING_OP_FILES_UPDATE, -1, put, 2, ~0u, 2);
+	SAME(submit(&r, 1), 1);
+	expect(&r, 2, 2);
+	CHECK(put[0] != put[1] && put[0] != 1 && put[1] != 1 && put[0] < 4 && put[1] < 4);
+	put[0] = put[1] = fd;
+	sqe(&r, IORING_OP_FILES_UPDATE, -1, put, 3, ~0u, 3);
+	SAME(submit(&r, 1), 1);
+	expect(&r, 3, 1);
+	sqe(&r, IORING_OP_FILES_UPDATE, -1, put + 1, 1, ~0u, 4);
+	SAME(submit(&r, 1), 1);
+	expect(&r, 4, -ENFILE);
+	close_ring(&r);
+	close(fd);
+}
+
+/* stream makes a connection over TCP. */
+static void stream(int s[2])
+{
+	struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	socklen_t n = sizeof a;
+	int l = socket(AF_INET, SOCK_STREAM, 0);
+	CHECK(bind(l, (void *)&a, n) == 0 && listen(l, 1) == 0 && getsockname(l, (void *)&a, &n) == 0);
+	s[0] = socket(AF_INET, SOCK_STREAM, 0);
+	CHECK(connect(s[0], (void *)&a, n) == 0);
+	s[1] = accept(l, 0, 0);
+	CHECK(s[1] >= 0);
+	close(l);
+}
+
+static void provide(struct ring *r, void *bufs, u32 size, u32 n, int group)
+{
+	sqe(r, IORING_OP_PROVIDE_BUFFERS, n, bufs, size, 0, 99)->buf_group = group;
+	SAME(submit(r, 1), 1);
+	expect(r, 99, 0);
+}
+
+static void selecting(struct io_uring_sqe *s, int group) { s->flags = IOSQE_BUFFER_SELECT, s->buf_group = group; }
+
+TEST(receives_all)
+{
+	struct ring r;
+	int s[2];
+	char in[12], other[4];
+	stream(s);
+	open_ring(&r, 8, 0);
+	sqe(&r, IORING_OP_RECV, s[1], in, 10, 0, 1)->msg_flags = MSG_WAITALL;
+	SAME(submit(&r, 0), 1);
+	SAME(write(s[0], "01234", 5), 5);
+	sleep_ms(20);
+	SAME(have(&r), 0);
+	SAME(write(s[0], "56789", 5), 5);
+	expect(&r, 1, 10);
+	CHECK(memcmp(in, "0123456789", 10) == 0);
+	/* the header may change once it is submitted */
+	struct iovec v[2] = {{in, 3}, {other, 4}};
+	struct msghdr m = {.msg_iov = v, .msg_iovlen = 2};
+	sqe(&r, IORING_OP_RECVMSG, s[1], &m, 1, 0, 2)->msg_flags = MSG_WAITALL;
+	SAME(submit(&r, 0), 1);
+	memset(v, 0xff, sizeof v);
+	SAME(write(s[0], "abcd", 4), 4);
+	sleep_ms(20);
+	SAME(have(&r), 0);
+	SAME(write(s[0], "efg", 3), 3);
+	expect(&r, 2, 7);
+	CHECK(memcmp(in, "abc", 3) == 0 && memcmp(other, "defg", 4) == 0);
+	/* what came before the end counts */
+	sqe(&r, IORING_OP_RECV, s[1], in, 10, 0, 3)->msg_flags = MSG_WAITALL;
+	SAME(submit(&r, 0), 1);
+	SAME(write(s[0], "xyz", 3), 3);
+	sleep_ms(20);
+	close(s[0]);
+	expect(&r, 3, 3);
+	close_ring(&r);
+	close(s[1]);
+}
+
+TEST(receives_into_provided_buffers)
+{
+	struct ring r;
+	int s[2];
+	static char bufs[4][64];
+	struct iovec v = {0, 2};
+	struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1};
+	stream(s);
+	open_ring(&r, 8, 0);
+	provide(&r, bufs, 64, 4, 3);
+	selecting(sqe(&r, IORING_OP_RECVMSG, s[1], &m, 1, 0, 1), 3);
+	SAME(submit(&r, 0), 1);
+	SAME(write(s[0], "abcd", 4), 4);
+	struct io_uring_cqe c = cqe(&r);
+	SAME(c.res, 2);
+	CHECK(c.flags & IORING_CQE_F_BUFFER && memcmp(bufs[c.flags >> IORING_CQE_BUFFER_SHIFT], "ab", 2) == 0);
+	struct io_uring_sqe *e = sqe(&r, IORING_OP_RECV, s[1], 0, 0, 0, 2);
+	selecting(e, 3);
+	e->ioprio = IORING_RECV_MULTISHOT;
+	SAME(submit(&r, 0), 1);
+	c = cqe(&r);
+	SAME(c.res, 2);
+	CHECK(c.flags & IORING_CQE_F_BUFFER && c.flags & IORING_CQE_F_MORE);
+	shutdown(s[0], SHUT_WR);
+	c = cqe(&r);
+	SAME(c.res, 0);
+	SAME(c.flags & (IORING_CQE_F_BUFFER | IORING_CQE_F_MORE), 0);
+	close_ring(&r);
+	close(s[0]), close(s[1]);
+}
+
+TEST(receives_messages_without_end)
+{
+	struct ring r;
+	int s[2];
+	static char bufs[3][128];
+	struct msghdr m = {.msg_namelen = 32, .msg_controllen = 16};
+	NEED(socketpair(AF_UNIX, SOCK_DGRAM, 0, s) == 0);
+	open_ring(&r, 8, 0);
+	provide(&r, bufs, 128, 3, 5);
+	struct io_uring_sqe *e = sqe(&r, IORING_OP_RECVMSG, s[1], &m, 1, 0, 1);
+	selecting(e, 5);
+	e->ioprio = IORING_RECV_MULTISHOT;
+	SAME(submit(&r, 0), 1);
+	m.msg_namelen = 0;
+	for (int i = 1; i <= 3; i++) {
+		SAME(send(s[0], "hello", i, 0), i);
+		struct io_uring_cqe c = cqe(&r);
+		SAME(c.res, 64 + i);
+		CHECK(c.flags & IORING_CQE_F_BUFFER && c.flags & IORING_CQE_F_MORE);
+		char *b = bufs[c.flags >> IORING_CQE_BUFFER_SHIFT];
+		SAME(((struct io_uring_recvmsg_out *)b)->payloadlen, i);
+		CHECK(memcmp(b + 64, "hello", i) == 0);
+	}
+	SAME(send(s[0], "x", 1, 0), 1);
+	struct io_uring_cqe c = cqe(&r);
+	SAME(c.res, -ENOBUFS);
+	SAME(c.flags & IORING_CQE_F_MORE, 0);
+	close_ring(&r);
+	close(s[0]), close(s[1]);
+}
+
+TEST(sends_without_copy)
+{
+	struct ring r;
+	int s[2], u[2];
+	char in[8];
+	struct iovec v = {"efgh", 4};
+	struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1};
+	stream(s);
+	NEED(socketpair(AF_UNIX, SOCK_STREAM, 0, u) == 0);
+	open_ring(&r, 8, 0);
+	for (int i = 0; i < 2; i++) {
+		if (i == 0)
+			sqe(&r, IORING_OP_SEND_ZC, s[0], "abcd", 4, 0, 1);
+		else
+			sqe(&r, IORING_OP_SENDMSG_ZC, s[0], &m, 1, 0, 1);
+		SAME(submit(&r, 1), 1);
+		struct io_uring_cqe c = cqe(&r);
+		SAME(c.res, 4);
+		CHECK(c.flags & IORING_CQE_F_MORE);
+		SAME(read(s[1], in, 4), 4);
+		CHECK(memcmp(in, i ? "efgh" : "abcd", 4) == 0);
+		c = cqe(&r);
+		SAME(c.user_data, 1);
+		CHECK(c.flags & IORING_CQE_F_NOTIF && !(c.flags & IORING_CQE_F_MORE));
+	}
+	sqe(&r, IORING_OP_SEND_ZC, u[0], "abcd", 4, 0, 2);
+	SAME(submit(&r, 1), 1);
+	expect(&r, 2, -EOPNOTSUPP);
+	close_ring(&r);
+	close(s[0]), close(s[1]), close(u[0]), close(u[1]);
+}
+
+TEST(polled_submissions)
+{
+	struct ring r;
+	struct io_uring_params p = {.flags = IORING_SETUP_SQPOLL | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SINGLE_ISSUER};
+	EXPECT(syscall(SYS_io_uring_setup, 4, &p), EINVAL);
+	p.flags = IORING_SETUP_SQ_AFF;
+	EXPECT(syscall(SYS_io_uring_setup, 4, &p), EINVAL);
+	open_ring(&r, 8, IORING_SETUP_SQPOLL);
+	CHECK(r.p.features & IORING_FEAT_SQPOLL_NONFIXED);
+	for (int i = 0; i < 20; i++) {
+		sqe(&r, IORING_OP_NOP, -1, 0, 0, 0, i);
+		__atomic_thread_fence(__ATOMIC_SEQ_CST);
+		if (LOAD(&r, r.p.sq_off.flags) & IORING_SQ_NEED_WAKEUP)
+			SAME(enter(&r, 1, 0, IORING_ENTER_SQ_WAKEUP), 1);
+		expect(&r, i, 0);
+	}
 	close_ring(&r);
 }
 
