@@ -133,10 +133,9 @@ func ready(c *cpu, t *thread) {
 	}
 	lock(c, &o.lock)
 	push(o, t)
+	first := o.queued == 1
 	unlock(&o.lock)
-	if o != c && claimIdle(o) {
-		sendIPI(o)
-	} else if o != c && o.queued == 1 {
+	if o != c && (claimIdle(o) || first) {
 		sendIPI(o) // it must arm its time slice
 	}
 }
@@ -320,8 +319,9 @@ func dispatch(c *cpu, cur *thread, mine, keep bool) (*context, uint64) {
 	}
 	if t != cur {
 		switchTo(c, t)
-	} else if t.state == threadReady { // woken before it was away
+	} else if t.state == threadReady { // woken before it was away, or ended and begun anew
 		atomic.StoreUint32(&t.state, threadRunning)
+		c.thrFS = t.fs
 	}
 	if t.pending&^t.mask != 0 {
 		deliver(c, t)
@@ -376,9 +376,13 @@ func (c *cpu) arm(t *thread) {
 		at = c.slice
 	}
 	if c.timers != 0 {
-		if e := byID(c.heap[0]).expires; at == 0 || e < at {
-			at = e
+		lock(c, &c.lock) // other CPUs take threads out, and the heap is none while they do
+		if c.timers != 0 {
+			if e := byID(c.heap[0]).expires; at == 0 || e < at {
+				at = e
+			}
 		}
+		unlock(&c.lock)
 	}
 	if a := alarm; a != 0 && alarmCPU == c.index && (at == 0 || a < at) {
 		at = a
