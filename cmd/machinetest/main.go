@@ -88,6 +88,7 @@ var tests = []struct {
 	{"kernel panics", testPanics},
 	{"shootdown", testShootdown},
 	{"many spaces", testSpaces},
+	{"stale translations", testStale},
 	{"frames", testFrames},
 	{"float", testFloat},
 	{"soak", testSoak},
@@ -573,6 +574,38 @@ func testSpaces() error {
 	return nil
 }
 
+// testStale changes a space while another one is loaded: a processor that keeps what it knew of the first (by
+// PCID) must not use it.
+func testStale() error {
+	look := []byte{0x48, 0x8b, 0x1c, 0x25, 0, 0, 0x60, 0, 0x0f, 0x05} // mov rbx, [dataAt]; syscall
+	var programs []*program
+	for range 12 { // more than there are PCIDs
+		p := newProgram(look...)
+		defer p.free()
+		m.Bytes(p.data, 1)[0] = byte(len(programs))
+		programs = append(programs, p)
+	}
+	for round := range 300 {
+		for i, p := range programs {
+			f := must(m.Alloc())
+			m.Bytes(f, 1)[0], m.Bytes(f, 1)[1] = byte(i), byte(round)
+			p.space.Unmap(dataAt, 4096, func(_ uint64, f machine.Frame, n int) { m.Free(f, n) })
+			if err := p.space.Map(dataAt, f, machine.Read|machine.Write); err != nil {
+				return err
+			}
+			for _, j := range []int{i, round % len(programs), i} {
+				q := programs[j]
+				q.ctx.RIP = codeAt
+				t := q.run()
+				if want := byte(round); t != machine.Syscall || q.ctx.RBX&0xff != uint64(j) || j == i && byte(q.ctx.RBX>>8) != want {
+					return fmt.Errorf("round %d, space %d: trap %v, it sees %#x at %#x", round, j, t, q.ctx.RBX, q.ctx.FaultAddr)
+				}
+			}
+		}
+	}
+	return nil
+}
+
 func testFrames() error {
 	var all []machine.Frame
 	for {
@@ -615,12 +648,29 @@ func testFloat() error {
 			return fmt.Errorf("bad byte %d accepted", i)
 		}
 	}
-	b[160] = 0x5a // xmm0
-	m.LoadFloat(p.ctx, b)
+	// XSAVE's standard format (Intel SDM vol. 1 §13.4): xmm0, and where there is AVX-512 k1, the upper half of zmm1 and zmm17.
+	places := []int{160}
+	if len(b) >= 1664+1024 {
+		b[512] |= 0xe7
+		places = append(places, 1088+8, 1152+32, 1664+64)
+		fmt.Println("    with AVX-512")
+	}
+	for _, i := range places {
+		b[i] = 0x5a
+	}
+	if !m.LoadFloat(p.ctx, b) {
+		return fmt.Errorf("a state is refused")
+	}
+	p.run()
+	other := newProgram(getppid...)
+	defer other.free()
+	other.run()
 	p.run()
 	m.SaveFloat(p.ctx, b)
-	if b[160] != 0x5a {
-		return fmt.Errorf("xmm0 lost")
+	for _, i := range places {
+		if b[i] != 0x5a {
+			return fmt.Errorf("byte %d of the vector state is lost", i)
+		}
 	}
 	return nil
 }

@@ -36,6 +36,7 @@ func boot(c *cpu, info uint64) *context {
 	cpuTable[0] = c.self
 	c.bit = 1
 	c.online = 1
+	setSerial()
 	readStartInfo()
 	_, _, imageEnd, _, _ := symbols()
 	kernelEnd := (imageEnd - ImageBase + 4095) &^ 4095

@@ -66,6 +66,10 @@ func setControls(c *cpu) {
 	if b&1 != 0 {
 		bits |= 1 << 16 // FSGSBASE
 	}
+	if _, _, x, _ := cpuid(1, 0); x>>17&1 != 0 {
+		bits |= 1 << 17 // PCIDE: CR3 holds the kernel's root and PCID 0
+		hasPCID = true
+	}
 	setcr4(bits)
 	hasBase = b&1 != 0
 	hasAVX = floatMask&4 != 0

@@ -139,11 +139,12 @@ TEXT ·invlpg(SB),NOSPLIT,$0-8
 	MOVQ	va+0(FP), AX
 	INVLPG	(AX)
 	RET
-// func invlpgIf(va, s uint64) bool: if s is loaded by this CPU and by no other, forget va.
-TEXT ·invlpgIf(SB),NOSPLIT,$0-17
+// func invlpgIf(va, s, tag uint64) bool: if s is loaded by this CPU and by no other, forget va; what is left here is of tag, if that is not 0.
+TEXT ·invlpgIf(SB),NOSPLIT,$0-25
 	MOVQ	va+0(FP), AX
 	MOVQ	s+8(FP), SI
-	MOVB	$0, ret+16(FP)
+	MOVQ	tag+16(FP), DX
+	MOVB	$0, ret+24(FP)
 	CLI
 	MOVQ	S_CPUS(SI), CX
 	TESTQ	CX, CX
@@ -151,8 +152,14 @@ TEXT ·invlpgIf(SB),NOSPLIT,$0-17
 	CMPQ	CX, P_BIT(GS)
 	JNE	no
 	INVLPG	(AX)
+	TESTQ	DX, DX
+	JEQ	yes
+	MOVQ	S_PCID(SI), CX
+	SHLQ	$3, CX
+	ADDQ	P_SELF(GS), CX
+	MOVQ	DX, P_TAGS(CX)
 yes:
-	MOVB	$1, ret+16(FP)
+	MOVB	$1, ret+24(FP)
 no:
 	STI
 	RET

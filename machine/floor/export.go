@@ -23,6 +23,10 @@ func (s *Space) Init(root uint64) {
 	s.root = root
 	s.cpus = 0
 	atomic.StoreUint64(&s.dead, 0)
+	s.pcid = 0
+	if t := retag(s); t != 0 {
+		s.pcid = 1 + t%(pcids-1)
+	}
 }
 
 // Float is the context's vector state, in the XSAVE standard format.
@@ -122,7 +126,8 @@ func Unkick(c *machine.Context) { atomic.StoreUint64(&(*context)(unsafe.Pointer(
 
 // Flush makes every CPU forget [va, va+n) of s.
 func Flush(s *Space, va, n uint64) {
-	if n == machine.PageSize && invlpgIf(va, at(s)) {
+	tag := retag(s)
+	if n == machine.PageSize && invlpgIf(va, at(s), tag) {
 		return
 	}
 	if atomic.LoadUint64(&s.cpus) == 0 {

@@ -56,10 +56,13 @@
 #define P_TSS 0x68
 #define P_IST 0x8c	// in the TSS: IST 1
 #define P_DEBUG 0xd8
+#define P_TAGS 0xe0
 
 // space
 #define S_ROOT 0x00
 #define S_CPUS 0x08
+#define S_PCID 0x18
+#define S_TAG 0x20
 
 // selectors, as Linux has them
 #define SEL_KCODE $0x10

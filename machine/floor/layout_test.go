@@ -42,9 +42,9 @@ func TestLayout(t *testing.T) {
 		"P_FLOORSP": unsafe.Offsetof(c.floorSP), "P_G": unsafe.Offsetof(c.g), "P_FLOORFS": unsafe.Offsetof(c.floorFS),
 		"P_INFLOOR": unsafe.Offsetof(c.inFloor), "P_THRTOP": unsafe.Offsetof(c.thrTop), "P_THRFS": unsafe.Offsetof(c.thrFS),
 		"P_ROOT": unsafe.Offsetof(c.root), "P_SPACE": unsafe.Offsetof(c.space), "P_BIT": unsafe.Offsetof(c.bit),
-		"P_NUMBER": unsafe.Offsetof(c.number), "P_TSS": unsafe.Offsetof(c.tss), "P_IST": unsafe.Offsetof(c.tss) + 0x24, "P_DEBUG": unsafe.Offsetof(c.debug),
+		"P_NUMBER": unsafe.Offsetof(c.number), "P_TSS": unsafe.Offsetof(c.tss), "P_IST": unsafe.Offsetof(c.tss) + 0x24, "P_DEBUG": unsafe.Offsetof(c.debug), "P_TAGS": unsafe.Offsetof(c.tags),
 
-		"S_ROOT": unsafe.Offsetof(s.root), "S_CPUS": unsafe.Offsetof(s.cpus),
+		"S_ROOT": unsafe.Offsetof(s.root), "S_CPUS": unsafe.Offsetof(s.cpus), "S_PCID": unsafe.Offsetof(s.pcid), "S_TAG": unsafe.Offsetof(s.tag),
 	}
 	for name, v := range inGo {
 		if inHeader[name] != v {

@@ -2,6 +2,14 @@ package floor
 
 // The floor speaks on the first serial port (16550 at 0x3f8), by polling.
 
+// setSerial sets 115200 baud, 8 bits, no parity: no emulator asks for it but Bochs, every real port does.
+func setSerial() {
+	Out8(0x3fb, 0x83) // divisor next
+	Out8(0x3f8, 1)
+	Out8(0x3f9, 0)
+	Out8(0x3fb, 3)
+}
+
 func putc(b byte) {
 	for i := 0; In8(0x3fd)&0x20 == 0 && i < 100000; i++ {
 		pause()

@@ -2,6 +2,16 @@ package floor
 
 import "sync/atomic"
 
+// Process-context identifiers (Intel SDM vol. 3 §4.10): each CPU keeps what it knows of the last few spaces. PCID 0 is the kernel's own
+// table's; a space has one of the others, and shares it with others. What a CPU's translations at a PCID are of is its tag there;
+// when a space is loaded and has another tag, they are forgotten. Whatever takes a translation away gives
+// the space a new tag, and clears the kernel's, which are in every space, from all.
+const pcids = 9
+
+const kernelTag = 1
+
+var lastTag uint64 = kernelTag
+
 // TLB shootdown. Whoever takes a translation away asks each CPU that may hold it:
 // it raises the CPU's number of requests, calls it, and waits until the
 // CPU has answered that many. A CPU that spins on a lock, or waits here itself,
@@ -15,7 +25,7 @@ func answer(c *cpu) {
 		setSpace(0)
 	}
 	if r := atomic.LoadUint64(&c.flushAsked); c.flushDone != r {
-		wrcr3(c.root)
+		forgetAll(c)
 		atomic.StoreUint64(&c.flushDone, r)
 	}
 }
@@ -55,6 +65,27 @@ func flush(c *cpu, mask uint64) {
 	}
 }
 
+// forgetAll makes c, this CPU, forget all translations: those of the PCID it uses now, and of each of the others
+// before it uses that again.
+func forgetAll(c *cpu) {
+	for i := range c.tags {
+		c.tags[i] = 0
+	}
+	wrcr3(c.root)
+}
+
+// retag says that what any CPU knows of s is out of date, and returns the new tag: those that have s loaded are told by flushSpace,
+// and the others see it when they load s. It comes before the look at who has s loaded, as that CPU's entry in the mask
+// comes before its look at the tag.
+func retag(s *space) uint64 {
+	t := uint64(0)
+	if hasPCID {
+		t = atomic.AddUint64(&lastTag, 1)
+		atomic.StoreUint64(&s.tag, t)
+	}
+	return t
+}
+
 // asked returns CPU i if it is in mask and running.
 func asked(i, mask uint64) *cpu {
 	p := cpuTable[i]
@@ -67,7 +98,7 @@ func asked(i, mask uint64) *cpu {
 // flushKernel makes every CPU forget the kernel's translations.
 func flushKernel(c *cpu) {
 	flush(c, ^uint64(0))
-	wrcr3(c.root)
+	forgetAll(c)
 }
 
 // flushSpace makes every CPU that has s loaded forget [va, va+n).

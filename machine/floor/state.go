@@ -95,9 +95,10 @@ type cpu struct {
 	number     uint64 // index + 1
 	tss        [104]byte
 	index      uint64
-	debug      uint64 // the setting that its debug registers have
-	current    uint64 // *thread
-	idle       uint64 // *thread
+	debug      uint64        // the setting that its debug registers have
+	tags       [pcids]uint64 // of what each PCID's translations are; 0: of nothing
+	current    uint64        // *thread
+	idle       uint64        // *thread
 	apic       uint64
 	online     uint32
 	lock       uint32 // guards the run queue and the timers
@@ -122,7 +123,9 @@ type space struct {
 	root uint64 // physical address of the PML4
 	cpus uint64 // CPUs that have it loaded
 	dead uint64 // it is being destroyed: no CPU may load it again
-	_    [40]byte
+	pcid uint64 // the PCID that it has on every CPU, which others may have too
+	tag  uint64 // never the same again: a CPU that has it at this PCID has no translation that is out of date
+	_    [24]byte
 }
 
 var (
@@ -144,6 +147,7 @@ var (
 	floatMask uint32 = 3
 	floatMode uint32
 	hasBase   bool
+	hasPCID   bool
 	hasSMAP   bool
 	hasAVX    bool
 	modern    bool // XSAVEOPT and FSGSBASE: the doors without questions
@@ -223,7 +227,7 @@ func wordUser(va, v, old, op, s uint64) (found uint64, ok bool)
 func loadUser32(va, s uint64) (v uint64, ok bool)
 func loadUser64(va, s uint64) (v uint64, ok bool)
 func storeUser64(va, v, s uint64) (ok bool)
-func invlpgIf(va, s uint64) bool
+func invlpgIf(va, s, tag uint64) bool
 func call(nr, a, b, c uint64) uint64
 func setSpace(s uint64)
 

@@ -370,8 +370,12 @@ TEXT ·setSpaceSI(SB),NOSPLIT|NOFRAME,$0
 	MOVQ	S_ROOT(SI), AX
 load:
 	MOVQ	SI, P_SPACE(GS)
+	CMPB	·hasPCID(SB), $0
+	JNE	pcid
+write:
 	MOVQ	AX, P_ROOT(GS)
 	MOVQ	AX, CR3
+leave:
 	TESTQ	DX, DX
 	JEQ	done
 	NOTQ	CX
@@ -379,6 +383,27 @@ load:
 	ANDQ	CX, S_CPUS(DX)
 done:
 	RET
+pcid:	// what this CPU knows of the space is kept if nothing was taken away since
+	XORL	CX, CX
+	TESTQ	SI, SI
+	MOVL	$1, SI
+	JEQ	tagged
+	MOVQ	P_SPACE(GS), SI
+	MOVQ	S_PCID(SI), CX
+	MOVQ	S_TAG(SI), SI
+tagged:
+	ORQ	CX, AX
+	SHLQ	$3, CX
+	ADDQ	P_SELF(GS), CX
+	CMPQ	SI, P_TAGS(CX)
+	MOVQ	SI, P_TAGS(CX)
+	MOVQ	P_SPACE(GS), SI
+	MOVQ	P_BIT(GS), CX
+	JNE	write
+	MOVQ	AX, P_ROOT(GS)
+	BTSQ	$63, AX
+	MOVQ	AX, CR3
+	JMP	leave
 
 // func setSpace(s uint64)
 TEXT ·setSpace(SB),NOSPLIT,$0-8
