@@ -218,9 +218,9 @@ func (e *instance) change(i *interest, ev abi.EpollEvent) {
 	e.look(i)
 }
 
-// look puts an interest onto the ready list if its file is ready now.
+// look puts an interest onto the ready list if its file is ready now; e.mu is held.
 func (e *instance) look(i *interest) {
-	if i.file.Readiness(i.mask()) != 0 && e.enqueue(i) {
+	if i.revents() != 0 && e.enqueue(i) {
 		e.queue.Notify(unix.EPOLLIN | unix.EPOLLRDNORM)
 	}
 }

@@ -277,3 +277,37 @@ func TestNoWakeupIsLost(t *testing.T) {
 	}
 	ep.DecRef()
 }
+
+type counter struct{ told int }
+
+func (c *counter) Ready(*wait.Entry, wait.Mask) { c.told++ }
+
+// TestTheGoneWakeNobody: an interest that ends while it is on the ready list leaves it, though its file is ready still.
+func TestTheGoneWakeNobody(t *testing.T) {
+	b := start(t)
+	ep := b.epoll()
+	for name, end := range map[string]func(r *vfs.File){
+		"deleted": func(r *vfs.File) { b.ctl(ep, unix.EPOLL_CTL_DEL, 1, r, 0, nil) },
+		"closed":  func(r *vfs.File) { r.DecRef() },
+	} {
+		r, w := b.pipe()
+		b.ctl(ep, unix.EPOLL_CTL_ADD, 1, r, unix.EPOLLIN, nil)
+		write(w, "a")
+		b.expect(ep, 1)
+		end(r)
+		var c counter
+		e := wait.Entry{Waiter: &c, Events: unix.POLLIN}
+		ep.Register(&e)
+		for range 3 {
+			b.expect(ep)
+		}
+		ep.Unregister(&e)
+		if c.told != 0 {
+			t.Errorf("%s: waiters were told %d times", name, c.told)
+		}
+		w.DecRef()
+		if name == "deleted" {
+			r.DecRef()
+		}
+	}
+}
