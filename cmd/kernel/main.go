@@ -72,7 +72,7 @@ func start(m *bare.Machine, e *ending) error {
 	}
 	names := &resolver{ctx: ctx, args: args, log: e.log}
 	names.write(net.Learned{})
-	network, err := newNetwork(m, found, &args.Network, args.Hostname, e.log)
+	network, err := newNetwork(m, pool, found, &args.Network, args.Hostname, e.log)
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"gosv/driver/virtio"
 	"gosv/fs/procfs"
 	"gosv/kernel/bootargs"
+	"gosv/kernel/mem"
 	inet "gosv/kernel/net"
 	"gosv/kernel/netdev"
 	"gosv/kernel/uio"
@@ -18,9 +19,9 @@ import (
 
 // newNetwork describes the network. Its device, the first of the machine, is started when
 // the network is first used.
-func newNetwork(m machine.Machine, found devices, args *bootargs.Network, hostname string, l *log) (*inet.Network, error) {
+func newNetwork(m machine.Machine, pool *mem.Pool, found devices, args *bootargs.Network, hostname string, l *log) (*inet.Network, error) {
 	total, _ := m.Usage()
-	cfg := inet.Config{Memory: int(total * machine.PageSize), Log: func(s string) { l.line("gosv: " + s) }}
+	cfg := inet.Config{Pool: pool, Memory: int(total * machine.PageSize), Log: func(s string) { l.line("gosv: " + s) }}
 	if list := found[virtio.TypeNet]; len(list) > 0 {
 		cfg.Open = func() (netdev.Device, error) { return net.New(list[0], m) }
 	}

@@ -33,6 +33,7 @@ func (s *sockets) families() (l socket.Families) {
 	l[unix.AF_UNIX] = s.local.Family()
 	l[unix.AF_INET] = s.inet.INET()
 	l[unix.AF_INET6] = s.inet.INET6()
+	l[unix.AF_PACKET] = s.inet.Packet()
 	n := netlink.New(s.inet.Netlink, s.local)
 	n.Ioctl = s.inet.Ioctl
 	l[unix.AF_NETLINK] = n.Family()

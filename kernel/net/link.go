@@ -16,6 +16,7 @@ import (
 // TCP leaves checksums and segmentation to the device where that can do both for
 // both families; else netstack makes segments itself, out of one pass of TCP. All other checksums are netstack's.
 type link struct {
+	taps *taps
 	dev  netdev.Device
 	mac  tcpip.LinkAddress
 	mtu  uint32
@@ -29,9 +30,9 @@ type link struct {
 var _ stack.LinkEndpoint = (*link)(nil)
 var _ stack.GSOEndpoint = (*link)(nil)
 
-func newLink(dev netdev.Device) *link {
+func newLink(dev netdev.Device, t *taps) *link {
 	mac := dev.MAC()
-	l := &link{dev: dev, mac: tcpip.LinkAddress(mac[:]), mtu: uint32(dev.MTU()), gso: stack.GVisorGSOSupported}
+	l := &link{dev: dev, taps: t, mac: tcpip.LinkAddress(mac[:]), mtu: uint32(dev.MTU()), gso: stack.GVisorGSOSupported}
 	if f := dev.Features(); f.Checksum && f.TCPv4 && f.TCPv6 {
 		l.gso = stack.HostGSOSupported
 	}
@@ -112,6 +113,9 @@ func (l *link) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) {
 			sent++ // to the stack it is one that was lost
 			continue
 		}
+		if l.taps.any() {
+			l.sent(pkt)
+		}
 		if err := l.dev.Send(pkt.AsSlices(), offload(pkt)); err != nil {
 			break
 		}
@@ -190,6 +194,9 @@ func (l *link) receive(parts [][]byte, o netdev.Offload) {
 		pkt.PktType = tcpip.PacketHost
 	default:
 		pkt.PktType = tcpip.PacketOtherHost
+	}
+	if l.taps.any() {
+		l.received(v.AsSlice(), pkt.PktType, o.Checksum, o.Valid)
 	}
 	if l.wall != nil && !l.wall.pass(eth.Type(), v.AsSlice()[header.EthernetMinimumSize:], true) {
 		return

@@ -228,7 +228,7 @@ func (n *Network) listener(a tcpip.FullAddress) *sock {
 // shortcut connects k to a listener of this machine; false: there is none, or one that wants it the long way. k.mu is held.
 func (k *sock) shortcut(a tcpip.FullAddress) bool {
 	a.Addr = unmapped(a.Addr)
-	if k.ep.SocketOptions().GetBindToDevice() != 0 || !k.net.isLocal(a.Addr) {
+	if k.net.taps.any() || k.ep.SocketOptions().GetBindToDevice() != 0 || !k.net.isLocal(a.Addr) {
 		return false
 	}
 	l := k.net.listener(a)

@@ -23,7 +23,6 @@ import (
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
-	"gvisor.dev/gvisor/pkg/tcpip/link/loopback"
 	"gvisor.dev/gvisor/pkg/tcpip/network/arp"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
@@ -33,6 +32,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 
+	"gosv/kernel/mem"
 	"gosv/kernel/netdev"
 )
 
@@ -50,6 +50,9 @@ type Network struct {
 	stack *stack.Stack
 	eth   *link  // nil without a device
 	setup *setup // nil unless others say what eth0 is; set before once
+
+	lo   *lo
+	taps taps
 
 	mu     sync.Mutex
 	all    map[*sock]struct{} // +checklocks:mu
@@ -147,7 +150,8 @@ func (n *Network) log(s string) {
 
 // loopback makes lo.
 func (n *Network) loopback() {
-	n.must("lo", n.stack.CreateNICWithOptions(Loopback, loopback.New(), stack.NICOptions{Name: "lo", DeliverLinkPackets: true}))
+	n.lo = newLo(&n.taps)
+	n.must("lo", n.stack.CreateNICWithOptions(Loopback, n.lo, stack.NICOptions{Name: "lo", DeliverLinkPackets: true}))
 	// Nobody else can have ::1, which so is usable at once.
 	if ep, err := n.stack.GetNetworkEndpoint(Loopback, header.IPv6ProtocolNumber); err == nil {
 		if d, ok := ep.(stack.DuplicateAddressDetector); ok {
@@ -172,7 +176,7 @@ func (n *Network) ethernet() {
 		}
 		return
 	}
-	n.eth = newLink(dev)
+	n.eth = newLink(dev, &n.taps)
 	if n.cfg.allowIn != nil || n.cfg.allowOut != nil {
 		begin := time.Now()
 		n.eth.wall = &firewall{in: n.cfg.allowIn, out: n.cfg.allowOut, log: n.log, flows: map[flow]int64{}, now: func() int64 { return int64(time.Since(begin)) }}
@@ -235,6 +239,8 @@ type Config struct {
 	// SLAAC: eth0 takes addresses and routes of IPv6 that routers offer (RFC 4862), and what servers have
 	// where routers say so (DHCPv6).
 	SLAAC bool
+	// Pool is where rings of packet sockets come from; nil: they are refused.
+	Pool *mem.Pool
 	// Memory is how much the machine has, in bytes.
 	Memory            int
 	allowIn, allowOut []rule

@@ -28,6 +28,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gosv/kernel/cred"
+	"gosv/kernel/mem"
 	"gosv/kernel/uio"
 	"gosv/kernel/vfs"
 	"gosv/kernel/wait"
@@ -128,6 +129,8 @@ type Caller struct {
 	Files *vfs.FDTable
 	// MaxFiles is RLIMIT_NOFILE.
 	MaxFiles int
+	// Value is what the program's buffer holds when it asks for an option of SOL_PACKET, some of which it asks with.
+	Value []byte
 	// Nonblock says that the call will not wait: O_NONBLOCK or MSG_DONTWAIT.
 	Nonblock bool
 	// Wait is set by an operation that returns EAGAIN to what is to be waited for in place of the socket.
@@ -260,6 +263,20 @@ func (s *Socket) Register(_ *vfs.File, e *wait.Entry) { s.Queue.Add(e) }
 
 // Unregister implements vfs.FileOps.
 func (s *Socket) Unregister(_ *vfs.File, e *wait.Entry) { s.Queue.Remove(e) }
+
+// A Mapper is an Ops whose socket can be mapped.
+type Mapper interface {
+	// Map returns the cache that a mapping shows, nil when there is none.
+	Map() *mem.Cache
+}
+
+// Map implements vfs.FileOps.
+func (s *Socket) Map(*vfs.File) *mem.Cache {
+	if m, ok := s.ops.(Mapper); ok {
+		return m.Map()
+	}
+	return nil
+}
 
 // Ioctl implements vfs.FileOps.
 func (s *Socket) Ioctl(_ *vfs.File, a *vfs.IoctlArgs) (uint64, error) { return s.ops.Ioctl(a) }

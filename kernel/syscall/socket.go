@@ -6,6 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gosv/kernel/abi"
+	"gosv/kernel/bpf"
 	"gosv/kernel/socket"
 	"gosv/kernel/task"
 	"gosv/kernel/uio"
@@ -354,7 +355,21 @@ func sysSetsockopt(t *task.Task, fd, level, name int32, addr uint64, n int32) (u
 	if err := copyIn(t, b, addr); err != nil {
 		return 0, err
 	}
+	if level == unix.SOL_SOCKET && name == unix.SO_ATTACH_FILTER {
+		if b, err = filterProgram(t, b); err != nil {
+			return 0, err
+		}
+	}
 	return done(s.SetOption(&withAddr(t).Caller, int(level), int(name), b))
+}
+
+// filterProgram reads the instructions that struct sock_fprog points to: EINVAL.
+func filterProgram(t *task.Task, b []byte) ([]byte, error) {
+	if len(b) != 16 || le.Uint16(b) == 0 || le.Uint16(b) > bpf.MaxLength {
+		return nil, unix.EINVAL
+	}
+	prog := make([]byte, int(le.Uint16(b))*bpf.Size)
+	return prog, copyIn(t, prog, le.Uint64(b[8:]))
 }
 
 func sysGetsockopt(t *task.Task, fd, level, name int32, addr, size uint64) (uint64, error) {
@@ -370,7 +385,14 @@ func sysGetsockopt(t *task.Task, fd, level, name int32, addr, size uint64) (uint
 	if n < 0 {
 		return 0, unix.EINVAL
 	}
-	b, err := s.Option(&message(t).Caller, int(level), int(name))
+	c := &message(t).Caller
+	if level == unix.SOL_PACKET {
+		c.Value = make([]byte, min(n, 4))
+		if err := copyIn(t, c.Value, addr); err != nil {
+			return 0, err
+		}
+	}
+	b, err := s.Option(c, int(level), int(name))
 	if err != nil {
 		return 0, err
 	}
