@@ -13,10 +13,7 @@ BOOT     := gosv/machine/floor.boot64
 LINK     := -T -2145382400 -E $(BOOT) -buildid= -funcalign=4
 KMAX     := 8000000
 # build/kernel.mod is go.mod with gVisor's network stack cut down to what a kernel needs.
-KBUILD    = GOOS=linux GOARCH=amd64 CGO_ENABLED=0 GOFLAGS= $(GO) build -modfile=build/kernel.mod -trimpath -buildvcs=false $(SMALL)
-# What is not on the way of most packets is not inlined, which makes it smaller.
-NETSTACK  = gvisor.dev/gvisor/pkg/tcpip
-SMALL     = -gcflags='$(NETSTACK)/network/...=-l' -gcflags='$(NETSTACK)/header=-l' -gcflags='$(NETSTACK)/stack=-l'
+KBUILD    = GOOS=linux GOARCH=amd64 CGO_ENABLED=0 GOFLAGS= $(GO) build -modfile=build/kernel.mod -trimpath -buildvcs=false
 
 # Packages whose tests run on the host, without a virtual machine.
 HOSTPKGS  = $(shell $(GO) list ./... | grep -v '^gosv/test/')

@@ -21,7 +21,7 @@ import (
 // the network is first used.
 func newNetwork(m machine.Machine, pool *mem.Pool, found devices, args *bootargs.Network, hostname string, l *log) (*inet.Network, error) {
 	total, _ := m.Usage()
-	cfg := inet.Config{Pool: pool, Memory: int(total * machine.PageSize), Log: func(s string) { l.line("gosv: " + s) }}
+	cfg := inet.Config{Pool: pool, Memory: int(total * machine.PageSize), Monotonic: m.Monotonic, Log: func(s string) { l.line("gosv: " + s) }}
 	if list := found[virtio.TypeNet]; len(list) > 0 {
 		cfg.Open = func() (netdev.Device, error) { return net.New(list[0], m) }
 	}

@@ -86,6 +86,7 @@ func (n *Network) start() {
 		solicitations = 3
 	}
 	n.stack = stack.New(stack.Options{
+		Clock: n.clock(),
 		NetworkProtocols: []stack.NetworkProtocolFactory{
 			ipv4.NewProtocol,
 			ipv6.NewProtocolWithOptions(ipv6.Options{
@@ -247,6 +248,8 @@ type Config struct {
 
 	// Log takes messages.
 	Log func(string)
+	// Monotonic is the time in nanoseconds since some moment; nil: package time's.
+	Monotonic func() int64
 }
 
 // Prefix is an address with the length of its network.
