@@ -32,7 +32,7 @@ var processRows = []*row{
 	{path: "mem", mode: 0o600, open: openMemory, private: true, inTask: true},
 	{path: "mountinfo", mode: ro, show: showMountinfo, inTask: true},
 	{path: "mounts", mode: ro, show: showMounts, inTask: true},
-	{path: "oom_score", mode: ro, show: number10(0), inTask: true},
+	{path: "oom_score", mode: ro, show: showOOMScore, inTask: true},
 	{path: "oom_score_adj", mode: rw, show: showOOM, store: storeOOM, inTask: true},
 	{path: "pagemap", mode: 0o400, open: openPagemap, private: true, inTask: true},
 	{path: "personality", mode: 0o400, show: showPersonality, private: true, inTask: true},
@@ -399,38 +399,25 @@ func showSyscall(v *view, b *out) error {
 	return nil
 }
 
-// oomScore is what a program stored in oom_score_adj; started tells processes with the same ID apart.
-type oomScore struct {
-	score   int
-	started int64
+func showOOMScore(v *view, b *out) error {
+	b.num(v.p.OOMScore()).nl()
+	return nil
 }
 
 func showOOM(v *view, b *out) error {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	s := v.oom[v.pid]
-	if s.started != v.p.Started() {
-		s.score = 0
-	}
-	b.num(int64(s.score)).nl()
+	b.num(int64(v.p.OOMAdj())).nl()
 	return nil
 }
 
 func storeOOM(v *view, s string) error {
 	n, err := parse(s)
-	if err != nil || n < -1000 || n > 1000 {
+	if err != nil || n < task.MinOOMAdj || n > 1000 {
 		return unix.EINVAL
 	}
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	old := v.oom[v.pid]
-	if old.started != v.p.Started() {
-		old.score = 0
-	}
-	if n < old.score && !v.ctx.Cred.Capable(unix.CAP_SYS_RESOURCE) {
+	if n < v.p.OOMAdj() && !v.ctx.Cred.Capable(unix.CAP_SYS_RESOURCE) {
 		return unix.EACCES
 	}
-	v.oom[v.pid] = oomScore{n, v.p.Started()}
+	v.p.SetOOMAdj(n)
 	return nil
 }
 

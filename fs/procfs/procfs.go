@@ -56,9 +56,8 @@ type FS struct {
 	bootID string
 
 	mu   sync.Mutex
-	root *row               // guarded by mu, with all fixed directories below
-	oom  map[int32]oomScore // oom_score_adj by process ID; guarded by mu
-	idle int64              // what uptime has told; guarded by mu
+	root *row  // guarded by mu, with all fixed directories below
+	idle int64 // what uptime has told; guarded by mu
 }
 
 // row is a file or directory.
@@ -102,7 +101,7 @@ type subject struct {
 
 // New returns a /proc, to be mounted.
 func New(c Config) *FS {
-	f := &FS{Config: c, magic: unix.PROC_SUPER_MAGIC, bootID: uuid(c.Random), oom: make(map[int32]oomScore)}
+	f := &FS{Config: c, magic: unix.PROC_SUPER_MAGIC, bootID: uuid(c.Random)}
 	table := rows
 	if c.Hostname == nil {
 		table = slices.DeleteFunc(slices.Clone(rows), func(r row) bool { return r.path == "sys/kernel/hostname" })

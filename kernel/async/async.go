@@ -178,13 +178,34 @@ func (o *Op) end(v uint64, err error) {
 	if o.state.Swap(ended)&ended != 0 {
 		return
 	}
-	if o.armed {
-		o.File.Unregister(&o.entry)
-	}
+	o.disarm()
 	if o.File != nil {
 		o.File.DecRef()
 	}
 	o.Done(v, err)
+}
+
+func (o *Op) disarm() {
+	if o.armed {
+		o.File.Unregister(&o.entry)
+	}
+}
+
+// Withdraw ends an operation that waits, and Done is not called: the caller gets the reference to its file. EALREADY when it
+// is being tried or runs: it goes on; ENOENT when it has ended.
+func (o *Op) Withdraw() (*vfs.File, error) {
+	for {
+		s := o.state.Load()
+		switch {
+		case s&ended != 0:
+			return nil, unix.ENOENT
+		case s&running != 0:
+			return nil, unix.EALREADY
+		case o.state.CompareAndSwap(s, ended):
+			o.disarm()
+			return o.File, nil
+		}
+	}
 }
 
 // Cancel ends an operation that waits, with ECANCELED: Done was called when it returns nil. EALREADY when it

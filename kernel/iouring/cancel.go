@@ -112,25 +112,20 @@ func (r *Ring) UpdatePoll(t *task.Task, userData uint64, change func(*Request)) 
 		return unix.ENOENT
 	}
 	q := list[0]
-	n := &Request{SQE: q.SQE, Ring: r, CQEFlags: q.CQEFlags, Poll: q.Poll, next: q.next, guard: q.guard}
-	n.op.Delegate, n.op.Cred, n.op.File = q.op.Delegate, q.op.Cred, q.op.File
-	change(n)
-	n.op.File.IncRef()
-	q.updated = func() {
-		r.mu.Lock()
-		r.remove(q)
-		r.add(n)
-		if n.guard != nil {
-			n.guard.guarded = n
-		}
-		r.mu.Unlock()
-	}
-	q.silent.Store(true)
-	if err := q.op.Cancel(); err != nil {
-		q.silent.Store(false)
-		n.op.File.DecRef()
+	f, err := q.op.Withdraw()
+	if err != nil {
 		return err
 	}
+	n := &Request{SQE: q.SQE, Ring: r, CQEFlags: q.CQEFlags, Poll: q.Poll, next: q.next, guard: q.guard}
+	n.op.Delegate, n.op.Cred, n.op.File = q.op.Delegate, q.op.Cred, f
+	change(n)
+	r.mu.Lock()
+	r.remove(q)
+	r.add(n)
+	if n.guard != nil {
+		n.guard.guarded = n
+	}
+	r.mu.Unlock()
 	r.chain(t, n)
 	return nil
 }

@@ -56,8 +56,6 @@ type Request struct {
 	target  uint32 // of a timeout with a count
 	counted bool   // has a count; of a link timeout: its timer was set
 	fired   atomic.Bool
-	silent  atomic.Bool // cancelled to be changed
-	updated func()
 }
 
 // PollArgs are what a poll request waits for.
@@ -347,10 +345,6 @@ func result(v uint64, err error, errno func(error) unix.Errno) int32 {
 
 // complete ends q.
 func (q *Request) complete(v uint64, err error) {
-	if q.silent.Load() && err == unix.ECANCELED {
-		q.updated()
-		return
-	}
 	if err != nil && q.Partial > 0 {
 		v, err = q.Partial, nil
 	}

@@ -257,6 +257,7 @@ func (p *Process) fork(t *Task, a *CloneArgs) *Process {
 	}
 	n.handlers.Store(h)
 	n.exitSignal = a.ExitSignal
+	n.oomAdj.Store(p.oomAdj.Load())
 	p.mu.Lock()
 	n.limits, n.layout, n.dumpable = p.limits, p.layout, p.dumpable
 	if n.exe = p.exe; n.exe != nil {

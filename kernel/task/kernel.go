@@ -108,6 +108,8 @@ type Kernel struct {
 	load  load
 	pool  workers
 	dying bool // process 1 has ended; guarded by mu
+
+	oom sync.Mutex // one victim at a time; taken before mu
 }
 
 // id is what one number stands for: a thread, a process that has not been

@@ -10,28 +10,74 @@ import (
 // in nanoseconds.
 const oomWait = 10_000_000
 
-// OutOfMemory kills the process that has the most memory, threads counted too,
-// and logs it: Linux's OOM killer, without its scores. It returns the process, nil when
+// OutOfMemory kills the process with the highest score, and logs it: Linux's OOM killer. With process 1 everything ends, so that is
+// killed only when its score is more than those of all others together. It returns the process, nil when
 // one that was killed before has not ended yet.
 func (k *Kernel) OutOfMemory() *Process {
+	k.oom.Lock()
+	defer k.oom.Unlock()
 	var victim *Process
-	most, tasks := uint64(0), 0
+	var most, first, others int64
 	for _, p := range k.Processes() {
-		pages, n, dying := p.footprint()
-		if dying {
+		score, dying := p.badness()
+		switch {
+		case dying:
 			return nil
+		case score <= 0:
+		case p == k.init:
+			first = score
+		default:
+			if others += score; score >= most {
+				victim, most = p, score
+			}
 		}
-		if n > 0 && pages >= most {
-			victim, most, tasks = p, pages, n
-		}
+	}
+	if first > others {
+		victim = k.init
 	}
 	if victim == nil {
 		return nil
 	}
+	pages, threads, _ := victim.footprint()
 	k.Log("out of memory: killed process " + itoa(victim.PID) + " (" + victim.comm() + "), " +
-		strconv.FormatUint(most*4, 10) + " KiB, " + strconv.Itoa(tasks) + " threads")
+		strconv.FormatUint(pages*4, 10) + " KiB, " + strconv.Itoa(threads) + " threads")
 	victim.kill(unix.SIGKILL)
 	return victim
+}
+
+// OOMAdj is what was stored in /proc/PID/oom_score_adj (proc(5)): thousandths of all memory that are added to what the process has.
+func (p *Process) OOMAdj() int { return int(p.oomAdj.Load()) }
+
+// SetOOMAdj sets it, from MinOOMAdj to 1000.
+func (p *Process) SetOOMAdj(n int) { p.oomAdj.Store(int32(n)) }
+
+// badness is the score of a process in pages: what it has, and OOMAdj. 0 or less: it is not killed.
+func (p *Process) badness() (score int64, dying bool) {
+	pages, threads, dying := p.footprint()
+	adj := int64(p.oomAdj.Load())
+	if threads == 0 || adj == MinOOMAdj {
+		return 0, dying
+	}
+	return max(int64(pages)+adj*int64(p.k.allPages())/1000, 1), dying
+}
+
+// MinOOMAdj is the OOMAdj of what is never killed.
+const MinOOMAdj = -1000
+
+// OOMScore is badness as /proc/PID/oom_score shows it: from 0 to 1333.
+func (p *Process) OOMScore() int64 {
+	pages, threads, _ := p.footprint()
+	adj := int64(p.oomAdj.Load())
+	if threads == 0 || adj == MinOOMAdj {
+		return 0
+	}
+	return max((1000+int64(pages)*1000/int64(max(p.k.allPages(), 1))+adj)*2/3, 0)
+}
+
+// allPages returns how much memory programs share.
+func (k *Kernel) allPages() uint64 {
+	total, _ := k.Pool.Usage()
+	return total
 }
 
 // threadPages is about what a thread costs the kernel, in pages.

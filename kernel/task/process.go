@@ -63,6 +63,7 @@ type Process struct {
 	dead     usageSum  // of threads that ended; guarded by mu
 	kids     usageSum  // of children that were waited for; guarded by mu
 	started  int64     // monotonic ns
+	oomAdj   atomic.Int32
 }
 
 func newProcess(k *Kernel) *Process {

@@ -4,6 +4,8 @@
  *   hog again   takes what it can three times, giving it back in between
  *   hog threads creates threads until that fails
  *   hog files   fills the root file system until ENOSPC, or ENOMEM
+ *   hog bomb    forks for ever, and so do its children; a process that looks on then ends them
+ *   hog victim  one process takes all memory and is killed; another keeps what it has; before both, one is that asks for it
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -12,7 +14,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <signal.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define MIB (1ul << 20)
@@ -49,6 +53,76 @@ static void *wait_for_ever(void *v)
 	for (;;)
 		pause();
 	return v;
+}
+
+static int bomb(void)
+{
+	int *refused = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	pid_t first = fork();
+	if (first == 0) {
+		setpgid(0, 0);
+		for (;;)
+			if (fork() < 0) {
+				__atomic_add_fetch(refused, 1, __ATOMIC_RELAXED);
+				sleep(1);
+			}
+	}
+	for (int i = 0; i < 200 && __atomic_load_n(refused, __ATOMIC_RELAXED) < 20; i++)
+		usleep(50000);
+	int reached = *refused >= 20, ended = 0;
+	for (int i = 0; i < 2000 && !ended; i++) {
+		ended = kill(-first, SIGKILL) < 0 && errno == ESRCH;
+		while (waitpid(-1, 0, WNOHANG) > 0)
+			;
+		usleep(1000);
+	}
+	pid_t pid = fork(); /* there is room again */
+	if (pid == 0)
+		_exit(0);
+	printf("%s, %s\nalive\n", reached ? "refused" : "not refused", ended ? "ended" : "not ended");
+	return pid < 0 || !ended;
+}
+
+static int victim(void)
+{
+	int status, n = 0;
+	for (; n < 4; n++) {
+		char *p = mmap(0, MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		for (size_t o = 0; o < MIB; o += 4096)
+			p[o] = (char)n;
+		taken[n] = p;
+	}
+	pid_t volunteer = fork();
+	if (volunteer == 0) {
+		int fd = open("/proc/self/oom_score_adj", O_WRONLY);
+		if (write(fd, "1000", 4) != 4)
+			_exit(1);
+		for (;;)
+			pause();
+	}
+	usleep(300000);
+	for (int i = 0; i < 3; i++) {
+		pid_t pid = fork();
+		if (pid == 0)
+			for (;;) { /* without MAP_POPULATE: the faults find no memory */
+				char *p = mmap(0, MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+				if (p == MAP_FAILED)
+					_exit(1);
+				memset(p, 1, MIB);
+			}
+		waitpid(pid, &status, 0);
+		if (!(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) && status != 1 << 8) {
+			printf("the hog ended with %#x\n", status);
+			return 1;
+		}
+		if (i == 0 && (waitpid(volunteer, &status, WNOHANG) != volunteer || !WIFSIGNALED(status))) {
+			printf("who should go first lives\n");
+			return 1;
+		}
+	}
+	give(n);
+	printf("alive\n");
+	return 0;
 }
 
 int main(int argc, char **argv)
@@ -88,6 +162,10 @@ int main(int argc, char **argv)
 		printf("pthread_create: %s\nalive\n", strerror(e));
 		return n < 20;
 	}
+	if (!strcmp(what, "bomb"))
+		return bomb();
+	if (!strcmp(what, "victim"))
+		return victim();
 	if (!strcmp(what, "files")) {
 		static char b[65536];
 		int fd = open("/tmp/hog", O_RDWR | O_CREAT | O_TRUNC, 0600);
