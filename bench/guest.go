@@ -12,18 +12,18 @@ import (
 // guests are the programs that run in the machines, and the archives that hold
 // them as /init: the same bytes for every kernel.
 type guests struct {
-	hello, hellodyn, lat, tsckhz string // executables
-	helloRoot, latRoot           string // newc archives
+	hello, hellodyn, lat, disk, tsckhz string // executables
+	helloRoot, latRoot, diskRoot       string // newc archives
 }
 
 // buildGuests compiles bench/guest into dir.
 func buildGuests(source, dir string) (guests, error) {
 	g := guests{
-		hello: filepath.Join(dir, "hello"), hellodyn: filepath.Join(dir, "hello-dyn"), lat: filepath.Join(dir, "lat"), tsckhz: filepath.Join(dir, "tsckhz"),
-		helloRoot: filepath.Join(dir, "hello.cpio"), latRoot: filepath.Join(dir, "lat.cpio"),
+		hello: filepath.Join(dir, "hello"), hellodyn: filepath.Join(dir, "hello-dyn"), lat: filepath.Join(dir, "lat"), disk: filepath.Join(dir, "disk"), tsckhz: filepath.Join(dir, "tsckhz"),
+		helloRoot: filepath.Join(dir, "hello.cpio"), latRoot: filepath.Join(dir, "lat.cpio"), diskRoot: filepath.Join(dir, "disk.cpio"),
 	}
 	for _, b := range []struct{ out, source, link string }{
-		{g.hello, "hello.c", "-static"}, {g.hellodyn, "hello.c", "-pie"}, {g.lat, "lat.c", "-static"}, {g.tsckhz, "tsckhz.c", "-static"},
+		{g.hello, "hello.c", "-static"}, {g.hellodyn, "hello.c", "-pie"}, {g.lat, "lat.c", "-static"}, {g.disk, "disk.c", "-static"}, {g.tsckhz, "tsckhz.c", "-static"},
 	} {
 		src, err := filepath.Abs(filepath.Join(source, b.source))
 		if err != nil {
@@ -34,15 +34,17 @@ func buildGuests(source, dir string) (guests, error) {
 			return g, err
 		}
 	}
-	if err := writeRoot(g.helloRoot, g.hello); err != nil {
-		return g, err
+	for archive, program := range map[string]string{g.helloRoot: g.hello, g.latRoot: g.lat, g.diskRoot: g.disk} {
+		if err := writeRoot(archive, program, nil, nil); err != nil {
+			return g, err
+		}
 	}
-	return g, writeRoot(g.latRoot, g.lat)
+	return g, nil
 }
 
-// writeRoot packs program as /init. Linux needs /dev/console to give it its
+// writeRoot packs program as /init, and more files with their data. Linux needs /dev/console to give it its
 // output.
-func writeRoot(archive, program string) error {
+func writeRoot(archive, program string, more []cpio.Header, contents [][]byte) error {
 	data, err := os.ReadFile(program)
 	if err != nil {
 		return err
@@ -59,6 +61,11 @@ func writeRoot(archive, program string) error {
 		{Name: "init", Mode: syscall.S_IFREG | 0o755, Size: int64(len(data))},
 	} {
 		if err := w.Write(h, bytes.NewReader(data)); err != nil {
+			return err
+		}
+	}
+	for i, h := range more {
+		if err := w.Write(h, bytes.NewReader(contents[i])); err != nil {
 			return err
 		}
 	}

@@ -29,11 +29,17 @@ type machine struct {
 	append string
 	memory string // MiB
 	icount bool
+	acpi   bool     // Debian's Linux finds virtio-mmio devices by ACPI only
+	flags  []string // more of QEMU's
 }
 
 // command is the QEMU command line.
 func (m machine) command() []string {
-	c := []string{"qemu-system-x86_64", "-M", "microvm,acpi=off", "-accel", "tcg", "-cpu", cpuModel,
+	model := "microvm,acpi=off"
+	if m.acpi {
+		model = "microvm"
+	}
+	c := []string{"qemu-system-x86_64", "-M", model, "-accel", "tcg", "-cpu", cpuModel,
 		"-smp", "1", "-m", m.memory, "-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio", "-no-reboot",
 		"-kernel", m.kernel}
 	if m.icount {
@@ -45,7 +51,7 @@ func (m machine) command() []string {
 	if m.append != "" {
 		c = append(c, "-append", m.append)
 	}
-	return c
+	return append(c, m.flags...)
 }
 
 // shell shows a command so that it can be pasted.

@@ -138,6 +138,9 @@ func (b *bench) measure() error {
 			return err
 		}
 	}
+	if err := b.measureDisk(); err != nil {
+		return err
+	}
 	return b.measureCPU()
 }
 
@@ -151,6 +154,12 @@ func (b *bench) measureKernel(k kernel, firmware uint64) error {
 	b.report.add(k.name, "boot", entry)
 	b.report.add(k.name, "power", power)
 	progress("%s: kernel entry to main %s ms", k.name, entry.text(3))
+
+	if k.name == "gosv" {
+		if err := b.bootFromDisk(k, firmware); err != nil {
+			return err
+		}
+	}
 
 	progress("%s: least memory", k.name)
 	least, err := leastMemory(k, b.guests.helloRoot, 1, 256)

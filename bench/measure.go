@@ -64,8 +64,8 @@ var (
 
 // boot returns the virtual milliseconds from the kernel's entry to the
 // program's main, and from power-on.
-func boot(k kernel, root string, firmware uint64, runs int) (fromEntry, fromPower spread, line string, err error) {
-	m := machine{kernel: k.file, initrd: root, append: k.append(true), memory: "128", icount: true}
+func boot(k kernel, root string, firmware uint64, runs int, flags ...string) (fromEntry, fromPower spread, line string, err error) {
+	m := machine{kernel: k.file, initrd: root, append: k.append(true), memory: "128", icount: true, flags: flags}
 	for range runs {
 		r, err := m.run(waitEnd, 2*time.Minute)
 		if err != nil {
