@@ -401,9 +401,9 @@ func (f *faulty) Put(p []byte) (int, error) {
 	return n, nil
 }
 
-func (f *faulty) Take(p []byte) (int, error) { return f.Put(p) }
-func (f *faulty) PutWord(v uint64) error     { return uio.WordTo(f, v) }
-func (f *faulty) TakeWord() (uint64, error)  { return uio.WordFrom(f) }
+func (f *faulty) Take(p []byte) (int, error)      { return f.Put(p) }
+func (f *faulty) PutWord(v uint64) error          { return uio.WordTo(f, v) }
+func (f *faulty) TakeWord(uint64) (uint64, error) { return uio.WordFrom(f) }
 
 func TestPartialSource(t *testing.T) {
 	each(t, func(t *testing.T, h *virtiotest.Console, c *Console) {

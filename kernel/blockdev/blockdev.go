@@ -194,7 +194,16 @@ func (l *limited) Take(p []byte) (int, error) {
 	return n, err
 }
 
-func (l *limited) TakeWord() (uint64, error) { return uio.WordFrom(l) }
+func (l *limited) TakeWord(most uint64) (uint64, error) {
+	if l.n < 8 {
+		return 0, unix.EFAULT
+	}
+	v, err := l.Source.TakeWord(most)
+	if err == nil && v <= most {
+		l.n -= 8
+	}
+	return v, err
+}
 
 func (o *file) Write(f *vfs.File, src uio.Source, off int64) (n int64, err error) {
 	left := o.disk.Size() - off

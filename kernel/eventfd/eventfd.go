@@ -76,39 +76,35 @@ func (e *counter) Read(_ *vfs.File, dst uio.Sink, _ int64) (int64, error) {
 	return 8, nil
 }
 
-// Write implements vfs.FileOps: EINVAL for less than 8 bytes and for all ones.
+// Write implements vfs.FileOps: EINVAL for less than 8 bytes and for all ones. It takes from src only what can be added, so that
+// a caller that waits can try again with the same source.
 func (e *counter) Write(_ *vfs.File, src uio.Source, _ int64) (int64, error) {
 	if src.Left() < 8 {
 		return 0, unix.EINVAL
 	}
 	e.mu.Lock()
-	err := e.add(src)
+	n := e.n.Load()
+	if n == most { // nothing but 0 could be added
+		e.mu.Unlock()
+		return 0, unix.EAGAIN
+	}
+	v, err := src.TakeWord(most - n)
+	switch {
+	case err != nil:
+		err = unix.EFAULT
+	case v == math.MaxUint64:
+		err = unix.EINVAL
+	case v > most-n:
+		err = unix.EAGAIN
+	default:
+		e.n.Store(n + v)
+	}
 	e.mu.Unlock()
 	if err != nil {
 		return 0, err
 	}
 	e.queue.Notify(unix.EPOLLIN)
 	return 8, nil
-}
-
-// add adds what src holds. It takes from src only what can be added, so that
-// a caller that waits can try again with the same source. e.mu is held.
-func (e *counter) add(src uio.Source) error {
-	n := e.n.Load()
-	if n == most { // nothing but 0 could be added
-		return unix.EAGAIN
-	}
-	v, err := src.TakeWord()
-	switch {
-	case err != nil:
-		return unix.EFAULT
-	case v == math.MaxUint64:
-		return unix.EINVAL
-	case v > most-n:
-		return unix.EAGAIN
-	}
-	e.n.Store(n + v)
-	return nil
 }
 
 // Poll implements vfs.FileOps.

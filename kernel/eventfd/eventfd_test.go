@@ -56,6 +56,24 @@ func TestCounter(t *testing.T) {
 	}
 }
 
+// TestWriteWaits: what does not fit stays in the source, so that the write can be tried again.
+func TestWriteWaits(t *testing.T) {
+	f := eventfd.New(nil, cred.Root(), 5, 0)
+	defer f.DecRef()
+	var b [8]byte
+	binary.LittleEndian.PutUint64(b[:], ^uint64(0)-2)
+	src := uio.Buffer(b[:])
+	if n, err := f.Write(&src); n != 0 || err != unix.EAGAIN || src.Left() != 8 {
+		t.Errorf("%d, %v, %d left", n, err, src.Left())
+	}
+	if v, err := read(f); v != 5 || err != nil {
+		t.Errorf("%d, %v", v, err)
+	}
+	if n, err := f.Write(&src); n != 8 || err != nil || src.Left() != 0 {
+		t.Errorf("%d, %v, %d left", n, err, src.Left())
+	}
+}
+
 func TestSemaphore(t *testing.T) {
 	f := eventfd.New(nil, cred.Root(), 2, unix.EFD_SEMAPHORE)
 	defer f.DecRef()

@@ -652,9 +652,9 @@ func (b *broken) Put(p []byte) (int, error) {
 	return n, nil
 }
 
-func (b *broken) Take(p []byte) (int, error) { return b.Put(p) }
-func (b *broken) PutWord(v uint64) error     { return uio.WordTo(b, v) }
-func (b *broken) TakeWord() (uint64, error)  { return uio.WordFrom(b) }
+func (b *broken) Take(p []byte) (int, error)      { return b.Put(p) }
+func (b *broken) PutWord(v uint64) error          { return uio.WordTo(b, v) }
+func (b *broken) TakeWord(uint64) (uint64, error) { return uio.WordFrom(b) }
 
 func TestFaultingCopies(t *testing.T) {
 	m, p := newPool(t, 64)

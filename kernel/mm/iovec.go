@@ -99,12 +99,23 @@ func (v *IOVec) PutWord(w uint64) error {
 }
 
 // TakeWord implements uio.Source.
-func (v *IOVec) TakeWord() (uint64, error) {
+func (v *IOVec) TakeWord(most uint64) (uint64, error) {
 	if v.cur.Len >= 8 && v.left >= 8 {
 		if w, ok := v.as.space.Load64(v.cur.Addr); ok {
-			v.advance(8)
+			if w <= most {
+				v.advance(8)
+			}
 			return w, nil
 		}
 	}
-	return uio.WordFrom(v)
+	return v.takeWord(most)
+}
+
+func (v *IOVec) takeWord(most uint64) (uint64, error) {
+	rest := *v
+	w, err := uio.WordFrom(&rest)
+	if err == nil && w <= most {
+		*v = rest
+	}
+	return w, err
 }

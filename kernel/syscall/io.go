@@ -89,15 +89,21 @@ func writeFile(t *task.Task, f *vfs.File, src uio.Source) (uint64, error) {
 	done := int64(0)
 	for {
 		n, err := f.Write(src)
+		if err == unix.EAGAIN && !f.Nonblock() && f.Readiness(writable)&writable != 0 { // but not for this
+			n, err = retryWrite(t, f, src)
+		}
 		done += n
+		if err == nil && src.Left() == 0 {
+			return uint64(done), nil
+		}
 		switch {
 		case err == unix.EPIPE:
 			t.SendSignal(unix.SIGPIPE)
 		case err == unix.EFBIG:
 			t.SendSignal(unix.SIGXFSZ)
-		case f.Nonblock() || src.Left() == 0:
+		case f.Nonblock():
 		case err == unix.EAGAIN:
-			if err = t.WaitFor(f, wait.Mask(unix.POLLOUT|abi.POLLWRNORM), 0); err == nil {
+			if err = t.WaitFor(f, writable, 0); err == nil {
 				continue
 			}
 		case err == nil && f.Stream() && n > 0:
@@ -108,6 +114,17 @@ func writeFile(t *task.Task, f *vfs.File, src uio.Source) (uint64, error) {
 		}
 		return value(n, err)
 	}
+}
+
+// writable are the events that a write waits for.
+const writable = wait.Mask(unix.POLLOUT | abi.POLLWRNORM)
+
+func retryWrite(t *task.Task, f *vfs.File, src uio.Source) (n int64, err error) {
+	err = t.Retry(f, writable, func() (err error) {
+		n, err = f.Write(src)
+		return err
+	})
+	return n, err
 }
 
 // hotRead is read(2), hotWrite write(2).

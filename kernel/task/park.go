@@ -104,6 +104,26 @@ func (t *Task) waitFor(o Pollable, events wait.Mask, deadline int64, exclusive b
 	return err
 }
 
+// Retry is for operations that may have to wait although o is ready, as a write of a number that is too large for an eventfd just
+// now: it calls try, and again whenever o has told of events, until that returns something else than EAGAIN. The errors are those of
+// try and of Block.
+func (t *Task) Retry(o Pollable, events wait.Mask, try func() error) error {
+	if t.tries {
+		t.wouldFor, t.wouldMask = o, events
+		return ErrWouldWait
+	}
+	t.entry = wait.Entry{Waiter: t, Events: events | unix.POLLERR | unix.POLLHUP}
+	o.Register(&t.entry)
+	err := try()
+	for err == unix.EAGAIN {
+		if err = t.Block(0); err == nil {
+			err = try()
+		}
+	}
+	o.Unregister(&t.entry)
+	return err
+}
+
 // Sleep sleeps until the deadline, a monotonic time; abi.ERESTARTSYS when a signal came first.
 func (t *Task) Sleep(deadline int64) error {
 	for {

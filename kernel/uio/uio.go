@@ -25,8 +25,9 @@ type Source interface {
 	// Take fills p as far as there are bytes and returns how many; the error
 	// is EFAULT when the origin cannot be read.
 	Take(p []byte) (int, error)
-	// TakeWord takes 8 bytes, lowest first: EFAULT when there are less, or not all can be read.
-	TakeWord() (uint64, error)
+	// TakeWord takes 8 bytes, lowest first, if the number is at most most, and returns it in any case: EFAULT when there are
+	// less, or not all can be read.
+	TakeWord(most uint64) (uint64, error)
 	// Left returns how many more bytes there are.
 	Left() int
 }
@@ -52,7 +53,14 @@ func (b *Buffer) Take(p []byte) (int, error) {
 func (b *Buffer) PutWord(v uint64) error { return WordTo(b, v) }
 
 // TakeWord implements Source.
-func (b *Buffer) TakeWord() (uint64, error) { return WordFrom(b) }
+func (b *Buffer) TakeWord(most uint64) (uint64, error) {
+	rest := *b
+	v, err := WordFrom(&rest)
+	if err == nil && v <= most {
+		*b = rest
+	}
+	return v, err
+}
 
 // WordTo is a PutWord for Sinks that have no quicker way than Put.
 func WordTo(s Sink, v uint64) error {
@@ -64,7 +72,7 @@ func WordTo(s Sink, v uint64) error {
 	return nil
 }
 
-// WordFrom is a TakeWord for Sources that have no quicker way than Take.
+// WordFrom takes 8 bytes, lowest first: EFAULT when there are less.
 func WordFrom(s Source) (uint64, error) {
 	var b [8]byte
 	if n, err := s.Take(b[:]); err != nil || n < len(b) {

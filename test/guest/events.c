@@ -166,6 +166,32 @@ TEST(eventfd_counts)
 	close(fd);
 }
 
+static void *take_later(void *fd)
+{
+	u64 v;
+	sleep_ms(50);
+	return (void *)(read(*(int *)fd, &v, 8) == 8 ? v : 0);
+}
+
+/* A number that does not fit is waited with, though the descriptor is ready to write. */
+TEST(eventfd_waits)
+{
+	u64 v = ~0ull - 3;
+	int fd = eventfd(5, 0);
+	void *taken;
+	pthread_t t;
+	NEED(fd >= 0);
+	struct pollfd f = {fd, POLLOUT, 0};
+	SAME(poll(&f, 1, 0), 1);
+	SAME(pthread_create(&t, 0, take_later, &fd), 0);
+	SAME(write(fd, &v, 8), 8);
+	SAME(pthread_join(t, &taken), 0);
+	SAME((u64)taken, 5);
+	SAME(read(fd, &v, 8), 8);
+	SAME(v, ~0ull - 3);
+	close(fd);
+}
+
 TEST(timerfd)
 {
 	u64 v = 0;
