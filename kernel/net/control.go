@@ -26,8 +26,15 @@ func (k *sock) sendControl(m *socket.Message, o *tcpip.WriteOptions) error {
 				return unix.EINVAL
 			}
 			cm.HasTTL, cm.TTL = true, uint8(v)
-		case c.Level == unix.IPPROTO_IP && (c.Type == unix.IP_TOS || c.Type == unix.IP_PKTINFO):
-			// The route decides about the source address.
+		case c.Level == unix.IPPROTO_IP && c.Type == unix.IP_PKTINFO:
+			if len(c.Data) < unix.SizeofInet4Pktinfo {
+				return unix.EINVAL
+			}
+			if k.s.Family == unix.AF_INET {
+				pktinfoSource(c.Data, &cm.IPv6PacketInfo)
+				cm.HasIPv6PacketInfo = cm.IPv6PacketInfo != (tcpip.IPv6PacketInfo{}) // netstack's field serves both
+			}
+		case c.Level == unix.IPPROTO_IP && c.Type == unix.IP_TOS:
 		case c.Level == unix.IPPROTO_IPV6 && c.Type == unix.IPV6_HOPLIMIT:
 			if v < -1 || v > 255 {
 				return unix.EINVAL
@@ -49,6 +56,14 @@ func (k *sock) sendControl(m *socket.Message, o *tcpip.WriteOptions) error {
 	}
 	m.Control = nil
 	return nil
+}
+
+// pktinfoSource reads interface and source address of struct in_pktinfo (ip(7)).
+func pktinfoSource(b []byte, to *tcpip.IPv6PacketInfo) {
+	to.NIC = tcpip.NICID(binary.LittleEndian.Uint32(b))
+	if a := [4]byte(b[4:8]); a != [4]byte{} {
+		to.Addr = tcpip.AddrFrom4(a)
+	}
 }
 
 // receivedControl adds the ancillary data that the options ask for.

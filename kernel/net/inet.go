@@ -370,9 +370,15 @@ func (k *sock) Send(m *socket.Message, src uio.Source) (int64, error) {
 	if k.stream() && src.Left() == 0 {
 		return 0, k.mayWrite()
 	}
+	want := int64(src.Left())
 	n, err := k.ep.Write(source{src}, o)
 	if err != nil {
 		return 0, k.sendError(err)
+	}
+	if k.stream() && n < want && k.ep.Readiness(waiter.WritableEvents) != 0 {
+		// Room was made while the bytes were copied, of which netstack tells only whom it has told that there is none. Who has
+		// sent a part waits for it to be told (epoll(7), EPOLLET).
+		k.s.Queue.Notify(writable)
 	}
 	return n, nil
 }

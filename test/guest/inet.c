@@ -376,6 +376,43 @@ TEST(datagrams)
 	close(c);
 }
 
+/* Ancillary data says from which address a datagram goes (IP_PKTINFO of ip(7)): servers answer from the one that was asked. */
+TEST(source)
+{
+	struct sockaddr_in a = addr4(INADDR_LOOPBACK, 0), from;
+	socklen_t n = sizeof a;
+	char b[16], control[CMSG_SPACE(sizeof(struct in_pktinfo))] = {0};
+	int s = socket(AF_INET, SOCK_DGRAM, 0), c = socket(AF_INET, SOCK_DGRAM, 0);
+	NEED(s >= 0 && c >= 0 && bind(s, SA(a), n) == 0 && getsockname(s, SA(a), &n) == 0);
+	struct iovec v = {"x", 1};
+	struct msghdr m = {.msg_name = &a, .msg_namelen = sizeof a, .msg_iov = &v, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+	struct cmsghdr *h = CMSG_FIRSTHDR(&m);
+	h->cmsg_level = IPPROTO_IP, h->cmsg_type = IP_PKTINFO, h->cmsg_len = CMSG_LEN(sizeof(struct in_pktinfo));
+	struct in_pktinfo *p = (void *)CMSG_DATA(h);
+	p->ipi_spec_dst.s_addr = htonl(0x7f000005);
+	for (int connected = 0; connected < 2; connected++) {
+		SAME(sendmsg(c, &m, 0), 1);
+		n = sizeof from;
+		CHECK(awaited(s, POLLIN) > 0);
+		SAME(recvfrom(s, b, sizeof b, MSG_DONTWAIT, SA(from), &n), 1);
+		SAME(ntohl(from.sin_addr.s_addr), 0x7f000005);
+		p->ipi_ifindex = if_nametoindex("lo");
+		if (!connected) {
+			CHECK(connect(c, SA(a), sizeof a) == 0);
+			m.msg_name = 0, m.msg_namelen = 0;
+		}
+	}
+	/* The address is for one datagram only. */
+	SAME(send(c, "y", 1, 0), 1);
+	n = sizeof from;
+	CHECK(awaited(s, POLLIN) > 0);
+	SAME(recvfrom(s, b, sizeof b, MSG_DONTWAIT, SA(from), &n), 1);
+	SAME(ntohl(from.sin_addr.s_addr), INADDR_LOOPBACK);
+	h->cmsg_len = CMSG_LEN(4);
+	EXPECT(sendmsg(c, &m, 0), EINVAL);
+	close(s), close(c);
+}
+
 TEST(six)
 {
 	struct sockaddr_in6 a = {.sin6_family = AF_INET6}, b;
