@@ -2,6 +2,7 @@ package net
 
 import (
 	"bytes"
+	"strings"
 	"testing"
 	"time"
 
@@ -307,6 +308,27 @@ func TestDatagram(t *testing.T) {
 		}
 		return nil
 	}())
+}
+
+// Routes are shown as on Linux, the default one first.
+func TestRouteOrder(t *testing.T) {
+	n := New(Config{Memory: 64 << 20})
+	for _, s := range []string{"10.9.0.0/16", "fd00::/64", "10.0.2.0/24", "0.0.0.0/0", "10.9.0.0/24", "::/0"} {
+		p, err := parsePrefix(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n.Stack().AddRoute(tcpip.Route{Destination: p.prefix().Subnet(), NIC: Ethernet})
+	}
+	var got []string
+	for _, r := range n.routeTable() {
+		if r.NIC == Ethernet {
+			got = append(got, r.Destination.String())
+		}
+	}
+	if s := strings.Join(got, " "); s != "0.0.0.0/0 10.0.2.0/24 10.9.0.0/24 10.9.0.0/16 fd00::/64 ::/0" {
+		t.Error(s)
+	}
 }
 
 func TestParse(t *testing.T) {

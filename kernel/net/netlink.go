@@ -1,6 +1,8 @@
 package net
 
 import (
+	"bytes"
+
 	"golang.org/x/sys/unix"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -9,6 +11,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 
 	"gosv/kernel/socket/netlink"
+	"gosv/kernel/sorting"
 )
 
 // Netlink is the network as AF_NETLINK shows and changes it.
@@ -149,12 +152,37 @@ func (r routes) route(o *tcpip.Route) netlink.Route {
 
 // Routes implements netlink.Stack.
 func (r routes) Routes() (all []netlink.Route) {
-	for _, o := range r.n.Stack().GetRouteTable() {
+	for _, o := range r.n.routeTable() {
 		if o.NIC != Loopback {
 			all = append(all, r.route(&o))
 		}
 	}
 	return all
+}
+
+// routeTable is the table in the order in which Linux shows it: IPv4 by address, the default route so being the first, and longer
+// prefixes in front of shorter ones; then IPv6 as it is looked up.
+func (n *Network) routeTable() []tcpip.Route {
+	table := n.Stack().GetRouteTable()
+	at := make(map[tcpip.Subnet]int, len(table))
+	for i, r := range table {
+		if _, ok := at[r.Destination]; !ok {
+			at[r.Destination] = i
+		}
+	}
+	sorting.Sort(table, func(a, b tcpip.Route) int {
+		x, y := a.Destination.ID(), b.Destination.ID()
+		switch {
+		case x.Len() != y.Len():
+			return x.Len() - y.Len()
+		case x.Len() == header.IPv4AddressSize && x != y:
+			return bytes.Compare(x.AsSlice(), y.AsSlice())
+		case x.Len() == header.IPv4AddressSize:
+			return b.Destination.Prefix() - a.Destination.Prefix()
+		}
+		return at[a.Destination] - at[b.Destination]
+	})
+	return table
 }
 
 // entry makes a route of netlink one of netstack: EINVAL, ENODEV, ENETUNREACH.

@@ -233,7 +233,7 @@ func (n *Network) procRoute() string {
 		}
 		return hexN(uint64(binary.LittleEndian.Uint32(a.AsSlice())), 8)
 	}
-	for _, r := range n.Stack().GetRouteTable() {
+	for _, r := range n.routeTable() {
 		id := r.Destination.ID()
 		if id.Len() != header.IPv4AddressSize || r.NIC == Loopback {
 			continue
