@@ -146,7 +146,7 @@ func Ctl(ep *vfs.File, op int, fd int, f *vfs.File, ev abi.EpollEvent) error {
 		return unix.ENOENT
 	case op == unix.EPOLL_CTL_DEL:
 		e.remove(i)
-		f.RemoveWatcher(e)
+		f.RemoveWatcher(i)
 		return nil
 	case i.entry.Exclusive:
 		return unix.EINVAL
@@ -203,7 +203,7 @@ func (e *instance) add(fd int, f *vfs.File, ev abi.EpollEvent) error {
 	i.set(ev)
 	i.entry = wait.Entry{Waiter: i, Events: i.mask(), Exclusive: ev.Events&unix.EPOLLEXCLUSIVE != 0}
 	e.interests[i.key] = i
-	f.AddWatcher(e)
+	f.AddWatcher(i)
 	f.Register(&i.entry)
 	e.look(i)
 	return nil
@@ -233,13 +233,11 @@ func (e *instance) remove(i *interest) {
 }
 
 // FileClosed implements vfs.Watcher.
-func (e *instance) FileClosed(f *vfs.File) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for k, i := range e.interests {
-		if k.file == f {
-			e.remove(i)
-		}
+func (i *interest) FileClosed(*vfs.File) {
+	i.of.mu.Lock()
+	defer i.of.mu.Unlock()
+	if !i.gone {
+		i.of.remove(i)
 	}
 }
 
@@ -249,7 +247,7 @@ func (e *instance) Release(*vfs.File) {
 	defer e.mu.Unlock()
 	for _, i := range e.interests {
 		e.remove(i)
-		i.file.RemoveWatcher(e)
+		i.file.RemoveWatcher(i)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -309,5 +310,37 @@ func TestTheGoneWakeNobody(t *testing.T) {
 		if name == "deleted" {
 			r.DecRef()
 		}
+	}
+}
+
+// What a file's end costs does not depend on how many others the instance has.
+func TestManyFilesEnd(t *testing.T) {
+	b := start(t)
+	closing := func(others int) time.Duration {
+		ep := b.epoll()
+		defer ep.DecRef()
+		var files []*vfs.File
+		for i := range others + 200 {
+			r, w := b.pipe()
+			w.DecRef()
+			b.ctl(ep, unix.EPOLL_CTL_ADD, i, r, unix.EPOLLIN, nil)
+			files = append(files, r)
+		}
+		begin := time.Now()
+		for _, f := range files[:200] {
+			f.DecRef()
+		}
+		took := time.Since(begin)
+		for _, f := range files[200:] {
+			f.DecRef()
+		}
+		return took
+	}
+	few, many := time.Hour, time.Hour
+	for range 3 {
+		few, many = min(few, closing(0)), min(many, closing(10000))
+	}
+	if many > 20*few {
+		t.Errorf("%v for 200 files among 10,000, %v for 200 alone", many, few)
 	}
 }
