@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -133,6 +134,34 @@ RUN --net segment:a --ip 10.9.0.2/24 --ip fd09::2/64 "$PEER" talk 10.9.0.1 7000 
 wait
 `)
 	if o.stdout != "nobody at 10.9.0.1\nnobody at fd09::1\ntalked to 10.9.0.1\ntalked to fd09::1\n" {
+		t.Error(o)
+	}
+}
+
+// The firewall: what no rule names is refused, counted and told of; the rest passes, answers too.
+func TestFirewallTap(t *testing.T) {
+	o := inNamespace(t, `
+ip tuntap add tap0 mode tap
+ip addr add 10.77.0.1/24 dev tap0
+ip link set tap0 up
+"$PEER" serve 7001 1 >/dev/null & server=$!
+RUN --verbose --net tap:tap0 --ip 10.77.0.2/24 --allow-in tcp:10.77.0.0/24:7000 --allow-out tcp:10.77.0.1:7001 \
+  "$PEER" serve 7000 1 nobody 10.77.0.1 22 talk 10.77.0.1 7001 1000 show /proc/net/firewall >"$DIR/out" 2>"$DIR/log" & machine=$!
+until grep -q serves "$DIR/out"; do sleep 0.1; done
+"$PEER" nobody 10.77.0.2 7002
+"$PEER" talk 10.77.0.2 7000 1000
+wait $machine $server
+cat "$DIR/out"; grep firewall "$DIR/log"
+`)
+	for _, want := range []string{
+		"nobody at 10.77.0.2\ntalked to 10.77.0.2\n", "nobody at 10.77.0.1\ntalked to 10.77.0.1\n",
+		"firewall: refused protocol 6 from 10.77.0.1, port 7002", "firewall: refused protocol 6 to 10.77.0.1, port 22",
+	} {
+		if !strings.Contains(o.stdout, want) {
+			t.Errorf("no %q", want)
+		}
+	}
+	if !regexp.MustCompile(`\nin [1-9]\d*\nout [1-9]\d*\n`).MatchString(o.stdout) || t.Failed() {
 		t.Error(o)
 	}
 }
