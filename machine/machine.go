@@ -32,6 +32,18 @@ type Frame uint64
 // NoFrame is never the number of a usable frame.
 const NoFrame Frame = 0
 
+// FreeBlocks finds large parts of the memory that nobody uses.
+type FreeBlocks interface {
+	// TakeFree takes the free block that begins at f, if it has BlockFrames or more, and returns how many frames it has, which are
+	// not zeroed; 0 when there is none, or when memory would run short. Frames.Free gives it back.
+	TakeFree(f Frame) (n int)
+	// OnFreed has tell called once, when about n more frames were freed, in place of what was asked for before. tell must not block.
+	OnFreed(n int, tell func())
+}
+
+// BlockFrames is the alignment of what TakeFree takes, and the least that it takes.
+const BlockFrames = 32
+
 // Frames hands out physical memory.
 type Frames interface {
 	// Alloc returns one zeroed frame, or ErrNoMemory when only the kernel's

@@ -52,8 +52,19 @@ type Config struct {
 	Net     Net      // the network device
 	Vsock   uint32   // context ID of the machine for AF_VSOCK (vsock(7)), by the host's vhost; 0: none
 	Shares  []Share  // folders of the host
+	Balloon Balloon  // whether the machine gives memory back
 	Extra   []string // further arguments for the monitor, as they are
 }
+
+// Balloon says whether the machine has a device by which it gives memory back that it does not use.
+type Balloon int
+
+// Balloons.
+const (
+	BalloonNone Balloon = iota
+	BalloonFits         // if the machine has a place for it
+	BalloonMust
+)
 
 // A Disk is a file or block device of the host that the machine has as a disk, in the order of Config.Disks: /dev/vda, /dev/vdb, …
 type Disk struct {

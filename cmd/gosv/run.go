@@ -26,6 +26,7 @@ import (
 // runOptions are the flags of gosv run.
 type runOptions struct {
 	memory    string
+	balloon   string
 	cpus      int
 	env       []string
 	dir       string
@@ -121,6 +122,7 @@ kernel failed; 126 when the program cannot be executed; 127 when it was not foun
 	f.StringVar(&o.name, "name", "", "name of the machine for the other commands; it is kept after its end, for logs and inspect")
 	f.BoolVar(&o.remove, "rm", false, "forget the machine when it has ended (without --detach and --name that is always so)")
 	f.StringVarP(&o.memory, "memory", "m", "128M", "memory of the machine, with unit K, M or G")
+	f.StringVar(&o.balloon, "balloon", "auto", "`auto|on|off`: give memory that the machine does not use any more back to this one; auto from 256M on")
 	f.IntVar(&o.cpus, "cpus", 1, "processors of the machine")
 	f.StringArrayVarP(&o.env, "env", "e", nil, "environment variable `KEY=VALUE`; KEY alone takes this environment's value")
 	f.StringVarP(&o.dir, "workdir", "w", "/", "working directory of the program, made when missing")
@@ -213,6 +215,9 @@ func runProgram(ctx context.Context, o *runOptions, args []string, std streams) 
 		return err
 	}
 	config := vmm.Config{Kernel: kernel, Initrd: initrd, Memory: memory, CPUs: o.cpus, Machine: o.machine, Ports: vmm.Ports(), Net: o.network.device, Vsock: o.vsock, Extra: o.qemuArgs}
+	if config.Balloon, err = o.balloonFor(memory); err != nil {
+		return err
+	}
 	if err := checkVsock(o); err != nil {
 		return err
 	}
@@ -293,6 +298,21 @@ func (o *runOptions) size() (memory int64, err error) {
 		return 0, fmt.Errorf("--cpus %d: a machine has 1 to %d processors", o.cpus, maxCPUs)
 	}
 	return memory, nil
+}
+
+// balloonLeast is the memory from which on a machine has a balloon unless the user says otherwise: less is hardly worth the device.
+const balloonLeast = 256 << 20
+
+func (o *runOptions) balloonFor(memory int64) (vmm.Balloon, error) {
+	switch {
+	case o.balloon == "on":
+		return vmm.BalloonMust, nil
+	case o.balloon == "off" || o.balloon == "auto" && memory < balloonLeast:
+		return vmm.BalloonNone, nil
+	case o.balloon == "auto":
+		return vmm.BalloonFits, nil
+	}
+	return 0, fmt.Errorf("--balloon %q: say auto, on or off", o.balloon)
 }
 
 // maxCPUs is a limit against slips of the finger, not one of the kernel.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"gosv/driver/acpi"
+	"gosv/driver/balloon"
 	"gosv/driver/console"
 	"gosv/driver/nvme"
 	"gosv/driver/pci"
@@ -9,6 +10,7 @@ import (
 	"gosv/driver/rtc"
 	"gosv/driver/virtio"
 	"gosv/machine"
+	"gosv/machine/bare"
 )
 
 // devices are the machine's virtio devices by type, each list in the order in which they were found.
@@ -43,6 +45,11 @@ func startAll[D any](found devices, typ uint32, l *log, start func(virtio.Transp
 // consoles starts the virtio consoles.
 func (found devices) consoles(m machine.Machine, l *log) []*console.Console {
 	return startAll(found, virtio.TypeConsole, l, func(t virtio.Transport) (*console.Console, error) { return console.New(t, m) })
+}
+
+// balloons starts the memory balloons, which can wait until the program runs.
+func (found devices) balloons(m *bare.Machine, l *log) {
+	startAll(found, virtio.TypeBalloon, l, func(t virtio.Transport) (*balloon.Device, error) { return balloon.New(t, m) })
 }
 
 // setPower arranges for powering off through ACPI where there is one.

@@ -129,6 +129,7 @@ func start(m *bare.Machine, e *ending) error {
 	if err != nil {
 		return &refusal{args.Path, err}
 	}
+	found.balloons(m, e.log)
 	return nil
 }
 

@@ -24,6 +24,7 @@ const (
 	TypeBlock   = 2
 	TypeConsole = 3
 	TypeEntropy = 4
+	TypeBalloon = 5
 	TypeVsock   = 19
 	TypeFS      = 26
 )

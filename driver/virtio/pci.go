@@ -233,13 +233,13 @@ func (t *PCI) SetQueue(i int, size uint16, desc, avail, used uint64) error {
 // Notify implements Transport.
 func (t *PCI) Notify(i int) { t.regs.Notify.Store16(uint64(t.notify[i]), uint16(i)) }
 
-// Interrupt implements Transport. Configuration changes raise no interrupt.
+// Interrupt implements Transport. Configuration changes raise the same interrupt, if the device takes a vector for them.
 func (t *PCI) Interrupt(handler func()) error {
 	if err := t.connect(handler); err != nil {
 		return err
 	}
 	t.connected = true
-	t.regs.Common.Store16(comConfigIRQ, noVector)
+	t.regs.Common.Store16(comConfigIRQ, 0)
 	return nil
 }
 

@@ -2,6 +2,7 @@ package bare
 
 import (
 	"sync"
+	"sync/atomic"
 	"unsafe"
 
 	"gosv/machine"
@@ -12,6 +13,13 @@ import (
 // floor. Several shards keep CPUs apart.
 type frames struct {
 	shards [8]shard
+	watch  atomic.Pointer[watch]
+}
+
+// A watch is what OnFreed asked for.
+type watch struct {
+	left atomic.Int64
+	tell func()
 }
 
 type shard struct {
@@ -89,18 +97,40 @@ func (fs *frames) Free(f machine.Frame, n int) {
 	}
 	if n != 1 {
 		floor.FreeRun(uint64(f), uint64(n))
+		fs.freed(n)
 		return
 	}
 	s := fs.shard()
 	s.mu.Lock()
-	if s.n == len(s.list) {
+	full := s.n == len(s.list)
+	if full {
 		s.n -= 64
 		floor.Drain(s.list[s.n:])
 	}
 	s.list[s.n] = uint64(f)
 	s.n++
 	s.mu.Unlock()
+	if full {
+		fs.freed(64)
+	}
 }
+
+// freed counts frames that went back to the floor.
+func (fs *frames) freed(n int) {
+	if w := fs.watch.Load(); w != nil && w.left.Add(-int64(n)) <= 0 && fs.watch.CompareAndSwap(w, nil) {
+		w.tell()
+	}
+}
+
+// OnFreed implements machine.FreeBlocks.
+func (fs *frames) OnFreed(n int, tell func()) {
+	w := &watch{tell: tell}
+	w.left.Store(int64(n))
+	fs.watch.Store(w)
+}
+
+// TakeFree implements machine.FreeBlocks.
+func (fs *frames) TakeFree(f machine.Frame) int { return int(floor.TakeFree(uint64(f))) }
 
 // Bytes implements machine.Frames.
 func (*frames) Bytes(f machine.Frame, n int) []byte {

@@ -56,6 +56,9 @@ type Machine struct {
 	next  int
 	free  int
 
+	watched int    // frames to be freed until tell is called; guarded by mu
+	tell    func() // or nil; guarded by mu
+
 	failing atomic.Bool
 	failIn  atomic.Int64
 

@@ -108,6 +108,16 @@ func (m *Machine) Free(f machine.Frame, n int) {
 	for i := range b {
 		b[i] = poison
 	}
+	m.release(f, n)
+	m.mu.Lock()
+	tell := m.freed(n)
+	m.mu.Unlock()
+	if tell != nil {
+		tell()
+	}
+}
+
+func (m *Machine) release(f machine.Frame, n int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for i := range n {
@@ -156,4 +166,39 @@ func (m *Machine) mapCount(f machine.Frame, n int, delta int32) {
 		}
 		s.mapped += delta
 	}
+}
+
+// TakeFree implements machine.FreeBlocks. Memory is never short.
+func (m *Machine) TakeFree(f machine.Frame) int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	const n = machine.BlockFrames
+	if f == 0 || f%n != 0 || int(f)+n > len(m.state) {
+		return 0
+	}
+	for i := range machine.Frame(n) {
+		if m.state[f+i].used {
+			return 0
+		}
+	}
+	for i := range machine.Frame(n) {
+		m.state[f+i].used = true
+	}
+	m.free -= n
+	return n
+}
+
+// OnFreed implements machine.FreeBlocks.
+func (m *Machine) OnFreed(n int, tell func()) {
+	m.mu.Lock()
+	m.watched, m.tell = n, tell
+	m.mu.Unlock()
+}
+
+// freed counts frames that were freed. m.mu is held; the caller calls what it returns without.
+func (m *Machine) freed(n int) (tell func()) {
+	if m.watched -= n; m.watched <= 0 {
+		tell, m.tell = m.tell, nil
+	}
+	return tell
 }

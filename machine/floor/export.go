@@ -107,6 +107,9 @@ func Drain(list []uint64) { call(serviceDrain, at(&list[0]), uint64(len(list)), 
 // TakeRun returns the first of 1<<order contiguous frames, not zeroed, or 0.
 func TakeRun(order int) uint64 { return call(serviceTakeRun, uint64(order), 0, 0) }
 
+// TakeFree takes the free block of 32 frames or more that begins at frame f and returns how many it has, or 0.
+func TakeFree(f uint64) (n uint64) { return call(serviceTakeFree, f, 0, 0) }
+
 // FreeRun gives n contiguous frames back.
 func FreeRun(f, n uint64) { call(serviceFreeRun, f, n, 0) }
 

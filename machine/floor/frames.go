@@ -170,6 +170,26 @@ func checkShortage(c *cpu) {
 	}
 }
 
+// leastFree is the order of the smallest block that takeFree takes.
+const leastFree = 5
+
+// takeFree takes the free block of 2^leastFree frames or more that begins at f, and returns how many it has; 0 when there is none, or when
+// memory would run short.
+func takeFree(c *cpu, f uint64) (n uint64) {
+	if f >= frameLimit {
+		return 0
+	}
+	lock(c, &frameLock)
+	order := uint(ld8(frameInfo+f)) ^ freeBlock
+	if order >= leastFree && order <= maxOrder && frameFree >= frameShort+1<<order {
+		blockRemove(f, order)
+		n = 1 << order
+		frameFree -= n
+	}
+	unlock(&frameLock)
+	return n
+}
+
 func drain(c *cpu, list, n uint64) {
 	lock(c, &frameLock)
 	for i := uint64(0); i < n; i++ {

@@ -19,6 +19,7 @@ const (
 	serviceStop
 	serviceReserve
 	serviceBind
+	serviceTakeFree
 )
 
 // service serves one; it reports whether the thread goes on.
@@ -47,6 +48,8 @@ func service(c *cpu, t *thread, x *context) bool {
 		setAlarm(c, a)
 	case serviceWindow:
 		x.RAX = mapWindow(c, a, b)
+	case serviceTakeFree:
+		x.RAX = takeFree(c, a)
 	case serviceBind:
 		return bind(c, t, a)
 	case serviceReserve:

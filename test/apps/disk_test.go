@@ -107,7 +107,7 @@ func diskChecks(t *testing.T) []string {
 func (r *diskRoot) run(t *testing.T, kernel, image string, checks []string) string {
 	limit := vmLimit
 	if len(checks) > len(diskApps) {
-		limit = time.Hour
+		limit = 2 * time.Hour
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()

@@ -15,12 +15,31 @@ func shareID(i int) string { return fmt.Sprintf("share%d", i) }
 // mostMMIO is how many virtio devices microvm has places for.
 const mostMMIO = 8
 
+// places is how many the machine's devices need.
+func places(c vmm.Config) int {
+	n := 1 + len(c.Disks) + len(c.Shares)
+	for _, has := range []bool{c.Net.Kind != vmm.NetNone, c.Vsock != 0, c.Balloon == vmm.BalloonMust} {
+		if has {
+			n++
+		}
+	}
+	return n
+}
+
+// balloonArguments returns the arguments for the balloon. QEMU's on PCI has no MSI-X, and the guest wants that.
+func balloonArguments(c vmm.Config, bus string) ([]string, error) {
+	if bus == busPCI && c.Balloon == vmm.BalloonMust {
+		return nil, fmt.Errorf("QEMU has a balloon for gosv on %s only", vmm.MachineMicroVM)
+	}
+	if c.Balloon == vmm.BalloonNone || bus == busPCI || c.Balloon == vmm.BalloonFits && places(c) >= mostMMIO {
+		return nil, nil
+	}
+	return []string{"-device", virtioDevice("virtio-balloon", bus) + ",free-page-reporting=on"}, nil
+}
+
 // checkPlaces refuses more devices than the machine has places for.
 func checkPlaces(c vmm.Config, bus string) error {
-	n := 1 + len(c.Disks) + len(c.Shares)
-	if c.Net.Kind != vmm.NetNone {
-		n++
-	}
+	n := places(c)
 	if bus == busMMIO && n > mostMMIO {
 		return fmt.Errorf("%s has places for %d devices, with %d disks and shared folders it would need %d: use --machine %s",
 			vmm.MachineMicroVM, mostMMIO, len(c.Disks)+len(c.Shares), n, vmm.MachineQ35)

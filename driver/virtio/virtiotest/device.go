@@ -207,6 +207,8 @@ func (d *Device) Store32(off uint64, v uint32) {
 		set(&q.avail, off&4 != 0)
 	case 0xa0, 0xa4:
 		set(&q.used, off&4 != 0)
+	case 0x104: // the second word of the configuration space: a balloon's size
+		copy(d.Space[4:8], []byte{byte(v), byte(v >> 8), byte(v >> 16), byte(v >> 24)})
 	default:
 		panic(fmt.Sprintf("virtiotest: write of register %#x", off))
 	}
@@ -250,6 +252,12 @@ func (d *Device) Store8(uint64, uint8) { panic("virtiotest: 8-bit write") }
 
 // Store16 implements virtio.Registers.
 func (d *Device) Store16(uint64, uint16) { panic("virtiotest: 16-bit write") }
+
+// ConfigChanged raises the device's interrupt line after a change of Space.
+func (d *Device) ConfigChanged() {
+	d.Interrupt()
+	d.isr |= 2
+}
 
 // Interrupt raises the device's interrupt line; nothing happens when it is high already.
 func (d *Device) Interrupt() {
