@@ -13,6 +13,8 @@
 // value is 8 MiB or a sixteenth of the machine's memory. What is queued elsewhere in the stack (fragments,
 // connections half open, packets that wait for a neighbour) has fixed limits in netstack.
 //
+// Packet sockets look at lo and eth0 through taps, on the goroutine of whoever sends or receives.
+//
 // Lock order: a socket's lock, then netstack's own, then those of a device; the
 // locks of wait.Queue are leaves.
 package net
