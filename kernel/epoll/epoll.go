@@ -362,11 +362,9 @@ func (e *instance) putBack(list []*interest, kept, done int) bool {
 	e.list.mu.Lock()
 	came := e.list.ready
 	if done == len(list) && len(came) == 0 {
+		clear(list[kept:]) // before anybody appends to it again
 		e.list.ready, e.old = list[:kept], came
 		e.list.mu.Unlock()
-		if kept < done {
-			clear(list[kept:])
-		}
 		return kept > 0
 	}
 	all := make([]*interest, 0, len(list)-done+len(came)+kept)

@@ -344,3 +344,30 @@ func TestManyFilesEnd(t *testing.T) {
 		t.Errorf("%v for 200 files among 10,000, %v for 200 alone", many, few)
 	}
 }
+
+// TestToldWhileLooking: files become ready and unready while the ready list is looked at; nothing that came onto the list meanwhile
+// may be wiped from it.
+func TestToldWhileLooking(t *testing.T) {
+	b := start(t)
+	ep := b.epoll()
+	var busy sync.WaitGroup
+	var done atomic.Bool
+	for fd := range 3 {
+		r, w := b.pipe()
+		defer r.DecRef()
+		defer w.DecRef()
+		b.ctl(ep, unix.EPOLL_CTL_ADD, fd, r, unix.EPOLLIN, nil)
+		busy.Go(func() {
+			for !done.Load() {
+				write(w, "a")
+				read(r, 1)
+			}
+		})
+	}
+	for range 50_000 {
+		ep.Readiness(unix.POLLIN)
+		_, _ = epoll.Collect(ep, 2, func(abi.EpollEvent) bool { return true }) // EAGAIN is as good
+	}
+	done.Store(true)
+	busy.Wait()
+}
