@@ -2,7 +2,6 @@ package dhcp
 
 import (
 	"bytes"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -75,7 +74,7 @@ func (s *server) answer(b []byte, kind byte) []byte {
 }
 
 func newServer(t *testing.T, lease uint32, leases *[]*Lease4) *server {
-	s := &server{t: t, lease: lease, begin: time.Now()}
+	s := &server{world: newWorld(), t: t, lease: lease, begin: time.Now()}
 	s.c = New4(Config{MAC: mac, Hostname: "vm", Send: s.take}, func(l *Lease4) {
 		s.Lock()
 		defer s.Unlock()
@@ -86,7 +85,11 @@ func newServer(t *testing.T, lease uint32, leases *[]*Lease4) *server {
 }
 
 // A world is held by the test while time stands still, and by a client while it tells something.
-type world struct{ sync.Mutex }
+type world struct{ held chan struct{} }
+
+func newWorld() world    { return world{make(chan struct{}, 1)} }
+func (w *world) Lock()   { w.held <- struct{}{} }
+func (w *world) Unlock() { <-w.held }
 
 // pass lets time go by, and then waits until everybody waits.
 func (w *world) pass(d time.Duration) {
@@ -238,7 +241,7 @@ func TestLease6(t *testing.T) {
 	for _, stateful := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
 			var got []*Lease6
-			s := &server6{t: t}
+			s := &server6{world: newWorld(), t: t}
 			s.c = New6(Config{MAC: mac, Send: s.take}, stateful, func(l *Lease6) {
 				s.Lock()
 				defer s.Unlock()

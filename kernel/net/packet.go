@@ -363,12 +363,6 @@ func (p *packetSock) Option(c *socket.Caller, level, name int) ([]byte, error) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	flag := func(on bool) ([]byte, error) {
-		if on {
-			return socket.Int(1), nil
-		}
-		return socket.Int(0), nil
-	}
 	switch name {
 	case unix.PACKET_STATISTICS:
 		b := binary.LittleEndian.AppendUint32(nil, p.packets)
@@ -376,9 +370,9 @@ func (p *packetSock) Option(c *socket.Caller, level, name int) ([]byte, error) {
 		p.packets, p.drops = 0, 0
 		return b, nil
 	case unix.PACKET_AUXDATA:
-		return flag(p.auxdata)
+		return flagValue(p.auxdata), nil
 	case unix.PACKET_IGNORE_OUTGOING:
-		return flag(p.ignore)
+		return flagValue(p.ignore), nil
 	case unix.PACKET_VERSION:
 		return socket.Int(p.version), nil
 	case unix.PACKET_RESERVE:
@@ -391,6 +385,13 @@ func (p *packetSock) Option(c *socket.Caller, level, name int) ([]byte, error) {
 		return socket.Int(ringHeader), nil
 	}
 	return nil, unix.ENOPROTOOPT
+}
+
+func flagValue(on bool) []byte {
+	if on {
+		return socket.Int(1)
+	}
+	return socket.Int(0)
 }
 
 // SetOption implements socket.Ops.
