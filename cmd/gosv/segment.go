@@ -91,7 +91,7 @@ type segment struct {
 	member    *net.UnixConn  // to the others
 
 	mu   sync.Mutex
-	seen map[string]*net.UnixAddr // +checklocks:mu; where frames for an address go
+	seen map[string]*net.UnixAddr // where frames for an address go; +checklocks:mu
 }
 
 // in hands frames of others to the machine. It ends with the sockets.
