@@ -1,6 +1,8 @@
 package task
 
 import (
+	"math"
+
 	"gosv/kernel/clock"
 
 	"golang.org/x/sys/unix"
@@ -131,10 +133,11 @@ func (p *Process) alarm() {
 	}
 }
 
-// checkPeriod is how often CPU timers are looked at, at most and at least.
+// CPU timers are looked at after minCheck ns at the earliest, and after maxCheck at the latest if there is one; never stands for none.
 const (
 	minCheck = 1_000_000
 	maxCheck = 1_000_000_000
+	never    = math.MaxInt64
 )
 
 // checkCPU looks at everything that depends on the CPU time of p: interval timers, POSIX timers and
@@ -150,7 +153,7 @@ func (p *Process) checkLocked() {
 		return
 	}
 	s, tm := p.sumLocked(), &p.timers
-	next := int64(maxCheck + 1)
+	next := int64(never)
 	for _, c := range [...]struct {
 		timer *cpuTimer
 		now   int64
@@ -165,14 +168,14 @@ func (p *Process) checkLocked() {
 		}
 	}
 	next = min(next, p.checkPosix(), p.checkLimit(s.total))
-	if next > maxCheck {
+	if next == never {
 		return
 	}
 	if !tm.checkSet {
 		tm.check.Init(p.k.Clock, p.checkCPU)
 		tm.checkSet = true
 	}
-	tm.check.Set(p.k.Clock.After(max(next/int64(p.k.Machine.CPUs()), minCheck)))
+	tm.check.Set(p.k.Clock.After(max(min(next, maxCheck)/int64(p.k.Machine.CPUs()), minCheck)))
 }
 
 // checkLimit applies RLIMIT_CPU: SIGXCPU each second from the soft limit on, SIGKILL at the hard one.
@@ -180,7 +183,7 @@ func (p *Process) checkLocked() {
 func (p *Process) checkLimit(used int64) int64 {
 	l := p.limits[unix.RLIMIT_CPU]
 	if l.Cur == unix.RLIM_INFINITY && l.Max == unix.RLIM_INFINITY {
-		return maxCheck + 1
+		return never
 	}
 	seconds := used / 1_000_000_000
 	switch {

@@ -300,7 +300,7 @@ func (p *Process) deletePosix() {
 
 // checkPosix fires the CPU-time timers that have expired and returns the ns until the next does. p.mu is held.
 func (p *Process) checkPosix() (next int64) {
-	next = maxCheck + 1
+	next = never
 	for _, pt := range p.timers.posix {
 		if !pt.cpu || pt.when == 0 || pt.notify == sigevNone {
 			continue

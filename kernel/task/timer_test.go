@@ -85,6 +85,25 @@ func TestPosixTimer(t *testing.T) {
 	})
 }
 
+// TestFarCPUTimer: one that is more than a second away is looked at too, though the thread makes no call.
+func TestFarCPUTimer(t *testing.T) {
+	w := newWorld(t, false)
+	w.run(func(u *user) {
+		got := map[int]int{}
+		for which, sig := range map[int]unix.Signal{unix.ITIMER_PROF: unix.SIGPROF, unix.ITIMER_VIRTUAL: unix.SIGVTALRM} {
+			u.handle(sig, 0, 0, func(u *user) { got[which]++ })
+			u.must(unix.SYS_SETITIMER, uint64(which), 3e9, 0)
+		}
+		for range 8 {
+			w.m.Advance(5e8)
+		}
+		u.must(unix.SYS_GETPID)
+		if len(got) != 2 {
+			t.Errorf("after 4 s: %v", got)
+		}
+	})
+}
+
 // TestCPUTimers: the fake machine's time is CPU time for the one thread that runs.
 func TestCPUTimers(t *testing.T) {
 	w := newWorld(t, false)
