@@ -5,8 +5,10 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"runtime"
 	"strings"
 	"testing"
+	"weak"
 
 	"golang.org/x/sys/unix"
 
@@ -215,4 +217,29 @@ func walk(ctx *vfs.Context, at vfs.Path, left *int) {
 		}
 		return true
 	})
+}
+
+// The clean-ups of inodes reach the file system, which reaches its root: unmounting must cut that.
+func TestUnmountedIsCollected(t *testing.T) {
+	var d disk
+	_, err := writer.Write(out{&d}, &writer.Node{Entries: map[string]*writer.Node{"f": regular("text"), "d": {}}})
+	must(t, err)
+	tr := vfstest.New(t)
+	gone := func() weak.Pointer[vfs.FS] {
+		fs, err := New(d, tr.Pool, func() int64 { return 1 }, &vfs.MountRequest{}, func() {})
+		must(t, err)
+		must(t, tr.NS.MountFS(tr.NS.Root(), fs, "x", 0))
+		ctx := *tr.Ctx
+		ctx.Root, ctx.Cwd = tr.NS.Top(), tr.NS.Top()
+		left := 10
+		walk(&ctx, ctx.Root, &left)
+		must(t, vfs.Unmount(tr.Ctx, tr.NS.Top(), 0))
+		return weak.Make(fs)
+	}()
+	for range 10 {
+		if runtime.GC(); gone.Value() == nil {
+			return
+		}
+	}
+	t.Error("a file system that was unmounted stays in memory")
 }

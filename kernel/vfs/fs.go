@@ -64,6 +64,13 @@ func NewFS(typ string, ops FSOps, now func() int64) *FS {
 // SetRoot makes dir the root directory, once.
 func (fs *FS) SetRoot(dir *Inode) { fs.root = newDentry(nil, "", dir) }
 
+// letGo lets go of the inodes when nobody uses the file system any more. Clean-ups that the collector calls for an inode may reach the
+// file system, and would keep it, and so the inode, for ever.
+func (fs *FS) letGo() {
+	fs.DropNames()
+	fs.root = nil
+}
+
 // Root returns the root directory.
 func (fs *FS) Root() *Dentry { return fs.root }
 

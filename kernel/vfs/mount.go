@@ -346,6 +346,7 @@ func (m *Mount) unused() {
 	m.ns.mu.Unlock()
 	if last && m.FS.mounts.Add(-1) == 0 {
 		m.FS.ops.Unmounted()
+		m.FS.letGo()
 	}
 }
 
