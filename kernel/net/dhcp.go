@@ -79,8 +79,9 @@ func (n *Network) Configure(learn func(Learned)) {
 	}
 }
 
-// Release gives addresses back to their servers; the machine is about to end.
+// Release lets connections that were closed deliver what they hold, and gives addresses back to their servers; the machine is about to end.
 func (n *Network) Release() {
+	n.deliver()
 	s := n.setup
 	if s == nil {
 		return

@@ -135,7 +135,8 @@ func FuzzFrames(f *testing.F) {
 		n.Stack()
 		return n
 	}
-	wire.lose = func([]byte) bool { return true }
+	all := func([]byte) bool { return true }
+	wire.lose.Store(&all)
 	nets := []*Network{make(), make("tcp:80", "udp")}
 	f.Fuzz(func(t *testing.T, b []byte, cut byte) {
 		if len(b) < header.EthernetMinimumSize {

@@ -32,7 +32,7 @@ func bad(w *wire, seed uint64, lost, twice, late float64) {
 		default:
 		}
 	}
-	w.lose = func(f []byte) bool {
+	lose := func(f []byte) bool {
 		if chance(lost) {
 			return true
 		}
@@ -45,6 +45,7 @@ func bad(w *wire, seed uint64, lost, twice, late float64) {
 		}
 		return false
 	}
+	w.lose.Store(&lose)
 }
 
 // A transfer is complete and in order on a network that loses, doubles and reorders frames, with windows of all sizes.

@@ -3,6 +3,7 @@ package net
 import (
 	"bytes"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,7 +24,7 @@ type wire struct {
 	peer     *wire
 	receiver chan []byte
 	done     chan struct{}
-	lose     func(frame []byte) bool // whether a frame that is sent is lost
+	lose     atomic.Pointer[func(frame []byte) bool] // whether a frame that is sent is lost
 }
 
 func cable(t *testing.T) (a, b *wire) {
@@ -57,7 +58,7 @@ func (w *wire) Start(r netdev.Receiver) error {
 
 func (w *wire) Send(parts [][]byte, _ netdev.Offload) error {
 	f := bytes.Join(parts, nil)
-	if w.lose != nil && w.lose(f) {
+	if lose := w.lose.Load(); lose != nil && (*lose)(f) {
 		return nil
 	}
 	select {
