@@ -126,7 +126,7 @@ func TestFlags(t *testing.T) {
 	}{
 		{"workdir", job{program: "/bin/pwd", flags: []string{"-w", "/a/new/place"}}, "/a/new/place\n"},
 		{"hostname", job{program: "/bin/uname", args: []string{"-n"}, flags: []string{"--hostname", "island"}}, "island\n"},
-		{"volume", job{program: "/bin/cat", args: []string{"/in/there"}, flags: []string{"-v", "known-differences.txt:/in/there"}}, knownText(t)},
+		{"volume", job{program: "/bin/cat", args: []string{"/in/there"}, flags: []string{"-v", "./known-differences.txt:/in/there"}}, knownText(t)},
 		{"env", job{program: "/usr/bin/env", env: []string{"ONLY=this"}}, strings.Join(baseEnv, "\n") + "\nONLY=this\n"},
 	} {
 		o := run(t, c.j, small)
