@@ -194,8 +194,12 @@ func (n *Task) join(t *Task, a *CloneArgs) (event int, err error) {
 		p = t.proc.fork(t, a)
 	}
 	n.belong(p)
+	most, uid := t.nprocLimit(), t.Cred().UID
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if err := k.roomFor(uid, most); err != nil {
+		return 0, err
+	}
 	t.proc.mu.Lock()
 	defer t.proc.mu.Unlock()
 	if k.dying {
@@ -293,27 +297,38 @@ func (n *Task) abandon() {
 	k.run(n)
 }
 
-// checkNproc applies RLIMIT_NPROC (getrlimit(2)): EAGAIN.
-func (t *Task) checkNproc() error {
-	limit := t.proc.Limit(unix.RLIMIT_NPROC).Cur
-	c := t.Cred()
-	if limit == unix.RLIM_INFINITY || c.UID == 0 || c.Capable(unix.CAP_SYS_RESOURCE) || c.Capable(unix.CAP_SYS_ADMIN) {
-		return nil
+// nprocLimit is RLIMIT_NPROC (getrlimit(2)), or infinity where it does not apply to t.
+func (t *Task) nprocLimit() uint64 {
+	if c := t.Cred(); c.UID == 0 || c.Capable(unix.CAP_SYS_RESOURCE) || c.Capable(unix.CAP_SYS_ADMIN) {
+		return unix.RLIM_INFINITY
 	}
-	if uint64(t.k.tasksOf(c.UID)) >= limit {
-		return unix.EAGAIN
-	}
-	return nil
+	return t.proc.Limit(unix.RLIMIT_NPROC).Cur
 }
 
-// tasksOf counts the threads of a user.
-func (k *Kernel) tasksOf(uid uint32) (n int) {
-	k.mu.RLock()
-	defer k.mu.RUnlock()
+// checkNproc refuses a clone early; join has the last word.
+func (t *Task) checkNproc() error {
+	limit := t.nprocLimit()
+	if limit == unix.RLIM_INFINITY {
+		return nil
+	}
+	t.k.mu.RLock()
+	defer t.k.mu.RUnlock()
+	return t.k.roomFor(t.Cred().UID, limit)
+}
+
+// roomFor reports whether a user has fewer threads than limit: EAGAIN. k.mu is held.
+func (k *Kernel) roomFor(uid uint32, limit uint64) error {
+	if limit == unix.RLIM_INFINITY {
+		return nil
+	}
+	n := uint64(0)
 	for _, e := range k.ids {
 		if e.task != nil && e.task.Cred().UID == uid {
 			n++
 		}
 	}
-	return n
+	if n >= limit {
+		return unix.EAGAIN
+	}
+	return nil
 }
