@@ -86,7 +86,7 @@ ip addr add 10.77.0.1/24 dev br0
 ip -6 addr add fd77::1/64 dev br0 nodad
 ip link set br0 up
 dnsmasq --keep-in-foreground --conf-file=/dev/null --no-hosts --no-resolv --interface=br0 --bind-interfaces --user= --pid-file= --dhcp-leasefile="$DIR/leases" \
-  --port=0 --dhcp-range=10.77.0.50,10.77.0.60,1h --dhcp-option=option:dns-server,10.77.0.9 --dhcp-option=option:domain-search,shop.example,example.org \
+  --port=0 --dhcp-range=10.77.0.50,10.77.0.59,1h --dhcp-option=option:dns-server,10.77.0.9 --dhcp-option=option:domain-search,shop.example,example.org \
   --dhcp-option=option:classless-static-route,0.0.0.0/0,10.77.0.1,192.168.7.0/24,10.77.0.3 --dhcp-option=option:mtu,1400 \
   --enable-ra --dhcp-range=`+v6.ranges+` --dhcp-option=option6:dns-server,[fd77::9] --log-dhcp --log-facility="$DIR/log" &
 server=$!
