@@ -2,6 +2,7 @@
 
 GO       ?= go
 BIN      := bin
+GOTEST    = $(GO) run ./internal/gotest
 TOOLS    := $(CURDIR)/$(BIN)/tools
 FUZZTIME ?= 30s
 SOAKTIME ?= 10m
@@ -48,12 +49,12 @@ $(BIN)/kernel.sym.elf: kernel
 test: setup build lint-lite test-host test-vm ## everything that must pass: checks, host tests, virtual machine tests
 
 test-host: $(BIN)/kernel.sym.elf ## test what runs without a virtual machine, with the race detector
-	GOSV_KERNEL_SYM=$(CURDIR)/$(BIN)/kernel.sym.elf $(GO) test -race -timeout 10m $(HOSTPKGS)
+	GOSV_KERNEL_SYM=$(CURDIR)/$(BIN)/kernel.sym.elf $(GOTEST) -race -timeout 10m $(HOSTPKGS)
 	GOSV_NETSTACK=kernel $(GO) test -modfile=build/kernel.mod -race -run TestLoss ./kernel/net
 	$(GO) -C third_party/netstack test ./...
 
 test-vm: build ## run real programs in virtual machines
-	GOSV=$(CURDIR)/$(BIN)/gosv $(GO) test -count=1 -v -timeout 20m ./test/...
+	GOSV=$(CURDIR)/$(BIN)/gosv $(GOTEST) -v -count=1 -timeout 20m ./test/...
 
 soak: build ## run garbage collection, faults, threads and signals for SOAKTIME (10m), and kill 50 machines that write to a disk
 	GOSV=$(CURDIR)/$(BIN)/gosv GOSV_SOAK=$(SOAKTIME) $(GO) test -count=1 -v -timeout 0 -run 'Soak|Killed' ./test/...

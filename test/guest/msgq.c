@@ -28,6 +28,19 @@ static const char *get(int q, long type, int flags)
 
 #define IS(a, b) do { const char *is = a; if (strcmp(is, b)) FAIL("%s is %s, should be %s", #a, is, b); } while (0)
 
+/* A name and a key of this process alone: Linux keeps queues when a run of the test is killed. */
+static const char *name(void)
+{
+	static char n[32];
+	snprintf(n, sizeof n, "/gosv-%d", getpid());
+	return n;
+}
+
+static key_t key(void)
+{
+	return getpid() << 4 | 1;
+}
+
 TEST(sysv_order)
 {
 	int q = msgget(IPC_PRIVATE, 0600);
@@ -61,11 +74,11 @@ TEST(sysv_order)
 
 TEST(sysv_limits)
 {
-	int q = msgget(0x4711, IPC_CREAT | IPC_EXCL | 0600), n = 0;
+	int q = msgget(key(), IPC_CREAT | IPC_EXCL | 0600), n = 0;
 	NEED(q >= 0);
-	EXPECT(msgget(0x4711, IPC_CREAT | IPC_EXCL | 0600), EEXIST);
-	SAME(msgget(0x4711, 0), q);
-	EXPECT(msgget(0x4712, 0), ENOENT);
+	EXPECT(msgget(key(), IPC_CREAT | IPC_EXCL | 0600), EEXIST);
+	SAME(msgget(key(), 0), q);
+	EXPECT(msgget(key() + 1, 0), ENOENT);
 	static struct { long type; char text[8193]; } big = {1, ""};
 	EXPECT(msgsnd(q, &big, 8193, 0), EINVAL);
 	while (msgsnd(q, &big, 8192, IPC_NOWAIT) == 0)
@@ -90,15 +103,15 @@ TEST(sysv_limits)
 TEST(posix_priorities)
 {
 	struct mq_attr a = {.mq_maxmsg = 4, .mq_msgsize = 32}, g;
-	mq_unlink("/gosv-test");
-	EXPECT(mq_open("/gosv-test", O_RDWR), ENOENT);
+	mq_unlink(name());
+	EXPECT(mq_open(name(), O_RDWR), ENOENT);
 	EXPECT(mq_open("/a/b", O_RDWR | O_CREAT, 0600, &a), EACCES);
 	a.mq_maxmsg = 0;
-	EXPECT(mq_open("/gosv-test", O_RDWR | O_CREAT, 0600, &a), EINVAL);
+	EXPECT(mq_open(name(), O_RDWR | O_CREAT, 0600, &a), EINVAL);
 	a.mq_maxmsg = 4;
-	mqd_t q = mq_open("/gosv-test", O_RDWR | O_CREAT | O_EXCL | O_NONBLOCK, 0600, &a);
+	mqd_t q = mq_open(name(), O_RDWR | O_CREAT | O_EXCL | O_NONBLOCK, 0600, &a);
 	NEED(q >= 0);
-	EXPECT(mq_open("/gosv-test", O_RDWR | O_CREAT | O_EXCL, 0600, &a), EEXIST);
+	EXPECT(mq_open(name(), O_RDWR | O_CREAT | O_EXCL, 0600, &a), EEXIST);
 	char b[64];
 	unsigned prio;
 	EXPECT(mq_receive(q, b, 32, &prio), EAGAIN);
@@ -128,7 +141,7 @@ TEST(posix_priorities)
 	CHECK(!memcmp(b, "low", 3));
 	SAME(mq_receive(q, b, 32, 0), 4);
 	CHECK(!memcmp(b, "low2", 4));
-	mqd_t r = mq_open("/gosv-test", O_RDONLY), w = mq_open("/gosv-test", O_WRONLY);
+	mqd_t r = mq_open(name(), O_RDONLY), w = mq_open(name(), O_WRONLY);
 	EXPECT(mq_send(r, "x", 1, 0), EBADF);
 	EXPECT(mq_receive(w, b, 32, 0), EBADF);
 	struct timespec t;
@@ -147,8 +160,8 @@ TEST(posix_priorities)
 	SAME(s, 0);
 	mq_close(r);
 	mq_close(w);
-	EXPECT(mq_unlink("/gosv-test"), 0);
-	EXPECT(mq_unlink("/gosv-test"), ENOENT);
+	EXPECT(mq_unlink(name()), 0);
+	EXPECT(mq_unlink(name()), ENOENT);
 	EXPECT(mq_send(q, "x", 1, 0), 0); /* still open */
 	mq_close(q);
 	EXPECT(mq_send(q, "x", 1, 0), EBADF);
@@ -167,7 +180,7 @@ TEST(posix_notify)
 {
 	struct sigaction a = {.sa_sigaction = on, .sa_flags = SA_SIGINFO};
 	sigaction(SIGUSR1, &a, 0);
-	mqd_t q = mq_open("/gosv-notify", O_RDWR | O_CREAT | O_NONBLOCK, 0600, 0);
+	mqd_t q = mq_open(name(), O_RDWR | O_CREAT | O_NONBLOCK, 0600, 0);
 	NEED(q >= 0);
 	struct sigevent e = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR1, .sigev_value.sival_int = 77};
 	EXPECT(mq_notify(q, &e), 0);
@@ -191,5 +204,5 @@ TEST(posix_notify)
 	EXPECT(mq_send(q, "z", 1, 0), 0);
 	SAME(notified, SIGUSR1);
 	mq_close(q);
-	mq_unlink("/gosv-notify");
+	mq_unlink(name());
 }
