@@ -1,6 +1,5 @@
 // Package bpf checks and runs classic BPF programs over packets (socket(7) SO_ATTACH_FILTER; McCanne and
-// Jacobson, The BSD Packet Filter, 1993; Linux's networking/filter). kernel/seccomp has a smaller machine of its own,
-// whose only packet is a system call.
+// Jacobson, The BSD Packet Filter, 1993; Linux's networking/filter). kernel/seccomp runs them over system calls.
 //
 // Programs are foreign: Check accepts those only that end, jump forwards, and stay in their memory. A load outside the packet
 // ends a program with 0, which drops the packet.
@@ -27,25 +26,37 @@ type Insn struct {
 	K      uint32
 }
 
+// GetInsn reads struct sock_filter.
+func GetInsn(b []byte) Insn {
+	return Insn{binary.LittleEndian.Uint16(b), b[2], b[3], binary.LittleEndian.Uint32(b[4:])}
+}
+
 // Parse reads an array of struct sock_filter and checks it: EINVAL.
 func Parse(b []byte) ([]Insn, error) {
-	if len(b) == 0 || len(b)%Size != 0 || len(b)/Size > MaxLength {
+	if len(b)%Size != 0 || len(b)/Size > MaxLength {
 		return nil, unix.EINVAL
 	}
 	prog := make([]Insn, len(b)/Size)
 	for i := range prog {
-		w := b[i*Size:]
-		prog[i] = Insn{binary.LittleEndian.Uint16(w), w[2], w[3], binary.LittleEndian.Uint32(w[4:])}
+		prog[i] = GetInsn(b[i*Size:])
+	}
+	return prog, Check(prog)
+}
+
+// Check accepts what Linux's bpf_check_classic accepts: EINVAL.
+func Check(prog []Insn) error {
+	if len(prog) == 0 || len(prog) > MaxLength {
+		return unix.EINVAL
 	}
 	for i, in := range prog {
 		if !in.valid(len(prog) - i - 1) {
-			return nil, unix.EINVAL
+			return unix.EINVAL
 		}
 	}
 	if c := prog[len(prog)-1].Code; c != unix.BPF_RET|unix.BPF_K && c != unix.BPF_RET|unix.BPF_A {
-		return nil, unix.EINVAL
+		return unix.EINVAL
 	}
-	return prog, checkMemory(prog)
+	return checkMemory(prog)
 }
 
 // checkMemory refuses programs that may read a word of memory that they have not written: EINVAL.
@@ -179,7 +190,7 @@ func (p *Packet) load(off int64, size int) (uint32, bool) {
 	return binary.BigEndian.Uint32(b), true
 }
 
-// Run runs a program that Parse returned: how many bytes of the packet it wants, 0 for none of it.
+// Run runs a program that Check accepted: how many bytes of the packet it wants, 0 for none of it.
 func Run(prog []Insn, p *Packet) uint32 {
 	var a, x uint32
 	var mem [slots]uint32

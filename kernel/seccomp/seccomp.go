@@ -1,20 +1,17 @@
 // Package seccomp decides about system calls by programs of the classic BPF
-// machine, as seccomp(2) and Linux's Documentation/networking/filter.rst describe them.
+// machine (kernel/bpf), as seccomp(2) describes them.
 //
-// A program is foreign code: New checks it as Linux does (every jump goes forward and
-// stays inside, the last instruction returns, memory is written before it is read, only the
+// A program is foreign code: New checks it as Linux does (kernel/bpf's rules; and only the
 // call's own data is loaded), so that Run ends after as many steps as the program is long at most, and cannot fail.
 //
 // Filters are never changed; a task's filters are a chain from the newest to the oldest.
 package seccomp
 
 import (
-	"encoding/binary"
+	"gosv/kernel/bpf"
 
 	"golang.org/x/sys/unix"
 )
-
-var le = binary.LittleEndian
 
 // What a filter answers: an action in the upper half, data for it in the lower (seccomp(2)).
 const (
@@ -53,32 +50,15 @@ type Data struct {
 // dataSize is the size of struct seccomp_data in bytes.
 const dataSize = 64
 
-// word returns the 32-bit word at a byte offset, a multiple of 4 below dataSize.
-func (d *Data) word(off uint32) uint32 {
-	switch off {
-	case 0:
-		return uint32(d.NR)
-	case 4:
-		return d.Arch
-	case 8:
-		return uint32(d.IP)
-	case 12:
-		return uint32(d.IP >> 32)
-	}
-	a := d.Args[(off-16)/8]
-	return uint32(a >> (off & 4 * 8))
-}
-
-// Limits of Linux on the length of one program, and on those of a chain, where each counts four more.
+// Limits of Linux on the instructions of a chain, where each program counts four more.
 const (
-	MaxLength = 4096
-	maxChain  = 32768
-	penalty   = 4
+	maxChain = 32768
+	penalty  = 4
 )
 
 // Filter is one program and those that were there before it.
 type Filter struct {
-	prog []Insn
+	prog []bpf.Insn
 	prev *Filter
 	size int // instructions of the chain
 	// Log says that its decisions other than Allow are to be logged (SECCOMP_FILTER_FLAG_LOG).
@@ -92,7 +72,7 @@ var Strict = &Filter{}
 
 // New returns prog on top of prev, which may be nil: EINVAL for a program that is not right, ENOMEM
 // when the chain gets too long.
-func New(prog []Insn, prev *Filter) (*Filter, error) {
+func New(prog []bpf.Insn, prev *Filter) (*Filter, error) {
 	if err := check(prog); err != nil {
 		return nil, err
 	}
@@ -137,8 +117,10 @@ func (f *Filter) Run(d *Data) (answer uint32, by *Filter) {
 		return strict(d.NR), f
 	}
 	answer = Allow
+	b := d.packet()
+	p := bpf.Packet{Data: b[:], Len: dataSize}
 	for ; f != nil; f = f.prev {
-		a := run(f.prog, d)
+		a := bpf.Run(f.prog, &p) // 0, when it divides by 0, is KillThread
 		if by == nil || int32(a&ActionMask) < int32(answer&ActionMask) {
 			answer, by = a, f
 		}

@@ -3,6 +3,7 @@ package syscall
 import (
 	"golang.org/x/sys/unix"
 
+	"gosv/kernel/bpf"
 	"gosv/kernel/seccomp"
 	"gosv/kernel/task"
 )
@@ -69,16 +70,16 @@ func addFilter(t *task.Task, flags uint32, addr uint64) (uint64, error) {
 		return 0, err
 	}
 	n := int(le.Uint16(b[:]))
-	if n == 0 || n > seccomp.MaxLength {
+	if n == 0 || n > bpf.MaxLength {
 		return 0, unix.EINVAL
 	}
-	code := make([]byte, n*seccomp.InsnSize)
+	code := make([]byte, n*bpf.Size)
 	if err := copyIn(t, code, le.Uint64(b[8:])); err != nil {
 		return 0, err
 	}
-	prog := make([]seccomp.Insn, n)
+	prog := make([]bpf.Insn, n)
 	for i := range prog {
-		prog[i] = seccomp.GetInsn(code[i*seccomp.InsnSize:])
+		prog[i] = bpf.GetInsn(code[i*bpf.Size:])
 	}
 	f, err := t.AddFilter(prog, task.FilterOptions{Sync: has(sync), Log: has(unix.SECCOMP_FILTER_FLAG_LOG), Listen: has(listen), Killable: has(killable)})
 	if other, ok := err.(*task.SeccompError); ok {

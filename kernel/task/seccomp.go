@@ -1,6 +1,7 @@
 package task
 
 import (
+	"gosv/kernel/bpf"
 	"gosv/kernel/seccomp"
 	"gosv/kernel/signal"
 	"gosv/kernel/vfs"
@@ -54,7 +55,7 @@ type FilterOptions struct {
 
 // AddFilter is SECCOMP_SET_MODE_FILTER; with Listen it returns the file. The errors are those of seccomp.New, EACCES, EINVAL in strict
 // mode, EBUSY for a second listener, and a *SeccompError.
-func (t *Task) AddFilter(prog []seccomp.Insn, o FilterOptions) (*vfs.File, error) {
+func (t *Task) AddFilter(prog []bpf.Insn, o FilterOptions) (*vfs.File, error) {
 	c := t.Cred()
 	if !c.NoNewPrivs && !c.Capable(unix.CAP_SYS_ADMIN) {
 		return nil, unix.EACCES
