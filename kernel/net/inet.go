@@ -52,8 +52,10 @@ type sock struct {
 	wshut  bool    // guarded by mu: shutdown(2) for writing
 	opts   options // guarded by mu
 
-	fast    atomic.Pointer[half] // the connection, when it goes by the short cut; set once
-	listens bool                 // guarded by net.mu, with bound
+	fast                 atomic.Pointer[half] // the connection, when it goes by the short cut; set once
+	sendAsked, recvAsked atomic.Int32         // SO_SNDBUF and SO_RCVBUF in bytes as they were asked for, 0 when they were not
+
+	listens bool // guarded by net.mu, with bound
 	bound   tcpip.FullAddress
 
 	fastMu     sync.Mutex
@@ -114,6 +116,9 @@ func (n *Network) wrap(ep tcpip.Endpoint, wq *waiter.Queue, family, typ, protoco
 	return k
 }
 
+// maxProtocol is Linux's greatest number of a protocol, IPPROTO_MPTCP.
+const maxProtocol = unix.IPPROTO_MPTCP
+
 // transportOf says which of netstack's protocols a socket is: ESOCKTNOSUPPORT, EPROTONOSUPPORT.
 func transportOf(family, typ, protocol int) (t tcpip.TransportProtocolNumber, raw bool, err error) {
 	ping := unix.IPPROTO_ICMP
@@ -121,8 +126,10 @@ func transportOf(family, typ, protocol int) (t tcpip.TransportProtocolNumber, ra
 		ping = unix.IPPROTO_ICMPV6
 	}
 	switch {
-	case protocol < 0 || protocol > 255:
+	case protocol < 0 || protocol > maxProtocol:
 		return 0, false, unix.EINVAL
+	case protocol > 255:
+		return 0, false, unix.EPROTONOSUPPORT // IPPROTO_MPTCP among them
 	case typ == unix.SOCK_STREAM && (protocol == 0 || protocol == unix.IPPROTO_TCP):
 		return tcp.ProtocolNumber, false, nil
 	case typ == unix.SOCK_DGRAM && (protocol == 0 || protocol == unix.IPPROTO_UDP):

@@ -54,6 +54,7 @@ func (h *half) theirs() *end { return &h.c.ends[1-h.index] }
 type ring struct {
 	b       []byte // its length is a power of two, or 0
 	head, n int    // first byte, how many
+	limit   int    // of n; there may be more when it was lowered
 	peak    int    // most bytes since the room was last looked at
 	emptied int    // how often it became empty since
 }
@@ -63,17 +64,17 @@ const (
 	ringMax = 256 << 10
 )
 
-// free is how many bytes fit now or after growing.
-func (r *ring) free() int { return ringMax - r.n }
+// writable says that there is room for so much that a writer is told: a third, as Linux's sk_stream_is_writeable has it.
+func (r *ring) writable() bool { return r.limit-r.n >= r.limit/3 }
 
 // fill takes bytes from src until it is empty or the ring is full.
 func (r *ring) fill(src uio.Source) (total int, err error) {
-	for src.Left() > 0 && r.n < ringMax {
+	for src.Left() > 0 && r.n < r.limit {
 		if r.n == len(r.b) {
-			r.grow(r.n + min(src.Left(), ringMax-r.n))
+			r.grow(r.n + min(src.Left(), r.limit-r.n))
 		}
 		at := (r.head + r.n) & (len(r.b) - 1)
-		n, err := src.Take(r.b[at:min(at+len(r.b)-r.n, len(r.b))])
+		n, err := src.Take(r.b[at:min(at+min(len(r.b), r.limit)-r.n, len(r.b))])
 		r.n += n
 		total += n
 		if err != nil || n == 0 {
@@ -242,6 +243,7 @@ func (k *sock) shortcut(a tcpip.FullAddress) bool {
 	c := &conn{}
 	c.ends[0].k, c.ends[0].local, c.ends[0].remote = k, from, a
 	c.ends[1].local, c.ends[1].remote = a, from
+	c.ends[0].ring.limit, c.ends[1].ring.limit = ringLimit(l, k), ringLimit(k, l)
 	l.fastMu.Lock()
 	if l.fastClosed || l.deferred || len(l.pending) > l.backlog {
 		l.fastMu.Unlock()
@@ -295,11 +297,39 @@ func (k *sock) acceptFast() (*sock, error) {
 		return nil, err
 	}
 	inherit(n.ep.SocketOptions(), k.ep.SocketOptions())
+	n.sendAsked.Store(k.sendAsked.Load())
+	n.recvAsked.Store(k.recvAsked.Load())
 	c.mu.Lock()
 	c.ends[1].k = n
 	c.mu.Unlock()
 	n.fast.Store(&half{c, 1})
 	return n, nil
+}
+
+// ringLimit is how many bytes may lie between two sockets: what SO_SNDBUF and SO_RCVBUF say, where somebody set them.
+func ringLimit(from, to *sock) int {
+	limit := 0
+	for _, asked := range []int32{from.sendAsked.Load(), to.recvAsked.Load()} {
+		if asked == 0 {
+			asked = ringMax / 2
+		}
+		limit += int(asked)
+	}
+	return min(limit, ringMax)
+}
+
+// resize follows a change of SO_SNDBUF or SO_RCVBUF.
+func (h *half) resize() {
+	h.c.mu.Lock()
+	a, b := &h.c.ends[0], &h.c.ends[1]
+	var wake [2]*sock
+	if a.k != nil && b.k != nil {
+		a.ring.limit, b.ring.limit = ringLimit(b.k, a.k), ringLimit(a.k, b.k)
+		wake = [2]*sock{a.k, b.k}
+	}
+	h.c.mu.Unlock()
+	notify(wake[0], writable)
+	notify(wake[1], writable)
 }
 
 // inherit gives an accepted socket what Linux's takes from the listener.
@@ -340,7 +370,7 @@ func (h *half) send(src uio.Source) (int64, error) {
 		me.reset = true
 		k := me.k
 		h.c.mu.Unlock()
-		n, err := (&discarded{}).all(src)
+		n, err := (&discarded{}).all(src, peer.ring.limit)
 		k.s.SetError(unix.EPIPE)
 		notify(k, anything)
 		return n, err
@@ -368,8 +398,9 @@ func (h *half) send(src uio.Source) (int64, error) {
 // discarded takes bytes that nobody will read.
 type discarded struct{ b [512]byte }
 
-func (d *discarded) all(src uio.Source) (total int64, err error) {
-	for src.Left() > 0 {
+// all takes what a socket would have sent before the reset comes, most bytes.
+func (d *discarded) all(src uio.Source, most int) (total int64, err error) {
+	for src.Left() > 0 && total < int64(most) {
 		n, err := src.Take(d.b[:min(len(d.b), src.Left())])
 		total += int64(n)
 		if n == 0 {
@@ -384,7 +415,7 @@ func (h *half) receive(m *socket.Message, dst uio.Sink) (int64, error) {
 	me, peer := h.mine(), h.theirs()
 	n, err := me.ring.drain(dst, m.Flags&unix.MSG_PEEK != 0)
 	if n > 0 || err != nil {
-		wake := peer.full && me.ring.free() >= ringMax/3
+		wake := peer.full && me.ring.writable()
 		if wake {
 			peer.full = false
 		}
@@ -424,7 +455,7 @@ func (h *half) poll() (ready wait.Mask) {
 	if (me.fin || me.rshut) && me.wshut || me.reset {
 		ready |= unix.EPOLLHUP
 	}
-	if me.wshut || me.reset || peer.closed || peer.ring.free() >= ringMax/3 {
+	if me.wshut || me.reset || peer.closed || peer.ring.writable() {
 		ready |= writable
 	} else {
 		me.full = true // whoever polled wants to be told
@@ -462,7 +493,7 @@ func (h *half) close(abort bool) {
 	}
 	abort = abort || me.ring.n > 0
 	me.closed, me.wshut, peer.fin = true, true, true
-	me.ring = ring{}
+	me.ring = ring{limit: me.ring.limit}
 	k := peer.k
 	var failed bool
 	if abort && !peer.closed && !peer.reset {

@@ -118,9 +118,9 @@ func (n *Network) start() {
 func (n *Network) tune() {
 	s := n.stack
 	limit := n.bufferLimit()
-	sack, moderate, recovery := tcpip.TCPSACKEnabled(true), tcpip.TCPModerateReceiveBufferOption(true), tcpip.TCPRACKLossDetection
+	sack, moderate, recovery, delay := tcpip.TCPSACKEnabled(true), tcpip.TCPModerateReceiveBufferOption(true), tcpip.TCPRACKLossDetection, tcpip.TCPDelayEnabled(true)
 	for _, o := range []tcpip.SettableTransportProtocolOption{
-		&sack, &moderate, &recovery,
+		&sack, &moderate, &recovery, &delay,
 		&tcpip.TCPReceiveBufferSizeRangeOption{Min: bufferMin, Default: receiveBuffer, Max: limit},
 		&tcpip.TCPSendBufferSizeRangeOption{Min: bufferMin, Default: sendBuffer, Max: limit},
 	} {

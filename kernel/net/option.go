@@ -15,7 +15,8 @@ import (
 
 // options are what programs set and read back and netstack has no use for.
 type options struct {
-	ints map[[2]int]int
+	ints   map[[2]int]int
+	groups []tcpip.MembershipOption // that were joined
 }
 
 // remembered are options that change nothing that can be seen here, by level and name.
@@ -257,30 +258,36 @@ func (k *sock) setStructure(c *socket.Caller, key [2]int, value []byte) (done bo
 		if err != nil {
 			return true, err
 		}
-		return true, memberError(k.ep.SetSockOpt(&tcpip.AddMembershipOption{NIC: m.NIC, InterfaceAddr: m.InterfaceAddr, MulticastAddr: m.MulticastAddr}))
+		return true, k.join(m, true)
 	case [2]int{unix.IPPROTO_IP, unix.IP_DROP_MEMBERSHIP}:
 		m, err := parseMreq(value, true)
 		if err != nil {
 			return true, err
 		}
-		return true, errno(k.ep.SetSockOpt(&tcpip.RemoveMembershipOption{NIC: m.NIC, InterfaceAddr: m.InterfaceAddr, MulticastAddr: m.MulticastAddr}))
+		return true, k.join(m, false)
 	case [2]int{unix.IPPROTO_IPV6, unix.IPV6_JOIN_GROUP}, [2]int{unix.IPPROTO_IPV6, unix.IPV6_LEAVE_GROUP}:
 		if len(value) < unix.SizeofIPv6Mreq {
 			return true, unix.EINVAL
 		}
 		m := tcpip.MembershipOption{MulticastAddr: tcpip.AddrFrom16([16]byte(value[:16])), NIC: tcpip.NICID(binary.LittleEndian.Uint32(value[16:]))}
-		if key[1] == unix.IPV6_JOIN_GROUP {
-			return true, memberError(k.ep.SetSockOpt((*tcpip.AddMembershipOption)(&m)))
-		}
-		return true, errno(k.ep.SetSockOpt((*tcpip.RemoveMembershipOption)(&m)))
+		return true, k.join(m, key[1] == unix.IPV6_JOIN_GROUP)
 	}
 	return false, nil
 }
 
-// memberError is what joining a group gives.
-func memberError(err tcpip.Error) error {
-	if _, in := err.(*tcpip.ErrPortInUse); in {
-		return unix.EADDRINUSE
+// join makes the socket a member of a multicast group, or ends that.
+func (k *sock) join(m tcpip.MembershipOption, in bool) error {
+	var err tcpip.Error
+	if in {
+		if err := k.mayJoin(m); err != nil {
+			return err
+		}
+		err = k.ep.SetSockOpt((*tcpip.AddMembershipOption)(&m))
+	} else {
+		err = k.ep.SetSockOpt((*tcpip.RemoveMembershipOption)(&m))
+	}
+	if err == nil && !k.stream() {
+		k.member(m, in)
 	}
 	return errno(err)
 }
@@ -327,11 +334,18 @@ func (k *sock) setBuffer(name, v int) {
 	size := int64(min(max(v, 0), bufferMax)) * 2
 	if name == unix.SO_SNDBUF || name == unix.SO_SNDBUFFORCE {
 		least, most := so.SendBufferLimits()
-		so.SetSendBufferSize(min(max(size, least), most), true)
-		return
+		size = min(max(size, least), most)
+		so.SetSendBufferSize(size, true)
+		k.sendAsked.Store(int32(size / 2))
+	} else {
+		least, most := so.ReceiveBufferLimits()
+		size = min(max(size, least), most)
+		so.SetReceiveBufferSize(size, true)
+		k.recvAsked.Store(int32(size / 2))
 	}
-	least, most := so.ReceiveBufferLimits()
-	so.SetReceiveBufferSize(min(max(size, least), most), true)
+	if h := k.fast.Load(); h != nil {
+		h.resize()
+	}
 }
 
 func (k *sock) setLinger(on bool, seconds int) {

@@ -48,6 +48,8 @@ func (n *Network) ProcFiles() []ProcFile {
 		{"net/route", n.procRoute},
 		{"net/if_inet6", n.procInet6},
 		{"net/arp", n.procARP},
+		{"net/igmp", n.procIGMP},
+		{"net/igmp6", n.procIGMP6},
 		{"net/sockstat", n.procSockstat},
 		{"net/snmp", n.procSNMP},
 		{"net/firewall", func() string {

@@ -317,6 +317,45 @@ TEST(options)
 	close(s);
 }
 
+/* What a program asks for as buffers bounds what lies between two ends, also within the machine. */
+TEST(buffers)
+{
+	int c, s, v = 4096;
+	long sent = 0, n;
+	static char b[1 << 16];
+	NEED(pair(&c, &s) == 0);
+	CHECK(setsockopt(c, SOL_SOCKET, SO_SNDBUF, &v, sizeof v) == 0 && setsockopt(s, SOL_SOCKET, SO_RCVBUF, &v, sizeof v) == 0);
+	while ((n = send(c, b, sizeof b, MSG_DONTWAIT)) > 0)
+		sent += n;
+	CHECK(sent > 0 && sent < 100000);
+	SAME(ready(c) & POLLOUT, 0);
+	for (long got = 0; got < sent; got += n)
+		if ((n = read(s, b, sizeof b)) <= 0)
+			break;
+	SAME(awaited(c, POLLOUT), POLLOUT);
+	close(s);
+	/* What is sent to who is gone does not go whole. */
+	static char big[8 << 20];
+	n = send(c, big, sizeof big, MSG_NOSIGNAL);
+	CHECK(n < (long)sizeof big);
+	SAME(awaited(c, POLLERR | POLLHUP) & POLLHUP, POLLHUP);
+	EXPECT(send(c, big, 1, MSG_NOSIGNAL), EPIPE);
+	close(c);
+}
+
+TEST(nagle)
+{
+	int c, s, v = -1;
+	socklen_t n = sizeof v;
+	NEED(pair(&c, &s) == 0);
+	CHECK(getsockopt(c, IPPROTO_TCP, TCP_NODELAY, &v, &n) == 0);
+	SAME(v, 0);
+	CHECK(getsockopt(s, IPPROTO_TCP, TCP_NODELAY, &v, &n) == 0);
+	SAME(v, 0);
+	close(c);
+	close(s);
+}
+
 TEST(ports)
 {
 	struct sockaddr_in a = addr4(INADDR_LOOPBACK, 0);

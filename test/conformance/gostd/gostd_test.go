@@ -17,7 +17,7 @@ import (
 // packages are those of Go's standard library whose tests ask most of a kernel.
 var packages = []string{
 	"os", "os/exec", "os/signal", "os/user", "syscall", "time", "runtime", "runtime/debug", "sync", "io", "io/fs", "path/filepath", "bufio", "context",
-	"internal/poll", "testing", "testing/fstest", "testing/iotest", "testing/quick",
+	"net", "net/http", "net/netip", "crypto/tls", "internal/poll", "testing", "testing/fstest", "testing/iotest", "testing/quick",
 }
 
 // Limits for one package, on Linux and in a machine.
