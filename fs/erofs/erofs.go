@@ -16,7 +16,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"gosv/kernel/cred"
 	"gosv/kernel/mem"
 	"gosv/kernel/vfs"
 	"gosv/machine"
@@ -61,22 +60,11 @@ func New(image Image, pool *mem.Pool, now func() int64, r *vfs.MountRequest, clo
 	return fs.vfs, nil
 }
 
-// An Opener finds the image that a request names, and returns what is called when it is not used any more.
-type Opener func(r *vfs.MountRequest) (Image, func(), error)
-
-// Type returns what makes instances for mount(2).
-func Type(find Opener, pool *mem.Pool, now func() int64) vfs.Type {
-	return vfs.Type{Name: "erofs", OnDevice: true, New: func(r *vfs.MountRequest) (*vfs.FS, error) {
-		image, closed, err := find(r)
-		if err != nil {
-			return nil, err
-		}
-		fs, err := New(image, pool, now, r, closed)
-		if err != nil {
-			closed()
-		}
-		return fs, err
-	}}
+// Type returns what makes instances for mount(2), of the images that find finds.
+func Type(find vfs.Opener[Image], pool *mem.Pool, now func() int64) vfs.Type {
+	return vfs.ImageType("erofs", find, func(image Image, r *vfs.MountRequest, closed func()) (*vfs.FS, error) {
+		return New(image, pool, now, r, closed)
+	})
 }
 
 // Probe reports whether b, the beginning of an image, looks like an EROFS.
@@ -216,7 +204,7 @@ func (fs *fileSystem) Unmounted() {
 
 // file is the part of an inode that is this package's.
 type file struct {
-	vfs.InodeDefaults
+	vfs.ReadOnlyInode
 	*node
 }
 
@@ -237,30 +225,6 @@ func (f *file) Readdir(_ *vfs.Context, _ *vfs.Dentry, off int64, emit func(vfs.D
 	return f.list(off, emit)
 }
 
-// Create implements vfs.InodeOps.
-func (*file) Create(*vfs.Inode, string, *vfs.NewNode) (*vfs.Inode, error) { return nil, unix.EROFS }
-
-// Link implements vfs.NameOps.
-func (*file) Link(*vfs.Inode, *vfs.Inode, string) error { return unix.EROFS }
-
-// Unlink implements vfs.NameOps.
-func (*file) Unlink(*vfs.Inode, string, *vfs.Inode) error { return unix.EROFS }
-
-// Rename implements vfs.NameOps.
-func (*file) Rename(*vfs.Inode, string, *vfs.Inode, string, uint) error { return unix.EROFS }
-
-// MayChange implements vfs.InodeOps.
-func (*file) MayChange(*vfs.Inode) error { return unix.EROFS }
-
-// MaySetAttr implements vfs.InodeOps.
-func (*file) MaySetAttr(*vfs.Inode) error { return unix.EROFS }
-
-// Refresh implements vfs.AttrOps.
-func (*file) Refresh(*vfs.Inode) error { return nil }
-
-// SetAttr implements vfs.AttrOps.
-func (*file) SetAttr(*cred.Cred, *vfs.Inode, *vfs.Attr) error { return unix.EROFS }
-
 // Space implements vfs.AttrOps.
 func (f *file) Space(*vfs.Inode) (size, blocks int64) {
 	stored := (f.size + f.fs.blockSize() - 1) &^ (f.fs.blockSize() - 1)
@@ -275,12 +239,6 @@ func (f *file) Getxattr(_ *vfs.Inode, name string) ([]byte, error) { return f.ge
 
 // Listxattr implements vfs.XattrOps.
 func (f *file) Listxattr(*vfs.Inode) ([]byte, error) { return f.listXattrs() }
-
-// Setxattr implements vfs.XattrOps.
-func (*file) Setxattr(*vfs.Inode, string, []byte, int) error { return unix.EROFS }
-
-// Removexattr implements vfs.XattrOps.
-func (*file) Removexattr(*vfs.Inode, string) error { return unix.EROFS }
 
 // contents is the Backing of a file's pages.
 type contents struct{ *node }
