@@ -22,6 +22,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"gosv/internal/fuseabi"
 	"gosv/kernel/cred"
 	"gosv/kernel/mem"
 	"gosv/kernel/vfs"
@@ -118,23 +119,27 @@ func New(c Config) (*vfs.FS, error) {
 	return k.fs, nil
 }
 
+// wanted are the flags of INIT that are asked for.
+const wanted = fuseabi.InitAsyncRead | fuseabi.InitBigWrites | fuseabi.InitDontMask | fuseabi.InitAutoInval | fuseabi.InitReaddirplus |
+	fuseabi.InitReaddirAuto | fuseabi.InitParallelDirops | fuseabi.InitHandleKillpriv | fuseabi.InitMaxPages | fuseabi.InitCacheSymlinks
+
 // init negotiates.
 func (k *conn) init() error {
 	var m message
-	m.u32(major, minor, uint32(k.t.MaxPages()*machine.PageSize), wanted, 0)
-	m.b = append(m.b, make([]byte, initInSize-len(m.b))...)
-	in := make([]byte, initOutSize)
-	n, err := k.call(opInit, 0, caller{}, m.b, in)
+	m.u32(fuseabi.Major, fuseabi.Minor, uint32(k.t.MaxPages()*machine.PageSize), wanted, 0)
+	m.b = append(m.b, make([]byte, fuseabi.InitInSize-len(m.b))...)
+	in := make([]byte, fuseabi.InitOutSize)
+	n, err := k.call(fuseabi.OpInit, 0, caller{}, m.b, in)
 	switch {
 	case err != nil:
 		return err
-	case n < 24 || le.Uint32(in) != major || le.Uint32(in[4:]) < leastMinor:
+	case n < 24 || le.Uint32(in) != fuseabi.Major || le.Uint32(in[4:]) < fuseabi.LeastMinor:
 		return unix.EPROTO
 	}
 	flags := le.Uint32(in[12:])
-	k.plus, k.inval = flags&initReaddirplus != 0, flags&initAutoInval != 0
+	k.plus, k.inval = flags&fuseabi.InitReaddirplus != 0, flags&fuseabi.InitAutoInval != 0
 	pages := 32
-	if flags&initMaxPages != 0 {
+	if flags&fuseabi.InitMaxPages != 0 {
 		pages = int(le.Uint16(in[28:]))
 	}
 	pages = min(pages, k.t.MaxPages(), int(le.Uint32(in[20:])/machine.PageSize))
@@ -147,8 +152,8 @@ func (k *conn) root() (*vfs.Inode, error) {
 	var m message
 	m.u32(0, 0)
 	m.u64(0)
-	in := make([]byte, attrOutSize)
-	if err := k.exact(opGetattr, rootID, caller{}, m.b, in); err != nil {
+	in := make([]byte, fuseabi.AttrOutSize)
+	if err := k.exact(fuseabi.OpGetattr, fuseabi.RootID, caller{}, m.b, in); err != nil {
 		return nil, err
 	}
 	a, valid, err := parseAttrOut(in)
@@ -158,7 +163,7 @@ func (k *conn) root() (*vfs.Inode, error) {
 	if a.mode&unix.S_IFMT != unix.S_IFDIR {
 		return nil, unix.EIO
 	}
-	e := entry{node: rootID, attrValid: valid, attr: a}
+	e := entry{node: fuseabi.RootID, attrValid: valid, attr: a}
 	i, err := k.inode(&e, k.changes.Load())
 	if err == nil {
 		nodeOf(i).lookups.Store(0) // the root is not forgotten
@@ -184,8 +189,8 @@ func (k *conn) call(op uint32, node uint64, who caller, args, in []byte) (int, e
 func (k *conn) callData(op uint32, node uint64, who caller, args, in []byte, frames []machine.Frame, off, n int, give bool) (int, error) {
 	b := buffers.Get().(*buffer)
 	defer buffers.Put(b)
-	length := inHeaderSize + len(args)
-	if length > MaxOut || outHeaderSize+len(in) > MaxIn {
+	length := fuseabi.InHeaderSize + len(args)
+	if length > MaxOut || fuseabi.OutHeaderSize+len(in) > MaxIn {
 		return 0, unix.EINVAL
 	}
 	unique := k.unique.Add(2) // odd ones are for interrupts
@@ -194,26 +199,26 @@ func (k *conn) callData(op uint32, node uint64, who caller, args, in []byte, fra
 		total += n
 	}
 	header(b.out[:0], uint32(total), op, unique, node, who)
-	copy(b.out[inHeaderSize:], args)
-	reply, err := k.t.Call(b.out[:length], b.in[:outHeaderSize+len(in)], frames, off, n, give)
+	copy(b.out[fuseabi.InHeaderSize:], args)
+	reply, err := k.t.Call(b.out[:length], b.in[:fuseabi.OutHeaderSize+len(in)], frames, off, n, give)
 	if err != nil {
 		return 0, err
 	}
-	room := outHeaderSize + len(in)
+	room := fuseabi.OutHeaderSize + len(in)
 	if !give {
 		room += n
 	}
-	if reply < outHeaderSize || reply > room || le.Uint64(b.in[8:]) != unique || le.Uint32(b.in[:]) != uint32(reply) {
+	if reply < fuseabi.OutHeaderSize || reply > room || le.Uint64(b.in[8:]) != unique || le.Uint32(b.in[:]) != uint32(reply) {
 		return 0, unix.EIO
 	}
 	if e := int32(le.Uint32(b.in[4:])); e != 0 {
-		if e <= -4096 || e > 0 || reply != outHeaderSize {
+		if e <= -4096 || e > 0 || reply != fuseabi.OutHeaderSize {
 			return 0, unix.EIO
 		}
 		return 0, errno(-e)
 	}
-	copy(in, b.in[outHeaderSize:outHeaderSize+min(len(in), reply-outHeaderSize)])
-	return reply - outHeaderSize, nil
+	copy(in, b.in[fuseabi.OutHeaderSize:fuseabi.OutHeaderSize+min(len(in), reply-fuseabi.OutHeaderSize)])
+	return reply - fuseabi.OutHeaderSize, nil
 }
 
 // errno keeps errors that only the kernel may make from coming out of a server.
@@ -243,7 +248,7 @@ func header(b []byte, length, op uint32, unique, node uint64, who caller) {
 // Forgets are sent when there are so many, and at most so many fit into a message.
 const (
 	forgetBatch = 32
-	forgetMost  = (MaxOut - inHeaderSize - 8) / 16
+	forgetMost  = (MaxOut - fuseabi.InHeaderSize - 8) / 16
 )
 
 // forget tells the server that a node's lookups are done with.
@@ -265,13 +270,13 @@ func (k *conn) sendForgets(list []forget) {
 	if len(list) == 0 {
 		return
 	}
-	out := make([]byte, inHeaderSize, inHeaderSize+8+16*len(list))
+	out := make([]byte, fuseabi.InHeaderSize, fuseabi.InHeaderSize+8+16*len(list))
 	m := message{out}
 	m.u32(uint32(len(list)), 0)
 	for _, f := range list {
 		m.u64(f.node, f.n)
 	}
-	header(m.b[:0], uint32(len(m.b)), opBatchForget, k.unique.Add(2), 0, caller{})
+	header(m.b[:0], uint32(len(m.b)), fuseabi.OpBatchForget, k.unique.Add(2), 0, caller{})
 	k.t.Forget(m.b)
 }
 
@@ -279,8 +284,8 @@ func (k *conn) sendForgets(list []forget) {
 func (k *conn) Statfs(s *unix.Statfs_t) {
 	const magic = 0x65735546
 	s.Type = magic
-	in := make([]byte, statfsSize)
-	if k.exact(opStatfs, rootID, caller{}, nil, in) != nil {
+	in := make([]byte, fuseabi.StatfsSize)
+	if k.exact(fuseabi.OpStatfs, fuseabi.RootID, caller{}, nil, in) != nil {
 		return // statfs(2) cannot tell: sizes of 0, as Linux shows to those who may not ask
 	}
 	s.Blocks, s.Bfree, s.Bavail = le.Uint64(in), le.Uint64(in[8:]), le.Uint64(in[16:])
@@ -295,7 +300,7 @@ func (k *conn) Sync() error {
 	}
 	var m message
 	m.u64(0)
-	_, err := k.call(opSyncfs, rootID, caller{}, m.b, nil)
+	_, err := k.call(fuseabi.OpSyncfs, fuseabi.RootID, caller{}, m.b, nil)
 	return missing(err, &k.noSyncfs)
 }
 
@@ -312,7 +317,7 @@ func missing(err error, flag *atomic.Bool) error {
 func (k *conn) Unmounted() {
 	k.fs.DropNames()
 	k.background.Wait()
-	_, _ = k.call(opDestroy, 0, caller{}, nil, nil) // nothing is left to be told of an error
+	_, _ = k.call(fuseabi.OpDestroy, 0, caller{}, nil, nil) // nothing is left to be told of an error
 	if k.unused != nil {
 		k.unused()
 	}

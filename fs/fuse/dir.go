@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"gosv/internal/fuseabi"
 	"gosv/kernel/uio"
 	"gosv/kernel/vfs"
 )
@@ -22,8 +23,8 @@ const listSize = 32 << 10
 func (n *node) openDir(ctx *vfs.Context, f *vfs.File) (vfs.FileOps, error) {
 	var m message
 	m.u32(openFlags(f.Flags()), 0)
-	in := make([]byte, openOutSize)
-	if err := n.k.exact(opOpendir, n.id, callerOf(ctx), m.b, in); err != nil {
+	in := make([]byte, fuseabi.OpenOutSize)
+	if err := n.k.exact(fuseabi.OpOpendir, n.id, callerOf(ctx), m.b, in); err != nil {
 		return nil, err
 	}
 	return &dirFile{n: n, fh: le.Uint64(in)}, nil
@@ -33,7 +34,7 @@ func (n *node) openDir(ctx *vfs.Context, f *vfs.File) (vfs.FileOps, error) {
 func (*dirFile) Read(*vfs.File, uio.Sink, int64) (int64, error) { return 0, unix.EISDIR }
 
 // Release implements vfs.FileOps.
-func (d *dirFile) Release(*vfs.File) { d.n.k.release(opReleasedir, d.n.id, d.fh, 0) }
+func (d *dirFile) Release(*vfs.File) { d.n.k.release(fuseabi.OpReleasedir, d.n.id, d.fh, 0) }
 
 // release closes a handle at the server, which may take its time.
 func (k *conn) release(op uint32, node, fh uint64, flags uint32) {
@@ -49,7 +50,7 @@ func (d *dirFile) Sync(*vfs.File) error {
 	if d.n.k.noFsyncdir.Load() {
 		return nil
 	}
-	return missing(d.n.fsync(opFsyncdir, d.fh), &d.n.k.noFsyncdir)
+	return missing(d.n.fsync(fuseabi.OpFsyncdir, d.fh), &d.n.k.noFsyncdir)
 }
 
 // Places of . and .., behind which the server's are moved.
@@ -97,9 +98,9 @@ func (d *dirFile) Readdir(ctx *vfs.Context, f *vfs.File, off int64, emit func(vf
 }
 
 func (d *dirFile) list(ctx *vfs.Context, cookie uint64, plus bool) ([]byte, error) {
-	op := uint32(opReaddir)
+	op := uint32(fuseabi.OpReaddir)
 	if plus {
-		op = opReaddirplus
+		op = fuseabi.OpReaddirplus
 	}
 	var m message
 	m.u64(d.fh, cookie)

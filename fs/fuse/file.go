@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"gosv/internal/fuseabi"
 	"gosv/kernel/cred"
 	"gosv/kernel/mem"
 	"gosv/kernel/uio"
@@ -27,7 +28,7 @@ type handle struct {
 func (c *contents) newHandle(b []byte, flags uint32) *handle {
 	h := &handle{c: c, fh: le.Uint64(b), flags: flags, open: le.Uint32(b[8:])}
 	h.refs.Store(1)
-	if h.open&openKeepCache == 0 {
+	if h.open&fuseabi.OpenKeepCache == 0 {
 		c.cache.Invalidate()
 	}
 	c.mu.Lock()
@@ -59,7 +60,7 @@ func (c *contents) take(fits func(*handle) bool) *handle {
 // drop gives a reference back; with the last, the server closes the file.
 func (h *handle) drop() {
 	if h.refs.Add(-1) == 0 {
-		h.c.k.release(opRelease, h.c.id, h.fh, h.flags)
+		h.c.k.release(fuseabi.OpRelease, h.c.id, h.fh, h.flags)
 	}
 }
 
@@ -108,8 +109,8 @@ func (n *node) openFile(ctx *vfs.Context, f *vfs.File) (vfs.FileOps, error) {
 	if h == nil {
 		var m message
 		m.u32(flags, 0)
-		in := make([]byte, openOutSize)
-		if err := n.k.exact(opOpen, n.id, callerOf(ctx), m.b, in); err != nil {
+		in := make([]byte, fuseabi.OpenOutSize)
+		if err := n.k.exact(fuseabi.OpOpen, n.id, callerOf(ctx), m.b, in); err != nil {
 			return nil, err
 		}
 		h = n.newHandle(in, flags)
@@ -126,7 +127,7 @@ type file struct {
 
 // direct reports whether reads and writes pass by the page cache.
 func (o *file) direct(f *vfs.File) bool {
-	return o.h.open&openDirectIO != 0 || f.Flags()&unix.O_DIRECT != 0
+	return o.h.open&fuseabi.OpenDirectIO != 0 || f.Flags()&unix.O_DIRECT != 0
 }
 
 // Read implements vfs.FileOps.
@@ -182,7 +183,7 @@ func (h *handle) read(frames []machine.Frame, off int64, n int) (int, error) {
 	m.u32(uint32(n), 0)
 	m.u64(0)
 	m.u32(h.flags, 0)
-	got, err := h.c.k.callData(opRead, h.c.id, caller{}, m.b, nil, frames, 0, n, false)
+	got, err := h.c.k.callData(fuseabi.OpRead, h.c.id, caller{}, m.b, nil, frames, 0, n, false)
 	if err == nil && got > n {
 		err = unix.EIO
 	}
@@ -198,7 +199,7 @@ func (h *handle) write(frames []machine.Frame, off int64, n int, flags, mode uin
 	m.u64(0)
 	m.u32(mode, 0)
 	in := make([]byte, 8)
-	got, err := h.c.k.callData(opWrite, h.c.id, caller{}, m.b, in, frames, int(off%machine.PageSize), n, true)
+	got, err := h.c.k.callData(fuseabi.OpWrite, h.c.id, caller{}, m.b, in, frames, int(off%machine.PageSize), n, true)
 	switch {
 	case err != nil:
 		return 0, err
@@ -334,7 +335,7 @@ func (o *file) seekHole(f *vfs.File, off int64, whence int) (int64, error) {
 		m.u64(o.h.fh, uint64(off))
 		m.u32(uint32(whence), 0)
 		in := make([]byte, 8)
-		err := o.n.k.exact(opLseek, o.n.id, caller{}, m.b, in)
+		err := o.n.k.exact(fuseabi.OpLseek, o.n.id, caller{}, m.b, in)
 		if err != unix.ENOSYS {
 			if err == nil && le.Uint64(in) > math.MaxInt64 {
 				err = unix.EIO
@@ -363,7 +364,7 @@ func (o *file) Ioctl(f *vfs.File, a *vfs.IoctlArgs) (uint64, error) {
 
 // Map implements vfs.FileOps.
 func (o *file) Map(*vfs.File) *mem.Cache {
-	if o.h.open&openDirectIO != 0 {
+	if o.h.open&fuseabi.OpenDirectIO != 0 {
 		return nil
 	}
 	return o.n.cache
@@ -394,7 +395,7 @@ func (o *file) Allocate(f *vfs.File, mode uint32, off, n int64) error {
 	var m message
 	m.u64(o.h.fh, uint64(off), uint64(n))
 	m.u32(mode, 0)
-	_, err := o.n.k.call(opFallocate, o.n.id, callerCred(f.Cred()), m.b, nil)
+	_, err := o.n.k.call(fuseabi.OpFallocate, o.n.id, callerCred(f.Cred()), m.b, nil)
 	if err == unix.ENOSYS {
 		o.n.k.noFallocate.Store(true)
 		return unix.EOPNOTSUPP
@@ -423,7 +424,7 @@ func (o *file) Sync(*vfs.File) error {
 	if o.n.k.noFsync.Load() {
 		return nil
 	}
-	return missing(o.n.fsync(opFsync, o.h.fh), &o.n.k.noFsync)
+	return missing(o.n.fsync(fuseabi.OpFsync, o.h.fh), &o.n.k.noFsync)
 }
 
 func (c *contents) fsync(op uint32, fh uint64) error {

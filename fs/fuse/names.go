@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"gosv/internal/fuseabi"
 	"gosv/kernel/vfs"
 )
 
@@ -33,10 +34,10 @@ func (n *node) lookup(ctx *vfs.Context, name string) (entry, error) {
 	var m message
 	m.name(name)
 	n.ahead.Store(true)
-	e, err := n.k.entry(opLookup, n.id, callerOf(ctx), m.b)
+	e, err := n.k.entry(fuseabi.OpLookup, n.id, callerOf(ctx), m.b)
 	if err == unix.EMFILE || err == unix.ENFILE {
 		n.k.letGo()
-		e, err = n.k.entry(opLookup, n.id, callerOf(ctx), m.b)
+		e, err = n.k.entry(fuseabi.OpLookup, n.id, callerOf(ctx), m.b)
 	}
 	return e, err
 }
@@ -64,7 +65,7 @@ const letGoTime = 10 * time.Millisecond
 
 // entry makes a request whose reply is struct fuse_entry_out.
 func (k *conn) entry(op uint32, node uint64, who caller, args []byte) (entry, error) {
-	in := make([]byte, entrySize)
+	in := make([]byte, fuseabi.EntrySize)
 	if err := k.exact(op, node, who, args, in); err != nil {
 		return entry{}, err
 	}
@@ -141,14 +142,14 @@ func (n *node) Create(dir *vfs.Inode, name string, nn *vfs.NewNode) (*vfs.Inode,
 		var m message
 		m.u32(nn.Mode&0o7777, 0)
 		m.name(name)
-		return n.made(opMkdir, who, m.b, nn, at)
+		return n.made(fuseabi.OpMkdir, who, m.b, nn, at)
 	case t == unix.S_IFLNK:
 		return n.symlink(who, name, nn, at)
 	}
 	var m message
 	m.u32(nn.Mode, encodeDev(nn.Rdev), 0, 0)
 	m.name(name)
-	return n.made(opMknod, who, m.b, nn, at)
+	return n.made(fuseabi.OpMknod, who, m.b, nn, at)
 }
 
 // made makes a request that creates what nn describes.
@@ -176,12 +177,12 @@ func (n *node) symlink(who caller, name string, nn *vfs.NewNode, at uint64) (*vf
 		return nil, err
 	}
 	defer d.free()
-	in := make([]byte, entrySize)
-	got, err := n.k.callData(opSymlink, n.id, who, m.b, in, d.frames, 0, d.n, true)
+	in := make([]byte, fuseabi.EntrySize)
+	got, err := n.k.callData(fuseabi.OpSymlink, n.id, who, m.b, in, d.frames, 0, d.n, true)
 	if err != nil {
 		return nil, err
 	}
-	if got != entrySize {
+	if got != fuseabi.EntrySize {
 		return nil, unix.EIO
 	}
 	e, err := parseEntry(in)
@@ -200,12 +201,12 @@ func (n *node) createOpen(who caller, name string, nn *vfs.NewNode) (*vfs.Inode,
 	var m message
 	m.u32(flags|unix.O_CREAT|unix.O_EXCL, nn.Mode, 0, 0)
 	m.name(name)
-	return n.opened(opCreate, who, m.b, nn, flags, at)
+	return n.opened(fuseabi.OpCreate, who, m.b, nn, flags, at)
 }
 
 // opened makes a request whose reply is an entry and an open handle.
 func (n *node) opened(op uint32, who caller, args []byte, nn *vfs.NewNode, flags uint32, at uint64) (*vfs.Inode, error) {
-	in := make([]byte, entrySize+openOutSize)
+	in := make([]byte, fuseabi.EntrySize+fuseabi.OpenOutSize)
 	if err := n.k.exact(op, n.id, who, args, in); err != nil {
 		return nil, err
 	}
@@ -215,7 +216,7 @@ func (n *node) opened(op uint32, who caller, args []byte, nn *vfs.NewNode, flags
 		return nil, err
 	}
 	c := nodeOf(i).contents
-	h := c.newHandle(in[entrySize:], flags)
+	h := c.newHandle(in[fuseabi.EntrySize:], flags)
 	c.dropSpare()
 	c.mu.Lock()
 	c.spare = h
@@ -233,7 +234,7 @@ func (n *node) createNameless(who caller, nn *vfs.NewNode) (*vfs.Inode, error) {
 	var m message
 	m.u32(flags, nn.Mode, 0, 0)
 	m.name("")
-	i, err := n.opened(opTmpfile, who, m.b, nn, openFlags(nn.Flags)&^unix.O_TMPFILE, at)
+	i, err := n.opened(fuseabi.OpTmpfile, who, m.b, nn, openFlags(nn.Flags)&^unix.O_TMPFILE, at)
 	if err == unix.ENOSYS {
 		n.k.noTmpfile.Store(true)
 		err = unix.EOPNOTSUPP
@@ -247,7 +248,7 @@ func (n *node) Link(i, dir *vfs.Inode, name string) error {
 	var m message
 	m.u64(nodeOf(i).id)
 	m.name(name)
-	e, err := n.k.entry(opLink, n.id, caller{}, m.b)
+	e, err := n.k.entry(fuseabi.OpLink, n.id, caller{}, m.b)
 	if err != nil {
 		return err
 	}
@@ -264,9 +265,9 @@ func (n *node) Link(i, dir *vfs.Inode, name string) error {
 
 // Unlink implements vfs.NameOps.
 func (n *node) Unlink(dir *vfs.Inode, name string, i *vfs.Inode) error {
-	op := uint32(opUnlink)
+	op := uint32(fuseabi.OpUnlink)
 	if i.IsDir() {
-		op = opRmdir
+		op = fuseabi.OpRmdir
 	}
 	var m message
 	m.name(name)
@@ -297,13 +298,13 @@ func (n *node) Replaced(victim *vfs.Inode) { lost(victim) }
 // Rename implements vfs.NameOps.
 func (n *node) Rename(from *vfs.Inode, oldName string, to *vfs.Inode, newName string, flags uint) error {
 	var m message
-	op := uint32(opRename)
+	op := uint32(fuseabi.OpRename)
 	m.u64(nodeOf(to).id)
 	if flags != 0 {
 		if n.k.noRename2.Load() {
 			return unix.EINVAL
 		}
-		op = opRename2
+		op = fuseabi.OpRename2
 		m.u32(uint32(flags), 0)
 	}
 	m.name(oldName)

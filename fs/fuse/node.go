@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"gosv/internal/fuseabi"
 	"gosv/kernel/cred"
 	"gosv/kernel/mem"
 	"gosv/kernel/vfs"
@@ -172,14 +173,14 @@ func (n *node) fetch(i *vfs.Inode) error {
 	var m message
 	if h := n.take(func(*handle) bool { return true }); h != nil {
 		defer h.drop()
-		m.u32(getattrFH, 0)
+		m.u32(fuseabi.GetattrFH, 0)
 		m.u64(h.fh)
 	} else {
 		m.u32(0, 0)
 		m.u64(0)
 	}
-	in := make([]byte, attrOutSize)
-	if err := n.k.exact(opGetattr, n.id, caller{}, m.b, in); err != nil {
+	in := make([]byte, fuseabi.AttrOutSize)
+	if err := n.k.exact(fuseabi.OpGetattr, n.id, caller{}, m.b, in); err != nil {
 		return err
 	}
 	a, valid, err := parseAttrOut(in)
@@ -212,7 +213,7 @@ func (n *node) setAttr(c *cred.Cred, i *vfs.Inode, a *vfs.Attr, h *handle) error
 	var fh uint64
 	valid := setattrValid(a.Valid)
 	if h != nil {
-		valid |= fattrFH
+		valid |= fuseabi.FattrFH
 		fh = h.fh
 	}
 	asec, ansec := split(a.Atime)
@@ -221,8 +222,8 @@ func (n *node) setAttr(c *cred.Cred, i *vfs.Inode, a *vfs.Attr, h *handle) error
 	m.u32(valid, 0)
 	m.u64(fh, uint64(a.Size), 0, asec, msec, 0)
 	m.u32(ansec, mnsec, 0, n.typ|a.Mode&0o7777, 0, a.UID, a.GID, 0)
-	in := make([]byte, attrOutSize)
-	if err := n.k.exact(opSetattr, n.id, callerCred(c), m.b, in); err != nil {
+	in := make([]byte, fuseabi.AttrOutSize)
+	if err := n.k.exact(fuseabi.OpSetattr, n.id, callerCred(c), m.b, in); err != nil {
 		return err
 	}
 	got, expires, err := parseAttrOut(in)
@@ -246,15 +247,15 @@ func (n *node) setAttr(c *cred.Cred, i *vfs.Inode, a *vfs.Attr, h *handle) error
 
 func setattrValid(v uint32) (valid uint32) {
 	for _, p := range [...][2]uint32{
-		{vfs.AttrMode, fattrMode}, {vfs.AttrUID, fattrUID}, {vfs.AttrGID, fattrGID}, {vfs.AttrSize, fattrSize},
-		{vfs.AttrAtime, fattrAtime}, {vfs.AttrMtime, fattrMtime}, {vfs.AttrAtimeNow, fattrAtimeNow}, {vfs.AttrMtimeNow, fattrMtimeNow},
+		{vfs.AttrMode, fuseabi.FattrMode}, {vfs.AttrUID, fuseabi.FattrUID}, {vfs.AttrGID, fuseabi.FattrGID}, {vfs.AttrSize, fuseabi.FattrSize},
+		{vfs.AttrAtime, fuseabi.FattrAtime}, {vfs.AttrMtime, fuseabi.FattrMtime}, {vfs.AttrAtimeNow, fuseabi.FattrAtimeNow}, {vfs.AttrMtimeNow, fuseabi.FattrMtimeNow},
 	} {
 		if v&p[0] != 0 {
 			valid |= p[1]
 		}
 	}
 	if v&vfs.AttrSize != 0 {
-		valid &^= fattrMtime | fattrMtimeNow // the server stamps what it truncates
+		valid &^= fuseabi.FattrMtime | fuseabi.FattrMtimeNow // the server stamps what it truncates
 	}
 	return valid
 }
@@ -291,7 +292,7 @@ func (n *node) Readlink(ctx *vfs.Context, _ *vfs.Inode) (string, error) {
 			return link, nil
 		}
 	}
-	b, err := n.k.variable(opReadlink, n.id, callerOf(ctx), nil, vfs.PathMax)
+	b, err := n.k.variable(fuseabi.OpReadlink, n.id, callerOf(ctx), nil, vfs.PathMax)
 	if err != nil {
 		return "", err
 	}

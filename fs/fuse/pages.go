@@ -3,6 +3,7 @@ package fuse
 import (
 	"golang.org/x/sys/unix"
 
+	"gosv/internal/fuseabi"
 	"gosv/machine"
 )
 
@@ -69,7 +70,7 @@ func (p *pages) WritePages(index uint64, frames []machine.Frame) error {
 		if n <= 0 {
 			return nil
 		}
-		got, err := h.write(part, off, n, writeCache, h.flags)
+		got, err := h.write(part, off, n, fuseabi.WriteCache, h.flags)
 		if err == nil && got < n {
 			err = unix.EIO
 		}

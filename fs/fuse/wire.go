@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"gosv/internal/fuseabi"
 	"gosv/kernel/vfs"
 )
 
@@ -105,7 +106,7 @@ func parseEntry(b []byte) (e entry, err error) {
 	if e.node == 0 {
 		return e, nil
 	}
-	if e.node == rootID {
+	if e.node == fuseabi.RootID {
 		return e, unix.EIO
 	}
 	e.attr, err = parseAttr(b[40:])
@@ -137,9 +138,9 @@ type dirent struct {
 func parseDirent(b []byte, plus bool) (d dirent, n int, err error) {
 	head := 0
 	if plus {
-		head = entrySize
+		head = fuseabi.EntrySize
 	}
-	if len(b) < head+direntSize {
+	if len(b) < head+fuseabi.DirentSize {
 		return d, 0, nil
 	}
 	if plus {
@@ -154,10 +155,10 @@ func parseDirent(b []byte, plus bool) (d dirent, n int, err error) {
 	if length == 0 || length > vfs.NameMax {
 		return d, 0, unix.EIO
 	}
-	if len(b) < direntSize+int(length) {
+	if len(b) < fuseabi.DirentSize+int(length) {
 		return d, 0, nil
 	}
-	d.name = string(b[direntSize : direntSize+length])
+	d.name = string(b[fuseabi.DirentSize : fuseabi.DirentSize+length])
 	d.mode = typ << 12 & unix.S_IFMT
 	if !validName(d.name) || d.cookie > math.MaxInt64 {
 		return d, 0, unix.EIO
@@ -165,6 +166,6 @@ func parseDirent(b []byte, plus bool) (d dirent, n int, err error) {
 	if err != nil && d.name != "." && d.name != ".." {
 		return d, 0, err
 	}
-	size := head + (direntSize+int(length)+7)&^7
+	size := head + (fuseabi.DirentSize+int(length)+7)&^7
 	return d, min(size, head+len(b)), nil
 }

@@ -3,6 +3,7 @@ package fuse
 import (
 	"golang.org/x/sys/unix"
 
+	"gosv/internal/fuseabi"
 	"gosv/kernel/vfs"
 )
 
@@ -11,14 +12,14 @@ func (n *node) Getxattr(_ *vfs.Inode, name string) ([]byte, error) {
 	var m message
 	m.u32(vfs.XattrSizeMax, 0)
 	m.name(name)
-	return n.xattr(opGetxattr, m.b)
+	return n.xattr(fuseabi.OpGetxattr, m.b)
 }
 
 // Listxattr implements vfs.XattrOps.
 func (n *node) Listxattr(*vfs.Inode) ([]byte, error) {
 	var m message
 	m.u32(vfs.XattrSizeMax, 0)
-	list, err := n.xattr(opListxattr, m.b)
+	list, err := n.xattr(fuseabi.OpListxattr, m.b)
 	if err != nil || len(list) == 0 {
 		return nil, err
 	}
@@ -68,7 +69,7 @@ func (n *node) Setxattr(_ *vfs.Inode, name string, value []byte, flags int) erro
 		return err
 	}
 	defer d.free()
-	_, err = n.k.callData(opSetxattr, n.id, caller{}, m.b, nil, d.frames, 0, d.n, true)
+	_, err = n.k.callData(fuseabi.OpSetxattr, n.id, caller{}, m.b, nil, d.frames, 0, d.n, true)
 	n.attrExpires.Store(0)
 	return n.noXattr(err)
 }
@@ -80,7 +81,7 @@ func (n *node) Removexattr(_ *vfs.Inode, name string) error {
 	}
 	var m message
 	m.name(name)
-	_, err := n.k.call(opRemovexattr, n.id, caller{}, m.b, nil)
+	_, err := n.k.call(fuseabi.OpRemovexattr, n.id, caller{}, m.b, nil)
 	n.attrExpires.Store(0)
 	return n.noXattr(err)
 }

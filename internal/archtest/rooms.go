@@ -32,12 +32,15 @@ var rooms = []room{
 
 	// What host and guest say to each other by the exec port.
 	{"gosv/internal/frames", nil, true},
+	// And by a shared folder.
+	{"gosv/internal/fuseabi", nil, true},
 
 	{"gosv/machine", nil, true},
 	{"gosv/machine/...", []string{"gosv/machine/..."}, true},
 	{"gosv/kernel/agent", []string{"gosv/kernel/...", "gosv/internal/frames"}, true},
 	{"gosv/kernel/...", []string{"gosv/machine", "gosv/kernel/..."}, true},
 	{"gosv/fs/virtiofs", []string{"gosv/kernel/...", "gosv/fs/fuse"}, true}, // FUSE by another way
+	{"gosv/fs/fuse", []string{"gosv/machine", "gosv/kernel/...", "gosv/internal/fuseabi"}, true},
 	{"gosv/fs/...", []string{"gosv/machine", "gosv/kernel/...", "."}, true},
 	// Drivers know some mechanisms of the kernel: how bytes and packets move, how one
 	// waits, and what a disk is; chardev alone makes files of them.
@@ -49,7 +52,7 @@ var rooms = []room{
 	{"gosv/cmd/mkkernel", []string{"gosv/image/..."}, false},
 	{"gosv/cmd/gosv/...", []string{"gosv/image/...", "gosv/vmm/..."}, false},
 	{"gosv/image/...", []string{"gosv/image/..."}, false},
-	{"gosv/vmm/...", []string{"gosv/vmm/...", "gosv/internal/frames"}, false},
+	{"gosv/vmm/...", []string{"gosv/vmm/...", "gosv/internal/frames", "gosv/internal/fuseabi"}, false},
 	{"gosv/internal/...", []string{"gosv/internal/..."}, false},
 	{"gosv/examples/...", nil, false},
 	{"gosv/bench/...", []string{"gosv/bench/...", "gosv/image/...", "gosv/vmm/..."}, false},

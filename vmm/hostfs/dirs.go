@@ -4,6 +4,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"gosv/internal/fuseabi"
 )
 
 // dirHandle is an open directory.
@@ -113,7 +115,7 @@ func (s *Server) entries(h *dirHandle, list, out []byte, room int, plus bool) (_
 		}
 		need := (fuseDirent + len(name) + 7) &^ 7
 		if plus {
-			need += entrySize
+			need += fuseabi.EntrySize
 		}
 		if len(out)+need > room {
 			_, _ = unix.Seek(h.fd, int64(h.at), 0) // if that fails the next listing goes there, and says so
@@ -148,7 +150,7 @@ func (s *Server) plusEntry(h *dirHandle, name string, out []byte) []byte {
 			return s.putEntry(out, n, st)
 		}
 	}
-	return append(out, make([]byte, entrySize)...)
+	return append(out, make([]byte, fuseabi.EntrySize)...)
 }
 
 func (s *Server) fsyncdir(r *request) (*body, error) {

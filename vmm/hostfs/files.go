@@ -4,6 +4,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"gosv/internal/fuseabi"
 )
 
 // fileHandle is an open regular file.
@@ -72,7 +74,7 @@ func (s *Server) mayOpen(flags uint32) (int, error) {
 // openOut is struct fuse_open_out.
 func openOut(b []byte, fh uint64) []byte {
 	b = le.AppendUint64(b, fh)
-	return le.AppendUint32(le.AppendUint32(b, fopenKeep), 0)
+	return le.AppendUint32(le.AppendUint32(b, fuseabi.OpenKeepCache), 0)
 }
 
 func (s *Server) open(r *request) (*body, error) {
@@ -256,7 +258,7 @@ func (s *Server) write(r *request) (*body, error) {
 		return nil, unix.EINVAL
 	}
 	how := 0
-	if r.u32(32)&unix.O_APPEND != 0 && r.u32(20)&writeCache == 0 {
+	if r.u32(32)&unix.O_APPEND != 0 && r.u32(20)&fuseabi.WriteCache == 0 {
 		how = unix.RWF_APPEND
 	}
 	done := 0
@@ -279,7 +281,7 @@ func (s *Server) fsync(r *request) (*body, error) {
 		return nil, err
 	}
 	defer h.mu.RUnlock()
-	if r.u32(8)&fsyncDatasync != 0 {
+	if r.u32(8)&fuseabi.FsyncDatasync != 0 {
 		return nil, unix.Fdatasync(h.fd)
 	}
 	return nil, unix.Fsync(h.fd)

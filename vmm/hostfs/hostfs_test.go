@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"gosv/internal/fuseabi"
 )
 
 // served is a server and the folder that it serves, "in", beside which lies "secret".
@@ -55,7 +57,7 @@ func (s *served) call(op uint32, node uint64, args []byte) ([]byte, unix.Errno) 
 
 func (s *served) lookup(dir uint64, name string) (uint64, unix.Errno) {
 	s.t.Helper()
-	b, err := s.call(opLookup, dir, append([]byte(name), 0))
+	b, err := s.call(fuseabi.OpLookup, dir, append([]byte(name), 0))
 	if err != 0 {
 		return 0, err
 	}
@@ -73,25 +75,25 @@ func words(v ...uint64) (b []byte) {
 func TestNoWayOut(t *testing.T) {
 	s := serve(t, Config{})
 	for _, name := range []string{"..", ".", "", "/", "../secret", "dir/inner", "/etc/passwd", "dir/../../secret", "file/"} {
-		if id, err := s.lookup(rootID, name); err != unix.EINVAL {
+		if id, err := s.lookup(fuseabi.RootID, name); err != unix.EINVAL {
 			t.Errorf("%q: node %d, %v", name, id, err)
 		}
-		if _, err := s.call(opMkdir, rootID, append(words(0o700), append([]byte(name), 0)...)); err != unix.EINVAL {
+		if _, err := s.call(fuseabi.OpMkdir, fuseabi.RootID, append(words(0o700), append([]byte(name), 0)...)); err != unix.EINVAL {
 			t.Errorf("mkdir %q: %v", name, err)
 		}
-		if _, err := s.call(opUnlink, rootID, append([]byte(name), 0)); err != unix.EINVAL {
+		if _, err := s.call(fuseabi.OpUnlink, fuseabi.RootID, append([]byte(name), 0)); err != unix.EINVAL {
 			t.Errorf("unlink %q: %v", name, err)
 		}
 	}
 	for _, name := range []string{"link", "abs", "fifo"} {
-		id, err := s.lookup(rootID, name)
+		id, err := s.lookup(fuseabi.RootID, name)
 		if err != 0 {
 			t.Fatal(err)
 		}
-		if _, err := s.call(opOpen, id, words(0)); err == 0 {
+		if _, err := s.call(fuseabi.OpOpen, id, words(0)); err == 0 {
 			t.Errorf("%s was opened", name)
 		}
-		if _, err := s.call(opOpendir, id, words(0)); err != unix.ENOTDIR {
+		if _, err := s.call(fuseabi.OpOpendir, id, words(0)); err != unix.ENOTDIR {
 			t.Errorf("%s was opened as a directory: %v", name, err)
 		}
 		if _, err := s.lookup(id, "secret"); err != unix.ENOTDIR {
@@ -99,14 +101,14 @@ func TestNoWayOut(t *testing.T) {
 		}
 		if name != "fifo" {
 			set := make([]byte, 88)
-			le.PutUint32(set, fattrMode|fattrSize)
-			if _, err := s.call(opSetattr, id, set); err == 0 {
+			le.PutUint32(set, fuseabi.FattrMode|fuseabi.FattrSize)
+			if _, err := s.call(fuseabi.OpSetattr, id, set); err == 0 {
 				t.Errorf("%s was changed", name)
 			}
 		}
 	}
 	create := append(append(words(unix.O_RDWR|uint64(0o600)<<32), words(0)...), "link\x00"...)
-	if _, err := s.call(opCreate, rootID, create); err != unix.EEXIST {
+	if _, err := s.call(fuseabi.OpCreate, fuseabi.RootID, create); err != unix.EEXIST {
 		t.Errorf("create through a link: %v", err)
 	}
 	if b, err := os.ReadFile(filepath.Join(s.top, "secret")); string(b) != "secret" || err != nil {
@@ -119,7 +121,7 @@ func TestDevicesAreNotMade(t *testing.T) {
 	for _, mode := range []uint32{unix.S_IFCHR, unix.S_IFBLK, unix.S_IFDIR, 0} {
 		args := le.AppendUint32(le.AppendUint32(nil, mode|0o600), 0x103)
 		args = append(append(args, make([]byte, 8)...), "dev\x00"...)
-		if _, err := s.call(opMknod, rootID, args); err != unix.EPERM {
+		if _, err := s.call(fuseabi.OpMknod, fuseabi.RootID, args); err != unix.EPERM {
 			t.Errorf("%#o: %v", mode, err)
 		}
 	}
@@ -137,7 +139,7 @@ func TestKernelIsHidden(t *testing.T) {
 	defer root.Close()
 	s := &served{root, t, "/"}
 	for _, name := range []string{"proc", "sys"} {
-		id, err := s.lookup(rootID, name)
+		id, err := s.lookup(fuseabi.RootID, name)
 		if err != 0 {
 			continue // a machine without
 		}
@@ -146,11 +148,11 @@ func TestKernelIsHidden(t *testing.T) {
 				t.Errorf("/%s/%s: %v", name, inner, err)
 			}
 		}
-		b, err := s.call(opOpendir, id, words(0))
+		b, err := s.call(fuseabi.OpOpendir, id, words(0))
 		if err != 0 {
 			t.Fatal(err)
 		}
-		if list, err := s.call(opReaddir, id, append(words(le.Uint64(b), 0, 4096), make([]byte, 16)...)); err != 0 || len(list) != 0 {
+		if list, err := s.call(fuseabi.OpReaddir, id, append(words(le.Uint64(b), 0, 4096), make([]byte, 16)...)); err != 0 || len(list) != 0 {
 			t.Errorf("/%s lists %d bytes, %v", name, len(list), err)
 		}
 	}
@@ -158,14 +160,14 @@ func TestKernelIsHidden(t *testing.T) {
 
 func TestOnlyOneFile(t *testing.T) {
 	s := serve(t, Config{Only: "file"})
-	if _, err := s.lookup(rootID, "dir"); err != unix.ENOENT {
+	if _, err := s.lookup(fuseabi.RootID, "dir"); err != unix.ENOENT {
 		t.Errorf("dir: %v", err)
 	}
-	if _, err := s.lookup(rootID, "file"); err != 0 {
+	if _, err := s.lookup(fuseabi.RootID, "file"); err != 0 {
 		t.Errorf("file: %v", err)
 	}
-	b, _ := s.call(opOpendir, rootID, words(0))
-	list, err := s.call(opReaddir, rootID, append(words(le.Uint64(b), 0, 4096), make([]byte, 16)...))
+	b, _ := s.call(fuseabi.OpOpendir, fuseabi.RootID, words(0))
+	list, err := s.call(fuseabi.OpReaddir, fuseabi.RootID, append(words(le.Uint64(b), 0, 4096), make([]byte, 16)...))
 	if err != 0 || !strings.Contains(string(list), "file") || strings.Contains(string(list), "dir") || strings.Contains(string(list), "link") {
 		t.Errorf("%q, %v", list, err)
 	}
@@ -174,45 +176,45 @@ func TestOnlyOneFile(t *testing.T) {
 // TestForgotten: nodes and handles that are gone are gone.
 func TestForgotten(t *testing.T) {
 	s := serve(t, Config{Valid: time.Second})
-	id, _ := s.lookup(rootID, "file")
-	again, _ := s.lookup(rootID, "file")
+	id, _ := s.lookup(fuseabi.RootID, "file")
+	again, _ := s.lookup(fuseabi.RootID, "file")
 	if id == 0 || id != again {
 		t.Fatalf("nodes %d and %d", id, again)
 	}
-	b, err := s.call(opOpen, id, words(unix.O_RDWR))
+	b, err := s.call(fuseabi.OpOpen, id, words(unix.O_RDWR))
 	if err != 0 {
 		t.Fatal(err)
 	}
 	fh := le.Uint64(b)
 	forget := func(n uint64) {
-		s.Handle([][]byte{append(append(le.AppendUint32(le.AppendUint32(nil, 48), opForget), words(1, id, 0, 0)...), words(n)...)}, nil)
+		s.Handle([][]byte{append(append(le.AppendUint32(le.AppendUint32(nil, 48), fuseabi.OpForget), words(1, id, 0, 0)...), words(n)...)}, nil)
 	}
 	forget(1)
-	if _, err := s.call(opGetattr, id, words(0, 0)); err != 0 {
+	if _, err := s.call(fuseabi.OpGetattr, id, words(0, 0)); err != 0 {
 		t.Errorf("forgotten too early: %v", err)
 	}
 	forget(1 << 60)
 	forget(1 << 60)
-	if _, err := s.call(opGetattr, id, words(0, 0)); err != unix.ENOENT {
+	if _, err := s.call(fuseabi.OpGetattr, id, words(0, 0)); err != unix.ENOENT {
 		t.Errorf("not forgotten: %v", err)
 	}
 	read := append(words(fh, 0, 100), make([]byte, 16)...)
-	if b, err := s.call(opRead, id, read); err != 0 || string(b) != "text" {
+	if b, err := s.call(fuseabi.OpRead, id, read); err != 0 || string(b) != "text" {
 		t.Errorf("%q, %v", b, err)
 	}
-	if _, err := s.call(opRelease, id, words(fh, 0, 0)); err != 0 {
+	if _, err := s.call(fuseabi.OpRelease, id, words(fh, 0, 0)); err != 0 {
 		t.Error(err)
 	}
-	for _, op := range []uint32{opRelease, opRead, opReaddir} {
+	for _, op := range []uint32{fuseabi.OpRelease, fuseabi.OpRead, fuseabi.OpReaddir} {
 		if _, err := s.call(op, id, read); err != unix.EBADF {
 			t.Errorf("%d: %v", op, err)
 		}
 	}
-	s.Handle([][]byte{append(le.AppendUint32(le.AppendUint32(nil, 48), opForget), words(1, rootID, 0, 0, 5)...)}, nil)
-	if _, err := s.lookup(rootID, "file"); err != 0 {
+	s.Handle([][]byte{append(le.AppendUint32(le.AppendUint32(nil, 48), fuseabi.OpForget), words(1, fuseabi.RootID, 0, 0, 5)...)}, nil)
+	if _, err := s.lookup(fuseabi.RootID, "file"); err != 0 {
 		t.Errorf("the root was forgotten: %v", err)
 	}
-	if id, err := s.lookup(rootID, "nothing"); id != 0 || err != 0 {
+	if id, err := s.lookup(fuseabi.RootID, "nothing"); id != 0 || err != 0 {
 		t.Errorf("node %d, %v for what is not there", id, err)
 	}
 }
@@ -223,19 +225,19 @@ func FuzzHandle(f *testing.F) {
 		b := append([]byte{byte(op), byte(node), byte(len(args))}, args...)
 		return b
 	}
-	f.Add(append(message(opLookup, 1, "file\x00"), message(opOpen, 2, string(words(2)))...), false)
-	f.Add(append(message(opLookup, 1, "dir\x00"), message(opOpendir, 2, string(words(0)))...), false)
-	f.Add(append(message(opOpendir, 1, string(words(0))), message(opReaddirplus, 1, string(append(words(1, 0, 4096), make([]byte, 16)...)))...), false)
-	f.Add(append(message(opCreate, 1, string(words(0x18000000002, 0))+"new\x00"), message(opWrite, 2, string(words(1, 0, 3, 0, 0))+"abc")...), false)
-	f.Add(message(opRename2, 1, string(words(1, 0))+"file\x00link\x00"), true)
-	f.Add(message(opSymlink, 1, "l\x00/etc/passwd\x00"), false)
+	f.Add(append(message(fuseabi.OpLookup, 1, "file\x00"), message(fuseabi.OpOpen, 2, string(words(2)))...), false)
+	f.Add(append(message(fuseabi.OpLookup, 1, "dir\x00"), message(fuseabi.OpOpendir, 2, string(words(0)))...), false)
+	f.Add(append(message(fuseabi.OpOpendir, 1, string(words(0))), message(fuseabi.OpReaddirplus, 1, string(append(words(1, 0, 4096), make([]byte, 16)...)))...), false)
+	f.Add(append(message(fuseabi.OpCreate, 1, string(words(0x18000000002, 0))+"new\x00"), message(fuseabi.OpWrite, 2, string(words(1, 0, 3, 0, 0))+"abc")...), false)
+	f.Add(message(fuseabi.OpRename2, 1, string(words(1, 0))+"file\x00link\x00"), true)
+	f.Add(message(fuseabi.OpSymlink, 1, "l\x00/etc/passwd\x00"), false)
 	f.Fuzz(func(t *testing.T, b []byte, readOnly bool) {
 		s := serve(t, Config{ReadOnly: readOnly})
 		for len(b) >= 3 {
 			op, node, n := uint32(b[0]), uint64(b[1]), min(int(b[2]), len(b)-3)
 			args := b[3 : 3+n]
 			b = b[3+n:]
-			if op == opForget || op == opBatchForget {
+			if op == fuseabi.OpForget || op == fuseabi.OpBatchForget {
 				s.Handle([][]byte{append(append(le.AppendUint32(le.AppendUint32(nil, uint32(inHeader+n)), op), words(1, node, 0, 0)...), args...)}, nil)
 				continue
 			}

@@ -5,6 +5,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"gosv/internal/fuseabi"
 )
 
 // node is a file of the host that the guest knows.
@@ -32,13 +34,11 @@ type table struct {
 	last  uint64            // guarded by mu
 }
 
-const rootID = 1
-
 // init enters the root, which stays.
 func (t *table) init(fd int, st *unix.Stat_t) *node {
-	n := &node{t: t, id: rootID, fd: fd, key: fileKey{st.Dev, st.Ino}, typ: unix.S_IFDIR, uses: 2}
-	t.byID, t.byKey = map[uint64]*node{rootID: n}, map[fileKey]*node{n.key: n}
-	t.last = rootID
+	n := &node{t: t, id: fuseabi.RootID, fd: fd, key: fileKey{st.Dev, st.Ino}, typ: unix.S_IFDIR, uses: 2}
+	t.byID, t.byKey = map[uint64]*node{fuseabi.RootID: n}, map[fileKey]*node{n.key: n}
+	t.last = fuseabi.RootID
 	return n
 }
 
@@ -67,7 +67,7 @@ func (t *table) known(key fileKey) *node {
 
 // look counts a lookup; t.mu is held.
 func (n *node) look() {
-	if n.id == rootID {
+	if n.id == fuseabi.RootID {
 		return
 	}
 	if n.lookups == 0 {
@@ -102,7 +102,7 @@ func (t *table) forget(id, count uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	n := t.byID[id]
-	if n == nil || id == rootID || count == 0 || n.lookups == 0 {
+	if n == nil || id == fuseabi.RootID || count == 0 || n.lookups == 0 {
 		return
 	}
 	n.lookups -= min(count, n.lookups)
@@ -133,7 +133,7 @@ func (t *table) clear() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, n := range t.byID {
-		if n.id != rootID && n.lookups > 0 {
+		if n.id != fuseabi.RootID && n.lookups > 0 {
 			n.lookups = 0
 			n.unuse()
 		}

@@ -2,6 +2,8 @@ package hostfs
 
 import (
 	"golang.org/x/sys/unix"
+
+	"gosv/internal/fuseabi"
 )
 
 // operations is the table of what the server does.
@@ -9,42 +11,42 @@ var operations map[uint32]operation
 
 func init() {
 	operations = map[uint32]operation{
-		opInit:          {16, false, (*Server).init},
-		opDestroy:       {0, false, (*Server).destroy},
-		opLookup:        {1, false, (*Server).lookup},
-		opGetattr:       {16, false, (*Server).getattr},
-		opSetattr:       {88, true, (*Server).setattr},
-		opReadlink:      {0, false, (*Server).readlink},
-		opSymlink:       {2, true, (*Server).symlink},
-		opMknod:         {17, true, (*Server).mknod},
-		opMkdir:         {9, true, (*Server).mkdir},
-		opUnlink:        {1, true, func(s *Server, r *request) (*body, error) { return s.unlink(r, 0) }},
-		opRmdir:         {1, true, func(s *Server, r *request) (*body, error) { return s.unlink(r, unix.AT_REMOVEDIR) }},
-		opRename:        {10, true, func(s *Server, r *request) (*body, error) { return s.rename(r, 8, 0) }},
-		opRename2:       {18, true, func(s *Server, r *request) (*body, error) { return s.rename(r, 16, r.u32(8)) }},
-		opLink:          {9, true, (*Server).link},
-		opOpen:          {8, false, (*Server).open},
-		opCreate:        {17, true, (*Server).create},
-		opTmpfile:       {16, true, (*Server).tmpfile},
-		opRead:          {40, false, (*Server).read},
-		opWrite:         {writeInSize, true, (*Server).write},
-		opStatfs:        {0, false, (*Server).statfs},
-		opRelease:       {24, false, (*Server).release},
-		opReleasedir:    {24, false, (*Server).release},
-		opFlush:         {24, false, func(*Server, *request) (*body, error) { return nil, nil }},
-		opFsync:         {16, false, (*Server).fsync},
-		opFsyncdir:      {16, false, (*Server).fsyncdir},
-		opSyncfs:        {0, false, (*Server).syncfs},
-		opSetxattr:      {9, true, (*Server).setxattr},
-		opGetxattr:      {9, false, (*Server).getxattr},
-		opListxattr:     {8, false, (*Server).listxattr},
-		opRemovexattr:   {1, true, (*Server).removexattr},
-		opOpendir:       {8, false, (*Server).opendir},
-		opReaddir:       {40, false, func(s *Server, r *request) (*body, error) { return s.readdir(r, false) }},
-		opReaddirplus:   {40, false, func(s *Server, r *request) (*body, error) { return s.readdir(r, true) }},
-		opFallocate:     {32, true, (*Server).fallocate},
-		opLseek:         {24, false, (*Server).lseek},
-		opCopyFileRange: {56, true, (*Server).copyFileRange},
+		fuseabi.OpInit:          {16, false, (*Server).init},
+		fuseabi.OpDestroy:       {0, false, (*Server).destroy},
+		fuseabi.OpLookup:        {1, false, (*Server).lookup},
+		fuseabi.OpGetattr:       {16, false, (*Server).getattr},
+		fuseabi.OpSetattr:       {88, true, (*Server).setattr},
+		fuseabi.OpReadlink:      {0, false, (*Server).readlink},
+		fuseabi.OpSymlink:       {2, true, (*Server).symlink},
+		fuseabi.OpMknod:         {17, true, (*Server).mknod},
+		fuseabi.OpMkdir:         {9, true, (*Server).mkdir},
+		fuseabi.OpUnlink:        {1, true, func(s *Server, r *request) (*body, error) { return s.unlink(r, 0) }},
+		fuseabi.OpRmdir:         {1, true, func(s *Server, r *request) (*body, error) { return s.unlink(r, unix.AT_REMOVEDIR) }},
+		fuseabi.OpRename:        {10, true, func(s *Server, r *request) (*body, error) { return s.rename(r, 8, 0) }},
+		fuseabi.OpRename2:       {18, true, func(s *Server, r *request) (*body, error) { return s.rename(r, 16, r.u32(8)) }},
+		fuseabi.OpLink:          {9, true, (*Server).link},
+		fuseabi.OpOpen:          {8, false, (*Server).open},
+		fuseabi.OpCreate:        {17, true, (*Server).create},
+		fuseabi.OpTmpfile:       {16, true, (*Server).tmpfile},
+		fuseabi.OpRead:          {40, false, (*Server).read},
+		fuseabi.OpWrite:         {fuseabi.WriteInSize, true, (*Server).write},
+		fuseabi.OpStatfs:        {0, false, (*Server).statfs},
+		fuseabi.OpRelease:       {24, false, (*Server).release},
+		fuseabi.OpReleasedir:    {24, false, (*Server).release},
+		fuseabi.OpFlush:         {24, false, func(*Server, *request) (*body, error) { return nil, nil }},
+		fuseabi.OpFsync:         {16, false, (*Server).fsync},
+		fuseabi.OpFsyncdir:      {16, false, (*Server).fsyncdir},
+		fuseabi.OpSyncfs:        {0, false, (*Server).syncfs},
+		fuseabi.OpSetxattr:      {9, true, (*Server).setxattr},
+		fuseabi.OpGetxattr:      {9, false, (*Server).getxattr},
+		fuseabi.OpListxattr:     {8, false, (*Server).listxattr},
+		fuseabi.OpRemovexattr:   {1, true, (*Server).removexattr},
+		fuseabi.OpOpendir:       {8, false, (*Server).opendir},
+		fuseabi.OpReaddir:       {40, false, func(s *Server, r *request) (*body, error) { return s.readdir(r, false) }},
+		fuseabi.OpReaddirplus:   {40, false, func(s *Server, r *request) (*body, error) { return s.readdir(r, true) }},
+		fuseabi.OpFallocate:     {32, true, (*Server).fallocate},
+		fuseabi.OpLseek:         {24, false, (*Server).lseek},
+		fuseabi.OpCopyFileRange: {56, true, (*Server).copyFileRange},
 	}
 }
 
@@ -56,7 +58,7 @@ func (s *Server) destroy(*request) (*body, error) {
 
 // forget takes lookups away; there is no reply.
 func (s *Server) forget(r *request) {
-	if r.op == opForget {
+	if r.op == fuseabi.OpForget {
 		if len(r.args) >= 8 {
 			s.nodes.forget(r.node, r.u64(0))
 		}
@@ -137,7 +139,7 @@ func (n *node) stat() (*unix.Stat_t, error) {
 }
 
 func (s *Server) getattr(r *request) (*body, error) {
-	if r.u32(0)&getattrFH != 0 {
+	if r.u32(0)&fuseabi.GetattrFH != 0 {
 		if h, err := s.file(r.u64(8)); err == nil {
 			defer h.mu.RUnlock()
 			var st unix.Stat_t
@@ -169,31 +171,31 @@ func (s *Server) setattr(r *request) (*body, error) {
 		return nil, unix.EPERM
 	}
 	valid := r.u32(0)
-	if valid&fattrMode != 0 {
+	if valid&fuseabi.FattrMode != 0 {
 		if err := n.chmod(r.u32(68)); err != nil {
 			return nil, err
 		}
 	}
-	if valid&(fattrUID|fattrGID) != 0 {
+	if valid&(fuseabi.FattrUID|fuseabi.FattrGID) != 0 {
 		uid, gid := -1, -1
-		if valid&fattrUID != 0 {
+		if valid&fuseabi.FattrUID != 0 {
 			uid = int(r.u32(76))
 		}
-		if valid&fattrGID != 0 {
+		if valid&fuseabi.FattrGID != 0 {
 			gid = int(r.u32(80))
 		}
 		if err := unix.Fchownat(n.fd, "", uid, gid, unix.AT_EMPTY_PATH|unix.AT_SYMLINK_NOFOLLOW); err != nil {
 			return nil, err
 		}
 	}
-	if valid&fattrSize != 0 {
+	if valid&fuseabi.FattrSize != 0 {
 		if err := s.truncate(n, r, valid); err != nil {
 			return nil, err
 		}
 	}
-	if valid&(fattrAtime|fattrMtime) != 0 {
+	if valid&(fuseabi.FattrAtime|fuseabi.FattrMtime) != 0 {
 		ts := []unix.Timespec{
-			timeFor(valid, fattrAtime, fattrAtimeNow, r.u64(32), r.u32(56)), timeFor(valid, fattrMtime, fattrMtimeNow, r.u64(40), r.u32(60)),
+			timeFor(valid, fuseabi.FattrAtime, fuseabi.FattrAtimeNow, r.u64(32), r.u32(56)), timeFor(valid, fuseabi.FattrMtime, fuseabi.FattrMtimeNow, r.u64(40), r.u32(60)),
 		}
 		if err := n.utimes(ts); err != nil {
 			return nil, err
@@ -233,7 +235,7 @@ func (s *Server) truncate(n *node, r *request, valid uint32) error {
 	if n.typ != unix.S_IFREG || size < 0 {
 		return unix.EINVAL
 	}
-	if valid&fattrFH != 0 {
+	if valid&fuseabi.FattrFH != 0 {
 		if h, err := s.file(r.u64(8)); err == nil {
 			defer h.mu.RUnlock()
 			return unix.Ftruncate(h.fd, size)

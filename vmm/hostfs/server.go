@@ -24,6 +24,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"gosv/internal/fuseabi"
 )
 
 // Config says what is served, and how.
@@ -156,8 +158,8 @@ func (s *Server) Handle(readable, writable [][]byte) uint32 {
 	}
 	body := cut(readable, inHeader, int(le.Uint32(head[:]))-inHeader)
 	fixed := mostArgs
-	if r.op == opWrite {
-		fixed = writeInSize
+	if r.op == fuseabi.OpWrite {
+		fixed = fuseabi.WriteInSize
 	}
 	r.args = make([]byte, min(length(body), fixed))
 	gather(r.args, body)
@@ -167,7 +169,7 @@ func (s *Server) Handle(readable, writable [][]byte) uint32 {
 		r.room = total - outHeader
 	}
 	switch r.op {
-	case opForget, opBatchForget:
+	case fuseabi.OpForget, fuseabi.OpBatchForget:
 		s.forget(r)
 		return 0
 	}
