@@ -29,9 +29,7 @@ var (
 )
 
 func TestMain(m *testing.M) {
-	if signal.Ignored(syscall.SIGHUP) { // as under nohup: programs would inherit it
-		signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
-	}
+	plain()
 	if err := prepare(); err != nil {
 		fmt.Fprintf(os.Stderr, "test/vm cannot run: %v\n", err)
 		os.Exit(1)
@@ -39,6 +37,25 @@ func TestMain(m *testing.M) {
 	status := m.Run()
 	fmt.Fprintf(os.Stderr, "test/vm: %d virtual machines in %v\n", vmsRun, time.Since(begin).Round(time.Second))
 	os.Exit(status)
+}
+
+// plain makes what programs on Linux inherit from the test what they have in a
+// virtual machine: no signal ignored (as under nohup, or behind a script's &), no
+// core dumps, a stack of 8 MiB, and the umask 022.
+func plain() {
+	for _, s := range []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT} {
+		if signal.Ignored(s) {
+			signal.Notify(make(chan os.Signal, 1), s)
+		}
+	}
+	for resource, soft := range map[int]uint64{syscall.RLIMIT_CORE: 0, syscall.RLIMIT_STACK: 8 << 20} {
+		var r syscall.Rlimit
+		if syscall.Getrlimit(resource, &r) == nil {
+			r.Cur = min(soft, r.Max)
+			_ = syscall.Setrlimit(resource, &r) // the programs tell what is wrong then
+		}
+	}
+	syscall.Umask(0o022)
 }
 
 // prepare finds the tools and builds the guest programs.
