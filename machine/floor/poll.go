@@ -39,11 +39,28 @@ func raise(c *cpu, bit uint64) {
 	atomic.StoreUint64(&devicePending, 1)
 	atomic.StoreUint32(&deviceEdge, 1)
 	if !wakePoller(c) && c.thread().state == threadIdle {
-		for i := uint64(0); i < ncpu; i++ {
-			if o := cpuTable[i]; o != 0 && i != c.index {
-				sendIPI(cpuAt(o))
-			}
+		interruptOthers(c)
+	}
+}
+
+// interruptOthers ends the Enter of all other CPUs. Halted ones are left alone: two that become idle would wake
+// each other for ever.
+func interruptOthers(c *cpu) {
+	for i := uint64(0); i < ncpu; i++ {
+		if cpuTable[i] == 0 || i == c.index {
+			continue
 		}
+		if o := cpuAt(cpuTable[i]); atomic.LoadUint64(&o.halted) == 0 {
+			sendIPI(o)
+		}
+	}
+}
+
+// passDevices is for a CPU that becomes idle: an interrupt that came while it ran the runtime's code, behind that code's
+// last look at the poller, is left to the others.
+func passDevices(c *cpu) {
+	if atomic.LoadUint64(&devicePending) != 0 && pollQueue.head == 0 {
+		interruptOthers(c)
 	}
 }
 

@@ -329,6 +329,7 @@ func dispatch(c *cpu, cur *thread, mine, keep bool) (*context, uint64) {
 	c.arm(t)
 	if t.state == threadIdle {
 		atomic.StoreUint64(&c.halted, 1)
+		passDevices(c)
 	}
 	return resume(c, t, t != cur)
 }
@@ -353,8 +354,9 @@ func adopt(c *cpu, sa uint64) {
 func switchTo(c *cpu, t *thread) {
 	c.slice = 0
 	if t.state != threadIdle {
-		atomic.StoreUint32(&t.state, threadRunning)
+		// In this order: sendSignal sees the state with its CPU, or dispatch the signal.
 		t.cpu = uint32(c.index)
+		atomic.StoreUint32(&t.state, threadRunning)
 		claimIdle(c)
 		adopt(c, t.space)
 	}
