@@ -10,6 +10,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/icmp"
+	netraw "gvisor.dev/gvisor/pkg/tcpip/transport/raw"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 	"gvisor.dev/gvisor/pkg/waiter"
@@ -92,9 +93,12 @@ func (n *Network) newEndpoint(family, typ, protocol int) (*sock, error) {
 	wq := &waiter.Queue{}
 	var ep tcpip.Endpoint
 	var terr tcpip.Error
-	if raw {
-		ep, terr = n.Stack().NewRawEndpoint(transport, network, wq, true)
-	} else {
+	switch {
+	case raw && protocol == unix.IPPROTO_RAW: // raw(7): only sends, with the header
+		ep, terr = n.Stack().NewRawEndpoint(transport, network, wq, false)
+	case raw:
+		ep, terr = netraw.NewEndpoint(n.Stack(), network, transport, wq)
+	default:
 		ep, terr = n.Stack().NewEndpoint(transport, network, wq)
 	}
 	if terr != nil {
@@ -110,6 +114,10 @@ func (n *Network) newEndpoint(family, typ, protocol int) (*sock, error) {
 func (n *Network) wrap(ep tcpip.Endpoint, wq *waiter.Queue, family, typ, protocol int) *sock {
 	k := &sock{net: n, ep: ep, wq: wq}
 	k.s.Init(family, typ, protocol, k)
+	k.opts.discover = unix.IP_PMTUDISC_WANT
+	if typ == unix.SOCK_RAW {
+		k.s.SetFlag(socket.ReuseAddr, true)
+	}
 	k.entry.Init(k, waiter.AllEvents)
 	wq.EventRegister(&k.entry)
 	n.enter(k)
@@ -289,6 +297,7 @@ func (k *sock) Accept(*socket.Caller) (*socket.Socket, error) {
 		return nil, errno(err)
 	}
 	n := k.net.wrap(ep, wq, k.s.Family, k.s.Type, k.s.Protocol)
+	n.inherit(k)
 	n.mu.Lock()
 	n.told = true
 	n.mu.Unlock()

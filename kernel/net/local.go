@@ -1,6 +1,7 @@
 package net
 
 import (
+	"math"
 	"math/rand/v2"
 	"sync"
 
@@ -296,9 +297,7 @@ func (k *sock) acceptFast() (*sock, error) {
 		(&half{c, 1}).close(true)
 		return nil, err
 	}
-	inherit(n.ep.SocketOptions(), k.ep.SocketOptions())
-	n.sendAsked.Store(k.sendAsked.Load())
-	n.recvAsked.Store(k.recvAsked.Load())
+	n.inherit(k)
 	c.mu.Lock()
 	c.ends[1].k = n
 	c.mu.Unlock()
@@ -332,12 +331,20 @@ func (h *half) resize() {
 	notify(wake[1], writable)
 }
 
-// inherit gives an accepted socket what Linux's takes from the listener.
-func inherit(to, from *tcpip.SocketOptions) {
-	to.SetKeepAlive(from.GetKeepAlive())
-	to.SetDelayOption(from.GetDelayOption())
-	to.SetReuseAddress(from.GetReuseAddress())
-	to.SetLinger(from.GetLinger())
+// inherit gives an accepted socket the options of the listener (accept(2)).
+func (k *sock) inherit(from *sock) {
+	k.s.Inherit(&from.s.Options)
+	k.sendAsked.Store(from.sendAsked.Load())
+	k.recvAsked.Store(from.recvAsked.Load())
+	from.mu.Lock()
+	set := from.opts.set
+	from.mu.Unlock()
+	for _, key := range set {
+		if b, err := from.option(key[0], key[1]); err == nil {
+			_ = k.setOption(nil, key[0], key[1], b) // what a listener has the other may have
+		}
+	}
+	k.ep.SocketOptions().SetLinger(from.ep.SocketOptions().GetLinger())
 }
 
 // closePending ends the connections that nobody accepted.
@@ -547,3 +554,6 @@ func (h *half) name(family int, peer bool) ([]byte, error) {
 	}
 	return formatAddr(family, a), nil
 }
+
+// fastSegment is the size of a segment in bytes that the short cut would send: what fits into a packet of lo.
+const fastSegment = math.MaxUint16 - header.IPv4MinimumSize - header.TCPMinimumSize - 12 // time stamps

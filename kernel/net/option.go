@@ -1,7 +1,10 @@
 package net
 
 import (
+	"cmp"
 	"encoding/binary"
+	"math"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -17,24 +20,52 @@ import (
 type options struct {
 	ints   map[[2]int]int
 	groups []tcpip.MembershipOption // that were joined
+
+	set      [][2]int // which have been set; the slice is never changed
+	discover int      // IP_MTU_DISCOVER
+	clamp    int      // TCP_WINDOW_CLAMP; 0 for none
 }
 
-// remembered are options that change nothing that can be seen here, by level and name.
-var remembered = map[[2]int]bool{
-	{unix.SOL_SOCKET, unix.SO_BUSY_POLL}:              true,
-	{unix.IPPROTO_IP, unix.IP_FREEBIND}:               true,
-	{unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT}:   true,
-	{unix.IPPROTO_IP, unix.IP_MULTICAST_ALL}:          true,
-	{unix.IPPROTO_IPV6, unix.IPV6_ADDR_PREFERENCES}:   true,
-	{unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_ALL}:      true,
-	{unix.IPPROTO_IPV6, unix.IPV6_AUTOFLOWLABEL}:      true,
-	{unix.IPPROTO_IPV6, unix.IPV6_DONTFRAG}:           true,
-	{unix.IPPROTO_IPV6, unix.IPV6_MTU}:                true,
-	{unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT}:        true,
-	{unix.IPPROTO_TCP, unix.TCP_THIN_LINEAR_TIMEOUTS}: true,
-	{unix.IPPROTO_TCP, unix.TCP_FASTOPEN}:             true,
-	{unix.IPPROTO_TCP, unix.TCP_FASTOPEN_CONNECT}:     true,
-	{unix.IPPROTO_TCP, unix.TCP_SAVE_SYN}:             true,
+// A memo is an option that is only remembered, since it changes nothing that could be seen here: a hint, or something that no packet
+// of this machine has.
+type memo struct {
+	first       int  // what it is until it is set
+	least, most int  // EINVAL otherwise
+	flag        bool // every number but 0 is 1
+	blank       bool // an empty value is 0 (ip(7))
+}
+
+const anyInt = 1<<31 - 1
+
+var (
+	hint    = memo{least: -anyInt - 1, most: anyInt, flag: true}
+	strict  = memo{most: 1}
+	ofIP    = memo{least: -anyInt - 1, most: anyInt, flag: true, blank: true}
+	numbers = memo{least: -anyInt - 1, most: anyInt}
+)
+
+var remembered = map[[2]int]memo{
+	{unix.SOL_SOCKET, unix.SO_BUSY_POLL}:              {most: anyInt},
+	{unix.SOL_SOCKET, unix.SO_PREFER_BUSY_POLL}:       hint,
+	{unix.SOL_SOCKET, unix.SO_WIFI_STATUS}:            hint,
+	{unix.SOL_SOCKET, unix.SO_NOFCS}:                  hint,
+	{unix.SOL_SOCKET, unix.SO_INCOMING_CPU}:           {first: -1, least: -anyInt - 1, most: anyInt},
+	{unix.IPPROTO_IP, unix.IP_FREEBIND}:               hint,
+	{unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT}:   ofIP,
+	{unix.IPPROTO_IP, unix.IP_PASSSEC}:                ofIP,
+	{unix.IPPROTO_IP, unix.IP_RECVOPTS}:               ofIP, // netstack keeps packets' options to itself
+	{unix.IPPROTO_IP, unix.IP_RETOPTS}:                ofIP,
+	{unix.IPPROTO_IP, unix.IP_MULTICAST_ALL}:          {first: 1, most: 1},
+	{unix.IPPROTO_IPV6, unix.IPV6_ADDR_PREFERENCES}:   numbers,
+	{unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_ALL}:      {first: 1, most: anyInt, least: -anyInt - 1, flag: true},
+	{unix.IPPROTO_IPV6, unix.IPV6_AUTOFLOWLABEL}:      {first: 1, most: anyInt, least: -anyInt - 1, flag: true, blank: true},
+	{unix.IPPROTO_IPV6, unix.IPV6_DONTFRAG}:           ofIP,
+	{unix.IPPROTO_IPV6, unix.IPV6_FREEBIND}:           hint,
+	{unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT}:        numbers,
+	{unix.IPPROTO_TCP, unix.TCP_THIN_LINEAR_TIMEOUTS}: strict,
+	{unix.IPPROTO_TCP, unix.TCP_FASTOPEN}:             {most: anyInt}, // as where no client brings a cookie
+	{unix.IPPROTO_TCP, unix.TCP_FASTOPEN_CONNECT}:     strict,         // as where no server has given a cookie
+	{unix.IPPROTO_TCP, unix.TCP_INQ}:                  strict,
 }
 
 // flagOption is an option that is on or off.
@@ -77,7 +108,7 @@ type intOption struct {
 
 var intOptions = map[[2]int]intOption{
 	{unix.IPPROTO_TCP, unix.TCP_KEEPCNT}:          {tcpip.KeepaliveCountOption, 1, 127, -1},
-	{unix.IPPROTO_TCP, unix.TCP_MAXSEG}:           {tcpip.MaxSegOption, header.TCPMinimumMSS, 65535, -1},
+	{unix.IPPROTO_TCP, unix.TCP_MAXSEG}:           {tcpip.MaxSegOption, 0, 32767, -1},
 	{unix.IPPROTO_TCP, unix.TCP_SYNCNT}:           {tcpip.TCPSynCountOption, 1, 127, -1},
 	{unix.IPPROTO_TCP, unix.TCP_WINDOW_CLAMP}:     {tcpip.TCPWindowClampOption, 0, 1 << 30, -1},
 	{unix.IPPROTO_IP, unix.IP_TOS}:                {tcpip.IPv4TOSOption, 0, 255, -1},
@@ -85,27 +116,62 @@ var intOptions = map[[2]int]intOption{
 	{unix.IPPROTO_IP, unix.IP_MULTICAST_TTL}:      {tcpip.MulticastTTLOption, 0, 255, 1},
 	{unix.IPPROTO_IP, unix.IP_MTU_DISCOVER}:       {tcpip.MTUDiscoverOption, 0, 5, -1},
 	{unix.IPPROTO_IPV6, unix.IPV6_TCLASS}:         {tcpip.IPv6TrafficClassOption, 0, 255, 0},
-	{unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS}:   {tcpip.IPv6HopLimitOption, 0, 255, -1},
+	{unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS}:   {tcpip.IPv6HopLimitOption, -1, 255, -1},
 	{unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_HOPS}: {tcpip.MulticastTTLOption, 0, 255, 1},
 	{unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER}:   {tcpip.MTUDiscoverOption, 0, 5, -1},
 	{unix.IPPROTO_IPV6, unix.IPV6_CHECKSUM}:       {tcpip.IPv6Checksum, -1, 1 << 16, -1},
 }
 
-// levelFits says whether a socket has options of a level.
-func (k *sock) levelFits(level int) bool {
+// levelError is what an option of a level gives that the socket does not have; nil when it may have it.
+func (k *sock) levelError(level int, get bool) error {
+	six := k.s.Family == unix.AF_INET6
+	fits := level == unix.SOL_SOCKET
 	switch level {
 	case unix.IPPROTO_TCP:
-		return k.stream()
+		fits = k.stream()
+	case unix.IPPROTO_UDP:
+		fits = k.s.Type == unix.SOCK_DGRAM && k.s.Protocol == unix.IPPROTO_UDP
 	case unix.IPPROTO_IPV6:
-		return k.s.Family == unix.AF_INET6
+		fits = six
+	case unix.IPPROTO_IP:
+		fits = !six || k.s.Type != unix.SOCK_RAW
 	}
-	return true
+	switch {
+	case fits:
+		return nil
+	case get && !six:
+		return unix.EOPNOTSUPP
+	}
+	return unix.ENOPROTOOPT
 }
 
 // SetOption implements socket.Ops.
 func (k *sock) SetOption(c *socket.Caller, level, name int, value []byte) error {
-	if !k.levelFits(level) {
-		return unix.ENOPROTOOPT
+	err := k.setOption(c, level, name, value)
+	if err == nil || err == unix.ENOPROTOOPT && level == unix.SOL_SOCKET {
+		k.noteSet([2]int{level, name})
+	}
+	return err
+}
+
+// noteSet remembers that an option was set, which an accepted socket then has too.
+func (k *sock) noteSet(key [2]int) {
+	if _, ok := flagOptions[key]; !ok && (key[0] == unix.SOL_SOCKET || !k.stream()) {
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !slices.Contains(k.opts.set, key) {
+		k.opts.set = append(slices.Clip(k.opts.set), key)
+	}
+}
+
+func (k *sock) setOption(c *socket.Caller, level, name int, value []byte) error {
+	if err := k.levelError(level, false); err != nil {
+		return err
+	}
+	if (level == unix.SOL_SOCKET || level == unix.IPPROTO_TCP || level == unix.IPPROTO_UDP) && len(value) < 4 && !textOption[[2]int{level, name}] {
+		return unix.EINVAL
 	}
 	key := [2]int{level, name}
 	if done, err := k.setStructure(c, key, value); done {
@@ -113,8 +179,16 @@ func (k *sock) SetOption(c *socket.Caller, level, name int, value []byte) error 
 	}
 	v, err := intOrByte(level, value)
 	if f, ok := flagOptions[key]; ok {
-		if err != nil {
+		if len(value) == 0 && level == unix.IPPROTO_IP && name != unix.IP_MULTICAST_LOOP {
+			v, err = 0, nil
+		}
+		switch {
+		case name == unix.IP_HDRINCL && level == unix.IPPROTO_IP && k.s.Type != unix.SOCK_RAW:
+			return unix.ENOPROTOOPT
+		case err != nil:
 			return err
+		case key == [2]int{unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_LOOP} && v&^1 != 0, key == [2]int{unix.IPPROTO_IPV6, unix.IPV6_V6ONLY} && k.s.Type == unix.SOCK_RAW:
+			return unix.EINVAL
 		}
 		f.set(k.ep.SocketOptions(), (v != 0) != f.not)
 		if level == unix.SOL_SOCKET {
@@ -122,30 +196,20 @@ func (k *sock) SetOption(c *socket.Caller, level, name int, value []byte) error 
 		}
 		return nil
 	}
-	if o, ok := intOptions[key]; ok {
-		switch {
-		case err != nil:
-			return err
-		case v == -1 && o.otherwise >= 0:
-			v = o.otherwise
-		case v < o.least || v > o.most:
-			return unix.EINVAL
-		}
-		return errno(k.ep.SetSockOptInt(o.opt, v))
+	if _, ok := intOptions[key]; ok {
+		return k.setInt(key, v, err, value)
 	}
-	if remembered[key] {
-		if err != nil {
-			return err
-		}
-		k.mu.Lock()
-		defer k.mu.Unlock()
-		if k.opts.ints == nil {
-			k.opts.ints = map[[2]int]int{}
-		}
-		k.opts.ints[key] = v
-		return nil
+	if m, ok := remembered[key]; ok {
+		return k.remember(key, m, v, err, value)
 	}
 	return k.setOther(key, v, err, value)
+}
+
+// textOption are options of less than four bytes.
+var textOption = map[[2]int]bool{
+	{unix.SOL_SOCKET, unix.SO_BINDTODEVICE}: true,
+	{unix.IPPROTO_TCP, unix.TCP_CONGESTION}: true,
+	{unix.IPPROTO_TCP, unix.TCP_ULP}:        true,
 }
 
 // intOrByte reads a number, which options of IP may give as one byte (ip(7)).
@@ -156,9 +220,124 @@ func intOrByte(level int, b []byte) (int, error) {
 	return socket.ParseInt(b)
 }
 
+// remember sets an option of remembered. err is why there is no number v.
+func (k *sock) remember(key [2]int, m memo, v int, err error, value []byte) error {
+	if m.blank && err != nil {
+		v, err = 0, nil
+	}
+	switch {
+	case err != nil:
+		return err
+	case v < m.least || v > m.most:
+		return unix.EINVAL
+	case m.flag && v != 0:
+		v = 1
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.opts.ints == nil {
+		k.opts.ints = map[[2]int]int{}
+	}
+	k.opts.ints[key] = v
+	return nil
+}
+
+// memory returns an option of remembered.
+func (k *sock) memory(key [2]int) int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if v, ok := k.opts.ints[key]; ok {
+		return v
+	}
+	if key == [2]int{unix.IPPROTO_IP, unix.IP_MULTICAST_ALL} && k.s.Family == unix.AF_INET6 {
+		return 0
+	}
+	return remembered[key].first
+}
+
+// setInt sets an option of intOptions.
+func (k *sock) setInt(key [2]int, v int, err error, value []byte) error {
+	o := intOptions[key]
+	if len(value) == 0 && (key == [2]int{unix.IPPROTO_IP, unix.IP_TOS} || key == [2]int{unix.IPPROTO_IP, unix.IP_MTU_DISCOVER}) {
+		v, err = 0, nil
+	}
+	switch multicast := o.opt == tcpip.MulticastTTLOption; {
+	case multicast && k.stream() && key[0] == unix.IPPROTO_IP:
+		return unix.EINVAL
+	case multicast && k.stream(), o.opt == tcpip.IPv6Checksum && k.s.Type != unix.SOCK_RAW:
+		return unix.ENOPROTOOPT
+	case err != nil:
+		return err
+	case key == [2]int{unix.IPPROTO_IP, unix.IP_TOS}:
+		v &= 255
+	case v == -1 && o.otherwise >= 0:
+		v = o.otherwise
+	}
+	if v < o.least || v > o.most {
+		return unix.EINVAL
+	}
+	switch o.opt {
+	case tcpip.MTUDiscoverOption:
+		k.mu.Lock()
+		k.opts.discover, v = v, discovery[v]
+		k.mu.Unlock()
+	case tcpip.MaxSegOption:
+		if v != 0 && (v < header.TCPMinimumMSS || v > 32767) {
+			return unix.EINVAL
+		}
+		v = cmp.Or(v, header.TCPDefaultMSS)
+	case tcpip.TCPWindowClampOption:
+		if v != 0 {
+			v = max(v, leastWindow)
+		}
+		k.mu.Lock()
+		k.opts.clamp = v
+		k.mu.Unlock()
+		v = cmp.Or(v, bufferMax)
+	}
+	return errno(k.ep.SetSockOptInt(o.opt, v))
+}
+
+// leastWindow is SOCK_MIN_RCVBUF/2, the least TCP_WINDOW_CLAMP.
+const leastWindow = 1152
+
+// discovery are netstack's words for IP_PMTUDISC_DONT, _WANT, _DO, _PROBE, _INTERFACE and _OMIT, of which the last two send without DF.
+var discovery = [...]int{
+	int(tcpip.PMTUDiscoveryDont), int(tcpip.PMTUDiscoveryWant), int(tcpip.PMTUDiscoveryDo), int(tcpip.PMTUDiscoveryProbe),
+	int(tcpip.PMTUDiscoveryDont), int(tcpip.PMTUDiscoveryDont),
+}
+
+// getInt returns an option of intOptions.
+func (k *sock) getInt(key [2]int, o intOption) ([]byte, error) {
+	k.mu.Lock()
+	discover, clamp := k.opts.discover, k.opts.clamp
+	k.mu.Unlock()
+	switch o.opt {
+	case tcpip.MTUDiscoverOption:
+		return socket.Int(discover), nil
+	case tcpip.TCPWindowClampOption:
+		return socket.Int(clamp), nil
+	case tcpip.IPv6Checksum:
+		if k.s.Type != unix.SOCK_RAW {
+			return nil, unix.ENOPROTOOPT
+		}
+	case tcpip.MaxSegOption:
+		if mss := k.segmentSize(); mss != 0 {
+			return socket.Int(mss), nil
+		}
+	}
+	v, err := k.ep.GetSockOptInt(o.opt)
+	if err == nil && (o.opt == tcpip.IPv4TTLOption && v == 0 || o.opt == tcpip.IPv6HopLimitOption && v == -1) {
+		v = defaultTTL
+	}
+	return socket.Int(v), errno(err)
+}
+
+// defaultTTL is ip_default_ttl.
+const defaultTTL = 64
+
 // setOther are options that are neither. err is why there is no number v.
 func (k *sock) setOther(key [2]int, v int, err error, value []byte) error {
-	so := k.ep.SocketOptions()
 	seconds := func(n, most int) (time.Duration, error) {
 		if err != nil {
 			return 0, err
@@ -175,11 +354,6 @@ func (k *sock) setOther(key [2]int, v int, err error, value []byte) error {
 			k.setBuffer(key[1], v)
 		}
 		return err
-	case [2]int{unix.SOL_SOCKET, unix.SO_RCVLOWAT}:
-		if err == nil && v >= 0 {
-			_ = so.SetRcvlowat(int32(v)) // the layer has it too
-		}
-		return unix.ENOPROTOOPT
 	case [2]int{unix.SOL_SOCKET, unix.SO_LINGER}:
 		if len(value) >= 8 {
 			k.setLinger(binary.LittleEndian.Uint32(value) != 0, int(int32(binary.LittleEndian.Uint32(value[4:]))))
@@ -206,7 +380,7 @@ func (k *sock) setOther(key [2]int, v int, err error, value []byte) error {
 		k.fastMu.Lock()
 		k.deferred = v > 0
 		k.fastMu.Unlock()
-		o := tcpip.TCPDeferAcceptOption(time.Duration(max(v, 0)) * time.Second)
+		o := tcpip.TCPDeferAcceptOption(time.Duration(wholeTimeouts(v)) * time.Second)
 		return errno(k.ep.SetSockOpt(&o))
 	case [2]int{unix.IPPROTO_TCP, unix.TCP_LINGER2}:
 		if err != nil {
@@ -229,17 +403,61 @@ func (k *sock) setOther(key [2]int, v int, err error, value []byte) error {
 			return unix.ENOENT
 		}
 		return nil
-	case [2]int{unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_IF}:
-		if err != nil {
+	case [2]int{unix.IPPROTO_IPV6, unix.IPV6_MTU}:
+		switch {
+		case err != nil:
 			return err
+		case v != 0 && v < header.IPv6MinimumMTU:
+			return unix.EINVAL
+		}
+		return nil // packets are cut where the way needs it anyhow
+	case [2]int{unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_IF}:
+		switch {
+		case k.stream():
+			return unix.ENOPROTOOPT
+		case err != nil:
+			return err
+		case v != 0 && !k.net.Stack().HasNIC(tcpip.NICID(v)):
+			return unix.ENODEV
 		}
 		return errno(k.ep.SetSockOpt(&tcpip.MulticastInterfaceOption{NIC: tcpip.NICID(v)}))
 	case [2]int{unix.IPPROTO_IP, unix.IP_OPTIONS}:
 		if len(value) == 0 {
 			return nil // takes options away; there are none
 		}
+	case [2]int{unix.IPPROTO_TCP, unix.TCP_THIN_DUPACK}:
+		if v&^1 != 0 {
+			return unix.EINVAL
+		}
+		return nil // Linux knows it no more
+	case [2]int{unix.IPPROTO_TCP, unix.TCP_ULP}:
+		return unix.ENOENT // no protocol can be put on top
+	case [2]int{unix.SOL_SOCKET, unix.SO_MAX_PACING_RATE}:
+		if v != -1 {
+			return unix.EOPNOTSUPP // nothing holds packets back
+		}
+		return nil
+	case [2]int{unix.SOL_SOCKET, unix.SO_DETACH_FILTER}:
+		return unix.ENOENT // none can be attached
+	case [2]int{unix.SOL_SOCKET, unix.SO_PASSCRED}:
+		return unix.EOPNOTSUPP
 	}
 	return unix.ENOPROTOOPT
+}
+
+// wholeTimeouts is the time in seconds until the answer to a SYN was sent so often that the last time lies not before a time: what
+// TCP_DEFER_ACCEPT becomes.
+func wholeTimeouts(seconds int) int {
+	if seconds <= 0 {
+		return 0
+	}
+	const longest = 120 // TCP_RTO_MAX
+	total := 1
+	for timeout := 1; total < seconds && timeout < 255*longest; {
+		timeout = min(timeout*2, longest)
+		total += timeout
+	}
+	return total
 }
 
 // setStructure are options whose value is a structure; done says that this was one.
@@ -334,13 +552,13 @@ func (k *sock) setBuffer(name, v int) {
 	size := int64(min(max(v, 0), bufferMax)) * 2
 	if name == unix.SO_SNDBUF || name == unix.SO_SNDBUFFORCE {
 		least, most := so.SendBufferLimits()
-		size = min(max(size, least), most)
-		so.SetSendBufferSize(size, true)
+		size = min(max(size, socket.MinSendBuffer), most)
+		so.SetSendBufferSize(max(size, least), true)
 		k.sendAsked.Store(int32(size / 2))
 	} else {
 		least, most := so.ReceiveBufferLimits()
-		size = min(max(size, least), most)
-		so.SetReceiveBufferSize(size, true)
+		size = min(max(size, socket.MinRecvBuffer), most)
+		so.SetReceiveBufferSize(max(size, least), true)
 		k.recvAsked.Store(int32(size / 2))
 	}
 	if h := k.fast.Load(); h != nil {
@@ -354,21 +572,27 @@ func (k *sock) setLinger(on bool, seconds int) {
 
 // Option implements socket.Ops.
 func (k *sock) Option(c *socket.Caller, level, name int) ([]byte, error) {
-	if !k.levelFits(level) {
-		return nil, unix.ENOPROTOOPT
+	b, err := k.option(level, name)
+	if level == unix.IPPROTO_IP && c.Room > 0 && c.Room < 4 && len(b) == 4 && binary.LittleEndian.Uint32(b) <= 255 {
+		b = b[:1] // as options of IP may be set
+	}
+	return b, err
+}
+
+// option returns the whole value of an option.
+func (k *sock) option(level, name int) ([]byte, error) {
+	if err := k.levelError(level, true); err != nil {
+		return nil, err
 	}
 	key := [2]int{level, name}
 	if f, ok := flagOptions[key]; ok && level != unix.SOL_SOCKET {
 		return flag(f.get(k.ep.SocketOptions()) != f.not), nil
 	}
 	if o, ok := intOptions[key]; ok {
-		v, err := k.ep.GetSockOptInt(o.opt)
-		return socket.Int(v), errno(err)
+		return k.getInt(key, o)
 	}
-	if remembered[key] {
-		k.mu.Lock()
-		defer k.mu.Unlock()
-		return socket.Int(k.opts.ints[key]), nil
+	if _, ok := remembered[key]; ok {
+		return socket.Int(k.memory(key)), nil
 	}
 	if level == unix.IPPROTO_TCP {
 		return k.tcpOption(name)
@@ -388,9 +612,15 @@ func (k *sock) Option(c *socket.Caller, level, name int) ([]byte, error) {
 		}
 		return socket.Int(0), nil
 	case [2]int{unix.SOL_SOCKET, unix.SO_SNDBUF}:
-		return socket.Int(int(so.GetSendBufferSize())), nil
+		return socket.Int(cmp.Or(2*int(k.sendAsked.Load()), int(so.GetSendBufferSize()))), nil
 	case [2]int{unix.SOL_SOCKET, unix.SO_RCVBUF}:
-		return socket.Int(int(so.GetReceiveBufferSize())), nil
+		return socket.Int(cmp.Or(2*int(k.recvAsked.Load()), int(so.GetReceiveBufferSize()))), nil
+	case [2]int{unix.SOL_SOCKET, unix.SO_PASSCRED}:
+		return nil, unix.EOPNOTSUPP
+	case [2]int{unix.SOL_SOCKET, unix.SO_MAX_PACING_RATE}:
+		return binary.LittleEndian.AppendUint64(nil, math.MaxUint64), nil
+	case [2]int{unix.SOL_SOCKET, unix.SO_LOCK_FILTER}:
+		return socket.Int(0), nil
 	case [2]int{unix.SOL_SOCKET, unix.SO_ACCEPTCONN}:
 		return flag(k.stream() && k.state() == tcp.StateListen), nil
 	case [2]int{unix.SOL_SOCKET, unix.SO_BINDTODEVICE}:
@@ -407,6 +637,9 @@ func (k *sock) Option(c *socket.Caller, level, name int) ([]byte, error) {
 		copy(b, m.InterfaceAddr.AsSlice())
 		return b, nil
 	case [2]int{unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_IF}:
+		if k.stream() {
+			return socket.Int(0), nil
+		}
 		var m tcpip.MulticastInterfaceOption
 		if err := k.ep.GetSockOpt(&m); err != nil {
 			return nil, errno(err)
@@ -414,13 +647,21 @@ func (k *sock) Option(c *socket.Caller, level, name int) ([]byte, error) {
 		return socket.Int(int(m.NIC)), nil
 	case [2]int{unix.IPPROTO_IP, unix.IP_OPTIONS}:
 		return nil, nil
-	case [2]int{unix.IPPROTO_IP, unix.IP_MTU}:
+	case [2]int{unix.IPPROTO_IP, unix.IP_MTU}, [2]int{unix.IPPROTO_IPV6, unix.IPV6_MTU}:
 		if _, err := k.ep.GetRemoteAddress(); err != nil {
 			return nil, unix.ENOTCONN
 		}
 		return socket.Int(k.mtu()), nil
 	}
 	return nil, unix.ENOPROTOOPT
+}
+
+// segmentSize is the size of segments in bytes that a connection sends, 0 without one.
+func (k *sock) segmentSize() int {
+	if k.fast.Load() != nil {
+		return fastSegment
+	}
+	return 0
 }
 
 func flag(on bool) []byte {
@@ -445,7 +686,12 @@ func (k *sock) mtu() int {
 
 // tcpOption is getsockopt(2) of level IPPROTO_TCP.
 func (k *sock) tcpOption(name int) ([]byte, error) {
-	whole := func(d time.Duration, unit time.Duration) []byte { return socket.Int(int(d / unit)) }
+	whole := func(d time.Duration, unit time.Duration) []byte {
+		if d < 0 {
+			return socket.Int(-1)
+		}
+		return socket.Int(int(d / unit))
+	}
 	switch name {
 	case unix.TCP_KEEPIDLE:
 		var o tcpip.KeepaliveIdleOption
@@ -473,6 +719,8 @@ func (k *sock) tcpOption(name int) ([]byte, error) {
 		b := make([]byte, 16) // TCP_CA_NAME_MAX
 		copy(b, o)
 		return b, errno(err)
+	case unix.TCP_THIN_DUPACK:
+		return socket.Int(0), nil
 	case unix.TCP_INFO:
 		return k.tcpInfo()
 	}

@@ -14,8 +14,8 @@ import (
 const (
 	DefaultBuffer = 212992 // wmem_default, rmem_default
 	MaxBuffer     = 212992 // wmem_max, rmem_max
-	minSendBuffer = 4608   // SOCK_MIN_SNDBUF
-	minRecvBuffer = 2304   // SOCK_MIN_RCVBUF
+	MinSendBuffer = 4608   // SOCK_MIN_SNDBUF
+	MinRecvBuffer = 2304   // SOCK_MIN_RCVBUF
 )
 
 // Flags are the options of SOL_SOCKET that are on or off.
@@ -76,6 +76,18 @@ func (o *Options) init() {
 	o.rcvlowat.Store(1)
 	o.linger.Store(-1)
 	o.peekOff.Store(-1)
+}
+
+// Inherit makes o what an accepted socket has from the listener's options: all but SO_PRIORITY.
+func (o *Options) Inherit(from *Options) {
+	o.flags.Store(from.flags.Load())
+	for _, p := range [][2]*atomic.Int32{{&o.sndbuf, &from.sndbuf}, {&o.rcvbuf, &from.rcvbuf}, {&o.bufLock, &from.bufLock}, {&o.rcvlowat, &from.rcvlowat},
+		{&o.linger, &from.linger}, {&o.lingerTime, &from.lingerTime}, {&o.peekOff, &from.peekOff}} {
+		p[0].Store(p[1].Load())
+	}
+	o.mark.Store(from.mark.Load())
+	o.recvWait.Store(from.recvWait.Load())
+	o.sendWait.Store(from.sendWait.Load())
 }
 
 // Is reports whether all the flags are on.
@@ -282,21 +294,21 @@ func (s *Socket) setCommon(c *cred.Cred, name int, value []byte) error {
 	admin := c.Capable(unix.CAP_NET_ADMIN)
 	switch name {
 	case unix.SO_SNDBUF:
-		s.sndbuf.Store(bufferSize(min(v, MaxBuffer), minSendBuffer))
+		s.sndbuf.Store(bufferSize(min(v, MaxBuffer), MinSendBuffer))
 		s.Queue.Notify(unix.EPOLLOUT | unix.EPOLLWRNORM)
 	case unix.SO_RCVBUF:
-		s.rcvbuf.Store(bufferSize(min(v, MaxBuffer), minRecvBuffer))
+		s.rcvbuf.Store(bufferSize(min(v, MaxBuffer), MinRecvBuffer))
 	case unix.SO_SNDBUFFORCE:
 		if !admin {
 			return unix.EPERM
 		}
-		s.sndbuf.Store(bufferSize(max(v, 0), minSendBuffer))
+		s.sndbuf.Store(bufferSize(max(v, 0), MinSendBuffer))
 		s.Queue.Notify(unix.EPOLLOUT | unix.EPOLLWRNORM)
 	case unix.SO_RCVBUFFORCE:
 		if !admin {
 			return unix.EPERM
 		}
-		s.rcvbuf.Store(bufferSize(max(v, 0), minRecvBuffer))
+		s.rcvbuf.Store(bufferSize(max(v, 0), MinRecvBuffer))
 	case unix.SO_BUF_LOCK:
 		if v&^3 != 0 {
 			return unix.EINVAL

@@ -131,6 +131,8 @@ type Caller struct {
 	MaxFiles int
 	// Value is what the program's buffer holds when it asks for an option of SOL_PACKET, some of which it asks with.
 	Value []byte
+	// Room is how many bytes the program takes of an option.
+	Room int
 	// Nonblock says that the call will not wait: O_NONBLOCK or MSG_DONTWAIT.
 	Nonblock bool
 	// Wait is set by an operation that returns EAGAIN to what is to be waited for in place of the socket.

@@ -386,6 +386,7 @@ func sysGetsockopt(t *task.Task, fd, level, name int32, addr, size uint64) (uint
 		return 0, unix.EINVAL
 	}
 	c := &message(t).Caller
+	c.Room = int(n)
 	if level == unix.SOL_PACKET {
 		c.Value = make([]byte, min(n, 4))
 		if err := copyIn(t, c.Value, addr); err != nil {

@@ -452,6 +452,68 @@ TEST(source)
 	close(s), close(c);
 }
 
+/* A raw socket takes the packets of any protocol (raw(7)). */
+TEST(raw)
+{
+	struct sockaddr_in a = addr4(INADDR_LOOPBACK, 0), from;
+	socklen_t n = sizeof from;
+	unsigned char b[64];
+	int s = socket(AF_INET, SOCK_RAW, 253), c = socket(AF_INET, SOCK_RAW, 253), w = socket(AF_INET, SOCK_RAW, IPPROTO_RAW);
+	NEED(s >= 0 && c >= 0 && w >= 0);
+	close(c);
+	SAME(sendto(s, "experiment", 10, 0, SA(a), sizeof a), 10);
+	CHECK(awaited(s, POLLIN) > 0);
+	SAME(recvfrom(s, b, sizeof b, MSG_DONTWAIT, SA(from), &n), 30);
+	SAME(b[9], 253);
+	CHECK(memcmp(b + 20, "experiment", 10) == 0);
+	SAME(ntohl(from.sin_addr.s_addr), INADDR_LOOPBACK);
+	SAME(sendto(w, b, 30, 0, SA(a), sizeof a), 30); /* with its header */
+	CHECK(awaited(s, POLLIN) > 0);
+	SAME(recv(s, b, sizeof b, MSG_DONTWAIT), 30);
+	EXPECT(recv(w, b, 1, MSG_DONTWAIT), EAGAIN);
+	close(s), close(w);
+	s = socket(AF_INET6, SOCK_RAW, 253);
+	struct sockaddr_in6 six = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+	SAME(sendto(s, "six", 3, 0, SA(six), sizeof six), 3);
+	CHECK(awaited(s, POLLIN) > 0);
+	SAME(recv(s, b, sizeof b, MSG_DONTWAIT), 3);
+	close(s);
+}
+
+/* accept(2) gives a socket that has the listener's options. */
+TEST(inherited)
+{
+	for (int path = 0; path < 2; path++) {
+		struct sockaddr_in a = addr4(INADDR_LOOPBACK, 0);
+		int l = listener(&a), v;
+		NEED(l >= 0);
+		static const struct { int level, name, value; } o[] = {
+			{SOL_SOCKET, SO_KEEPALIVE, 1}, {IPPROTO_TCP, TCP_NODELAY, 1}, {IPPROTO_TCP, TCP_KEEPIDLE, 77}, {IPPROTO_TCP, TCP_KEEPCNT, 5},
+			{IPPROTO_TCP, TCP_USER_TIMEOUT, 3000}, {IPPROTO_IP, IP_TTL, 33}, {SOL_SOCKET, SO_OOBINLINE, 1},
+			{IPPROTO_TCP, TCP_LINGER2, 7}, {SOL_SOCKET, SO_RCVLOWAT, 3},
+		};
+		for (size_t i = 0; i < sizeof o / sizeof *o; i++)
+			CHECK(setsockopt(l, o[i].level, o[i].name, &o[i].value, sizeof(int)) == 0);
+		struct timeval t = {9, 0};
+		CHECK(setsockopt(l, SOL_SOCKET, SO_RCVTIMEO, &t, sizeof t) == 0);
+		int c = socket(AF_INET, SOCK_STREAM, 0);
+		if (path)
+			CHECK(setsockopt(c, SOL_SOCKET, SO_BINDTODEVICE, "lo", 3) == 0);
+		CHECK(connect(c, SA(a), sizeof a) == 0);
+		int s = accept(l, 0, 0);
+		NEED(s >= 0);
+		for (size_t i = 0; i < sizeof o / sizeof *o; i++) {
+			socklen_t n = sizeof v;
+			CHECK(getsockopt(s, o[i].level, o[i].name, &v, &n) == 0);
+			SAME(v, o[i].value);
+		}
+		socklen_t n = sizeof t;
+		CHECK(getsockopt(s, SOL_SOCKET, SO_RCVTIMEO, &t, &n) == 0);
+		SAME(t.tv_sec, 9);
+		close(c), close(s), close(l);
+	}
+}
+
 TEST(six)
 {
 	struct sockaddr_in6 a = {.sin6_family = AF_INET6}, b;
