@@ -6,7 +6,7 @@
 // emulation. CPU times are QEMU's and gosv's own on this host, about ±10 % on a
 // loaded one: the commands take turns.
 //
-//	go run ./bench [-o docs/benchmarks.md] [-quick] [-only linux|gosv]
+//	go run ./bench [-o docs/benchmarks.md] [-quick] [-disks] [-only linux|gosv]
 //	go run ./bench -net build/apps/root [-o docs/benchmarks-net.md] [-quick] [-loads REGEXP]
 package main
 
@@ -25,6 +25,7 @@ func main() {
 	quick := flag.Bool("quick", false, "one run of each figure")
 	only := flag.String("only", "", "measure only `linux` or gosv")
 	work := flag.String("work", "build/bench", "`DIR` for what is built and fetched")
+	disks := flag.Bool("disks", false, "measure disks and file systems only")
 	network := flag.String("net", "", "measure servers instead, by the network, with the programs of the Debian system in `DIR`; as root")
 	loads := flag.String("loads", "", "with -net: only what matches `REGEXP`")
 	flag.Parse()
@@ -32,7 +33,7 @@ func main() {
 	if *network != "" {
 		err = runNet(*out, *work, *network, *loads, *quick)
 	} else {
-		err = run(*out, *work, *only, *quick)
+		err = run(*out, *work, *only, *quick, *disks)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -40,7 +41,7 @@ func main() {
 	}
 }
 
-func run(out, work, only string, quick bool) error {
+func run(out, work, only string, quick, disks bool) error {
 	if _, err := exec.LookPath("qemu-system-x86_64"); err != nil {
 		return fmt.Errorf("%w: apt-get install qemu-system-x86", err)
 	}
@@ -69,7 +70,11 @@ func run(out, work, only string, quick bool) error {
 			return err
 		}
 	}
-	if err := b.measure(); err != nil {
+	measure := b.measure
+	if disks {
+		measure = b.measureDisk
+	}
+	if err := measure(); err != nil {
 		return err
 	}
 	text := b.report.markdown()

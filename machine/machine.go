@@ -52,6 +52,8 @@ type Frames interface {
 	// AllocRun returns the first of n contiguous zeroed frames, aligned to the
 	// next power of two not below n (at most 512), for DMA and large pages.
 	AllocRun(n int) (Frame, error)
+	// AllocRaw is AllocRun of frames that still hold what they held before: nobody may see them until they are overwritten.
+	AllocRaw(n int) (Frame, error)
 	// Free gives n contiguous frames back; no mapping of them may be left.
 	Free(f Frame, n int)
 	// Bytes gives access to n contiguous frames through the direct map.

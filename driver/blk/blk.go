@@ -73,6 +73,8 @@ const (
 	// depth is how many requests a queue holds, and maxSegments how many pieces of memory each may have.
 	depth       = 32
 	maxSegments = 128
+	// maxBytes is the most that a request moves.
+	maxBytes = 4 << 20
 	// A slot is the memory of a request that is neither data nor descriptors.
 	slotSize   = 64
 	slotRange  = 16 // offset of the range of a discard
@@ -151,7 +153,7 @@ func (d *Device) readConfig() (queues int, err error) {
 		return 0, errConfig
 	}
 	l := &d.limits
-	*l = block.Limits{BlockSize: block.SectorSize, MaxSegments: maxSegments, MaxBytes: maxSegments * machine.PageSize}
+	*l = block.Limits{BlockSize: block.SectorSize, MaxSegments: maxSegments, MaxBytes: maxBytes}
 	if has(featureBlkSize, confBlkSize+4) {
 		if n := c.Load32(confBlkSize); n >= 512 && n <= 4096 && n&(n-1) == 0 {
 			l.BlockSize = int(n)

@@ -3,6 +3,7 @@ package mem
 import (
 	"errors"
 	"math"
+	"runtime"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -39,8 +40,8 @@ type InPlace interface {
 // RangeBacking is a Backing that moves several pages at a time, and is asked to do so only.
 type RangeBacking interface {
 	Backing
-	// ReadPages is ReadPage for frames that stand for the pages from index on. Those behind the first may lie
-	// beyond what was asked for, read ahead.
+	// ReadPages fills frames with the pages from index on. Those behind the first may lie beyond what was asked for, read
+	// ahead. What was in the frames is somebody else's: all of it that lies before the end of the file must be overwritten.
 	ReadPages(index uint64, frames []machine.Frame) error
 	// WritePages is WritePage for them.
 	WritePages(index uint64, frames []machine.Frame) error
@@ -71,20 +72,13 @@ type Cache struct {
 	count    uint64 // pages in memory
 	dirty    uint64 // those of them that are dirty
 	epoch    uint64 // changes when pages are taken out on purpose
-	loading  map[uint64]*load
+	loading  []*load
 	ahead    readAhead
 	failed   error   // of a write that nobody was told of
 	mappings Mapping // ring
 	added    uint64  // number of AddMapping calls
 	writers  int     // mappings that may be written through
 	sealed   bool    // no more of them
-}
-
-// load is a page on its way from the backing.
-type load struct {
-	done  chan struct{}
-	first uint64 // the page that err is about
-	err   error  // valid when done is closed
 }
 
 // NewCache returns the empty cache of an empty file. backing may be nil.
@@ -145,6 +139,9 @@ func (c *Cache) Dirty() uint64 {
 	return v
 }
 
+// pagesIn returns how many pages n bytes from a page's beginning on touch.
+func pagesIn(n int) int { return (n + machine.PageSize - 1) / machine.PageSize }
+
 // pagesOf returns the number of pages that size bytes need.
 func pagesOf(size int64) uint64 { return (uint64(size) + machine.PageSize - 1) / machine.PageSize }
 
@@ -184,7 +181,9 @@ func (c *Cache) Cached(index uint64, write bool) (machine.Frame, error) {
 		c.touch(index)
 	}
 	c.pool.Ref(f)
-	c.reached(index)
+	if c.reached(index, 1) {
+		c.loadAhead()
+	}
 	return f, nil
 }
 
@@ -331,8 +330,11 @@ func (c *Cache) ReadAt(dst uio.Sink, off int64) (done int64, err error) {
 		if f == machine.NoFrame {
 			got, err = dst.Put(zeros[:n])
 		} else {
-			got, err = dst.Put(c.pool.Bytes(f)[start : start+n])
-			c.pool.Unref(f)
+			pages := pagesIn(start + n)
+			got, err = dst.Put(c.pool.BytesRun(f, pages)[start : start+n])
+			for i := range machine.Frame(pages) {
+				c.pool.Unref(f + i)
+			}
 		}
 		done += int64(got)
 		off += int64(got)
@@ -356,28 +358,34 @@ func unlessDone(done int64, err error) error {
 	return err
 }
 
-// readable returns the page with the byte at off, referenced, and how many bytes of
-// it from off on are in the file; NoFrame for a hole. want is how many bytes will be read in all.
+// readable returns the first of the frames with the bytes from off on, as far as they follow each other, each referenced, and how many
+// bytes of them from off on are in the file, at most want or what one page has; NoFrame for a hole.
 func (c *Cache) readable(off int64, want int) (machine.Frame, int, error) {
-	index := uint64(off) / machine.PageSize
+	index, start := uint64(off)/machine.PageSize, off%machine.PageSize
 	for {
 		c.mu.Lock()
-		n := int(min(machine.PageSize-off%machine.PageSize, max(c.size-off, 0)))
-		if n == 0 {
+		left := c.size - off
+		if left <= 0 {
 			c.mu.Unlock()
 			return machine.NoFrame, 0, nil
 		}
-		f := c.pages.get(index)
+		f, pages := c.pages.run(index, pagesIn(int(min(start+min(left, int64(want)), fan*machine.PageSize))))
+		ahead := false
 		if f != machine.NoFrame {
-			c.pool.Ref(f)
-			c.reached(index)
+			for i := range machine.Frame(pages) {
+				c.pool.Ref(f + i)
+			}
+			ahead = c.reached(index, pages)
 		}
 		c.mu.Unlock()
-		if f != machine.NoFrame || c.backing == nil {
-			return f, n, nil
+		if ahead {
+			c.loadAhead()
+			runtime.Gosched() // the request goes out now, not when this goroutine has to wait for it
 		}
-		pages := (off%machine.PageSize + int64(want) + machine.PageSize - 1) / machine.PageSize
-		if err := c.load(index, int(min(pages, maxAhead))); err != nil {
+		if f != machine.NoFrame || c.backing == nil {
+			return f, int(min(int64(max(pages, 1))*machine.PageSize-start, left)), nil
+		}
+		if err := c.load(index, int(min((start+int64(want)+machine.PageSize-1)/machine.PageSize, maxAhead))); err != nil {
 			return machine.NoFrame, 0, err
 		}
 	}
@@ -464,7 +472,7 @@ func (c *Cache) writeWhole(src uio.Source, off int64) (int, error) {
 	got, err := src.Take(c.pool.Bytes(f))
 	if got == machine.PageSize && err == nil {
 		c.mu.Lock()
-		if c.loading[index] == nil && c.pages.get(index) == machine.NoFrame {
+		if c.loadOf(index) == nil && c.pages.get(index) == machine.NoFrame {
 			if err = c.insert(index, f); err == nil {
 				c.touch(index)
 				c.size = max(c.size, off+machine.PageSize)

@@ -25,6 +25,24 @@ type readAhead struct {
 	ended bool
 }
 
+// load is a run of pages on its way from the backing.
+type load struct {
+	done  chan struct{}
+	first uint64
+	n     int
+	err   error // about the page first; valid when done is closed
+}
+
+// loadOf returns the load that brings the page at index, or nil. c.mu is held.
+func (c *Cache) loadOf(index uint64) *load {
+	for _, l := range c.loading {
+		if index-l.first < uint64(l.n) {
+			return l
+		}
+	}
+	return nil
+}
+
 // load brings the page at index from the backing, or waits for whoever does; want is how many pages from index on will
 // be needed. A nil error says only that trying again is worth while.
 func (c *Cache) load(index uint64, want int) error {
@@ -33,7 +51,7 @@ func (c *Cache) load(index uint64, want int) error {
 		c.mu.Unlock()
 		return nil
 	}
-	if l := c.loading[index]; l != nil {
+	if l := c.loadOf(index); l != nil {
 		c.mu.Unlock()
 		<-l.done
 		if l.first == index {
@@ -41,31 +59,17 @@ func (c *Cache) load(index uint64, want int) error {
 		}
 		return nil
 	}
-	n := c.plan(index, want)
-	l := &load{done: make(chan struct{}), first: index}
-	if c.loading == nil {
-		c.loading = map[uint64]*load{}
-	}
-	for i := range n {
-		c.loading[index+uint64(i)] = l
-	}
+	l := &load{done: make(chan struct{}), first: index, n: c.plan(index, want)}
+	c.loading = append(c.loading, l)
 	epoch := c.epoch
 	c.mu.Unlock()
 
-	frames, err := c.fetch(index, n)
+	frames, err := c.fetch(index, l.n)
 
 	c.mu.Lock()
-	for i := range n {
-		delete(c.loading, index+uint64(i))
-	}
-	for i, f := range frames {
-		at := index + uint64(i)
-		if err == nil && epoch == c.epoch && at < pagesOf(c.size) && c.pages.get(at) == machine.NoFrame {
-			c.clearTail(at, f)
-			if err = c.insert(at, f); err == nil {
-				frames[i] = machine.NoFrame
-			}
-		}
+	c.loaded(l)
+	if err == nil && epoch == c.epoch {
+		err = c.insertRun(index, frames)
 	}
 	c.mu.Unlock()
 	for _, f := range frames {
@@ -74,6 +78,46 @@ func (c *Cache) load(index uint64, want int) error {
 	l.err = err
 	close(l.done)
 	return err
+}
+
+// loaded takes l out of those under way. c.mu is held.
+func (c *Cache) loaded(l *load) {
+	last := len(c.loading) - 1
+	for i, x := range c.loading {
+		if x == l {
+			c.loading[i] = c.loading[last]
+		}
+	}
+	c.loading[last] = nil
+	c.loading = c.loading[:last]
+}
+
+// insertRun puts frames at the pages from index on, as far as they are in the file and not there, taking over the references of those
+// that it makes NoFrame. c.mu is held.
+func (c *Cache) insertRun(index uint64, frames []machine.Frame) error {
+	if end := pagesOf(c.size); index >= end {
+		return nil
+	} else if uint64(len(frames)) > end-index {
+		frames = frames[:end-index]
+	}
+	for len(frames) > 0 {
+		slots := c.pages.slots(index, len(frames))
+		for i := range slots {
+			if slots[i] != machine.NoFrame {
+				continue
+			}
+			if c.charge != nil {
+				if err := c.charge(1); err != nil {
+					return err
+				}
+			}
+			c.clearTail(index+uint64(i), frames[i])
+			slots[i], frames[i] = frames[i], machine.NoFrame
+			c.count++
+		}
+		index, frames = index+uint64(len(slots)), frames[len(slots):]
+	}
+	return nil
 }
 
 // plan decides how many pages from index on to load: as far as they are in the file and not there. c.mu is held.
@@ -94,11 +138,12 @@ func (c *Cache) plan(index uint64, want int) int {
 		}
 	}
 	n = int(min(uint64(max(n, 1)), max(pagesOf(c.size), index+1)-index))
-	for i := 1; i < n; i++ {
-		at := index + uint64(i)
-		if c.loading[at] != nil || c.pages.get(at) != machine.NoFrame {
-			n = i
-			break
+	if at, _, ok := c.pages.next(index + 1); ok {
+		n = int(min(uint64(n), at-index))
+	}
+	for _, l := range c.loading {
+		if l.first > index {
+			n = int(min(uint64(n), l.first-index))
 		}
 	}
 	a.next = index + uint64(n)
@@ -109,16 +154,29 @@ func (c *Cache) plan(index uint64, want int) int {
 	return n
 }
 
-// reached starts the next load when the page at index is the one to start it at. c.mu is held.
-func (c *Cache) reached(index uint64) {
-	if index != c.ahead.mark || index == 0 || c.ahead.ended {
-		return
+// reached reports whether loadAhead is to be called, for the n pages from index on are used. c.mu is held.
+func (c *Cache) reached(index uint64, n int) bool {
+	a := &c.ahead
+	if a.mark == 0 || a.mark-index >= uint64(n) || a.ended {
+		return false
 	}
-	c.ahead.mark = 0
-	next := c.ahead.next
-	if next < pagesOf(c.size) && c.pages.get(next) == machine.NoFrame {
-		c.ahead.loads.Go(func() { _ = c.load(next, 1) }) // who needs the page will see the error
+	a.mark = 0
+	if a.next >= pagesOf(c.size) || c.pages.get(a.next) != machine.NoFrame {
+		return false
 	}
+	a.loads.Add(1)
+	return true
+}
+
+// loadAhead starts the next load.
+func (c *Cache) loadAhead() {
+	go func() {
+		defer c.ahead.loads.Done()
+		c.mu.Lock()
+		next := c.ahead.next
+		c.mu.Unlock()
+		_ = c.load(next, 1) // who needs the page will see the error
+	}()
 }
 
 // take gets up to n pages that are in memory already.
@@ -128,6 +186,7 @@ func (c *Cache) take(index uint64, n int) (frames []machine.Frame) {
 		if f == machine.NoFrame {
 			break
 		}
+		c.pool.setKind(f, c.kind)
 		frames = append(frames, f)
 	}
 	return frames
@@ -143,25 +202,21 @@ func (c *Cache) fetch(index uint64, n int) ([]machine.Frame, error) {
 			n = 1
 		}
 	}
-	var few [firstAhead]machine.Frame
-	frames := few[:0:firstAhead]
-	if n > firstAhead {
-		frames = make([]machine.Frame, 0, n)
-	}
-	for range n {
-		f, err := c.pool.Alloc()
-		if err != nil {
-			if len(frames) == 0 {
-				return nil, err
-			}
-			break
-		}
-		frames = append(frames, f)
-	}
 	if c.ranged == nil {
-		return frames, c.backing.ReadPage(index, c.pool.Bytes(frames[0]))
+		f, err := c.pool.Alloc() // zeroed: ReadPage may leave out what lies beyond the end
+		if err != nil {
+			return nil, err
+		}
+		c.pool.setKind(f, c.kind)
+		return []machine.Frame{f}, c.backing.ReadPage(index, c.pool.Bytes(f))
 	}
-	err := c.ranged.ReadPages(index, frames)
+	frames := make([]machine.Frame, n)
+	n, err := c.pool.allocRaw(frames, c.kind)
+	if err != nil {
+		return nil, err
+	}
+	frames = frames[:n]
+	err = c.ranged.ReadPages(index, frames)
 	if err != nil && len(frames) > 1 {
 		for _, f := range frames[1:] {
 			c.pool.Unref(f)

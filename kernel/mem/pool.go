@@ -15,6 +15,7 @@
 package mem
 
 import (
+	"math/bits"
 	"sync"
 	"sync/atomic"
 
@@ -74,6 +75,32 @@ func (p *Pool) Alloc() (machine.Frame, error) {
 	}
 	p.refs[f].Store(1)
 	return f, nil
+}
+
+// allocRaw fills list from its beginning with frames that the caller overwrites before anybody sees them, each of kind k with one
+// reference, in runs as long as there are. It returns how many it got; ENOMEM when that is 0, having given up clean pages of files.
+func (p *Pool) allocRaw(list []machine.Frame, k Kind) (n int, err error) {
+	for n < len(list) {
+		run := 1 << (bits.Len(uint(len(list)-n)) - 1)
+		f, err := p.frames.AllocRaw(run)
+		for ; err != nil && run > 1; f, err = p.frames.AllocRaw(run) {
+			run /= 2
+		}
+		if err != nil {
+			if n > 0 {
+				break
+			}
+			if f, err = p.Alloc(); err != nil {
+				return 0, err
+			}
+		}
+		for range run {
+			p.refs[f].Store(uint32(k)<<kindShift | 1)
+			list[n] = f
+			f, n = f+1, n+1
+		}
+	}
+	return n, nil
 }
 
 // HugeFrames is the number of frames in a large page.

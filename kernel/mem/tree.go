@@ -73,8 +73,27 @@ func (t *tree) get(index uint64) machine.Frame {
 	return n.frames[slot]
 }
 
+// run returns the frames of up to count pages from index on whose frames follow each other too: NoFrame and 0 where there is none.
+func (t *tree) run(index uint64, count int) (f machine.Frame, n int) {
+	leaf := t.leaf(index)
+	slot := int(index % fan)
+	if leaf == nil || slot >= len(leaf.frames) {
+		return machine.NoFrame, 0
+	}
+	frames := leaf.frames[slot:]
+	if f = frames[0]; f == machine.NoFrame {
+		return f, 0
+	}
+	for n = 1; n < count && n < len(frames) && frames[n] == f+machine.Frame(n); n++ {
+	}
+	return f, n
+}
+
 // set puts f at index, where nothing is.
-func (t *tree) set(index uint64, f machine.Frame) {
+func (t *tree) set(index uint64, f machine.Frame) { t.slots(index, 1)[0] = f }
+
+// slots returns the places of count pages from index on, or of those of them that the same leaf has.
+func (t *tree) slots(index uint64, count int) []machine.Frame {
 	if t.root == nil {
 		t.root, t.height = &node{}, 0
 	}
@@ -92,8 +111,9 @@ func (t *tree) set(index uint64, f machine.Frame) {
 		n = n.kids[slot]
 	}
 	slot := int(index % fan)
-	n.frames = widen(n.frames, slot)
-	n.frames[slot] = f
+	last := min(slot+count, fan) - 1
+	n.frames = widen(n.frames, last)
+	return n.frames[slot : last+1]
 }
 
 // remove takes the frame at index out, with its dirty mark.

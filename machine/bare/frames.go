@@ -33,6 +33,16 @@ func (fs *frames) shard() *shard { return &fs.shards[floor.ThisCPU()&7] }
 
 // Alloc implements machine.Frames.
 func (fs *frames) Alloc() (machine.Frame, error) {
+	f := fs.take()
+	if f == 0 {
+		return machine.NoFrame, machine.ErrNoMemory
+	}
+	floor.ClearPages(floor.DirectMap+f*machine.PageSize, 1)
+	return machine.Frame(f), nil
+}
+
+// take takes one frame, or returns 0.
+func (fs *frames) take() uint64 {
 	s := fs.shard()
 	s.mu.Lock()
 	if s.n == 0 {
@@ -45,12 +55,11 @@ func (fs *frames) Alloc() (machine.Frame, error) {
 	s.n--
 	f := s.list[s.n]
 	s.mu.Unlock()
-	floor.ClearPages(floor.DirectMap+f*machine.PageSize, 1)
-	return machine.Frame(f), nil
+	return f
 }
 
 // scrape looks for a frame in the other shards when the floor has no more.
-func (fs *frames) scrape() (machine.Frame, error) {
+func (fs *frames) scrape() uint64 {
 	for i := range fs.shards {
 		s := &fs.shards[i]
 		s.mu.Lock()
@@ -58,32 +67,51 @@ func (fs *frames) scrape() (machine.Frame, error) {
 			s.n--
 			f := s.list[s.n]
 			s.mu.Unlock()
-			floor.ClearPages(floor.DirectMap+f*machine.PageSize, 1)
-			return machine.Frame(f), nil
+			return f
 		}
 		s.mu.Unlock()
 	}
-	return machine.NoFrame, machine.ErrNoMemory
+	return 0
 }
 
 // AllocRun implements machine.Frames.
 func (fs *frames) AllocRun(n int) (machine.Frame, error) {
-	if n <= 0 || n > 1024 {
+	f := fs.takeRun(n)
+	if f == 0 {
 		return machine.NoFrame, machine.ErrNoMemory
+	}
+	floor.ClearPages(floor.DirectMap+f*machine.PageSize, uint64(n))
+	return machine.Frame(f), nil
+}
+
+// AllocRaw implements machine.Frames.
+func (fs *frames) AllocRaw(n int) (machine.Frame, error) {
+	f := uint64(0)
+	if n == 1 {
+		f = fs.take()
+	} else {
+		f = fs.takeRun(n)
+	}
+	if f == 0 {
+		return machine.NoFrame, machine.ErrNoMemory
+	}
+	return machine.Frame(f), nil
+}
+
+// takeRun takes n frames, or returns 0.
+func (fs *frames) takeRun(n int) uint64 {
+	if n <= 0 || n > 1024 {
+		return 0
 	}
 	order := 0
 	for 1<<order < n {
 		order++
 	}
 	f := floor.TakeRun(order)
-	if f == 0 {
-		return machine.NoFrame, machine.ErrNoMemory
-	}
-	if extra := 1<<order - n; extra > 0 {
+	if extra := 1<<order - n; f != 0 && extra > 0 {
 		floor.FreeRun(f+uint64(n), uint64(extra))
 	}
-	floor.ClearPages(floor.DirectMap+f*machine.PageSize, uint64(n))
-	return machine.Frame(f), nil
+	return f
 }
 
 // Free implements machine.Frames.

@@ -57,6 +57,24 @@ func (m *Machine) Alloc() (machine.Frame, error) { return m.AllocRun(1) }
 
 // AllocRun implements machine.Frames.
 func (m *Machine) AllocRun(n int) (machine.Frame, error) {
+	f, err := m.take(n)
+	if err == nil {
+		clear(m.Bytes(f, n))
+	}
+	return f, err
+}
+
+// AllocRaw implements machine.Frames. What was in the frames is poison.
+func (m *Machine) AllocRaw(n int) (machine.Frame, error) {
+	f, err := m.take(n)
+	if err == nil {
+		m.poison(f, n)
+	}
+	return f, err
+}
+
+// take takes n frames.
+func (m *Machine) take(n int) (machine.Frame, error) {
 	if n < 1 || n > 512 {
 		panic("fake: AllocRun of a bad number of frames")
 	}
@@ -75,7 +93,6 @@ func (m *Machine) AllocRun(n int) (machine.Frame, error) {
 	m.free -= n
 	m.next = int(f) + n
 	m.mu.Unlock()
-	clear(m.Bytes(f, n))
 	return f, nil
 }
 
@@ -104,16 +121,20 @@ func (m *Machine) findRun(n int) machine.Frame {
 
 // Free implements machine.Frames.
 func (m *Machine) Free(f machine.Frame, n int) {
-	b := m.Bytes(f, n)
-	for i := range b {
-		b[i] = poison
-	}
+	m.poison(f, n)
 	m.release(f, n)
 	m.mu.Lock()
 	tell := m.freed(n)
 	m.mu.Unlock()
 	if tell != nil {
 		tell()
+	}
+}
+
+func (m *Machine) poison(f machine.Frame, n int) {
+	b := m.Bytes(f, n)
+	for i := range b {
+		b[i] = poison
 	}
 }
 
