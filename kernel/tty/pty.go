@@ -71,13 +71,12 @@ func (m *master) MayWrite(*task.Task) error { return nil }
 // Release implements vfs.FileOps: the slave hangs up.
 func (m *master) Release(*vfs.File) {
 	t := m.Slave
-	t.mu.Lock()
-	m.closed = true
-	m.packet = false
-	t.pending.clear()
-	t.out.clear()
-	t.unlock()
-	t.Hangup()
+	t.hangUp(func() {
+		m.closed = true
+		m.packet = false
+		t.pending.clear()
+		t.out.clear()
+	})
 	m.release()
 }
 

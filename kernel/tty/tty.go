@@ -110,9 +110,13 @@ func (t *Terminal) SetSize(size unix.Winsize) {
 
 // Hangup is vhangup(2): files that are open now read end-of-file and fail otherwise, and
 // the session loses its terminal. Its signals come first: who reads the end-of-file has them already.
-func (t *Terminal) Hangup() {
+func (t *Terminal) Hangup() { t.hangUp(func() {}) }
+
+// hangUp is Hangup; too happens at the same time, with t.mu held.
+func (t *Terminal) hangUp(too func()) {
 	t.jobs.HangUp(t)
 	t.mu.Lock()
+	too()
 	t.hangups++
 	t.flushInput()
 	t.echo.clear()

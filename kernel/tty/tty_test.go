@@ -17,6 +17,7 @@ type jobs struct {
 	mu      sync.Mutex
 	signals []unix.Signal
 	hangups int
+	during  func() // called when the signals of a hangup are sent
 }
 
 func (j *jobs) SignalForeground(_ task.Terminal, sig unix.Signal) {
@@ -29,6 +30,9 @@ func (j *jobs) HangUp(task.Terminal) {
 	j.mu.Lock()
 	j.hangups++
 	j.mu.Unlock()
+	if j.during != nil {
+		j.during()
+	}
 }
 
 // memory is a program's memory that is one buffer, whatever the address.
@@ -230,6 +234,17 @@ func TestHangup(t *testing.T) {
 	if p.hangups != 1 {
 		t.Errorf("%d hangups", p.hangups)
 	}
+}
+
+// Who is woken by the signals of a hangup finds the terminal whole, or hung up: nothing between.
+func TestHangupAtOnce(t *testing.T) {
+	p := newPair()
+	p.during = func() {
+		if s, err := p.read(p.s, 10); err != unix.EAGAIN {
+			t.Errorf("read: %q, %v", s, err)
+		}
+	}
+	p.m.Release(nil)
 }
 
 func TestLastSlave(t *testing.T) {
