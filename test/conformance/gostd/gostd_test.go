@@ -17,13 +17,13 @@ import (
 // packages are those of Go's standard library whose tests ask most of a kernel.
 var packages = []string{
 	"os", "os/exec", "os/signal", "os/user", "syscall", "time", "runtime", "runtime/debug", "sync", "io", "io/fs", "path/filepath", "bufio", "context",
-	"net", "net/http", "net/netip", "crypto/tls", "internal/poll", "testing", "testing/fstest", "testing/iotest", "testing/quick",
+	"net", "net/http", "net/netip", "crypto/tls", "internal/poll", "testing", "testing/fstest", "testing/iotest", "testing/quick", "testing/slogtest", "sync/atomic",
 }
 
 // Limits for one package, on Linux and in a machine.
 const (
-	linuxLimit = 5 * time.Minute
-	vmLimit    = 15 * time.Minute
+	linuxLimit = 10 * time.Minute
+	vmLimit    = 45 * time.Minute
 )
 
 func TestGo(t *testing.T) {
@@ -40,6 +40,8 @@ func TestGo(t *testing.T) {
 		t.Fatal(err)
 	}
 	root := strings.TrimSpace(string(out))
+	// What the go command builds within the tests on Linux, it finds built in the machine, whose root shows this machine's files.
+	cache := t.TempDir()
 	for _, pkg := range packages {
 		t.Run(pkg, func(t *testing.T) {
 			dir := filepath.Join(root, "src", pkg)
@@ -49,13 +51,22 @@ func TestGo(t *testing.T) {
 			if text, err := build.CombinedOutput(); err != nil {
 				t.Fatalf("%v\n%s", err, text)
 			}
-			flags := []string{"-test.v", "-test.short"}
-			linux := results(run(t, linuxLimit, dir, environment(root), program, flags...))
-			args := []string{"run", "--root", "/", "--accel", "tcg", "--cpus", "2", "-m", "1G", "--timeout", vmLimit.String(), "-w", dir}
-			for _, e := range environment(root) {
+			flags := []string{"-test.v"}
+			if os.Getenv("GOSV_GO_WHOLE") == "" {
+				flags = append(flags, "-test.short")
+			}
+			if only := os.Getenv("GOSV_GO_RUN"); only != "" {
+				flags = append(flags, "-test.run", only)
+			}
+			linuxText := run(t, linuxLimit, dir, environment(root, cache), program, flags...)
+			keep(t, pkg+".linux", linuxText)
+			linux := results(linuxText)
+			args := []string{"run", "--root", "/", "--accel", "tcg", "--cpus", "2", "-m", "2G", "--timeout", vmLimit.String(), "-w", dir}
+			for _, e := range environment(root, cache) {
 				args = append(args, "-e", e)
 			}
 			text := run(t, vmLimit+time.Minute, dir, os.Environ(), gosv, append(append(args, program), flags...)...)
+			keep(t, pkg+".gosv", text)
 			vm := results(text)
 			if len(linux) == 0 {
 				t.Fatal("nothing ran on Linux")
@@ -72,9 +83,23 @@ func TestGo(t *testing.T) {
 	}
 }
 
-// environment is what the tests see, on Linux and in the machine: without the go command, which takes minutes to build anything there.
-func environment(root string) []string {
-	return []string{"HOME=/root", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "GOROOT=" + root, "TMPDIR=/tmp"}
+// environment is what the tests see, on Linux and in the machine. Those of runtime build programs with the go command.
+func environment(root, cache string) []string {
+	return []string{
+		"HOME=/root", "PATH=" + root + "/bin:/usr/sbin:/usr/bin:/sbin:/bin", "GOROOT=" + root, "TMPDIR=/tmp",
+		"GOCACHE=" + cache, "GOTOOLCHAIN=local", "GOPROXY=off",
+	}
+}
+
+// keep writes what a run said to the directory that GOSV_GO_LOGS names, if any.
+func keep(t *testing.T, name string, text []byte) {
+	dir := os.Getenv("GOSV_GO_LOGS")
+	if dir == "" {
+		return
+	}
+	if err := os.WriteFile(filepath.Join(dir, strings.ReplaceAll(name, "/", "_")), text, 0o644); err != nil {
+		t.Error(err)
+	}
 }
 
 // run runs a program in dir and returns its output, whatever its status.
