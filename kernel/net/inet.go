@@ -53,6 +53,9 @@ type sock struct {
 	wshut  bool    // guarded by mu: shutdown(2) for writing
 	opts   options // guarded by mu
 
+	markMu sync.Mutex
+	mark   mark // guarded by markMu; the short cut has its own
+
 	fast                 atomic.Pointer[half] // the connection, when it goes by the short cut; set once
 	sendAsked, recvAsked atomic.Int32         // SO_SNDBUF and SO_RCVBUF in bytes as they were asked for, 0 when they were not
 
@@ -120,6 +123,9 @@ func (n *Network) wrap(ep tcpip.Endpoint, wq *waiter.Queue, family, typ, protoco
 	}
 	k.entry.Init(k, waiter.AllEvents)
 	wq.EventRegister(&k.entry)
+	if typ == unix.SOCK_STREAM {
+		k.expectUrgent()
+	}
 	n.enter(k)
 	return k
 }
@@ -349,27 +355,17 @@ func (p source) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// sink is a uio.Sink as an io.Writer.
-type sink struct{ dst uio.Sink }
-
-func (w sink) Write(b []byte) (int, error) {
-	n, err := w.dst.Put(b)
-	if n < len(b) && err == nil {
-		err = io.ErrShortWrite
-	}
-	return n, err
-}
-
 // Send implements socket.Ops.
 func (k *sock) Send(m *socket.Message, src uio.Source) (int64, error) {
 	if k.s.HasError() {
 		return 0, k.s.TakeError()
 	}
-	if m.Flags&unix.MSG_OOB != 0 {
+	urgent := m.Flags&unix.MSG_OOB != 0
+	if urgent && !k.stream() {
 		return 0, unix.EOPNOTSUPP
 	}
 	if h := k.fast.Load(); h != nil {
-		return h.send(src)
+		return h.send(src, urgent)
 	}
 	o := tcpip.WriteOptions{More: m.Flags&unix.MSG_MORE != 0, EndOfRecord: m.Flags&unix.MSG_EOR != 0, Atomic: !k.stream()}
 	if err := k.sendControl(m, &o); err != nil {
@@ -387,7 +383,14 @@ func (k *sock) Send(m *socket.Message, src uio.Source) (int64, error) {
 		return 0, k.mayWrite()
 	}
 	want := int64(src.Left())
-	n, err := k.ep.Write(source{src}, o)
+	var p tcpip.Payloader = source{src}
+	if urgent {
+		if _, ok := k.ep.(urgentEndpoint); !ok {
+			return 0, unix.EOPNOTSUPP
+		}
+		p = urgentSource{source{src}}
+	}
+	n, err := k.ep.Write(p, o)
 	if err != nil {
 		return 0, k.sendError(err)
 	}
@@ -429,7 +432,7 @@ func (k *sock) Receive(m *socket.Message, dst uio.Sink) (int64, error) {
 	case m.Flags&unix.MSG_ERRQUEUE != 0:
 		return k.receiveError(m, dst)
 	case m.Flags&unix.MSG_OOB != 0:
-		return 0, unix.EINVAL
+		return k.receiveUrgent(m, dst)
 	case k.stream():
 		return k.receiveStream(m, dst)
 	}
@@ -493,14 +496,22 @@ func (k *sock) receiveStream(m *socket.Message, dst uio.Sink) (int64, error) {
 	if dst.Left() == 0 {
 		return 0, k.mayRead()
 	}
-	r, err := k.ep.Read(sink{dst}, tcpip.ReadOptions{Peek: m.Flags&unix.MSG_PEEK != 0})
+	peek := m.Flags&unix.MSG_PEEK != 0
+	w := &sink{dst: dst, k: k, peek: peek}
+	r, err := k.ep.Read(w, tcpip.ReadOptions{Peek: peek})
 	switch err.(type) {
 	case nil:
-		if m.Flags&unix.MSG_PEEK == 0 {
+		if !peek {
 			k.ep.ModerateRecvBuf(r.Count)
 		}
+		if w.skipped > 0 && r.Count == w.skipped { // the urgent byte alone
+			if peek {
+				return 0, unix.EAGAIN
+			}
+			return k.receiveStream(m, dst)
+		}
 		k.receivedControl(m, &r.ControlMessages)
-		return int64(r.Count), nil
+		return int64(r.Count - w.skipped), nil
 	case *tcpip.ErrClosedForReceive:
 		return 0, k.s.TakeError()
 	case *tcpip.ErrNotConnected, *tcpip.ErrInvalidEndpointState:

@@ -10,6 +10,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 
+	"gosv/kernel/socket"
 	"gosv/kernel/sorting"
 	"gosv/kernel/vfs"
 )
@@ -28,6 +29,9 @@ func (k *sock) Ioctl(a *vfs.IoctlArgs) (uint64, error) {
 		if err != nil {
 			return 0, errno(err)
 		}
+		k.markMu.Lock()
+		n = k.mark.limit(n, k.s.Is(socket.OOBInline))
+		k.markMu.Unlock()
 		return 0, a.PutInt32(int32(n))
 	case unix.SIOCOUTQ:
 		n, err := k.ep.GetSockOptInt(tcpip.SendQueueSizeOption)
@@ -36,7 +40,14 @@ func (k *sock) Ioctl(a *vfs.IoctlArgs) (uint64, error) {
 		}
 		return 0, a.PutInt32(int32(n))
 	case unix.SIOCATMARK:
-		return 0, a.PutInt32(0)
+		if !k.stream() {
+			break
+		}
+		at := int32(0)
+		if k.atMark() {
+			at = 1
+		}
+		return 0, a.PutInt32(at)
 	}
 	return k.net.Ioctl(a)
 }

@@ -40,6 +40,9 @@ type end struct {
 	rshut, wshut  bool // shutdown(2)
 	closed        bool
 	full          bool // the writer found no room since the last wake-up
+
+	read uint32 // bytes that were read, modulo 2³²
+	mark mark
 }
 
 // A half is one end as its socket sees it.
@@ -365,7 +368,7 @@ func notify(k *sock, m wait.Mask) {
 	}
 }
 
-func (h *half) send(src uio.Source) (int64, error) {
+func (h *half) send(src uio.Source, urgent bool) (int64, error) {
 	h.c.mu.Lock()
 	me, peer := h.mine(), h.theirs()
 	switch {
@@ -390,16 +393,53 @@ func (h *half) send(src uio.Source) (int64, error) {
 	if src.Left() > 0 {
 		me.full = true
 	}
+	news := urgent && n > 0 && peer.urgent(n)
 	k := peer.k
 	h.c.mu.Unlock()
 	if n > 0 {
 		notify(k, readable)
+		if news && k != nil {
+			k.tellUrgent(true, true)
+		}
 		return int64(n), nil
 	}
 	if err == nil {
 		err = unix.EAGAIN
 	}
 	return 0, err
+}
+
+// urgent marks the last of n bytes that have just come.
+func (e *end) urgent(n int) bool {
+	next := e.read + uint32(e.ring.n)
+	inline := e.k != nil && e.k.s.Is(socket.OOBInline)
+	news := e.mark.point(next-1, e.read, next-uint32(n), inline)
+	e.mark.fill(e.ring.b[(e.ring.head+e.ring.n-1)&(len(e.ring.b)-1)])
+	return news
+}
+
+// drain reads bytes that have come, as the mark says.
+func (e *end) drain(dst uio.Sink, peek bool) (int, error) {
+	skip := 0
+	if e.mark.state != unmarked || e.mark.skip {
+		var room int
+		skip, room = e.mark.plan(e.read, e.k.s.Is(socket.OOBInline))
+		if skip = min(skip, e.ring.n); skip > 0 && peek {
+			r := e.ring
+			r.head, r.n = (r.head+skip)&(len(r.b)-1), r.n-skip
+			return r.drain(&limited{dst, room}, true)
+		}
+		if skip > 0 {
+			_, _ = e.ring.drain(&discard{skip}, false) // it takes all
+		}
+		dst = &limited{dst, room}
+	}
+	n, err := e.ring.drain(dst, peek)
+	if !peek {
+		e.read += uint32(skip + n)
+		e.mark.took(skip + n)
+	}
+	return n, err
 }
 
 // discarded takes bytes that nobody will read.
@@ -420,7 +460,7 @@ func (d *discarded) all(src uio.Source, most int) (total int64, err error) {
 func (h *half) receive(m *socket.Message, dst uio.Sink) (int64, error) {
 	h.c.mu.Lock()
 	me, peer := h.mine(), h.theirs()
-	n, err := me.ring.drain(dst, m.Flags&unix.MSG_PEEK != 0)
+	n, err := me.drain(dst, m.Flags&unix.MSG_PEEK != 0)
 	if n > 0 || err != nil {
 		wake := peer.full && me.ring.writable()
 		if wake {
@@ -437,13 +477,13 @@ func (h *half) receive(m *socket.Message, dst uio.Sink) (int64, error) {
 		return int64(n), err
 	}
 	ended := me.fin || me.rshut || me.reset
-	empty := me.ring.n == 0
+	full := dst.Left() == 0
 	k := me.k
 	h.c.mu.Unlock()
 	switch {
 	case k.s.HasError():
 		return 0, k.s.TakeError()
-	case ended || !empty:
+	case ended || full:
 		return 0, nil
 	}
 	return 0, unix.EAGAIN
@@ -453,7 +493,9 @@ func (h *half) poll() (ready wait.Mask) {
 	h.c.mu.Lock()
 	defer h.c.mu.Unlock()
 	me, peer := h.mine(), h.theirs()
-	if me.ring.n > 0 || me.fin || me.rshut || me.reset {
+	urgent, least := me.mark.poll(me.k != nil && me.k.s.Is(socket.OOBInline))
+	ready = urgent
+	if me.ring.n >= least+me.k.s.RecvLowat() || me.fin || me.rshut || me.reset {
 		ready |= readable
 	}
 	if me.fin || me.rshut || me.reset {
@@ -538,7 +580,8 @@ func (h *half) queued(other bool) int {
 	if other {
 		return h.theirs().ring.n
 	}
-	return h.mine().ring.n
+	me := h.mine()
+	return me.mark.limit(me.ring.n, me.k.s.Is(socket.OOBInline))
 }
 
 // name is getsockname(2), or with peer getpeername(2).

@@ -6,6 +6,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/waiter"
 
+	"gosv/kernel/socket"
 	"gosv/kernel/wait"
 )
 
@@ -73,6 +74,13 @@ func (k *sock) pollStream() wait.Mask {
 	case tcp.StateCloseWait:
 		ready |= readable | unix.EPOLLRDHUP
 	}
+	k.markMu.Lock()
+	urgent, least := k.mark.poll(k.s.Is(socket.OOBInline))
+	k.markMu.Unlock()
+	ready |= urgent
+	if least += k.s.RecvLowat(); least > 1 && ready&(readable|unix.EPOLLRDHUP) == readable && k.queued() < least {
+		ready &^= readable
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.rshut {
@@ -85,4 +93,12 @@ func (k *sock) pollStream() wait.Mask {
 		ready |= writable
 	}
 	return ready
+}
+
+// queued is how many bytes of a stream wait to be read.
+func (k *sock) queued() int {
+	if e, ok := k.ep.(interface{ Queued() int }); ok {
+		return e.Queued()
+	}
+	return 1<<31 - 1
 }

@@ -200,8 +200,9 @@ type Socket struct {
 	// Queue is notified by the family.
 	Queue wait.Queue
 
-	ops  Ops
-	file atomic.Pointer[vfs.File]
+	ops    Ops
+	file   atomic.Pointer[vfs.File]
+	urgent atomic.Pointer[func()]
 }
 
 // Init makes s a socket without a file; it is for families that embed their sockets in a structure of their own.
@@ -232,6 +233,16 @@ func (s *Socket) Open(now int64, c *cred.Cred, flags int) *vfs.File {
 // File returns the file, nil when nobody has opened the socket (yet). It is not to be used longer than the socket's
 // user knows it to be open.
 func (s *Socket) File() *vfs.File { return s.file.Load() }
+
+// OnUrgent has f called, on a goroutine of its own, when the other end sends urgent data.
+func (s *Socket) OnUrgent(f func()) { s.urgent.Store(&f) }
+
+// Urgent is called by the family when urgent data comes. It does not block.
+func (s *Socket) Urgent() {
+	if f := s.urgent.Load(); f != nil {
+		go (*f)()
+	}
+}
 
 // Discard ends a socket that has no file.
 func (s *Socket) Discard() { s.ops.Close() }

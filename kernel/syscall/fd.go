@@ -6,6 +6,7 @@ import (
 	"gosv/kernel/abi"
 	"gosv/kernel/eventfd"
 	"gosv/kernel/pipe"
+	"gosv/kernel/socket"
 	"gosv/kernel/task"
 	"gosv/kernel/vfs"
 	"gosv/kernel/wait"
@@ -214,8 +215,19 @@ func fcntlOwner(t *task.Task, f *vfs.File, cmd int32, arg uint64) (uint64, error
 	default:
 		return 0, unix.EINVAL
 	}
-	f.SetOwner(o)
+	setOwner(t, f, o)
 	return 0, nil
+}
+
+// setOwner says who gets SIGIO, and of a socket SIGURG.
+func setOwner(t *task.Task, f *vfs.File, o vfs.Owner) {
+	f.SetOwner(o)
+	s, err := socket.Of(f)
+	if err != nil {
+		return
+	}
+	k, c := t.Kernel(), t.Cred()
+	s.OnUrgent(func() { k.SendUrgent(f.Owner(), c) })
 }
 
 // recordLock is the POSIX and OFD locks of fcntl(2).
@@ -342,8 +354,34 @@ func sysIoctl(t *task.Task, fd int32, request uint32, arg uint64) (uint64, error
 		}
 		setAsync(t, f, fd, on != 0)
 		return 0, nil
+	case unix.SIOCSPGRP, fiosetown, unix.SIOCGPGRP, fiogetown:
+		if _, err := socket.Of(f); err == nil {
+			return socketOwner(t, f, request, arg)
+		}
 	}
 	return f.Ioctl(&vfs.IoctlArgs{Cmd: request, Arg: arg, Mem: t.Mem(), Ctx: view(t), Task: t})
+}
+
+// Requests of sockets that say who gets SIGIO and SIGURG (socket(7)).
+const (
+	fiosetown = 0x8901 // FIOSETOWN
+	fiogetown = 0x8903 // FIOGETOWN
+)
+
+// socketOwner is F_SETOWN and F_GETOWN as sockets have them too.
+func socketOwner(t *task.Task, f *vfs.File, request uint32, arg uint64) (uint64, error) {
+	if request == unix.SIOCGPGRP || request == fiogetown {
+		id, err := fcntlOwner(t, f, unix.F_GETOWN, 0)
+		if err != nil {
+			return 0, err
+		}
+		return done(lInt32.store(t, arg, int32(id)))
+	}
+	id, err := lInt32.load(t, arg)
+	if err != nil {
+		return 0, err
+	}
+	return fcntlOwner(t, f, unix.F_SETOWN, uint64(id))
 }
 
 // asyncEvents are those that O_ASYNC tells of. Room for writes is none of them, as most files have it most of the time.

@@ -4,6 +4,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gosv/kernel/cred"
+	"gosv/kernel/signal"
 	"gosv/kernel/vfs"
 	"gosv/kernel/wait"
 )
@@ -36,6 +37,19 @@ func (k *Kernel) SendIO(o vfs.Owner, c *cred.Cred, fd int32, events wait.Mask) {
 			}
 		}
 	}
+	k.sendOwner(o, c, &info)
+}
+
+// SendUrgent sends SIGURG to whom F_SETOWN named, as SendIO does SIGIO.
+func (k *Kernel) SendUrgent(o vfs.Owner, c *cred.Cred) {
+	if o.ID != 0 {
+		info := kernelInfo(unix.SIGURG)
+		k.sendOwner(o, c, &info)
+	}
+}
+
+// sendOwner sends a signal to the owner of a file.
+func (k *Kernel) sendOwner(o vfs.Owner, c *cred.Cred, info *signal.Info) {
 	may := func(p *Process) bool {
 		theirs := p.Cred()
 		return c.EUID == 0 || theirs == nil || sameUser(c, theirs)
@@ -43,16 +57,16 @@ func (k *Kernel) SendIO(o vfs.Owner, c *cred.Cred, fd int32, events wait.Mask) {
 	switch o.Type {
 	case ownerTID:
 		if t := k.Task(o.ID); t != nil && may(t.proc) {
-			t.Send(&info)
+			t.Send(info)
 		}
 	case ownerPID:
 		if p := k.Process(o.ID); p != nil && may(p) {
-			p.send(&info)
+			p.send(info)
 		}
 	case ownerPGRP:
 		for _, p := range k.groupMembers(o.ID) {
 			if may(p) {
-				p.send(&info)
+				p.send(info)
 			}
 		}
 	}

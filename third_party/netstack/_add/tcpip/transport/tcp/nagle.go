@@ -3,10 +3,10 @@ package tcp
 import "gvisor.dev/gvisor/pkg/tcpip/seqnum"
 
 // holdSmall is Nagle's algorithm (RFC 1122 section 4.2.3.4) as Minshall mended it and Linux has it: what does not fill a segment waits
-// while another that was not full is on its way, unless the stream ends with it.
+// while another that was not full is on its way, unless the stream ends with it or urgent data hurries.
 // +checklocks:s.ep.mu
 func (s *sender) holdSmall(seg *segment) bool {
-	if !s.ep.ops.GetDelayOption() || seg.payloadSize() >= s.MaxPayloadSize || !s.SndUna.LessThan(s.small) {
+	if !s.ep.ops.GetDelayOption() || s.ep.urgentMode() || seg.payloadSize() >= s.MaxPayloadSize || !s.SndUna.LessThan(s.small) {
 		return false
 	}
 	next := seg.Next()
