@@ -149,7 +149,9 @@ static void *hold(void *v)
 {
 	pthread_mutex_lock(&mu);
 	*(volatile int *)v = 1;
-	sleep_ms(80);
+	for (int i = 0; i < 400 && !handled; i++)
+		sleep_ms(5);
+	sleep_ms(20);	/* the other waits again */
 	pthread_mutex_unlock(&mu);
 	return 0;
 }
@@ -162,6 +164,7 @@ TEST(mutex_survives_signals)
 	sigemptyset(&s);
 	sigaddset(&s, SIGALRM);
 	pthread_sigmask(SIG_BLOCK, &s, &old);
+	handled = 0;
 	pthread_create(&t, 0, hold, (void *)&held);
 	pthread_sigmask(SIG_SETMASK, &old, 0);
 	while (!held)
