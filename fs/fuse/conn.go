@@ -85,6 +85,7 @@ type conn struct {
 
 	mu      sync.Mutex
 	forgets []forget // guarded by mu
+	ended   bool     // nothing is to be sent any more; guarded by mu
 }
 
 type nodeKey struct{ id, generation uint64 }
@@ -257,12 +258,20 @@ func (k *conn) forget(node, n uint64) {
 		return
 	}
 	k.mu.Lock()
-	k.forgets = append(k.forgets, forget{node, n})
-	var batch []forget
-	if len(k.forgets) >= forgetBatch {
-		batch, k.forgets = k.forgets, nil
+	if k.ended {
+		k.mu.Unlock()
+		return // the server has forgotten all, and gives the node's number to others in the next session
 	}
+	k.forgets = append(k.forgets, forget{node, n})
+	if len(k.forgets) < forgetBatch {
+		k.mu.Unlock()
+		return
+	}
+	batch := k.forgets
+	k.forgets = nil
+	k.background.Add(1)
 	k.mu.Unlock()
+	defer k.background.Done()
 	k.sendForgets(batch)
 }
 
@@ -316,6 +325,9 @@ func missing(err error, flag *atomic.Bool) error {
 // Unmounted implements vfs.FSOps.
 func (k *conn) Unmounted() {
 	k.fs.DropNames()
+	k.mu.Lock()
+	k.ended = true
+	k.mu.Unlock()
 	k.background.Wait()
 	_, _ = k.call(fuseabi.OpDestroy, 0, caller{}, nil, nil) // nothing is left to be told of an error
 	if k.unused != nil {

@@ -455,6 +455,38 @@ func TestManyFiles(t *testing.T) {
 	}
 }
 
+// TestForgetsEndWithTheSession has inodes collected after the file system was unmounted: the server, which forgot all with DESTROY,
+// must hear nothing of them, for it gives their numbers to other files in the next session.
+func TestForgetsEndWithTheSession(t *testing.T) {
+	var destroyed atomic.Bool
+	var late atomic.Int64
+	t.Cleanup(func() { // after the world has ended
+		for range 20 {
+			runtime.GC()
+			time.Sleep(time.Millisecond)
+		}
+		if !destroyed.Load() || late.Load() != 0 {
+			t.Errorf("destroyed: %v; %d requests afterwards", destroyed.Load(), late.Load())
+		}
+	})
+	w := newWorld(t, hostfs.Config{Valid: time.Hour})
+	honest := w.wire.handle
+	w.wire.handle = func(readable, writable [][]byte) uint32 {
+		if destroyed.Load() {
+			late.Add(1)
+		}
+		n := honest(readable, writable)
+		if readable[0][4] == 38 { // DESTROY
+			destroyed.Store(true)
+		}
+		return n
+	}
+	for i := range 200 {
+		w.onHost(fmt.Sprint("f", i), "x")
+		w.stat(fmt.Sprint("/mnt/f", i))
+	}
+}
+
 // TestContradiction has a server that knows no file, and lets none be made.
 func TestContradiction(t *testing.T) {
 	w := newWorld(t, hostfs.Config{})
