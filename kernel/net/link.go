@@ -128,6 +128,27 @@ func (l *link) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) {
 	return sent, nil
 }
 
+// SendSegment takes segments that are frames already: it is the stack.QuickLink of scripts/netstack. Who looks at frames, or chooses among
+// them, does so in WritePackets.
+func (l *link) SendSegment(parts [][]byte, mss int, open bool) (bool, tcpip.Error) {
+	if l.wall != nil || l.taps.any() {
+		return false, nil
+	}
+	var o netdev.Offload
+	if open {
+		o.Checksum, o.Start, o.Offset = true, header.EthernetMinimumSize+header.IPv4MinimumSize, header.TCPChecksumOffset
+	}
+	if mss > 0 {
+		o.Segment, o.Size, o.Header = netdev.TCPv4, uint16(mss), uint16(len(parts[0]))
+	}
+	err := l.dev.Send(parts, o)
+	l.dev.Flush()
+	if err != nil {
+		return true, &tcpip.ErrNoBufferSpace{}
+	}
+	return true, nil
+}
+
 // behindLink returns the headers of a packet that is sent, and a little more.
 func behindLink(pkt *stack.PacketBuffer) []byte {
 	b := pkt.ToBuffer()

@@ -154,7 +154,7 @@ func (n *Network) log(s string) {
 // loopback makes lo.
 func (n *Network) loopback() {
 	n.lo = newLo(&n.taps)
-	n.must("lo", n.stack.CreateNICWithOptions(Loopback, n.lo, stack.NICOptions{Name: "lo", DeliverLinkPackets: true}))
+	n.must("lo", n.stack.CreateNICWithOptions(Loopback, n.lo, stack.NICOptions{Name: "lo"}))
 	// Nobody else can have ::1, which so is usable at once.
 	if ep, err := n.stack.GetNetworkEndpoint(Loopback, header.IPv6ProtocolNumber); err == nil {
 		if d, ok := ep.(stack.DuplicateAddressDetector); ok {
@@ -194,7 +194,7 @@ func (n *Network) ethernet() {
 		n.eth = nil
 		return
 	}
-	n.must("eth0", n.stack.CreateNICWithOptions(Ethernet, n.eth, stack.NICOptions{Name: "eth0", DeliverLinkPackets: true}))
+	n.must("eth0", n.stack.CreateNICWithOptions(Ethernet, n.eth, stack.NICOptions{Name: "eth0"}))
 	for _, p := range n.cfg.Addresses {
 		n.addAddress(Ethernet, p)
 		n.stack.AddRoute(tcpip.Route{Destination: p.prefix().Subnet(), NIC: Ethernet})
