@@ -148,8 +148,11 @@ func (l *Limits) fits(r *Request) bool {
 	return (l.MaxBytes == 0 || r.Len <= l.MaxBytes) && (l.MaxSegments == 0 || len(r.Data) <= l.MaxSegments)
 }
 
-// bounceFrames is how much memory ReadAt and WriteAt take for a request at most.
-const bounceFrames = 16
+// What Bounce gives at most, and what ReadAt and WriteAt take of it, in pages.
+const (
+	MaxBounce    = 256
+	bounceFrames = 16
+)
 
 // reserve is a frame for when memory is short, so that what is in memory can be written to disks, which frees memory.
 type reserve struct {
@@ -157,22 +160,48 @@ type reserve struct {
 	frame   chan machine.Frame  // holds the frame, unless it is in use
 }
 
-// bounce gets memory for n bytes, or less; it waits for the reserve if there is no other. What is returned gives it back.
-func (d *Disk) bounce(n int) (f machine.Frame, frames int, done func(), err error) {
-	frames = min((n+machine.PageSize-1)/machine.PageSize, bounceFrames)
-	f, err = d.frames.AllocRun(frames)
+// A Bounce is memory between a disk and what the disk cannot reach.
+type Bounce struct {
+	Bytes []byte
+	addr  uint64
+	d     *Disk
+	frame machine.Frame
+	pages int // 0: it is the reserve
+}
+
+// Bounce returns memory for n bytes, at most MaxBounce pages, or for less where memory is short; it waits for the registry's reserve when there is no
+// other. What was in it is somebody else's. ENOMEM.
+func (d *Disk) Bounce(n int) (*Bounce, error) {
+	pages := min((n+machine.PageSize-1)/machine.PageSize, MaxBounce)
+	f, err := d.frames.AllocRaw(pages)
+	for ; err != nil && pages > 1; f, err = d.frames.AllocRaw(pages) {
+		pages /= 2
+	}
 	if err != nil && d.reserve != nil && d.reserve.reclaim != nil && d.reserve.reclaim(2*bounceFrames) > 0 {
-		frames = 1
-		f, err = d.frames.AllocRun(1)
+		f, err = d.frames.AllocRaw(1)
 	}
-	if err == nil {
-		return f, frames, func() { d.frames.Free(f, frames) }, nil
+	if err != nil {
+		if d.reserve == nil || d.reserve.frame == nil {
+			return nil, unix.ENOMEM
+		}
+		f, pages = <-d.reserve.frame, 0
 	}
-	if d.reserve == nil || d.reserve.frame == nil {
-		return 0, 0, nil, unix.ENOMEM
+	memory := d.frames.Bytes(f, max(pages, 1))
+	return &Bounce{Bytes: memory[:min(n, len(memory))], addr: uint64(f) * machine.PageSize, d: d, frame: f, pages: pages}, nil
+}
+
+// Close gives the memory back.
+func (b *Bounce) Close() {
+	if b.pages == 0 {
+		b.d.reserve.frame <- b.frame
+		return
 	}
-	f = <-d.reserve.frame
-	return f, 1, func() { d.reserve.frame <- f }, nil
+	b.d.frames.Free(b.frame, b.pages)
+}
+
+// Move reads the first n bytes from the disk at off, or writes them there.
+func (b *Bounce) Move(op Op, n int, off int64, durable bool) error {
+	return b.d.Do(&Request{Op: op, Off: off, Len: int64(n), Durable: durable, Data: []Segment{{b.Bytes[:n], b.addr}}})
 }
 
 // ReadAt reads len(p) bytes at off, both multiples of the logical block size, into any memory: EIO, EINVAL, ENOMEM.
@@ -189,24 +218,21 @@ func (d *Disk) copy(op Op, p []byte, off int64, durable bool) error {
 	if len(p) == 0 {
 		return nil
 	}
-	f, frames, done, err := d.bounce(len(p))
+	b, err := d.Bounce(min(len(p), bounceFrames*machine.PageSize))
 	if err != nil {
 		return err
 	}
-	defer done()
-	memory := d.frames.Bytes(f, frames)
+	defer b.Close()
 	for len(p) > 0 {
-		n := min(len(p), len(memory))
-		r := Request{Op: op, Off: off, Len: int64(n), Durable: durable,
-			Data: []Segment{{memory[:n], uint64(f) * machine.PageSize}}}
+		n := min(len(p), len(b.Bytes))
 		if op == Write {
-			copy(memory, p[:n])
+			copy(b.Bytes, p[:n])
 		}
-		if err := d.Do(&r); err != nil {
+		if err := b.Move(op, n, off, durable); err != nil {
 			return err
 		}
 		if op == Read {
-			copy(p, memory[:n])
+			copy(p, b.Bytes[:n])
 		}
 		p, off = p[n:], off+int64(n)
 	}
@@ -224,17 +250,15 @@ func (d *Disk) Zero(off, n int64) error { return d.Do(&Request{Op: WriteZeroes, 
 
 // writeZeros writes zeros from memory.
 func (d *Disk) writeZeros(r *Request) error {
-	f, frames, done, err := d.bounce(int(min(r.Len, bounceFrames*machine.PageSize)))
+	b, err := d.Bounce(int(min(r.Len, bounceFrames*machine.PageSize)))
 	if err != nil {
 		return err
 	}
-	defer done()
-	memory := d.frames.Bytes(f, frames)
-	clear(memory)
+	defer b.Close()
+	clear(b.Bytes)
 	for off, left := r.Off, r.Len; left > 0; {
-		n := min(left, int64(len(memory)))
-		w := Request{Op: Write, Off: off, Len: n, Data: []Segment{{memory[:n], uint64(f) * machine.PageSize}}}
-		if err := d.Do(&w); err != nil {
+		n := min(left, int64(len(b.Bytes)))
+		if err := b.Move(Write, int(n), off, false); err != nil {
 			return err
 		}
 		off, left = off+n, left-n

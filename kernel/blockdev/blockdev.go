@@ -1,7 +1,8 @@
 // Package blockdev makes device files of disks: reading, writing and mapping through a page cache that all openers of a
 // disk share, O_DIRECT past it, and the ioctls of disks (linux/fs.h, linux/hdreg.h).
 //
-// Lock order: bdev.mu → the locks of package mem. It orders direct transfers and discards against cached writes.
+// Lock order: bdev.use → the locks of package mem. It keeps direct writes and discards apart from cached writes, so that no write of a
+// part of a page brings back what was beside it before; direct writes go side by side.
 package blockdev
 
 import (
@@ -38,8 +39,8 @@ type bdev struct {
 	pool  *mem.Pool
 	cache *mem.Cache
 
-	mu    sync.RWMutex // held for reading by cached writes, for writing by what goes past the cache
-	opens int          // guarded by count
+	use   sides
+	opens int // guarded by count
 	count sync.Mutex
 }
 
@@ -218,9 +219,9 @@ func (o *file) Write(f *vfs.File, src uio.Source, off int64) (n int64, err error
 	if f.Flags()&directFlag != 0 {
 		n, err = o.writeDirect(src, off)
 	} else {
-		o.mu.RLock()
+		o.use.enter(cached)
 		n, err = o.cache.WriteAt(src, off)
-		o.mu.RUnlock()
+		o.use.leave(cached)
 	}
 	if n > 0 && f.Flags()&unix.O_DSYNC != 0 {
 		if serr := o.flush(); serr != nil {
@@ -229,9 +230,6 @@ func (o *file) Write(f *vfs.File, src uio.Source, off int64) (n int64, err error
 	}
 	return n, err
 }
-
-// directPages is the memory of a direct transfer, in pages.
-const directPages = 64
 
 // aligned checks the offset and length of a direct transfer: EINVAL.
 func (o *file) aligned(off int64, n int) error {
@@ -252,15 +250,19 @@ func (o *file) readDirect(dst uio.Sink, off int64) (done int64, err error) {
 	if err := o.cache.Sync(uint64(off)/machine.PageSize, uint64(off+left-1)/machine.PageSize); err != nil {
 		return 0, err
 	}
-	buf := make([]byte, min(left, directPages*machine.PageSize))
+	b, err := o.disk.Bounce(int(min(left, block.MaxBounce*machine.PageSize)))
+	if err != nil {
+		return 0, err
+	}
+	defer b.Close()
 	for left > 0 {
-		b := buf[:min(left, int64(len(buf)))]
-		if err := o.disk.ReadAt(b, off); err != nil {
+		want := int(min(left, int64(len(b.Bytes))))
+		if err := b.Move(block.Read, want, off, false); err != nil {
 			return done, unlessDone(done, err)
 		}
-		n, err := dst.Put(b)
+		n, err := dst.Put(b.Bytes[:want])
 		done, off, left = done+int64(n), off+int64(n), left-int64(n)
-		if err != nil || n < len(b) {
+		if err != nil || n < want {
 			return done, unlessDone(done, err)
 		}
 	}
@@ -271,19 +273,23 @@ func (o *file) writeDirect(src uio.Source, off int64) (done int64, err error) {
 	if err := o.aligned(off, src.Left()); err != nil {
 		return 0, err
 	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
+	o.use.enter(direct)
+	defer o.use.leave(direct)
 	first, last := uint64(off)/machine.PageSize, uint64(off+int64(src.Left())-1)/machine.PageSize
 	if err := o.cache.Sync(first, last); err != nil {
 		return 0, err
 	}
 	defer o.cache.Drop(first, last)
-	buf := make([]byte, min(src.Left(), directPages*machine.PageSize))
+	b, err := o.disk.Bounce(min(src.Left(), block.MaxBounce*machine.PageSize))
+	if err != nil {
+		return 0, err
+	}
+	defer b.Close()
 	for src.Left() > 0 {
-		n, err := src.Take(buf[:min(src.Left(), len(buf))])
+		n, err := src.Take(b.Bytes[:min(src.Left(), len(b.Bytes))])
 		n &^= o.disk.Limits().BlockSize - 1
 		if n > 0 {
-			if werr := o.disk.WriteAt(buf[:n], off, false); werr != nil {
+			if werr := b.Move(block.Write, n, off, false); werr != nil {
 				return done, unlessDone(done, werr)
 			}
 		}
@@ -354,8 +360,8 @@ func (o *file) change(r *block.Request) error {
 	if err := o.aligned(r.Off, int(r.Len)); err != nil {
 		return err
 	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
+	o.use.enter(direct)
+	defer o.use.leave(direct)
 	first, last := uint64(r.Off)/machine.PageSize, uint64(r.Off+r.Len-1)/machine.PageSize
 	if err := o.cache.Sync(first, last); err != nil {
 		return err
