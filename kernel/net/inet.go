@@ -57,6 +57,8 @@ type sock struct {
 	mark   mark // guarded by markMu; the short cut has its own
 
 	fast                 atomic.Pointer[half] // the connection, when it goes by the short cut; set once
+	inq                  atomic.Bool          // TCP_INQ
+	notsent              atomic.Int32         // TCP_NOTSENT_LOWAT in bytes, 0 for none
 	sendAsked, recvAsked atomic.Int32         // SO_SNDBUF and SO_RCVBUF in bytes as they were asked for, 0 when they were not
 
 	listens bool // guarded by net.mu, with bound
@@ -382,6 +384,9 @@ func (k *sock) Send(m *socket.Message, src uio.Source) (int64, error) {
 	if k.stream() && src.Left() == 0 {
 		return 0, k.mayWrite()
 	}
+	if k.stream() && k.tooMuchUnsent() {
+		return 0, unix.EAGAIN
+	}
 	want := int64(src.Left())
 	var p tcpip.Payloader = source{src}
 	if urgent {
@@ -490,6 +495,9 @@ func (k *sock) receiveStream(m *socket.Message, dst uio.Sink) (int64, error) {
 	if m.Flags&unix.MSG_TRUNC != 0 {
 		dst = &discard{dst.Left()}
 	}
+	if k.inq.Load() {
+		defer k.tellQueued(m)
+	}
 	if h := k.fast.Load(); h != nil {
 		return h.receive(m, dst)
 	}
@@ -525,6 +533,24 @@ func (k *sock) receiveStream(m *socket.Message, dst uio.Sink) (int64, error) {
 		}
 	}
 	return 0, errno(err)
+}
+
+// tellQueued adds how many bytes are left to read (TCP_INQ).
+func (k *sock) tellQueued(m *socket.Message) {
+	var n int
+	if h := k.fast.Load(); h != nil {
+		n = h.queued(false)
+	} else if v, err := k.ep.GetSockOptInt(tcpip.ReceiveQueueSizeOption); err == nil {
+		n = v
+	}
+	const cmInq = unix.TCP_CM_INQ
+	for i := range m.Control {
+		if m.Control[i].Level == unix.IPPROTO_TCP && m.Control[i].Type == cmInq { // of an earlier part
+			m.Control[i].Data = socket.Int(n)
+			return
+		}
+	}
+	m.Control = append(m.Control, socket.Control{Level: unix.IPPROTO_TCP, Type: cmInq, Data: socket.Int(n)})
 }
 
 func (k *sock) mayRead() error {

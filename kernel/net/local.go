@@ -41,8 +41,9 @@ type end struct {
 	closed        bool
 	full          bool // the writer found no room since the last wake-up
 
-	read uint32 // bytes that were read, modulo 2³²
-	mark mark
+	read   uint64 // bytes that were read
+	writes uint32 // what they came in
+	mark   mark
 }
 
 // A half is one end as its socket sees it.
@@ -393,6 +394,9 @@ func (h *half) send(src uio.Source, urgent bool) (int64, error) {
 	if src.Left() > 0 {
 		me.full = true
 	}
+	if n > 0 {
+		peer.writes++
+	}
 	news := urgent && n > 0 && peer.urgent(n)
 	k := peer.k
 	h.c.mu.Unlock()
@@ -411,9 +415,9 @@ func (h *half) send(src uio.Source, urgent bool) (int64, error) {
 
 // urgent marks the last of n bytes that have just come.
 func (e *end) urgent(n int) bool {
-	next := e.read + uint32(e.ring.n)
+	next := uint32(e.read) + uint32(e.ring.n)
 	inline := e.k != nil && e.k.s.Is(socket.OOBInline)
-	news := e.mark.point(next-1, e.read, next-uint32(n), inline)
+	news := e.mark.point(next-1, uint32(e.read), next-uint32(n), inline)
 	e.mark.fill(e.ring.b[(e.ring.head+e.ring.n-1)&(len(e.ring.b)-1)])
 	return news
 }
@@ -423,7 +427,7 @@ func (e *end) drain(dst uio.Sink, peek bool) (int, error) {
 	skip := 0
 	if e.mark.state != unmarked || e.mark.skip {
 		var room int
-		skip, room = e.mark.plan(e.read, e.k.s.Is(socket.OOBInline))
+		skip, room = e.mark.plan(uint32(e.read), e.k.s.Is(socket.OOBInline))
 		if skip = min(skip, e.ring.n); skip > 0 && peek {
 			r := e.ring
 			r.head, r.n = (r.head+skip)&(len(r.b)-1), r.n-skip
@@ -436,7 +440,7 @@ func (e *end) drain(dst uio.Sink, peek bool) (int, error) {
 	}
 	n, err := e.ring.drain(dst, peek)
 	if !peek {
-		e.read += uint32(skip + n)
+		e.read += uint64(skip + n)
 		e.mark.took(skip + n)
 	}
 	return n, err

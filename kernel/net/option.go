@@ -61,7 +61,7 @@ var remembered = map[[2]int]memo{
 	{unix.IPPROTO_IPV6, unix.IPV6_AUTOFLOWLABEL}:      {first: 1, most: anyInt, least: -anyInt - 1, flag: true, blank: true},
 	{unix.IPPROTO_IPV6, unix.IPV6_DONTFRAG}:           ofIP,
 	{unix.IPPROTO_IPV6, unix.IPV6_FREEBIND}:           hint,
-	{unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT}:        numbers,
+	{unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT}:        numbers, // see setNotsent
 	{unix.IPPROTO_TCP, unix.TCP_THIN_LINEAR_TIMEOUTS}: strict,
 	{unix.IPPROTO_TCP, unix.TCP_FASTOPEN}:             {most: anyInt}, // as where no client brings a cookie
 	{unix.IPPROTO_TCP, unix.TCP_FASTOPEN_CONNECT}:     strict,         // as where no server has given a cookie
@@ -239,6 +239,12 @@ func (k *sock) remember(key [2]int, m memo, v int, err error, value []byte) erro
 		k.opts.ints = map[[2]int]int{}
 	}
 	k.opts.ints[key] = v
+	switch key {
+	case [2]int{unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT}:
+		k.setNotsent(v)
+	case [2]int{unix.IPPROTO_TCP, unix.TCP_INQ}:
+		k.inq.Store(v != 0)
+	}
 	return nil
 }
 
@@ -661,7 +667,7 @@ func (k *sock) segmentSize() int {
 	if k.fast.Load() != nil {
 		return fastSegment
 	}
-	return 0
+	return int(k.metrics()["snd_mss"])
 }
 
 func flag(on bool) []byte {
@@ -725,51 +731,4 @@ func (k *sock) tcpOption(name int) ([]byte, error) {
 		return k.tcpInfo()
 	}
 	return nil, unix.ENOPROTOOPT
-}
-
-// tcpStates are Linux's numbers of TCP's states (include/net/tcp_states.h).
-var tcpStates = map[tcp.EndpointState]byte{
-	tcp.StateEstablished: 1, tcp.StateSynSent: 2, tcp.StateConnecting: 2, tcp.StateSynRecv: 3, tcp.StateFinWait1: 4, tcp.StateFinWait2: 5,
-	tcp.StateTimeWait: 6, tcp.StateCloseWait: 8, tcp.StateLastAck: 9, tcp.StateListen: 10, tcp.StateClosing: 11,
-}
-
-// tcpState is Linux's number of a state; what is none of those is TCP_CLOSE.
-func tcpState(s tcp.EndpointState) byte {
-	if n, ok := tcpStates[s]; ok {
-		return n
-	}
-	return 7
-}
-
-// tcpInfo lays out struct tcp_info as far as netstack knows what goes into it.
-func (k *sock) tcpInfo() ([]byte, error) {
-	var v tcpip.TCPInfoOption
-	if err := k.ep.GetSockOpt(&v); err != nil {
-		return nil, errno(err)
-	}
-	b := make([]byte, unix.SizeofTCPInfo)
-	put := func(at int, n uint32) { binary.LittleEndian.PutUint32(b[at:], n) }
-	b[0] = tcpState(k.state())
-	switch v.CcState {
-	case tcpip.RTORecovery:
-		b[1] = 4 // TCP_CA_Loss
-	case tcpip.FastRecovery, tcpip.SACKRecovery:
-		b[1] = 3 // TCP_CA_Recovery
-	case tcpip.Disorder:
-		b[1] = 1 // TCP_CA_Disorder
-	}
-	mss, err := k.ep.GetSockOptInt(tcpip.MaxSegOption)
-	if err != nil {
-		mss = 0
-	}
-	put(8, uint32(v.RTO/time.Microsecond))
-	put(16, uint32(mss)) // tcpi_snd_mss
-	put(20, uint32(mss)) // tcpi_rcv_mss
-	put(60, uint32(k.mtu()))
-	put(68, uint32(v.RTT/time.Microsecond))
-	put(72, uint32(v.RTTVar/time.Microsecond))
-	put(76, v.SndSsthresh)
-	put(80, v.SndCwnd)
-	put(84, uint32(mss)) // tcpi_advmss
-	return b, nil
 }

@@ -74,6 +74,9 @@ func (k *sock) pollStream() wait.Mask {
 	case tcp.StateCloseWait:
 		ready |= readable | unix.EPOLLRDHUP
 	}
+	if ready&writable != 0 && k.tooMuchUnsent() {
+		ready &^= writable
+	}
 	k.markMu.Lock()
 	urgent, least := k.mark.poll(k.s.Is(socket.OOBInline))
 	k.markMu.Unlock()
@@ -101,4 +104,23 @@ func (k *sock) queued() int {
 		return e.Queued()
 	}
 	return 1<<31 - 1
+}
+
+// setNotsent sets TCP_NOTSENT_LOWAT in bytes, 0 or -1 for none. The short cut sends everything at once, and needs none.
+func (k *sock) setNotsent(n int) {
+	if e, ok := k.ep.(interface{ SetNotsentLowat(uint32) }); ok {
+		n = max(n, 0)
+		e.SetNotsentLowat(uint32(n))
+		k.notsent.Store(int32(n))
+	}
+}
+
+// tooMuchUnsent reports whether as much waits to be sent as TCP_NOTSENT_LOWAT allows.
+func (k *sock) tooMuchUnsent() bool {
+	limit := k.notsent.Load()
+	if limit == 0 {
+		return false
+	}
+	e, ok := k.ep.(interface{ Unsent() int })
+	return ok && e.Unsent() >= int(limit)
 }

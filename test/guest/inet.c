@@ -4,7 +4,7 @@
 #include <fcntl.h>
 #include <net/if.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
+#include <linux/tcp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sys/epoll.h>
@@ -68,6 +68,8 @@ static int err(int fd)
 	socklen_t n = sizeof e;
 	return getsockopt(fd, SOL_SOCKET, SO_ERROR, &e, &n) ? -1 : e;
 }
+
+enum { TCP_ESTABLISHED = 1, TCP_CLOSE = 7, TCP_CLOSE_WAIT, TCP_LAST_ACK, TCP_LISTEN };
 
 static int state(int fd)
 {
@@ -512,6 +514,102 @@ TEST(inherited)
 		SAME(t.tv_sec, 9);
 		close(c), close(s), close(l);
 	}
+}
+
+/* TCP_INFO of a connection that has carried data, within the machine and through the stack. */
+TEST(info)
+{
+	for (int path = 0; path < 2; path++) {
+		struct sockaddr_in a = addr4(INADDR_LOOPBACK, 0);
+		struct tcp_info i;
+		socklen_t n = sizeof i;
+		static char b[10000];
+		int l = listener(&a);
+		NEED(l >= 0);
+		int c = socket(AF_INET, SOCK_STREAM, 0);
+		CHECK(getsockopt(c, IPPROTO_TCP, TCP_INFO, &i, &n) == 0);
+		SAME(i.tcpi_state, TCP_CLOSE);
+		SAME(i.tcpi_rto, 1000000);
+		SAME(i.tcpi_snd_cwnd, 10);
+		SAME(i.tcpi_snd_ssthresh, 0x7fffffff);
+		if (path)
+			CHECK(setsockopt(c, SOL_SOCKET, SO_BINDTODEVICE, "lo", 3) == 0);
+		CHECK(connect(c, SA(a), sizeof a) == 0);
+		SAME(awaited(l, POLLIN), POLLIN);
+		CHECK(getsockopt(l, IPPROTO_TCP, TCP_INFO, &i, &n) == 0);
+		SAME(i.tcpi_state, TCP_LISTEN);
+		SAME(i.tcpi_unacked, 1);
+		SAME(i.tcpi_sacked, 5);
+		int s = accept(l, 0, 0), v;
+		NEED(s >= 0);
+		SAME(write(c, b, sizeof b), sizeof b);
+		SAME(recv(s, b, sizeof b, MSG_WAITALL), sizeof b);
+		SAME(write(s, b, 77), 77);
+		SAME(recv(c, b, 77, MSG_WAITALL), 77);
+		sleep_ms(50);
+		n = sizeof i;
+		CHECK(getsockopt(c, IPPROTO_TCP, TCP_INFO, &i, &n) == 0);
+		CHECK(n >= 232);
+		SAME(i.tcpi_state, TCP_ESTABLISHED);
+		CHECK(i.tcpi_bytes_acked == sizeof b || i.tcpi_bytes_acked == sizeof b + 1); /* with the SYN */
+		SAME(i.tcpi_bytes_received, 77);
+		SAME(i.tcpi_bytes_sent, sizeof b);
+		SAME(i.tcpi_bytes_retrans, 0);
+		SAME(i.tcpi_total_retrans, 0);
+		SAME(i.tcpi_unacked, 0);
+		SAME(i.tcpi_notsent_bytes, 0);
+		SAME(i.tcpi_data_segs_in, 1);
+		SAME(i.tcpi_ca_state, 0);
+		CHECK(i.tcpi_data_segs_out > 0 && i.tcpi_segs_out >= i.tcpi_data_segs_out && i.tcpi_segs_in >= i.tcpi_data_segs_in && i.tcpi_delivered > 0);
+		CHECK(i.tcpi_snd_mss > 1000 && i.tcpi_rcv_mss > 0 && i.tcpi_advmss > 1000 && i.tcpi_snd_wnd > 10000 && i.tcpi_pmtu >= 1500);
+		CHECK(i.tcpi_rto >= 200000 && i.tcpi_rtt > 0 && i.tcpi_rtt < i.tcpi_rto && i.tcpi_min_rtt <= i.tcpi_rtt + 1000);
+		CHECK(i.tcpi_snd_cwnd >= 10 && i.tcpi_snd_ssthresh > 0);
+		SAME(i.tcpi_options, TCPI_OPT_TIMESTAMPS | TCPI_OPT_SACK | TCPI_OPT_WSCALE);
+		CHECK(i.tcpi_snd_wscale > 0 && i.tcpi_rcv_wscale > 0);
+		CHECK(i.tcpi_last_data_sent >= 40 || !path);
+		n = sizeof v;
+		CHECK(getsockopt(c, IPPROTO_TCP, TCP_MAXSEG, &v, &n) == 0 && v > 1000);
+		close(c), close(s), close(l);
+	}
+}
+
+/* TCP_NOTSENT_LOWAT: a socket is not writable while so much was not sent. TCP_INQ: each read tells what is left. */
+TEST(unsent)
+{
+	struct sockaddr_in a = addr4(INADDR_LOOPBACK, 0);
+	int l = listener(&a), v = 4096, one = 1;
+	static char b[1 << 20];
+	NEED(l >= 0);
+	CHECK(setsockopt(l, SOL_SOCKET, SO_RCVBUF, &v, sizeof v) == 0);
+	int c = socket(AF_INET, SOCK_STREAM, 0);
+	CHECK(setsockopt(c, SOL_SOCKET, SO_BINDTODEVICE, "lo", 3) == 0 && connect(c, SA(a), sizeof a) == 0);
+	int s = accept(l, 0, 0);
+	NEED(s >= 0);
+	v = 1000;
+	CHECK(setsockopt(c, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &v, sizeof v) == 0);
+	SAME(ready(c), POLLOUT);
+	long n, sent = 0, got = 0;
+	while ((n = send(c, b, 20000, MSG_DONTWAIT)) > 0)
+		sent += n;
+	CHECK(sent < 100000);
+	SAME(ready(c), 0);
+	CHECK(setsockopt(s, IPPROTO_TCP, TCP_INQ, &one, sizeof one) == 0);
+	while (got < sent) {
+		char control[64];
+		struct iovec io = {b, 1000};
+		struct msghdr m = {.msg_iov = &io, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+		if ((n = recvmsg(s, &m, 0)) <= 0)
+			break;
+		got += n;
+		struct cmsghdr *h = CMSG_FIRSTHDR(&m);
+		NEED(h && h->cmsg_level == IPPROTO_TCP && h->cmsg_type == TCP_CM_INQ);
+		memcpy(&v, CMSG_DATA(h), 4);
+		CHECK(v >= 0 && v <= sent - got);
+	}
+	SAME(got, sent);
+	SAME(v, 0);
+	SAME(awaited(c, POLLOUT), POLLOUT);
+	close(c), close(s), close(l);
 }
 
 TEST(six)
