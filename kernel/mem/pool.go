@@ -160,16 +160,23 @@ func (p *Pool) Count() (t Tally) {
 
 // RefRun adds a reference to each of n frames and counts them in t.
 func (p *Pool) RefRun(f machine.Frame, n int, t *Tally) {
-	for i := range machine.Frame(n) {
-		t[p.ref(f+i)]++
+	refs := p.refs[f:][:n]
+	for i := range refs {
+		word := refs[i].Add(1)
+		if word&countMask <= 1 {
+			panic("mem: reference to a free frame")
+		}
+		t[word>>kindShift]++
 	}
 }
+
+const tooFew = "mem: a frame has fewer references than were given back"
 
 // drop takes a reference away and reports whether it was the last.
 func (p *Pool) drop(f machine.Frame) (k Kind, last bool) {
 	word := p.refs[f].Add(^uint32(0))
 	if word&countMask == countMask {
-		panic("mem: a frame has fewer references than were given back")
+		panic(tooFew)
 	}
 	if last = word&countMask == 0; last {
 		p.refs[f].Store(0)
@@ -187,21 +194,26 @@ func (p *Pool) Unref(f machine.Frame) {
 
 // UnrefRun gives a reference to each of n frames back and counts them in t.
 func (p *Pool) UnrefRun(f machine.Frame, n int, t *Tally) {
-	free := machine.Frame(0) // frames before f+i that are to be freed
-	for i := range machine.Frame(n) {
-		k, last := p.drop(f + i)
-		t[k]++
-		if last {
+	refs := p.refs[f:][:n]
+	free := 0 // frames before f+i that are to be freed
+	for i := range refs {
+		word := refs[i].Add(^uint32(0))
+		t[word>>kindShift]++
+		if word&countMask == 0 {
+			refs[i].Store(0)
 			free++
 			continue
 		}
+		if word&countMask == countMask {
+			panic(tooFew)
+		}
 		if free > 0 {
-			p.frames.Free(f+i-free, int(free))
+			p.frames.Free(f+machine.Frame(i-free), free)
 			free = 0
 		}
 	}
 	if free > 0 {
-		p.frames.Free(f+machine.Frame(n)-free, int(free))
+		p.frames.Free(f+machine.Frame(n-free), free)
 	}
 }
 

@@ -1,6 +1,7 @@
 package bare
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"unsafe"
@@ -51,6 +52,9 @@ func (fs *frames) take() uint64 {
 			s.mu.Unlock()
 			return fs.scrape()
 		}
+		// The lowest first: what a program touches page by page is then one run of frames, which fork and exit
+		// handle at once.
+		slices.Reverse(s.list[:s.n])
 	}
 	s.n--
 	f := s.list[s.n]

@@ -1,6 +1,7 @@
 package bare
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"unsafe"
@@ -30,6 +31,9 @@ type space struct {
 	m    *Machine
 	hot  *floor.Space
 	root *table
+
+	mu     sync.Mutex
+	tables []machine.Frame // all below root; guarded by mu
 }
 
 // spaces hands out the parts of spaces that the floor looks at; they lie
@@ -50,7 +54,7 @@ func (m *Machine) NewSpace() (machine.Space, error) {
 		m.Free(f, 1)
 		return nil, err
 	}
-	s := &space{m: m, hot: hot, root: tableAt(uint64(f) * machine.PageSize)}
+	s := &space{m: m, hot: hot, root: tableAt(uint64(f) * machine.PageSize), tables: make([]machine.Frame, 0, 16)}
 	copy(s.root[256:], tableAt(floor.KernelRoot())[256:])
 	hot.Init(uint64(f) * machine.PageSize)
 	return s, nil
@@ -94,9 +98,27 @@ func (s *space) next(e *uint64) (*table, error) {
 	v = uint64(f)*machine.PageSize | present | writable | user
 	if !atomic.CompareAndSwapUint64(e, 0, v) {
 		s.m.Free(f, 1) // another thread was quicker
-		v = atomic.LoadUint64(e)
+		return tableAt(atomic.LoadUint64(e)), nil
 	}
+	s.addTable(f)
 	return tableAt(v), nil
+}
+
+func (s *space) addTable(f machine.Frame) {
+	s.mu.Lock()
+	s.tables = append(s.tables, f)
+	s.mu.Unlock()
+}
+
+// dropTable frees a table that no entry points to any more.
+func (s *space) dropTable(f machine.Frame) {
+	s.mu.Lock()
+	i := slices.Index(s.tables, f)
+	last := len(s.tables) - 1
+	s.tables[i] = s.tables[last]
+	s.tables = s.tables[:last]
+	s.mu.Unlock()
+	s.m.Free(f, 1)
 }
 
 // directory returns the page directory that covers va, or nil.
@@ -192,7 +214,7 @@ func (s *space) MapHuge(va uint64, f machine.Frame, acc machine.Access) error {
 		// An empty table may be left over: it goes, once no CPU can walk it.
 		atomic.StoreUint64(e, 0)
 		floor.Flush(s.hot, va, machine.HugeSize)
-		s.m.Free(machine.Frame(v&frameBits/machine.PageSize), 1)
+		s.dropTable(machine.Frame(v & frameBits / machine.PageSize))
 	}
 	atomic.StoreUint64(e, leaf(f, acc)|large)
 	return nil
@@ -213,6 +235,7 @@ func (s *space) split(e *uint64) error {
 	for i := range t {
 		t[i] = v&^large + uint64(i)*machine.PageSize
 	}
+	s.addTable(f)
 	atomic.StoreUint64(e, uint64(f)*machine.PageSize|present|writable|user)
 	return nil
 }
@@ -252,14 +275,8 @@ func (s *space) pages(e *uint64, va, stop uint64) (entries []uint64, whole bool)
 	return tableAt(v)[i : i+(stop-va)>>12], false
 }
 
-// frameOf returns the first frame that an entry maps, and how many.
-func frameOf(v uint64, whole bool) (machine.Frame, int) {
-	f := machine.Frame(v & frameBits / machine.PageSize)
-	if whole {
-		return f &^ 511, 512
-	}
-	return f, 1
-}
+// hugeFrame returns the first frame of a large page.
+func hugeFrame(v uint64) machine.Frame { return machine.Frame(v&frameBits/machine.PageSize) &^ 511 }
 
 // A run of frames that Unmap took out.
 type run struct {
@@ -268,29 +285,61 @@ type run struct {
 	n  int
 }
 
+// A runList joins frames that follow each other both in memory and in the address space. It is handed on by value, so that
+// a short one stays on the stack.
+type runList struct {
+	runs []run
+	last run
+}
+
+func (l runList) add(va uint64, f machine.Frame, n int) runList {
+	if k := l.last; f != k.f+machine.Frame(k.n) || va != k.va+uint64(k.n)*machine.PageSize {
+		if k.n != 0 {
+			l.runs = append(l.runs, k)
+		}
+		l.last = run{va, f, n}
+		return l
+	}
+	l.last.n += n
+	return l
+}
+
+// take takes the entries of small pages out that begin at va, and returns the bits that they had.
+func (l runList) take(entries []uint64, va uint64) (_ runList, had uint64) {
+	for i := 0; i < len(entries); {
+		v := entries[i]
+		if v == 0 {
+			i++
+			continue
+		}
+		first, f := i, v&frameBits
+		for next := f; i < len(entries) && entries[i]&frameBits == next; i++ {
+			had |= atomic.SwapUint64(&entries[i], 0)
+			next += machine.PageSize
+		}
+		l = l.add(va+uint64(first)*machine.PageSize, machine.Frame(f/machine.PageSize), i-first)
+	}
+	return l, had
+}
+
 // Unmap implements machine.Space.
 func (s *space) Unmap(va, length uint64, freed func(va uint64, f machine.Frame, n int)) {
 	check(va, length)
 	var first [16]run
-	runs := first[:0]
+	l := runList{runs: first[:0]}
 	live := uint64(0)
 	for at, end := va, va+length; at < end; {
 		e, stop := s.block(at, end)
 		if e != nil {
 			entries, whole := s.pages(e, at, stop)
-			for i := range entries {
-				if entries[i] == 0 {
-					continue
-				}
-				v := atomic.SwapUint64(&entries[i], 0)
+			if whole {
+				v := atomic.SwapUint64(e, 0)
 				live |= v
-				f, n := frameOf(v, whole)
-				p := at + uint64(i)*machine.PageSize
-				if k := len(runs) - 1; k >= 0 && runs[k].f+machine.Frame(runs[k].n) == f && runs[k].va+uint64(runs[k].n)*machine.PageSize == p {
-					runs[k].n += n
-				} else {
-					runs = append(runs, run{p, f, n})
-				}
+				l = l.add(at, hugeFrame(v), machine.HugeSize/machine.PageSize)
+			} else {
+				var had uint64
+				l, had = l.take(entries, at)
+				live |= had
 			}
 		}
 		at = stop
@@ -298,11 +347,13 @@ func (s *space) Unmap(va, length uint64, freed func(va uint64, f machine.Frame, 
 	if live&present != 0 {
 		floor.Flush(s.hot, va, length)
 	}
-	if freed != nil {
-		for i := range runs {
-			freed(runs[i].va, runs[i].f, runs[i].n)
-		}
+	if freed == nil || l.last.n == 0 {
+		return
 	}
+	for i := range l.runs {
+		freed(l.runs[i].va, l.runs[i].f, l.runs[i].n)
+	}
+	freed(l.last.va, l.last.f, l.last.n)
 }
 
 // Protect implements machine.Space.
@@ -380,28 +431,61 @@ func (s *space) Share(child machine.Space, va, length uint64, shared func(f mach
 // that the entries had.
 func (s *space) shareBlock(c *space, e *uint64, va, stop uint64, shared func(f machine.Frame, n int)) (had uint64, err error) {
 	entries, whole := s.pages(e, va, stop)
-	var to []uint64
-	for i := range entries {
+	i := 0
+	for i < len(entries) && entries[i] == 0 {
+		i++
+	}
+	if i == len(entries) {
+		return 0, nil
+	}
+	to, err := c.room(va, stop, whole)
+	if err != nil {
+		return 0, err
+	}
+	if whole {
+		had = shareRun(entries, to)
+		shared(hugeFrame(had), machine.HugeSize/machine.PageSize)
+		return had, nil
+	}
+	for i < len(entries) {
 		v := entries[i]
 		if v == 0 {
+			i++
 			continue
 		}
-		if to == nil {
-			if to, err = c.room(va, stop, whole); err != nil {
-				return had, err
-			}
+		n := runLength(entries[i:])
+		had |= shareRun(entries[i:i+n], to[i:i+n])
+		shared(machine.Frame(v&frameBits/machine.PageSize), n)
+		i += n
+	}
+	return had, nil
+}
+
+// runLength returns how many entries of small pages map frames that follow each other.
+func runLength(entries []uint64) int {
+	next := entries[0] & frameBits
+	for i, v := range entries {
+		if v&frameBits != next {
+			return i
 		}
+		next += machine.PageSize
+	}
+	return len(entries)
+}
+
+// shareRun copies entries without the right to write, which it takes away in from too, and returns the bits that they had.
+// Nobody runs in the space of to yet.
+func shareRun(from, to []uint64) (had uint64) {
+	to = to[:len(from)]
+	for i, v := range from {
 		had |= v
 		if v&writable != 0 {
 			v &^= writable
-			atomic.StoreUint64(&entries[i], v)
+			atomic.StoreUint64(&from[i], v)
 		}
-		atomic.StoreUint64(&to[i], v)
-		if shared != nil {
-			shared(frameOf(v, whole))
-		}
+		to[i] = v
 	}
-	return had, nil
+	return had
 }
 
 // room returns the entries of [va, stop), which lies within one entry of a page
@@ -429,30 +513,12 @@ func (s *space) Barrier() { floor.Barrier(s.hot) }
 // Destroy implements machine.Space.
 func (s *space) Destroy() {
 	floor.Forget(s.hot)
-	for _, e3 := range s.root[:256] {
-		if e3 == 0 {
-			continue
-		}
-		for _, e2 := range tableAt(e3) {
-			if e2 == 0 {
-				continue
-			}
-			for _, e1 := range tableAt(e2) {
-				if e1 != 0 && e1&large == 0 {
-					s.freeTable(e1)
-				}
-			}
-			s.freeTable(e2)
-		}
-		s.freeTable(e3)
+	for _, f := range s.tables {
+		s.m.Free(f, 1)
 	}
-	s.freeTable(s.hot.Root())
+	s.m.Free(machine.Frame(s.hot.Root()/machine.PageSize), 1)
 	spaces.mu.Lock()
 	spaces.free = append(spaces.free, s.hot)
 	spaces.mu.Unlock()
-	s.hot, s.root = nil, nil
-}
-
-func (s *space) freeTable(e uint64) {
-	s.m.Free(machine.Frame(e&frameBits/machine.PageSize), 1)
+	s.hot, s.root, s.tables = nil, nil, nil
 }
