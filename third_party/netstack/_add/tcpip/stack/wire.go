@@ -5,9 +5,6 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 )
 
-// FromWire reports whether a packet came in by a link that has headers, not from this machine.
-func (pk *PacketBuffer) FromWire() bool { return pk.consumed > 0 && pk.headers[linkHeader].length > 0 }
-
 // AppendData appends the parts of a packet's data to b. They are the packet's: who reads them keeps it.
 func (pk *PacketBuffer) AppendData(b [][]byte) [][]byte {
 	skip := pk.dataOffset()
