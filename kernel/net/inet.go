@@ -57,6 +57,7 @@ type sock struct {
 	mark   mark // guarded by markMu; the short cut has its own
 
 	fast                 atomic.Pointer[half] // the connection, when it goes by the short cut; set once
+	deafened             atomic.Bool          // it listened until shutdown(2)
 	inq                  atomic.Bool          // TCP_INQ
 	notsent              atomic.Int32         // TCP_NOTSENT_LOWAT in bytes, 0 for none
 	sendAsked, recvAsked atomic.Int32         // SO_SNDBUF and SO_RCVBUF in bytes as they were asked for, 0 when they were not
@@ -200,6 +201,7 @@ func (k *sock) Listen(_ *socket.Caller, backlog int) error {
 	k.fastMu.Lock()
 	k.backlog, k.fastClosed = backlog, false
 	k.fastMu.Unlock()
+	k.deafened.Store(false)
 	k.net.listening(k)
 	return nil
 }
@@ -286,7 +288,11 @@ func (k *sock) state() tcp.EndpointState {
 	if h := k.fast.Load(); h != nil {
 		return h.state()
 	}
-	return tcp.EndpointState(k.ep.State())
+	s := tcp.EndpointState(k.ep.State())
+	if s == tcp.StateListen && k.deafened.Load() {
+		return tcp.StateBound
+	}
+	return s
 }
 
 // Accept implements socket.Ops.
@@ -326,7 +332,7 @@ func (k *sock) Name(peer bool) ([]byte, error) {
 	}
 	if k.stream() {
 		switch s := k.state(); s {
-		case tcp.StateInitial, tcp.StateBound, tcp.StateListen, tcp.StateConnecting, tcp.StateSynSent, tcp.StateSynRecv, tcp.StateClose, tcp.StateError:
+		case tcp.StateInitial, tcp.StateBound, tcp.StateListen, tcp.StateConnecting, tcp.StateSynSent, tcp.StateSynRecv, tcp.StateClose, tcp.StateError, tcp.StateTimeWait:
 			return nil, unix.ENOTCONN
 		}
 	}
@@ -359,6 +365,9 @@ func (p source) Read(b []byte) (int, error) {
 
 // Send implements socket.Ops.
 func (k *sock) Send(m *socket.Message, src uio.Source) (int64, error) {
+	if k.stream() {
+		k.collectError()
+	}
 	if k.s.HasError() {
 		return 0, k.s.TakeError()
 	}
@@ -504,6 +513,7 @@ func (k *sock) receiveStream(m *socket.Message, dst uio.Sink) (int64, error) {
 	if dst.Left() == 0 {
 		return 0, k.mayRead()
 	}
+	k.collectError() // which comes after what is left to read
 	peek := m.Flags&unix.MSG_PEEK != 0
 	w := &sink{dst: dst, k: k, peek: peek}
 	r, err := k.ep.Read(w, tcpip.ReadOptions{Peek: peek})
@@ -531,6 +541,12 @@ func (k *sock) receiveStream(m *socket.Message, dst uio.Sink) (int64, error) {
 		if k.s.HasError() {
 			return 0, k.s.TakeError()
 		}
+		k.mu.Lock()
+		ended := k.rshut
+		k.mu.Unlock()
+		if ended {
+			return 0, nil
+		}
 	}
 	return 0, errno(err)
 }
@@ -539,7 +555,7 @@ func (k *sock) receiveStream(m *socket.Message, dst uio.Sink) (int64, error) {
 func (k *sock) tellQueued(m *socket.Message) {
 	var n int
 	if h := k.fast.Load(); h != nil {
-		n = h.queued(false)
+		n = h.queued()
 	} else if v, err := k.ep.GetSockOptInt(tcpip.ReceiveQueueSizeOption); err == nil {
 		n = v
 	}
@@ -566,28 +582,47 @@ func (k *sock) Shutdown(how int) error {
 	if h := k.fast.Load(); h != nil {
 		return h.shutdown(how)
 	}
-	var f tcpip.ShutdownFlags
+	if k.stream() && k.state() == tcp.StateListen {
+		return k.endListening(how)
+	}
+	f := tcpip.ShutdownFlags(0)
 	k.mu.Lock()
 	if how != unix.SHUT_WR {
-		f |= tcpip.ShutdownRead
 		k.rshut = true
+		if !k.stream() { // of a stream what comes is taken all the same, as on Linux; netstack would reset it
+			f |= tcpip.ShutdownRead
+		}
 	}
 	if how != unix.SHUT_RD {
 		f |= tcpip.ShutdownWrite
 		k.wshut = true
 	}
 	k.mu.Unlock()
+	var err error
 	if k.stream() {
 		switch k.state() {
-		case tcp.StateInitial, tcp.StateBound, tcp.StateClose, tcp.StateError:
-			return unix.ENOTCONN
+		case tcp.StateInitial, tcp.StateBound, tcp.StateClose, tcp.StateError, tcp.StateTimeWait:
+			err = unix.ENOTCONN
+		case tcp.StateConnecting, tcp.StateSynSent, tcp.StateSynRecv:
+			f |= tcpip.ShutdownWrite // any ends the attempt
 		}
 	}
-	if k.stream() && how != unix.SHUT_WR && k.state() == tcp.StateListen {
-		k.net.deaf(k)
-		k.closePending()
+	if err == nil && f != 0 {
+		err = errno(k.ep.Shutdown(f))
 	}
-	err := errno(k.ep.Shutdown(f))
+	k.s.Queue.Notify(anything)
+	return err
+}
+
+// endListening is shutdown(2) of a socket that listens, which ends that when it is for reading.
+func (k *sock) endListening(how int) error {
+	if how == unix.SHUT_WR {
+		return nil
+	}
+	k.net.deaf(k)
+	k.closePending()
+	err := errno(k.ep.Shutdown(tcpip.ShutdownRead))
+	k.deafened.Store(true)
 	k.s.Queue.Notify(anything)
 	return err
 }

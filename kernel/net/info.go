@@ -49,6 +49,9 @@ func (k *sock) tcpInfo() ([]byte, error) {
 	b := make([]byte, unix.SizeofTCPInfo)
 	put := func(at int, n uint32) { binary.LittleEndian.PutUint32(b[at:], n) }
 	b[0] = tcpState(k.state())
+	if b[0] == tcpState(tcp.StateTimeWait) {
+		b[0] = tcpState(tcp.StateClose) // to its socket; what waits is not that
+	}
 	put(88, 3)                                         // tcpi_reordering, as at first
 	binary.LittleEndian.PutUint64(b[104:], ^uint64(0)) // tcpi_pacing_rate: there is no pacing
 	binary.LittleEndian.PutUint64(b[112:], ^uint64(0)) // tcpi_max_pacing_rate

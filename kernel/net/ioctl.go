@@ -17,8 +17,13 @@ import (
 
 // Ioctl implements socket.Ops.
 func (k *sock) Ioctl(a *vfs.IoctlArgs) (uint64, error) {
-	if h := k.fast.Load(); h != nil && (a.Cmd == unix.SIOCINQ || a.Cmd == unix.SIOCOUTQ) {
-		return 0, a.PutInt32(int32(h.queued(a.Cmd == unix.SIOCOUTQ)))
+	if h := k.fast.Load(); h != nil {
+		switch a.Cmd {
+		case unix.SIOCINQ:
+			return 0, a.PutInt32(int32(h.queued()))
+		case unix.SIOCOUTQ, siocoutqnsd:
+			return 0, a.PutInt32(0) // the other end has it
+		}
 	}
 	switch a.Cmd {
 	case unix.SIOCINQ:
@@ -26,6 +31,9 @@ func (k *sock) Ioctl(a *vfs.IoctlArgs) (uint64, error) {
 			return 0, unix.EINVAL
 		}
 		n, err := k.ep.GetSockOptInt(tcpip.ReceiveQueueSizeOption)
+		if k.deafened.Load() {
+			n, err = 0, nil
+		}
 		if err != nil {
 			return 0, errno(err)
 		}
@@ -33,12 +41,14 @@ func (k *sock) Ioctl(a *vfs.IoctlArgs) (uint64, error) {
 		n = k.mark.limit(n, k.s.Is(socket.OOBInline))
 		k.markMu.Unlock()
 		return 0, a.PutInt32(int32(n))
-	case unix.SIOCOUTQ:
-		n, err := k.ep.GetSockOptInt(tcpip.SendQueueSizeOption)
-		if err != nil {
-			n = 0
+	case unix.SIOCOUTQ, siocoutqnsd:
+		switch {
+		case !k.stream() && a.Cmd == siocoutqnsd:
+			return 0, unix.ENOTTY
+		case k.stream() && k.state() == tcp.StateListen:
+			return 0, unix.EINVAL
 		}
-		return 0, a.PutInt32(int32(n))
+		return 0, a.PutInt32(int32(k.unacked(a.Cmd == siocoutqnsd)))
 	case unix.SIOCATMARK:
 		if !k.stream() {
 			break
@@ -50,6 +60,24 @@ func (k *sock) Ioctl(a *vfs.IoctlArgs) (uint64, error) {
 		return 0, a.PutInt32(at)
 	}
 	return k.net.Ioctl(a)
+}
+
+// siocoutqnsd is SIOCOUTQNSD, what was not sent.
+const siocoutqnsd = 0x894b
+
+// unacked is how many bytes of a stream were not acknowledged, or with unsent were not even sent. Datagrams go at once.
+func (k *sock) unacked(unsent bool) int {
+	e, ok := k.ep.(interface {
+		Unacked() int
+		Unsent() int
+	})
+	switch {
+	case !ok:
+		return 0
+	case unsent:
+		return e.Unsent()
+	}
+	return e.Unacked()
 }
 
 // An iface is an interface.

@@ -577,13 +577,10 @@ func (h *half) state() tcp.EndpointState {
 	return tcp.StateEstablished
 }
 
-// queued is how many bytes wait to be read, here or at the other end.
-func (h *half) queued(other bool) int {
+// queued is how many bytes wait to be read, as FIONREAD tells it.
+func (h *half) queued() int {
 	h.c.mu.Lock()
 	defer h.c.mu.Unlock()
-	if other {
-		return h.theirs().ring.n
-	}
 	me := h.mine()
 	return me.mark.limit(me.ring.n, me.k.s.Is(socket.OOBInline))
 }
@@ -591,9 +588,10 @@ func (h *half) queued(other bool) int {
 // name is getsockname(2), or with peer getpeername(2).
 func (h *half) name(family int, peer bool) ([]byte, error) {
 	h.c.mu.Lock()
-	a, gone := h.mine().local, h.mine().reset
+	me := h.mine()
+	a, gone := me.local, me.reset || me.fin && me.wshut
 	if peer {
-		a = h.mine().remote
+		a = me.remote
 	}
 	h.c.mu.Unlock()
 	if peer && gone {

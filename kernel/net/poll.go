@@ -34,11 +34,19 @@ func (k *sock) Poll() wait.Mask {
 
 // collectError takes the endpoint's error, which only its own call shows, to where all calls see it.
 func (k *sock) collectError() {
-	if k.fast.Load() != nil || k.stream() && k.state() != tcp.StateError || k.s.HasError() {
+	if k.fast.Load() != nil || k.s.HasError() {
 		return
 	}
-	if e, ok := errno(k.ep.LastError()).(unix.Errno); ok {
-		k.s.SetError(e)
+	if s := k.state; k.stream() && s() != tcp.StateError && s() != tcp.StateClose {
+		return
+	}
+	e, ok := errno(k.ep.LastError()).(unix.Errno)
+	if !ok {
+		return
+	}
+	k.s.SetError(e)
+	if k.stream() {
+		k.ep.LastError() // netstack keeps why a connection failed twice
 	}
 }
 
@@ -59,6 +67,11 @@ func (k *sock) pollStream() wait.Mask {
 	ready := wait.Mask(k.ep.Readiness(waiter.ReadableEvents|waiter.WritableEvents).ToLinux()) & (readable | writable | unix.EPOLLRDHUP)
 	switch k.state() {
 	case tcp.StateInitial, tcp.StateBound:
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		if k.rshut {
+			return readable | writable | unix.EPOLLRDHUP | unix.EPOLLHUP
+		}
 		return writable | unix.EPOLLHUP
 	case tcp.StateListen:
 		k.fastMu.Lock()

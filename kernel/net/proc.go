@@ -157,13 +157,13 @@ func (k *sock) observe() (o observation) {
 	if n, err := k.ep.GetSockOptInt(tcpip.ReceiveQueueSizeOption); err == nil {
 		o.rx = n
 	}
-	if n, err := k.ep.GetSockOptInt(tcpip.SendQueueSizeOption); err == nil {
-		o.tx = n
+	if k.stream() {
+		o.tx = k.unacked(false)
 	}
 	if h := k.fast.Load(); h != nil {
 		h.c.mu.Lock()
 		o.local, o.remote = h.mine().local, h.mine().remote
-		o.rx, o.tx = h.mine().ring.n, h.theirs().ring.n
+		o.rx, o.tx = h.mine().ring.n, 0
 		h.c.mu.Unlock()
 	}
 	if k.stream() {

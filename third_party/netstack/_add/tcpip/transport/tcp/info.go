@@ -70,6 +70,13 @@ func (e *Endpoint) noteReceived(s *segment) {
 // SetNotsentLowat sets TCP_NOTSENT_LOWAT: below how many bytes that are not sent the endpoint is writable; 0 for any number.
 func (e *Endpoint) SetNotsentLowat(n uint32) { e.counts.lowat.Store(n) }
 
+// Unacked is how many bytes were written and not acknowledged.
+func (e *Endpoint) Unacked() int {
+	e.sndQueueInfo.sndQueueMu.Lock()
+	defer e.sndQueueInfo.sndQueueMu.Unlock()
+	return e.sndQueueInfo.SndBufUsed
+}
+
 // Unsent is how many bytes wait to be sent the first time.
 func (e *Endpoint) Unsent() int {
 	e.LockUser()
