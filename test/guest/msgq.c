@@ -89,7 +89,8 @@ TEST(sysv_limits)
 	if (p == 0) { /* waits for room, then for the end of the queue */
 		if (msgsnd(q, &big, 8192, 0) != 0)
 			_exit(1);
-		_exit(msgrcv(q, &big, 8192, 99, 0) == -1 && errno == EIDRM ? 0 : 2);
+		/* EINVAL when it comes to wait only after the end, on a busy machine. */
+		_exit(msgrcv(q, &big, 8192, 99, 0) == -1 && (errno == EIDRM || errno == EINVAL) ? 0 : 2);
 	}
 	sleep_ms(30);
 	SAME(msgrcv(q, &big, 8192, 0, 0), 8192);
