@@ -25,6 +25,9 @@ const small = 8192
 func (s *shortage) start(in *interrupts) {
 	if total, _, _ := floor.FrameUsage(); total < small {
 		debug.SetGCPercent(40)
+	} else if p := newPace(total * machine.PageSize); p != nil {
+		debug.SetGCPercent(p.percent)
+		runtime.SetFinalizer(p, (*pace).cycle)
 	}
 	s.told = make(chan struct{}, 1)
 	in.setHandler(floor.ShortageBit, func() {
