@@ -275,6 +275,22 @@ func (s *space) pages(e *uint64, va, stop uint64) (entries []uint64, whole bool)
 	return tableAt(v)[i : i+(stop-va)>>12], false
 }
 
+// used returns the index of the first entry from i on that is not empty, len(entries) when there is none. Most tables are
+// nearly empty.
+func used(entries []uint64, i int) int {
+	for i+8 <= len(entries) {
+		e := (*[8]uint64)(entries[i:])
+		if e[0]|e[1]|e[2]|e[3]|e[4]|e[5]|e[6]|e[7] != 0 {
+			break
+		}
+		i += 8
+	}
+	for i < len(entries) && entries[i] == 0 {
+		i++
+	}
+	return i
+}
+
 // hugeFrame returns the first frame of a large page.
 func hugeFrame(v uint64) machine.Frame { return machine.Frame(v&frameBits/machine.PageSize) &^ 511 }
 
@@ -306,13 +322,8 @@ func (l runList) add(va uint64, f machine.Frame, n int) runList {
 
 // take takes the entries of small pages out that begin at va, and returns the bits that they had.
 func (l runList) take(entries []uint64, va uint64) (_ runList, had uint64) {
-	for i := 0; i < len(entries); {
-		v := entries[i]
-		if v == 0 {
-			i++
-			continue
-		}
-		first, f := i, v&frameBits
+	for i := used(entries, 0); i < len(entries); i = used(entries, i) {
+		first, f := i, entries[i]&frameBits
 		for next := f; i < len(entries) && entries[i]&frameBits == next; i++ {
 			had |= atomic.SwapUint64(&entries[i], 0)
 			next += machine.PageSize
@@ -431,10 +442,7 @@ func (s *space) Share(child machine.Space, va, length uint64, shared func(f mach
 // that the entries had.
 func (s *space) shareBlock(c *space, e *uint64, va, stop uint64, shared func(f machine.Frame, n int)) (had uint64, err error) {
 	entries, whole := s.pages(e, va, stop)
-	i := 0
-	for i < len(entries) && entries[i] == 0 {
-		i++
-	}
+	i := used(entries, 0)
 	if i == len(entries) {
 		return 0, nil
 	}
@@ -447,15 +455,10 @@ func (s *space) shareBlock(c *space, e *uint64, va, stop uint64, shared func(f m
 		shared(hugeFrame(had), machine.HugeSize/machine.PageSize)
 		return had, nil
 	}
-	for i < len(entries) {
-		v := entries[i]
-		if v == 0 {
-			i++
-			continue
-		}
+	for ; i < len(entries); i = used(entries, i) {
 		n := runLength(entries[i:])
 		had |= shareRun(entries[i:i+n], to[i:i+n])
-		shared(machine.Frame(v&frameBits/machine.PageSize), n)
+		shared(machine.Frame(entries[i]&frameBits/machine.PageSize), n)
 		i += n
 	}
 	return had, nil
