@@ -141,13 +141,14 @@ func (l *link) SendSegment(parts [][]byte, mss int, open bool) (bool, tcpip.Erro
 	if mss > 0 {
 		o.Segment, o.Size, o.Header = netdev.TCPv4, uint16(mss), uint16(len(parts[0]))
 	}
-	err := l.dev.Send(parts, o)
-	l.dev.Flush()
-	if err != nil {
+	if l.dev.Send(parts, o) != nil {
 		return true, &tcpip.ErrNoBufferSpace{}
 	}
 	return true, nil
 }
+
+// FlushSegments makes the device look.
+func (l *link) FlushSegments() { l.dev.Flush() }
 
 // behindLink returns the headers of a packet that is sent, and a little more.
 func behindLink(pkt *stack.PacketBuffer) []byte {

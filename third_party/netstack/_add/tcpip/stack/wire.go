@@ -24,8 +24,10 @@ func (pk *PacketBuffer) AppendData(b [][]byte) [][]byte {
 // A QuickLink takes segments of TCP over IPv4 that are whole frames already.
 type QuickLink interface {
 	// SendSegment sends a frame whose headers are the first part. When open, the sum of TCP is left to the link, to which mss, above 0,
-	// says how much data each of its segments may have. It returns false when frames have to go by WritePackets.
+	// says how much data each of its segments may have. It returns false when frames have to go by WritePackets. Nothing may
+	// happen before FlushSegments.
 	SendSegment(parts [][]byte, mss int, open bool) (bool, tcpip.Error)
+	FlushSegments()
 }
 
 // Quick returns the link that a route's packets go to, and the neighbour's address; false when they have to take the long way: it is not known

@@ -18,6 +18,17 @@ import (
 type quick struct {
 	header [header.EthernetMinimumSize + header.IPv4MinimumSize + header.TCPHeaderMaximumSize]byte
 	parts  [][]byte
+	hold   bool            // more segments follow at once
+	held   stack.QuickLink // has segments that it was not told of
+}
+
+// flush ends what hold began.
+func (q *quick) flush() {
+	q.hold = false
+	if q.held != nil {
+		q.held.FlushSegments()
+		q.held = nil
+	}
 }
 
 // quickFlags are those of segments that go the short way.
@@ -55,6 +66,9 @@ func (e *Endpoint) sendQuick(pkt *stack.PacketBuffer, flags header.TCPFlags, seq
 	q.parts[0] = q.header[:n]
 	done, err := link.SendSegment(q.parts, mss, open)
 	clear(q.parts)
+	if q.held = link; !q.hold {
+		q.flush()
+	}
 	switch {
 	case !done:
 		return false, nil
