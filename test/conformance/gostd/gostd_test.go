@@ -43,7 +43,7 @@ func TestGo(t *testing.T) {
 	// What the go command builds within the tests on Linux, it finds built in the machine, whose root shows this machine's files.
 	cache := t.TempDir()
 	for _, pkg := range packages {
-		t.Run(pkg, func(t *testing.T) {
+		t.Run(strings.ReplaceAll(pkg, "/", "_"), func(t *testing.T) {
 			dir := filepath.Join(root, "src", pkg)
 			program := filepath.Join(t.TempDir(), "go.test")
 			build := exec.Command("go", "test", "-c", "-o", program, pkg)
