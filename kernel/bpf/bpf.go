@@ -31,6 +31,13 @@ func GetInsn(b []byte) Insn {
 	return Insn{binary.LittleEndian.Uint16(b), b[2], b[3], binary.LittleEndian.Uint32(b[4:])}
 }
 
+// Put writes the struct sock_filter of an instruction; b has Size bytes.
+func (in Insn) Put(b []byte) {
+	binary.LittleEndian.PutUint16(b, in.Code)
+	b[2], b[3] = in.JT, in.JF
+	binary.LittleEndian.PutUint32(b[4:], in.K)
+}
+
 // Parse reads an array of struct sock_filter and checks it: EINVAL.
 func Parse(b []byte) ([]Insn, error) {
 	if len(b)%Size != 0 || len(b)/Size > MaxLength {

@@ -94,6 +94,21 @@ func (f *Filter) Length() (n int) {
 	return n
 }
 
+// Nth returns the filter of the chain that has n older ones below it, nil when there is none.
+func (f *Filter) Nth(n uint64) *Filter {
+	length := uint64(f.Length())
+	if n >= length {
+		return nil
+	}
+	for range length - 1 - n {
+		f = f.prev
+	}
+	return f
+}
+
+// Program returns the instructions, which are not to be changed.
+func (f *Filter) Program() []bpf.Insn { return f.prog }
+
 // Each calls f with the filters of the chain, the newest first.
 func (f *Filter) Each(call func(*Filter)) {
 	for ; f != nil; f = f.prev {

@@ -4,6 +4,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gosv/kernel/abi"
+	"gosv/kernel/bpf"
 	"gosv/kernel/signal"
 	"gosv/kernel/task"
 )
@@ -25,7 +26,8 @@ var ptraceNames = []flagName{
 	{unix.PTRACE_GETREGSET, "PTRACE_GETREGSET"}, {unix.PTRACE_SETREGSET, "PTRACE_SETREGSET"}, {unix.PTRACE_SEIZE, "PTRACE_SEIZE"},
 	{unix.PTRACE_INTERRUPT, "PTRACE_INTERRUPT"}, {unix.PTRACE_LISTEN, "PTRACE_LISTEN"}, {unix.PTRACE_PEEKSIGINFO, "PTRACE_PEEKSIGINFO"},
 	{unix.PTRACE_GETSIGMASK, "PTRACE_GETSIGMASK"}, {unix.PTRACE_SETSIGMASK, "PTRACE_SETSIGMASK"},
-	{unix.PTRACE_GET_SYSCALL_INFO, "PTRACE_GET_SYSCALL_INFO"},
+	{unix.PTRACE_GET_SYSCALL_INFO, "PTRACE_GET_SYSCALL_INFO"}, {unix.PTRACE_GET_RSEQ_CONFIGURATION, "PTRACE_GET_RSEQ_CONFIGURATION"},
+	{unix.PTRACE_SECCOMP_GET_FILTER, "PTRACE_SECCOMP_GET_FILTER"}, {unix.PTRACE_SECCOMP_GET_METADATA, "PTRACE_SECCOMP_GET_METADATA"},
 }
 
 // Register sets (elf.h) and sizes of structures (sys/user.h).
@@ -89,6 +91,10 @@ func sysPtrace(t *task.Task, request, pid int32, addr, data uint64) (uint64, err
 		return traceCallInfo(t, pid, addr, data)
 	case unix.PTRACE_GET_RSEQ_CONFIGURATION:
 		return traceRseq(t, pid, addr, data)
+	case unix.PTRACE_SECCOMP_GET_FILTER:
+		return traceFilter(t, pid, addr, data)
+	case unix.PTRACE_SECCOMP_GET_METADATA:
+		return traceFilterMeta(t, pid, addr, data)
 	case unix.PTRACE_PEEKSIGINFO:
 		return tracePending(t, pid, addr, data)
 	}
@@ -99,7 +105,7 @@ func sysPtrace(t *task.Task, request, pid int32, addr, data uint64) (uint64, err
 func traceSignals(t *task.Task, request, pid int32, addr, data uint64) error {
 	switch request {
 	case unix.PTRACE_SETOPTIONS:
-		return t.Traced(pid, func(o *task.Task) error { return o.SetTraceOptions(data) })
+		return t.Traced(pid, func(o *task.Task) error { return t.SetTraceOptions(o, data) })
 	case unix.PTRACE_GETEVENTMSG:
 		var v uint64
 		if err := t.Traced(pid, func(o *task.Task) error { v = o.TraceMessage(); return nil }); err != nil {
@@ -439,4 +445,47 @@ func traceRseq(t *task.Task, pid int32, size, data uint64) (uint64, error) {
 		return 0, err
 	}
 	return uint64(len(b)), copyOut(t, data, b[:min(size, uint64(len(b)))])
+}
+
+// traceFilter is PTRACE_SECCOMP_GET_FILTER: the instructions of the filter with n older ones go to data, if that is not 0; the result is their number.
+func traceFilter(t *task.Task, pid int32, n, data uint64) (uint64, error) {
+	var prog []bpf.Insn
+	err := t.Traced(pid, func(o *task.Task) error {
+		f, err := t.TraceFilter(o, n)
+		if err == nil {
+			prog = f.Program()
+		}
+		return err
+	})
+	if err != nil || data == 0 {
+		return uint64(len(prog)), err
+	}
+	b := make([]byte, len(prog)*bpf.Size)
+	for i, in := range prog {
+		in.Put(b[i*bpf.Size:])
+	}
+	return uint64(len(prog)), copyOut(t, data, b)
+}
+
+// traceFilterMeta is PTRACE_SECCOMP_GET_METADATA: data holds struct seccomp_metadata, cut to size, which names the filter and gets its flags.
+func traceFilterMeta(t *task.Task, pid int32, size, data uint64) (uint64, error) {
+	var b [16]byte
+	size = min(size, uint64(len(b)))
+	if size < 8 {
+		return 0, unix.EINVAL
+	}
+	if err := copyIn(t, b[:8], data); err != nil {
+		return 0, err
+	}
+	err := t.Traced(pid, func(o *task.Task) error {
+		f, err := t.TraceFilter(o, le.Uint64(b[:]))
+		if err == nil && f.Log {
+			le.PutUint64(b[8:], unix.SECCOMP_FILTER_FLAG_LOG)
+		}
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	return size, copyOut(t, data, b[:size])
 }

@@ -47,7 +47,7 @@ const (
 	eventStop   = 128
 	stepFlag    = 0x100 // RFLAGS.TF
 	sysGood     = 0x80
-	optionsMask = 1<<8 - 1 | unix.PTRACE_O_EXITKILL
+	optionsMask = 1<<8 - 1 | unix.PTRACE_O_EXITKILL | unix.PTRACE_O_SUSPEND_SECCOMP
 )
 
 // Values of PTRACE_GETEVENTMSG in the stops of a system call.
@@ -96,11 +96,11 @@ func (p *Process) anyThread() *Task {
 
 // Attach is PTRACE_ATTACH and, with seize, PTRACE_SEIZE: ESRCH, EPERM, EIO.
 func (t *Task) Attach(tid int32, seize bool, options uint64) error {
-	switch {
-	case options == unix.PTRACE_O_SUSPEND_SECCOMP:
-		return unix.EINVAL // known, but not built
-	case options&^optionsMask != 0:
+	if options&^optionsMask != 0 {
 		return unix.EIO
+	}
+	if err := t.mayAsk(options); err != nil {
+		return err
 	}
 	k := t.k
 	o := k.Task(tid)
@@ -132,6 +132,22 @@ func (t *Task) Attach(tid int32, seize bool, options uint64) error {
 	}
 	p.mu.Unlock()
 	return nil
+}
+
+// mayAsk checks the right to trace with those options: EPERM. One that filters hold, or whose own filters are suspended, may not suspend others'.
+func (t *Task) mayAsk(options uint64) error {
+	if options&unix.PTRACE_O_SUSPEND_SECCOMP != 0 && (!t.Cred().Capable(unix.CAP_SYS_ADMIN) || t.filter.Load() != nil || t.suspended()) {
+		return unix.EPERM
+	}
+	return nil
+}
+
+// suspended reports whether t's tracer keeps its filters from being asked (PTRACE_O_SUSPEND_SECCOMP).
+func (t *Task) suspended() bool {
+	t.proc.mu.Lock()
+	v := t.trace.by != nil && t.trace.options&unix.PTRACE_O_SUSPEND_SECCOMP != 0
+	t.proc.mu.Unlock()
+	return v
 }
 
 // link makes by the tracer of t. Kernel.mu is held.
@@ -321,7 +337,7 @@ func (t *Task) hookedCall() (uint64, error) {
 			return c.RAX, nil
 		}
 	}
-	if h&hookEmulate == 0 && int32(c.OrigRAX) != -1 && (h&hookSeccomp == 0 || t.filtered()) && !t.Killed() {
+	if h&hookEmulate == 0 && int32(c.OrigRAX) != -1 && (h&hookSeccomp == 0 || t.suspended() || t.filtered()) && !t.Killed() {
 		t.made()
 	}
 	if t.Killed() {

@@ -28,7 +28,7 @@ func servePtrace(t *Task, c *machine.Context) (uint64, error) {
 	case unix.PTRACE_INTERRUPT:
 		return 0, t.Interrupt(pid)
 	case unix.PTRACE_SETOPTIONS:
-		return 0, t.Traced(pid, func(o *Task) error { return o.SetTraceOptions(data) })
+		return 0, t.Traced(pid, func(o *Task) error { return t.SetTraceOptions(o, data) })
 	case unix.PTRACE_GETEVENTMSG:
 		var v uint64
 		err := t.Traced(pid, func(o *Task) error { v = o.TraceMessage(); return nil })

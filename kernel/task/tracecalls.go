@@ -1,6 +1,7 @@
 package task
 
 import (
+	"gosv/kernel/seccomp"
 	"gosv/kernel/signal"
 	"gosv/machine"
 
@@ -142,13 +143,32 @@ func (t *Task) TraceKill(tid int32) error {
 	return nil
 }
 
-// SetTraceOptions is PTRACE_SETOPTIONS, in Traced: EINVAL.
-func (o *Task) SetTraceOptions(options uint64) error {
+// SetTraceOptions is PTRACE_SETOPTIONS, in Traced by t: EINVAL, EPERM.
+func (t *Task) SetTraceOptions(o *Task, options uint64) error {
 	if options&^optionsMask != 0 {
 		return unix.EINVAL
 	}
+	if err := t.mayAsk(options); err != nil {
+		return err
+	}
 	o.trace.options = uint32(options)
 	return nil
+}
+
+// TraceFilter returns the filter with n older ones, for PTRACE_SECCOMP_GET_FILTER, in Traced by t: EACCES when t has no CAP_SYS_ADMIN or filters of its
+// own, EINVAL when o is not in filter mode, ENOENT.
+func (t *Task) TraceFilter(o *Task, n uint64) (*seccomp.Filter, error) {
+	if !t.Cred().Capable(unix.CAP_SYS_ADMIN) || t.filter.Load() != nil {
+		return nil, unix.EACCES
+	}
+	f := o.filter.Load()
+	if f == nil || f == seccomp.Strict {
+		return nil, unix.EINVAL
+	}
+	if f = f.Nth(n); f == nil {
+		return nil, unix.ENOENT
+	}
+	return f, nil
 }
 
 // TraceMessage is PTRACE_GETEVENTMSG, in Traced.

@@ -68,6 +68,12 @@ static const int notroot[] = {SYS_kill, SYS_tkill, SYS_tgkill, SYS_rt_sigqueuein
                               SYS_prlimit64, SYS_umount2, SYS_mount, SYS_pivot_root, SYS_chroot, SYS_setrlimit, SYS_settimeofday, SYS_clock_settime, SYS_pidfd_getfd,
                               SYS_move_mount, SYS_setpriority, SYS_sched_setscheduler, SYS_sched_setparam, SYS_sched_setattr, SYS_swapon, SYS_swapoff};
 
+/* Root would have the watcher sent the signals of its descriptors: fcntl's F_SETOWN and F_SETOWN_EX, ioctl's FIOSETOWN and SIOCSPGRP. */
+static int owns(int nr, u64 request)
+{
+	return (nr == SYS_fcntl && (request == F_SETOWN || request == 15)) || (nr == SYS_ioctl && (request == 0x8901 || request == 0x8902));
+}
+
 static int in(const int *l, int n, int nr)
 {
 	for (int i = 0; i < n; i++)
@@ -151,6 +157,10 @@ static void furnish(void)
 	socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
 	socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);
 	syscall(SYS_pidfd_open, getpid(), 0);
+	socket(AF_NETLINK, SOCK_RAW | SOCK_NONBLOCK, 0);
+	socket(AF_VSOCK, SOCK_STREAM | SOCK_NONBLOCK, 0);
+	if (socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK, 0) < 0) /* root's */
+		socket(AF_INET6, SOCK_DGRAM | SOCK_NONBLOCK, 0);
 }
 
 struct work {
@@ -163,7 +173,7 @@ static int alone; /* the pid of the worker: whoever else returns from a call is 
 
 static void one(struct work *w, int nr, const u64 *a)
 {
-	if (IN(never, nr) || (w->root && IN(notroot, nr)))
+	if (IN(never, nr) || (w->root && (IN(notroot, nr) || owns(nr, (uint32_t)a[1]))))
 		return;
 	if (nr == SYS_clone && a[0] & CLONE_VM) /* two on one stack */
 		return;
@@ -183,6 +193,36 @@ static void one(struct work *w, int nr, const u64 *a)
 	w->slot->calls++;
 }
 
+/* Submits up to four random requests to the worker's ring, a descriptor that is one by chance: what lies in its memory is random too. */
+static void submit(struct work *w)
+{
+	u64 s = w->state;
+	for (int fd = 3; fd < 32; fd++) {
+		char *sq = mmap(0, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+		char *sqes = mmap(0, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0x10000000);
+		if (sq != MAP_FAILED && sqes != MAP_FAILED) {
+			uint32_t n = next(&s) % 5, *tail = (uint32_t *)(sq + 64);
+			for (uint32_t i = 0; i < n; i++) {
+				u64 *e = (u64 *)(sqes + 64 * (i % 8));
+				for (int k = 0; k < 8; k++)
+					e[k] = argument(&s);
+				e[0] = next(&s) % 56 | (next(&s) & next(&s) & next(&s) & 0x3f) << 8 | (next(&s) % 4 ? 0 : next(&s) % 8) << 16 | (next(&s) % 28) << 32;
+				e[3] &= 0xfff;                /* length and flags */
+				if (next(&s) % 2)
+					e[3] &= 0xffffffff, e[5] = next(&s) % 4; /* the buffer's number */
+			}
+			*tail += n;
+			u64 a[6] = {fd, n, next(&s) % 2, next(&s) % 4 ? 0 : 1, 0, 0};
+			w->state = s;
+			one(w, SYS_io_uring_enter, a);
+		}
+		if (sq != MAP_FAILED)
+			munmap(sq, PAGE);
+		if (sqes != MAP_FAILED)
+			munmap(sqes, PAGE);
+	}
+}
+
 static void *thread(void *v)
 {
 	struct work *w = v;
@@ -192,6 +232,8 @@ static void *thread(void *v)
 			fill(&w->state);
 		if (n % 512 == 0 && w->chosen)
 			furnish();
+		if (n % 64 == 32 && w->chosen)
+			submit(w);
 		for (int i = 0; i < 6; i++)
 			a[i] = argument(&w->state);
 		one(w, next(&w->state) % CALLS, a);

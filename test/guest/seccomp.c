@@ -4,10 +4,13 @@
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stddef.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/user.h>
 #include <sys/wait.h>
@@ -283,3 +286,228 @@ TEST(trace)
 	SAME(waitpid(p, &s, 0), p);
 	SAME(s, EXITED(1));
 }
+
+/* What a filter is can be asked for by ptrace(2), with CAP_SYS_ADMIN; index 0 is the oldest. */
+static long tracef(int request, pid_t p, unsigned long n, void *data) { return syscall(SYS_ptrace, request, p, n, data); }
+
+TEST(trace_filters)
+{
+	struct sock_filter got[16] = {{0}};
+	struct { u64 off, flags; } meta = {0, 99};
+	int s, go[2];
+	EXPECT(pipe(go), 0);
+	pid_t p = fork();
+	if (p == 0) {
+		char c;
+		filter(SYS_getsid, SECCOMP_RET_ERRNO | 33, SECCOMP_FILTER_FLAG_LOG);
+		filter(SYS_getpgid, SECCOMP_RET_ERRNO | 34, 0);
+		PROG(RET(SECCOMP_RET_ALLOW));
+		seccomp(SECCOMP_SET_MODE_FILTER, 0, &prog);
+		ptrace(PTRACE_TRACEME, 0, 0, 0);
+		raise(SIGSTOP);
+		_exit(read(go[0], &c, 1) != 1 || syscall(SYS_getsid, 0) == -1);
+	}
+	SAME(waitpid(p, &s, 0), p);
+	SAME(tracef(PTRACE_SECCOMP_GET_FILTER, p, 0, 0), 4);
+	SAME(tracef(PTRACE_SECCOMP_GET_FILTER, p, 0, got), 4);
+	SAME(got[0].code, BPF_LD | BPF_W | BPF_ABS);
+	SAME(got[1].code, BPF_JMP | BPF_JEQ | BPF_K);
+	SAME(got[1].k, SYS_getsid);
+	SAME(got[1].jf, 1);
+	SAME(got[2].k, SECCOMP_RET_ERRNO | 33);
+	SAME(tracef(PTRACE_SECCOMP_GET_FILTER, p, 2, got), 1);
+	SAME(got[0].k, SECCOMP_RET_ALLOW);
+	EXPECT(tracef(PTRACE_SECCOMP_GET_FILTER, p, 3, 0), ENOENT);
+	EXPECT(tracef(PTRACE_SECCOMP_GET_FILTER, p, 0, (void *)8), EFAULT);
+	EXPECT(tracef(PTRACE_SECCOMP_GET_FILTER, getpid(), 0, 0), ESRCH);
+	SAME(tracef(PTRACE_SECCOMP_GET_METADATA, p, sizeof meta, &meta), 16);
+	SAME(meta.flags, SECCOMP_FILTER_FLAG_LOG);
+	meta.off = 1;
+	SAME(tracef(PTRACE_SECCOMP_GET_METADATA, p, 100, &meta), 16);
+	SAME(meta.flags, 0);
+	meta.off = 3;
+	EXPECT(tracef(PTRACE_SECCOMP_GET_METADATA, p, sizeof meta, &meta), ENOENT);
+	EXPECT(tracef(PTRACE_SECCOMP_GET_METADATA, p, 4, &meta), EINVAL);
+	/* and the filters can be kept from being asked */
+	EXPECT(ptrace(PTRACE_SETOPTIONS, p, 0, PTRACE_O_SUSPEND_SECCOMP), 0);
+	EXPECT(ptrace(PTRACE_CONT, p, 0, 0), 0);
+	SAME(write(go[1], "x", 1), 1);
+	SAME(waitpid(p, &s, 0), p);
+	SAME(s, 0);
+	close(go[0]), close(go[1]);
+}
+
+static void trace_none(void)
+{
+	int s;
+	pid_t p = fork();
+	if (p == 0) {
+		ptrace(PTRACE_TRACEME, 0, 0, 0);
+		raise(SIGSTOP);
+		_exit(0);
+	}
+	waitpid(p, &s, 0);
+	EXPECT(tracef(PTRACE_SECCOMP_GET_FILTER, p, 0, 0), EINVAL);
+	EXPECT(ptrace(PTRACE_SETOPTIONS, p, 0, 1 << 25), EINVAL);
+	EXPECT(setresuid(1000, 1000, 1000), 0);
+	EXPECT(tracef(PTRACE_SECCOMP_GET_FILTER, p, 0, 0), EACCES);
+	EXPECT(ptrace(PTRACE_SETOPTIONS, p, 0, PTRACE_O_SUSPEND_SECCOMP), EPERM);
+	_exit(check_failures ? 1 : 0);
+}
+
+TEST(trace_no_filters) { SAME(child(trace_none), 0); }
+
+/* Listeners (seccomp_unotify(2)). */
+static struct seccomp_notif asked;
+static struct seccomp_notif_resp resp;
+
+static int receive(int fd)
+{
+	memset(&asked, 0, sizeof asked);
+	return ioctl(fd, SECCOMP_IOCTL_NOTIF_RECV, &asked);
+}
+
+static int answer(int fd, long val, int error, unsigned flags)
+{
+	resp = (struct seccomp_notif_resp){.id = asked.id, .val = val, .error = error, .flags = flags};
+	return ioctl(fd, SECCOMP_IOCTL_NOTIF_SEND, &resp);
+}
+
+static void listeners(void)
+{
+	alarm(20); /* rather than wait for ever */
+	struct seccomp_notif_sizes sizes = {0};
+	struct seccomp_notif_addfd add = {0};
+	int s, p[2], end[2];
+	char c = 'y';
+	EXPECT(seccomp(SECCOMP_GET_NOTIF_SIZES, 0, &sizes), 0);
+	SAME(sizes.seccomp_notif, sizeof asked);
+	SAME(sizes.seccomp_notif_resp, sizeof resp);
+	SAME(sizes.seccomp_data, sizeof(struct seccomp_data));
+	int l = filter(SYS_getppid, SECCOMP_RET_USER_NOTIF, SECCOMP_FILTER_FLAG_NEW_LISTENER);
+	CHECK(l > 0);
+	SAME(fcntl(l, F_GETFD), FD_CLOEXEC);
+	EXPECT(filter(SYS_getppid, SECCOMP_RET_USER_NOTIF, SECCOMP_FILTER_FLAG_NEW_LISTENER), EBUSY);
+	EXPECT(pipe(p), 0);
+	EXPECT(pipe(end), 0);
+	struct pollfd pf = {.fd = l, .events = POLLIN | POLLOUT};
+	SAME(poll(&pf, 1, 0), 0);
+	pid_t parent = getpid(), child = fork();
+	if (child == 0) {
+		alarm(20);
+		close(l);
+		long a = syscall(SYS_getppid), b = syscall(SYS_getppid);
+		int e = errno;
+		long kept = syscall(SYS_getppid), fd = syscall(SYS_getppid), sent = syscall(SYS_getppid);
+		if (a != 4711 || b != -1 || e != 77 || kept != parent || fd != 5)
+			_exit(1);
+		if (write(150, &c, 1) != 1 || fcntl(150, F_GETFD) != FD_CLOEXEC || write(sent, &c, 1) != 1)
+			_exit(2);
+		close(end[1]);
+		_exit(read(end[0], &c, 1) != 1 || syscall(SYS_getppid) != -1 || errno != ENOSYS); /* nobody listens any more */
+	}
+	SAME(poll(&pf, 1, 10000), 1);
+	SAME(pf.revents, POLLIN);
+	EXPECT(receive(l), 0);
+	SAME(asked.pid, child);
+	SAME(asked.data.nr, SYS_getppid);
+	SAME(asked.data.arch, AUDIT_ARCH_X86_64);
+	SAME(poll(&pf, 1, 0), 1);
+	SAME(pf.revents, POLLOUT);
+	EXPECT(ioctl(l, SECCOMP_IOCTL_NOTIF_ID_VALID, &asked.id), 0);
+	EXPECT(answer(l, 4711, 0, 0), 0);
+	EXPECT(receive(l), 0);
+	EXPECT(answer(l, 0, -77, 8), EINVAL);
+	EXPECT(answer(l, 1, 0, SECCOMP_USER_NOTIF_FLAG_CONTINUE), EINVAL);
+	EXPECT(answer(l, 0, -77, 0), 0);
+	EXPECT(receive(l), 0);
+	EXPECT(answer(l, 0, 0, SECCOMP_USER_NOTIF_FLAG_CONTINUE), 0);
+	/* a descriptor for it, at a place of its own, then one that is the answer */
+	EXPECT(receive(l), 0);
+	add = (struct seccomp_notif_addfd){.id = asked.id, .srcfd = p[1], .newfd = 150, .newfd_flags = O_CLOEXEC};
+	EXPECT(ioctl(l, SECCOMP_IOCTL_NOTIF_ADDFD, &add), EINVAL); /* without the flag */
+	add.flags = SECCOMP_ADDFD_FLAG_SETFD;
+	SAME(ioctl(l, SECCOMP_IOCTL_NOTIF_ADDFD, &add), 150);
+	add.srcfd = 999;
+	EXPECT(ioctl(l, SECCOMP_IOCTL_NOTIF_ADDFD, &add), EBADF);
+	EXPECT(answer(l, 5, 0, 0), 0);
+	EXPECT(ioctl(l, SECCOMP_IOCTL_NOTIF_ADDFD, &add), EBADF);
+	EXPECT(receive(l), 0);
+	add = (struct seccomp_notif_addfd){.id = asked.id, .srcfd = p[1], .flags = SECCOMP_ADDFD_FLAG_SEND};
+	CHECK(ioctl(l, SECCOMP_IOCTL_NOTIF_ADDFD, &add) > 2);
+	SAME(read(p[0], &c, 1), 1);
+	SAME(read(p[0], &c, 1), 1);
+	EXPECT(ioctl(l, 0x5401, &c), EINVAL);
+	close(l);
+	SAME(write(end[1], &c, 1), 1);
+	SAME(waitpid(child, &s, 0), child);
+	SAME(s, 0);
+	_exit(check_failures ? 1 : 0);
+}
+
+TEST(listeners) { SAME(child(listeners), 0); }
+
+/* A question that a signal interrupts is taken back; a listener whose tasks are all gone hangs up. */
+static void nothing(int sig) { (void)sig; }
+static void *ends(void *l)
+{
+	struct pollfd pf = {.fd = *(int *)l, .events = POLLIN};
+	pid_t p = fork();
+	if (p == 0) {
+		struct sigaction a = {.sa_handler = nothing};
+		alarm(20);
+		sigaction(SIGUSR1, &a, 0);
+		SAME(filter(SYS_getppid, SECCOMP_RET_ALLOW, 0), 0);
+		EXPECT(syscall(SYS_getppid), EINTR);
+		_exit(check_failures ? 1 : 0);
+	}
+	int s;
+	SAME(poll(&pf, 1, 10000), 1);
+	EXPECT(receive(pf.fd), 0);
+	EXPECT(kill(p, SIGUSR1), 0);
+	SAME(waitpid(p, &s, 0), p);
+	SAME(s, 0);
+	EXPECT(ioctl(pf.fd, SECCOMP_IOCTL_NOTIF_ID_VALID, &asked.id), ENOENT);
+	EXPECT(answer(pf.fd, 0, 0, 0), ENOENT);
+	return 0;
+}
+static void interrupted(void)
+{
+	alarm(20); /* rather than wait for ever */
+	int l = filter(SYS_getppid, SECCOMP_RET_USER_NOTIF, SECCOMP_FILTER_FLAG_NEW_LISTENER);
+	ends(&l);
+	_exit(check_failures ? 1 : 0);
+}
+
+TEST(listener_interrupted) { SAME(child(interrupted), 0); }
+
+static void hangup(void)
+{
+	alarm(20); /* rather than wait for ever */
+	int sp[2], l = -1, s;
+	EXPECT(socketpair(AF_UNIX, SOCK_STREAM, 0, sp), 0);
+	pid_t p = fork();
+	if (p == 0) { /* gives its listener away and ends */
+		l = filter(SYS_getppid, SECCOMP_RET_USER_NOTIF, SECCOMP_FILTER_FLAG_NEW_LISTENER);
+		struct iovec v = {"x", 1};
+		union { char b[CMSG_SPACE(4)]; struct cmsghdr h; } u = {0};
+		struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1, .msg_control = u.b, .msg_controllen = sizeof u.b};
+		u.h = (struct cmsghdr){CMSG_LEN(4), SOL_SOCKET, SCM_RIGHTS};
+		memcpy(CMSG_DATA(&u.h), &l, 4);
+		_exit(sendmsg(sp[0], &m, 0) != 1);
+	}
+	char c;
+	struct iovec v = {&c, 1};
+	union { char b[CMSG_SPACE(4)]; struct cmsghdr h; } u = {0};
+	struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1, .msg_control = u.b, .msg_controllen = sizeof u.b};
+	SAME(recvmsg(sp[1], &m, 0), 1);
+	memcpy(&l, CMSG_DATA(&u.h), 4);
+	SAME(waitpid(p, &s, 0), p);
+	SAME(s, 0);
+	struct pollfd pf = {.fd = l, .events = POLLIN};
+	SAME(poll(&pf, 1, 10000), 1);
+	SAME(pf.revents, POLLHUP);
+	_exit(check_failures ? 1 : 0);
+}
+
+TEST(listener_hangup) { SAME(child(hangup), 0); }
