@@ -185,7 +185,7 @@ type Interrupts interface {
 	// interrupt goroutine after the interrupt was acknowledged, and must not block.
 	// Interrupts that come before the handler ran are merged into one call.
 	Vector(handler func()) (vector uint8, err error)
-	// Route sends a global system interrupt (I/O APIC input) to a vector.
+	// Route sends a global system interrupt (I/O APIC input) to a vector; each can be routed once.
 	Route(gsi uint32, vector uint8, levelTriggered, activeLow bool) error
 	// Message returns the MSI address and data that raise a vector.
 	Message(vector uint8) (address uint64, data uint32)

@@ -26,6 +26,7 @@ var kinds = []struct {
 	{"plain", 0, false, start},
 	{"plain-kvm", 0, true, start},
 	{"pci", virtiotest.FeatureRing, true, startPCI},
+	{"pci-line", virtiotest.FeatureRing, true, startLine},
 }
 
 // each runs a test with every kind of device.
@@ -58,6 +59,16 @@ func startPCI(t testing.TB, h *virtiotest.Console) *Console {
 	t.Helper()
 	regs, connect := h.PCI()
 	tr, err := virtio.NewPCI(regs, h.Type, "virtio-pci", connect)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return startOn(t, tr, h)
+}
+
+func startLine(t testing.TB, h *virtiotest.Console) *Console {
+	t.Helper()
+	regs, connect := h.LinePCI()
+	tr, err := virtio.NewLinePCI(regs, h.Type, "virtio-pci", connect)
 	if err != nil {
 		t.Fatal(err)
 	}

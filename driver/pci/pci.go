@@ -1,5 +1,5 @@
 // Package pci finds PCI functions and sets them up (PCI Local Bus Specification 3.0, PCI Express Base
-// Specification): configuration space by I/O ports or ECAM, base address registers, capabilities, MSI-X.
+// Specification): configuration space by I/O ports or ECAM, base address registers, capabilities, MSI-X, INTx.
 //
 // The firmware has given out bus numbers and addresses. What functions say about themselves is checked: lists
 // that do not end, regions outside their base address register.
@@ -48,6 +48,7 @@ const (
 
 var (
 	errNoBAR   = errors.New("pci: no memory at that base address register")
+	errNoINTx  = errors.New("pci: the interrupt pin is not connected")
 	errNoMSIX  = errors.New("pci: no MSI-X")
 	errBadMSIX = errors.New("pci: bad MSI-X capability")
 )

@@ -173,6 +173,38 @@ func bytesOf(words []uint64) []byte {
 	return b[:8*len(words)]
 }
 
+func TestINTx(t *testing.T) {
+	h, m := newHost(t)
+	f := newFunction(0x10021af4)
+	h.functions[Address{}] = f
+	calls := 0
+	v, err := m.Vector(func() { calls++ })
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := scan(t, m)[0]
+	g.Enable()
+	for _, where := range [][2]byte{{11, 0}, {0, 1}, {255, 1}} { // line and pin
+		f.put(regLine, where[0], where[1])
+		if err := g.INTx(m, v); err != errNoINTx {
+			t.Errorf("line %d, pin %d: %v", where[0], where[1], err)
+		}
+	}
+	f.put(regLine, 11, 1)
+	if err := g.INTx(m, v); err != nil {
+		t.Fatal(err)
+	}
+	if c := binary.LittleEndian.Uint16(f.space[regCommand:]); c&commandNoINTx != 0 {
+		t.Errorf("command %#x: the pin is silent", c)
+	}
+	if m.RaiseGSI(11); calls != 1 {
+		t.Errorf("%d interrupts", calls)
+	}
+	if g.HasMSIX() {
+		t.Error("there is no MSI-X")
+	}
+}
+
 func TestMSIX(t *testing.T) {
 	h, m := newHost(t)
 	f := newFunction(0x10431af4)

@@ -18,6 +18,7 @@ const (
 const (
 	pciCommon = 1
 	pciNotify = 2
+	pciISR    = 3
 	pciDevice = 4
 
 	capLength     = 2
@@ -55,6 +56,7 @@ const (
 var (
 	errNoCommon = errors.New("function lacks a structure of modern virtio")
 	errNotify   = errors.New("queue's notification register is out of range")
+	errNoISR    = errors.New("function has neither MSI-X nor an ISR status")
 	errVector   = errors.New("device takes no interrupt vector")
 )
 
@@ -64,7 +66,8 @@ type PCI struct {
 	typ       uint32
 	name      string
 	connect   func(handler func()) error
-	connected bool                 // Interrupt was called
+	line      bool                 // interrupts come by INTx, not as messages
+	connected bool                 // Interrupt was called, and the device is to be given the number of a message
 	notify    [pciMaxQueues]uint32 // offset of each queue's register
 }
 
@@ -74,6 +77,7 @@ type PCIStructures struct {
 	Notify Registers
 	// Multiplier is the distance between queues' notification registers.
 	Multiplier uint32
+	ISR        Registers // needed without MSI-X only
 	Device     Registers // nil when there is none
 }
 
@@ -90,14 +94,22 @@ func OpenPCI(f *pci.Function, bus machine.Bus, irqs machine.Interrupts) (*PCI, e
 		return nil, &DeviceError{name, err}
 	}
 	f.Enable()
+	line := !f.HasMSIX()
 	connect := func(handler func()) error {
 		v, err := irqs.Vector(handler)
 		if err != nil {
 			return err
 		}
+		if line {
+			return f.INTx(irqs, v)
+		}
 		return f.MSIX(bus, irqs, v)
 	}
-	t, err := NewPCI(s, pciType(f), name, connect)
+	newPCI := NewPCI
+	if line {
+		newPCI = NewLinePCI
+	}
+	t, err := newPCI(s, pciType(f), name, connect)
 	if err != nil {
 		return nil, &DeviceError{name, err}
 	}
@@ -121,6 +133,19 @@ func NewPCI(s PCIStructures, typ uint32, name string, connect func(func()) error
 	return &PCI{regs: s, typ: typ, name: name, connect: connect}, nil
 }
 
+// NewLinePCI is NewPCI for a function without MSI-X: connect connects its INTx line, which a read of the ISR status lowers (§4.1.4.5).
+func NewLinePCI(s PCIStructures, typ uint32, name string, connect func(func()) error) (*PCI, error) {
+	if s.ISR == nil {
+		return nil, errNoISR
+	}
+	t, err := NewPCI(s, typ, name, connect)
+	if err != nil {
+		return nil, err
+	}
+	t.line = true
+	return t, nil
+}
+
 // findStructures maps what the vendor capabilities point to: the first usable one of each type.
 func findStructures(f *pci.Function, bus machine.Bus) (PCIStructures, error) {
 	var s PCIStructures
@@ -135,6 +160,8 @@ func findStructures(f *pci.Function, bus machine.Bus) (PCIStructures, error) {
 			where, least = &s.Common, comSize
 		case pciNotify:
 			where, least = &s.Notify, 2
+		case pciISR:
+			where = &s.ISR
 		case pciDevice:
 			where = &s.Device
 		}
@@ -235,6 +262,13 @@ func (t *PCI) Notify(i int) { t.regs.Notify.Store16(uint64(t.notify[i]), uint16(
 
 // Interrupt implements Transport. Configuration changes raise the same interrupt, if the device takes a vector for them.
 func (t *PCI) Interrupt(handler func()) error {
+	if t.line {
+		return t.connect(func() {
+			if t.regs.ISR.Load8(0) != 0 {
+				handler()
+			}
+		})
+	}
 	if err := t.connect(handler); err != nil {
 		return err
 	}

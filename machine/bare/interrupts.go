@@ -15,8 +15,9 @@ import (
 // interrupts runs the handlers of device interrupts on goroutines: the one that
 // waits for the floor's device descriptor, or a task's that came back from ring 3.
 type interrupts struct {
-	mu       sync.Mutex // guards next, ioapics
+	mu       sync.Mutex // guards next, ioapics, routed
 	next     uint8
+	routed   uint64 // inputs of the I/O APICs that are in use
 	ioapics  [2]machine.Memory
 	handlers [2 * 64]handler
 }
@@ -98,6 +99,10 @@ func (in *interrupts) Route(gsi uint32, vector uint8, level, low bool) error {
 	if i >= uint32(len(in.ioapics)) {
 		return errors.New("no such interrupt line")
 	}
+	if in.routed&(1<<gsi) != 0 {
+		return errors.New("the interrupt line is another device's")
+	}
+	in.routed |= 1 << gsi
 	gsi %= ioapicInputs
 	regs := &in.ioapics[i]
 	if regs.Len() == 0 {

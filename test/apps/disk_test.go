@@ -13,7 +13,7 @@ import (
 )
 
 // diskApps are the checks that run from a disk unless GOSV_APPS_DISK names others: all kinds of use of files, and two servers.
-var diskApps = []string{"busybox_sh", "bash", "coreutils", "tar_xz", "sqlite3", "git", "gcc", "perl_local", "python3_local", "fio", "redis", "nginx"}
+var diskApps = []string{"busybox_sh", "bash", "coreutils", "tar_xz", "sqlite3", "sqlite3_load", "git", "git_load", "gcc", "perl_local", "python3_local", "fio", "fio_verify", "redis", "nginx"}
 
 // A diskRoot is a way to boot the Debian system from a disk.
 type diskRoot struct {

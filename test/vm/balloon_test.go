@@ -17,12 +17,18 @@ import (
 // Memory that a program gave back leaves QEMU's process, and comes back when it is used; and the host gets what it asks for
 // by QMP, and gives it back.
 func TestBalloon(t *testing.T) {
+	for _, machine := range []string{"microvm", "q35"} {
+		t.Run(machine, func(t *testing.T) { testBalloon(t, machine) })
+	}
+}
+
+func testBalloon(t *testing.T, machine string) {
 	t.Parallel()
 	slots <- struct{}{}
 	defer func() { <-slots }()
 	const memory, used = 384, 200 // MiB
 	qmp := filepath.Join(shortDir(t), "qmp")
-	c := exec.Command(gosv, "run", "--accel", "tcg", "--timeout", "3m", "-m", fmt.Sprint(memory, "M"), "--net", "none", "--qemu-arg", "-qmp", "--qemu-arg", "unix:"+qmp+",server=on,wait=off",
+	c := exec.Command(gosv, "run", "--accel", "tcg", "--machine", machine, "--timeout", "3m", "-m", fmt.Sprint(memory, "M"), "--net", "none", "--qemu-arg", "-qmp", "--qemu-arg", "unix:"+qmp+",server=on,wait=off",
 		filepath.Join(guestDir, "balloon.static"), strconv.Itoa(used))
 	c.Stderr = os.Stderr
 	in, err := c.StdinPipe()

@@ -139,11 +139,7 @@ func arguments(c vmm.Config, kernel, initrd string, chardev func(id string) stri
 	if c.Vsock != 0 {
 		args = append(args, "-device", fmt.Sprintf("%s,guest-cid=%d", virtioDevice("vhost-vsock", bus), c.Vsock))
 	}
-	balloon, err := balloonArguments(c, bus)
-	if err != nil {
-		return nil, err
-	}
-	args = append(args, balloon...)
+	args = append(args, balloonArguments(c, bus)...)
 	network, err := netArguments(c.Net, bus == busPCI, netFile)
 	return append(args, network...), err
 }

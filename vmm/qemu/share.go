@@ -26,15 +26,12 @@ func places(c vmm.Config) int {
 	return n
 }
 
-// balloonArguments returns the arguments for the balloon. QEMU's on PCI has no MSI-X, and the guest wants that.
-func balloonArguments(c vmm.Config, bus string) ([]string, error) {
-	if bus == busPCI && c.Balloon == vmm.BalloonMust {
-		return nil, fmt.Errorf("QEMU has a balloon for gosv on %s only", vmm.MachineMicroVM)
+// balloonArguments returns the arguments for the balloon.
+func balloonArguments(c vmm.Config, bus string) []string {
+	if c.Balloon == vmm.BalloonNone || bus == busMMIO && c.Balloon == vmm.BalloonFits && places(c) >= mostMMIO {
+		return nil
 	}
-	if c.Balloon == vmm.BalloonNone || bus == busPCI || c.Balloon == vmm.BalloonFits && places(c) >= mostMMIO {
-		return nil, nil
-	}
-	return []string{"-device", virtioDevice("virtio-balloon", bus) + ",free-page-reporting=on"}, nil
+	return []string{"-device", virtioDevice("virtio-balloon", bus) + ",free-page-reporting=on"}
 }
 
 // checkPlaces refuses more devices than the machine has places for.

@@ -26,6 +26,38 @@ func (d *Device) PCI() (virtio.PCIStructures, func(func()) error) {
 	}
 }
 
+// LinePCI is PCI for a device without MSI-X: its interrupts are a line's, which reading the ISR status lowers.
+func (d *Device) LinePCI() (virtio.PCIStructures, func(func()) error) {
+	s, _ := d.PCI()
+	s.ISR = status{d}
+	return s, func(handler func()) error {
+		v, err := d.Machine.Vector(handler)
+		if err != nil {
+			return err
+		}
+		return d.Machine.Route(d.GSI, v, false, false)
+	}
+}
+
+// status is the ISR status.
+type status struct{ d *Device }
+
+func (status) Len() uint64 { return 1 }
+
+func (s status) Load8(uint64) uint8 {
+	s.d.mu.Lock()
+	defer s.d.mu.Unlock()
+	v := uint8(s.d.isr)
+	s.d.isr = 0
+	return v
+}
+
+func (status) Load16(off uint64) uint16     { panic(bad("16-bit read", off)) }
+func (status) Load32(off uint64) uint32     { panic(bad("32-bit read", off)) }
+func (status) Store8(off uint64, _ uint8)   { panic(bad("8-bit write", off)) }
+func (status) Store16(off uint64, _ uint16) { panic(bad("16-bit write", off)) }
+func (status) Store32(off uint64, _ uint32) { panic(bad("32-bit write", off)) }
+
 // common is the common configuration structure, in terms of the MMIO registers.
 type common struct{ d *Device }
 
