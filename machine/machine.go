@@ -135,7 +135,7 @@ type Space interface {
 	// ZeroOut writes n zero bytes at va and returns how many it wrote.
 	ZeroOut(va, n uint64) uint64
 	// Load32 and Load64 read one naturally aligned word; ok is false on a fault
-	// or a misaligned address.
+	// or a misaligned address, which Load64 and Store64 may take: not as one access, then.
 	Load32(va uint64) (v uint32, ok bool)
 	Load64(va uint64) (v uint64, ok bool)
 	// Store32 and Store64 write one naturally aligned word.

@@ -18,59 +18,86 @@ import (
 // most is the largest value that a write may reach.
 const most = math.MaxUint64 - 1
 
-type counter struct {
+// Counter is what an eventfd holds.
+type Counter struct {
 	vfs.FileDefaults
 	semaphore bool
 	queue     wait.Queue
 
 	mu sync.Mutex
-	n  atomic.Uint64 // written under mu
+	n  atomic.Uint64 // grows under mu only
 }
 
 // New is eventfd2(2) without the descriptor. flags: EFD_SEMAPHORE, EFD_NONBLOCK; EFD_CLOEXEC is for the
 // descriptor. The caller has checked them.
 func New(_ *vfs.Namespace, c *cred.Cred, n uint64, flags int) *vfs.File {
-	e := &counter{semaphore: flags&unix.EFD_SEMAPHORE != 0}
+	e := &Counter{semaphore: flags&unix.EFD_SEMAPHORE != 0}
 	e.n.Store(n)
 	return vfs.NewAnon("eventfd", e, c, unix.O_RDWR|flags&unix.O_NONBLOCK)
 }
 
-// Is reports whether f is an eventfd.
-func Is(f *vfs.File) bool {
-	_, ok := f.Ops().(*counter)
-	return ok
+// Of returns the counter of f, nil when f is no eventfd.
+func Of(f *vfs.File) *Counter {
+	e, _ := f.Ops().(*Counter)
+	return e
 }
 
 // Signal adds 1 to the counter of f, an eventfd, in the kernel's name; not to one that is full (Linux's eventfd_signal).
 func Signal(f *vfs.File) {
-	e := f.Ops().(*counter)
+	e := f.Ops().(*Counter)
 	e.mu.Lock()
-	if n := e.n.Load(); n < math.MaxUint64 {
-		e.n.Store(n + 1)
+	if e.n.Load() < math.MaxUint64 {
+		e.n.Add(1)
 	}
 	e.mu.Unlock()
 	e.queue.Notify(unix.EPOLLIN)
 }
 
+// Take is read(2): EAGAIN while the counter is 0.
+func (e *Counter) Take() (uint64, error) {
+	for {
+		n := e.n.Load()
+		if n == 0 {
+			return 0, unix.EAGAIN
+		}
+		v := n
+		if e.semaphore {
+			v = 1
+		}
+		if e.n.CompareAndSwap(n, n-v) {
+			e.queue.Notify(unix.EPOLLOUT)
+			return v, nil
+		}
+	}
+}
+
+// Add is write(2): EINVAL for all ones, EAGAIN when the sum would be too large.
+func (e *Counter) Add(v uint64) error {
+	e.mu.Lock()
+	n := e.n.Load()
+	if fits := n < most && v <= most-n; !fits {
+		e.mu.Unlock()
+		if v == math.MaxUint64 && n < most {
+			return unix.EINVAL
+		}
+		return unix.EAGAIN
+	}
+	e.n.Add(v)
+	e.mu.Unlock()
+	e.queue.Notify(unix.EPOLLIN)
+	return nil
+}
+
 // Read implements vfs.FileOps: EINVAL for less than 8 bytes.
-func (e *counter) Read(_ *vfs.File, dst uio.Sink, _ int64) (int64, error) {
+func (e *Counter) Read(_ *vfs.File, dst uio.Sink, _ int64) (int64, error) {
 	if dst.Left() < 8 {
 		return 0, unix.EINVAL
 	}
-	e.mu.Lock()
-	n := e.n.Load()
-	if n == 0 {
-		e.mu.Unlock()
-		return 0, unix.EAGAIN
+	v, err := e.Take()
+	if err != nil {
+		return 0, err
 	}
-	left := uint64(0)
-	if e.semaphore {
-		n, left = 1, n-1
-	}
-	e.n.Store(left)
-	e.mu.Unlock()
-	e.queue.Notify(unix.EPOLLOUT)
-	if dst.PutWord(n) != nil {
+	if dst.PutWord(v) != nil {
 		return 0, unix.EFAULT
 	}
 	return 8, nil
@@ -78,13 +105,13 @@ func (e *counter) Read(_ *vfs.File, dst uio.Sink, _ int64) (int64, error) {
 
 // Write implements vfs.FileOps: EINVAL for less than 8 bytes and for all ones. It takes from src only what can be added, so that
 // a caller that waits can try again with the same source.
-func (e *counter) Write(_ *vfs.File, src uio.Source, _ int64) (int64, error) {
+func (e *Counter) Write(_ *vfs.File, src uio.Source, _ int64) (int64, error) {
 	if src.Left() < 8 {
 		return 0, unix.EINVAL
 	}
 	e.mu.Lock()
 	n := e.n.Load()
-	if n == most { // nothing but 0 could be added
+	if n >= most { // nothing but 0 could be added
 		e.mu.Unlock()
 		return 0, unix.EAGAIN
 	}
@@ -97,7 +124,7 @@ func (e *counter) Write(_ *vfs.File, src uio.Source, _ int64) (int64, error) {
 	case v > most-n:
 		err = unix.EAGAIN
 	default:
-		e.n.Store(n + v)
+		e.n.Add(v)
 	}
 	e.mu.Unlock()
 	if err != nil {
@@ -108,7 +135,7 @@ func (e *counter) Write(_ *vfs.File, src uio.Source, _ int64) (int64, error) {
 }
 
 // Poll implements vfs.FileOps.
-func (e *counter) Poll(_ *vfs.File, mask wait.Mask) (ready wait.Mask) {
+func (e *Counter) Poll(_ *vfs.File, mask wait.Mask) (ready wait.Mask) {
 	n := e.n.Load()
 	if n > 0 {
 		ready |= unix.EPOLLIN
@@ -120,12 +147,12 @@ func (e *counter) Poll(_ *vfs.File, mask wait.Mask) (ready wait.Mask) {
 }
 
 // Register implements vfs.FileOps.
-func (e *counter) Register(_ *vfs.File, w *wait.Entry) { e.queue.Add(w) }
+func (e *Counter) Register(_ *vfs.File, w *wait.Entry) { e.queue.Add(w) }
 
 // Unregister implements vfs.FileOps.
-func (e *counter) Unregister(_ *vfs.File, w *wait.Entry) { e.queue.Remove(w) }
+func (e *Counter) Unregister(_ *vfs.File, w *wait.Entry) { e.queue.Remove(w) }
 
 // FDInfo is what /proc/PID/fdinfo shows.
-func (e *counter) FDInfo() string {
+func (e *Counter) FDInfo() string {
 	return "eventfd-count: " + strconv.FormatUint(e.n.Load(), 16) + "\n"
 }

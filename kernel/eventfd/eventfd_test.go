@@ -3,6 +3,8 @@ package eventfd_test
 import (
 	"encoding/binary"
 	"math"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -84,5 +86,46 @@ func TestSemaphore(t *testing.T) {
 	}
 	if _, err := read(f); err != unix.EAGAIN {
 		t.Error(err)
+	}
+}
+
+// TestTakeAndAdd: all that is added at once is taken, and the sum never passes its limit.
+func TestTakeAndAdd(t *testing.T) {
+	for name, flags := range map[string]int{"counter": 0, "semaphore": unix.EFD_SEMAPHORE} {
+		f := eventfd.New(nil, cred.Root(), 0, flags)
+		e := eventfd.Of(f)
+		const each = 10000
+		var left atomic.Int64
+		left.Store(3 * each)
+		var all sync.WaitGroup
+		for by := range 2 {
+			all.Go(func() {
+				for range each {
+					if by == 0 {
+						_ = e.Add(1)
+					} else if err := write(f, 2); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+			all.Go(func() {
+				for left.Load() > 0 {
+					if v, err := e.Take(); err == nil {
+						left.Add(-int64(v))
+					}
+				}
+			})
+		}
+		all.Wait()
+		if v, err := e.Take(); left.Load() != 0 || err != unix.EAGAIN {
+			t.Errorf("%s: %d missing, %d (%v) left", name, left.Load(), v, err)
+		}
+		if err := e.Add(math.MaxUint64); err != unix.EINVAL {
+			t.Error(err)
+		}
+		if e.Add(math.MaxUint64-2) != nil || e.Add(2) != unix.EAGAIN || e.Add(1) != nil || e.Add(1) != unix.EAGAIN {
+			t.Error("the limit")
+		}
+		f.DecRef()
 	}
 }

@@ -181,7 +181,7 @@ func eventFile(t *task.Task, fd int32) (*vfs.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !eventfd.Is(f) {
+	if eventfd.Of(f) == nil {
 		f.DecRef()
 		return nil, unix.EINVAL
 	}

@@ -18,7 +18,8 @@ func epollRows(r *table) {
 	}))
 	r.set(unix.SYS_EPOLL_CREATE1, call1("epoll_create1", flags("flags", unix.EPOLL_CLOEXEC, epollCreate), sysEpollCreate1))
 	r.set(unix.SYS_EPOLL_CTL, call4("epoll_ctl", aFD, choice("op", epollOps), aFD, aUlong.as(in(lEpollEvent).formatter), sysEpollCtl))
-	r.set(unix.SYS_EPOLL_WAIT, call4("epoll_wait", aFD, aAddr, aInt, aInt, sysEpollWait))
+	r.set(unix.SYS_EPOLL_WAIT, call4("epoll_wait", aFD, aAddr, aInt, aInt,
+		func(t *task.Task, _ int32, _ uint64, _, _ int32) (uint64, error) { return hotEpollWait(t) }))
 	r.set(unix.SYS_EPOLL_PWAIT, call6("epoll_pwait", aFD, aAddr, aInt, aInt, inOpt(lSigset), aSize,
 		func(t *task.Task, fd int32, addr uint64, most, ms int32, mask opt[uint64], size uint64) (uint64, error) {
 			return epollPwait(t, fd, addr, most, milliseconds(t, ms), mask, size)
@@ -39,10 +40,6 @@ func milliseconds(t *task.Task, ms int32) int64 {
 		return 0
 	}
 	return t.Kernel().Clock.After(int64(ms) * 1e6)
-}
-
-func sysEpollWait(t *task.Task, fd int32, addr uint64, most, ms int32) (uint64, error) {
-	return epollWait(t, fd, addr, most, milliseconds(t, ms))
 }
 
 func sysEpollCreate1(t *task.Task, flags uint32) (uint64, error) {
@@ -83,6 +80,24 @@ func epollPwait(t *task.Task, fd int32, addr uint64, most int32, deadline int64,
 	return masked(t, mask, func() (uint64, error) { return epollWait(t, fd, addr, most, deadline) })
 }
 
+// hotEpollWait is epoll_wait(2). The time limit matters only when nothing is ready.
+func hotEpollWait(t *task.Task) (uint64, error) {
+	most := int32(t.Ctx.RDX)
+	if most <= 0 || most > epollMost {
+		return 0, unix.EINVAL
+	}
+	ep := t.Files.Lookup(int(int32(t.Ctx.RDI)))
+	if ep == nil {
+		return 0, unix.EBADF
+	}
+	n, err := oneEvent(t, ep, t.Ctx.RSI)
+	if n == 0 && err == nil {
+		n, err = collect(t, ep, t.Ctx.RSI, int(most), milliseconds(t, int32(t.Ctx.R10)))
+	}
+	ep.DecRef()
+	return n, err
+}
+
 // epollWait is epoll_wait(2) with a deadline, a monotonic time (0: none). EINTR, whatever the handler asks for.
 func epollWait(t *task.Task, fd int32, addr uint64, most int32, deadline int64) (uint64, error) {
 	if most <= 0 || most > epollMost {
@@ -92,14 +107,28 @@ func epollWait(t *task.Task, fd int32, addr uint64, most int32, deadline int64) 
 	if ep == nil {
 		return 0, unix.EBADF
 	}
-	v, err := uint64(1), error(nil)
-	if ev, ok := epoll.One(ep); !ok {
-		v, err = collect(t, ep, addr, int(most), deadline)
-	} else if !putEvent(t, addr, ev) {
-		v, err = 0, unix.EFAULT
+	n, err := oneEvent(t, ep, addr)
+	if n == 0 && err == nil {
+		n, err = collect(t, ep, addr, int(most), deadline)
 	}
 	ep.DecRef()
-	return v, err
+	return n, err
+}
+
+// oneEvent is epoll_wait(2) for the plainest case, see epoll.One: 1, or EFAULT, or 0 when that is not so.
+func oneEvent(t *task.Task, ep *vfs.File, addr uint64) (uint64, error) {
+	ev, ok := epoll.One(ep)
+	if !ok {
+		return 0, nil
+	}
+	// Its twelve bytes are two words that overlap, if the page is there.
+	if s := t.Mem().Space(); s.Store64(addr, uint64(ev.Events)|ev.Data<<32) && s.Store64(addr+4, ev.Data) {
+		return 1, nil
+	}
+	if !putEvent(t, addr, ev) {
+		return 0, unix.EFAULT
+	}
+	return 1, nil
 }
 
 // putEvent writes an event to the program's memory.

@@ -60,9 +60,7 @@ var hot = []struct {
 	{unix.SYS_CLOCK_GETTIME, func(t *task.Task) (uint64, error) {
 		return sysClockGettime(t, int32(t.Ctx.RDI), lTimespec.at(t.Ctx.RSI))
 	}},
-	{unix.SYS_EPOLL_WAIT, func(t *task.Task) (uint64, error) {
-		return epollWait(t, int32(t.Ctx.RDI), t.Ctx.RSI, int32(t.Ctx.RDX), milliseconds(t, int32(t.Ctx.R10)))
-	}},
+	{unix.SYS_EPOLL_WAIT, hotEpollWait},
 	{unix.SYS_TGKILL, func(t *task.Task) (uint64, error) {
 		return sysTgkill(t, int32(t.Ctx.RDI), int32(t.Ctx.RSI), unix.Signal(int32(t.Ctx.RDX)))
 	}},

@@ -2,8 +2,9 @@ package syscall
 
 import (
 	"golang.org/x/sys/unix"
-	"gosv/kernel/abi"
 
+	"gosv/kernel/abi"
+	"gosv/kernel/eventfd"
 	"gosv/kernel/socket"
 	"gosv/kernel/task"
 	"gosv/kernel/uio"
@@ -138,11 +139,27 @@ func hotRead(t *task.Task) (uint64, error) {
 	}
 	n, err := buffer(t.Ctx.RSI, t.Ctx.RDX)
 	if err == nil {
+		if e := eventfd.Of(f); e != nil && n >= 8 {
+			// Event loops read and write these all the time. What would have to wait goes the long way.
+			if v, err := e.Take(); err == nil {
+				f.DecRef()
+				return putWord(t, v)
+			}
+		}
 		t.IO.Set(t.Mem(), t.Ctx.RSI, n)
 		n, err = readFile(t, f, &t.IO)
 	}
 	f.DecRef()
 	return n, err
+}
+
+// putWord is the end of a read(2) of eight bytes.
+func putWord(t *task.Task, v uint64) (uint64, error) {
+	m := t.Mem()
+	if m.Space().Store64(t.Ctx.RSI, v) {
+		return 8, nil
+	}
+	return value(8, m.Store64(t.Ctx.RSI, v))
 }
 
 func hotWrite(t *task.Task) (uint64, error) {
@@ -151,6 +168,12 @@ func hotWrite(t *task.Task) (uint64, error) {
 		var err error
 		if f, err = file(t, int32(t.Ctx.RDI)); err != nil {
 			return 0, err
+		}
+	}
+	if e := eventfd.Of(f); e != nil && t.Ctx.RDX >= 8 {
+		if v, ok := t.Mem().Space().Load64(t.Ctx.RSI); ok && e.Add(v) == nil {
+			f.DecRef()
+			return 8, nil
 		}
 	}
 	n, err := buffer(t.Ctx.RSI, t.Ctx.RDX)

@@ -83,14 +83,19 @@ func (q *Queue) Notify(events Mask) {
 
 func (q *Queue) notify(events Mask) {
 	q.mu.Lock()
-	exclusive := false
-	for e := q.head.next; e != nil && e != &q.head; {
-		next := e.next
-		if hit := e.Events & events; hit != 0 && !(e.Exclusive && exclusive) {
-			exclusive = exclusive || e.Exclusive
-			e.Waiter.Ready(e, hit)
+	told := false                                    // an exclusive entry
+	for e := q.head.next; e != &q.head; e = e.next { // the ring is made: an entry has asked
+		hit := e.Events & events
+		if hit == 0 {
+			continue
 		}
-		e = next
+		if e.Exclusive {
+			if told {
+				continue
+			}
+			told = true
+		}
+		e.Waiter.Ready(e, hit)
 	}
 	q.mu.Unlock()
 }

@@ -46,7 +46,7 @@ func (s *space) Load32(va uint64) (uint32, bool) {
 
 // Load64 implements machine.Space.
 func (s *space) Load64(va uint64) (uint64, bool) {
-	if va&7 != 0 || va > machine.UserTop-8 {
+	if va > machine.UserTop-8 {
 		return 0, false
 	}
 	return floor.LoadUser64(va, s.hot)
@@ -60,7 +60,7 @@ func (s *space) Store32(va uint64, v uint32) bool {
 
 // Store64 implements machine.Space.
 func (s *space) Store64(va, v uint64) bool {
-	if va&7 != 0 || va > machine.UserTop-8 {
+	if va > machine.UserTop-8 {
 		return false
 	}
 	return floor.StoreUser64(va, v, s.hot)

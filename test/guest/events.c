@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/select.h>
 #include <sys/signalfd.h>
 #include <sys/timerfd.h>
@@ -190,6 +191,45 @@ TEST(eventfd_waits)
 	SAME(read(fd, &v, 8), 8);
 	SAME(v, ~0ull - 3);
 	close(fd);
+}
+
+/* Numbers and events at addresses that are odd, cross into another page, are not there yet, or never. */
+TEST(eventfd_addresses)
+{
+	long page = sysconf(_SC_PAGESIZE);
+	char *m = mmap(0, 3 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), *end = m + 2 * page;
+	NEED(m != MAP_FAILED);
+	NEED(mprotect(end, page, PROT_NONE) == 0);
+	int fd = eventfd(0, EFD_NONBLOCK), ep = epoll_create1(0);
+	struct epoll_event e = {EPOLLIN, {.u64 = 0x1122334455667788}}, got;
+	NEED(fd >= 0 && ep >= 0 && epoll_ctl(ep, EPOLL_CTL_ADD, fd, &e) == 0);
+	char *at[] = {m + page - 3, m + page + 1, m + page - 8, end - 12};
+	for (int i = 0; i < 4; i++) {
+		u64 v = 0x0102030405060708 + i, w;
+		if (i > 1)
+			SAME(madvise(m, 2 * page, MADV_DONTNEED), 0);
+		memcpy(at[i], &v, 8);
+		SAME(write(fd, at[i], 8), 8);
+		if (i > 1)
+			SAME(madvise(m, 2 * page, MADV_DONTNEED), 0);
+		SAME(epoll_wait(ep, (void *)at[i], 1, 0), 1);
+		memcpy(&got, at[i], sizeof got);
+		SAME(got.events, EPOLLIN);
+		SAME(got.data.u64, e.data.u64);
+		SAME(madvise(m, 2 * page, MADV_DONTNEED), 0);
+		SAME(read(fd, at[i], 8), 8);
+		memcpy(&w, at[i], 8);
+		SAME(w, v);
+	}
+	EXPECT(write(fd, end - 4, 8), EFAULT);
+	EXPECT(read(fd, end - 4, 8), EAGAIN);
+	SAME(write(fd, memset(m, 1, 8), 8), 8);
+	EXPECT(epoll_wait(ep, (void *)(end - 8), 1, 0), EFAULT);
+	EXPECT(epoll_wait(ep, (void *)(end - 4), 1, 0), EFAULT);
+	EXPECT(read(fd, (void *)-4096l, 8), EFAULT);
+	EXPECT(read(fd, end - 4, 8), EFAULT); /* and it is gone */
+	EXPECT(read(fd, m, 8), EAGAIN);
+	close(fd), close(ep), munmap(m, 3 * page);
 }
 
 TEST(timerfd)
