@@ -85,15 +85,19 @@ TEST(sysv_limits)
 		n++;
 	SAME(errno, EAGAIN);
 	SAME(n, 2);
+	int sent[2];
+	char c;
+	NEED(pipe(sent) == 0);
 	pid_t p = fork();
 	if (p == 0) { /* waits for room, then for the end of the queue */
-		if (msgsnd(q, &big, 8192, 0) != 0)
+		if (msgsnd(q, &big, 8192, 0) != 0 || write(sent[1], "s", 1) != 1)
 			_exit(1);
 		/* EINVAL when it comes to wait only after the end, on a busy machine. */
 		_exit(msgrcv(q, &big, 8192, 99, 0) == -1 && (errno == EIDRM || errno == EINVAL) ? 0 : 2);
 	}
 	sleep_ms(30);
 	SAME(msgrcv(q, &big, 8192, 0, 0), 8192);
+	SAME(read(sent[0], &c, 1), 1);
 	sleep_ms(30);
 	EXPECT(msgctl(q, IPC_RMID, 0), 0);
 	int s;
