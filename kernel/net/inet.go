@@ -47,17 +47,19 @@ type sock struct {
 	id    uint64 // set once
 
 	mu     sync.Mutex
-	waited bool    // guarded by mu: connect(2) was called and blocks until it is done
-	told   bool    // guarded by mu: connect(2) has said how it ended
-	rshut  bool    // guarded by mu: shutdown(2) for reading
-	wshut  bool    // guarded by mu: shutdown(2) for writing
-	opts   options // guarded by mu
+	waited bool              // guarded by mu: connect(2) was called and blocks until it is done
+	told   bool              // guarded by mu: connect(2) has said how it ended
+	rshut  bool              // guarded by mu: shutdown(2) for reading
+	wshut  bool              // guarded by mu: shutdown(2) for writing
+	opts   options           // guarded by mu
+	named  tcpip.FullAddress // guarded by mu: what bind(2) asked for
 
 	markMu sync.Mutex
 	mark   mark // guarded by markMu; the short cut has its own
 
 	fast                 atomic.Pointer[half] // the connection, when it goes by the short cut; set once
 	deafened             atomic.Bool          // it listened until shutdown(2)
+	corked               atomic.Bool          // TCP_CORK is on because of MSG_MORE
 	inq                  atomic.Bool          // TCP_INQ
 	notsent              atomic.Int32         // TCP_NOTSENT_LOWAT in bytes, 0 for none
 	sendAsked, recvAsked atomic.Int32         // SO_SNDBUF and SO_RCVBUF in bytes as they were asked for, 0 when they were not
@@ -126,9 +128,6 @@ func (n *Network) wrap(ep tcpip.Endpoint, wq *waiter.Queue, family, typ, protoco
 	}
 	k.entry.Init(k, waiter.AllEvents)
 	wq.EventRegister(&k.entry)
-	if typ == unix.SOCK_STREAM {
-		k.expectUrgent()
-	}
 	n.enter(k)
 	return k
 }
@@ -184,7 +183,13 @@ func (k *sock) Bind(c *socket.Caller, addr []byte) error {
 	if k.s.Type == unix.SOCK_RAW {
 		a.Port = 0
 	}
-	return errno(k.ep.Bind(a))
+	err = errno(k.ep.Bind(a))
+	if err == nil {
+		k.mu.Lock()
+		k.named = a
+		k.mu.Unlock()
+	}
+	return err
 }
 
 // Listen implements socket.Ops.
@@ -247,9 +252,11 @@ func (k *sock) connectStream(c *socket.Caller, a tcpip.FullAddress) error {
 	if header.IsV4MulticastAddress(a.Addr) || header.IsV6MulticastAddress(a.Addr) || a.Addr == header.IPv4Broadcast {
 		return unix.ENETUNREACH
 	}
+	k.collectError()
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.s.HasError() {
+		k.told = true
 		return k.s.TakeError()
 	}
 	if k.fast.Load() != nil {
@@ -262,6 +269,12 @@ func (k *sock) connectStream(c *socket.Caller, a tcpip.FullAddress) error {
 	switch k.state() {
 	case tcp.StateListen:
 		return unix.EISCONN
+	case tcp.StateError, tcp.StateClose:
+		if err := k.again(); err != nil {
+			return err
+		}
+	}
+	switch k.state() {
 	case tcp.StateInitial, tcp.StateBound:
 		if k.shortcut(a) {
 			if k.waited = !c.Nonblock; k.waited {
@@ -270,6 +283,7 @@ func (k *sock) connectStream(c *socket.Caller, a tcpip.FullAddress) error {
 			return unix.EINPROGRESS // as on Linux, where the answer comes a moment later
 		}
 	}
+	k.expectUrgent()
 	err := k.ep.Connect(a)
 	switch err.(type) {
 	case *tcpip.ErrConnectStarted:
@@ -281,6 +295,23 @@ func (k *sock) connectStream(c *socket.Caller, a tcpip.FullAddress) error {
 		k.told = true
 	}
 	return errno(err)
+}
+
+// again prepares another attempt after a connection failed: ECONNABORTED when no connect(2) has said so yet, as on Linux. k.mu is held.
+func (k *sock) again() error {
+	if !k.waited && !k.told {
+		k.told = true
+		return unix.ECONNABORTED
+	}
+	e, ok := k.ep.(interface{ Renew() bool })
+	if !ok || !e.Renew() {
+		return nil // netstack says what is wrong
+	}
+	k.waited, k.told, k.rshut, k.wshut = false, false, false, false
+	if k.named != (tcpip.FullAddress{}) {
+		return errno(k.ep.Bind(k.named))
+	}
+	return nil
 }
 
 // state is the state of a TCP endpoint.
@@ -312,6 +343,7 @@ func (k *sock) Accept(*socket.Caller) (*socket.Socket, error) {
 	}
 	n := k.net.wrap(ep, wq, k.s.Family, k.s.Type, k.s.Protocol)
 	n.inherit(k)
+	n.expectUrgent()
 	n.mu.Lock()
 	n.told = true
 	n.mu.Unlock()
@@ -404,7 +436,13 @@ func (k *sock) Send(m *socket.Message, src uio.Source) (int64, error) {
 		}
 		p = urgentSource{source{src}}
 	}
+	if k.stream() && o.More {
+		k.cork()
+	}
 	n, err := k.ep.Write(p, o)
+	if k.stream() && !o.More && k.corked.Swap(false) {
+		k.ep.SocketOptions().SetCorkOption(false)
+	}
 	if err != nil {
 		return 0, k.sendError(err)
 	}
@@ -414,6 +452,14 @@ func (k *sock) Send(m *socket.Message, src uio.Source) (int64, error) {
 		k.s.Queue.Notify(writable)
 	}
 	return n, nil
+}
+
+// cork holds what does not fill a segment until a send without MSG_MORE, or 200 ms (send(2)).
+func (k *sock) cork() {
+	if o := k.ep.SocketOptions(); !o.GetCorkOption() {
+		o.SetCorkOption(true)
+		k.corked.Store(true)
+	}
 }
 
 // sendError is what a send says when it failed.
@@ -607,6 +653,9 @@ func (k *sock) Shutdown(how int) error {
 			f |= tcpip.ShutdownWrite // any ends the attempt
 		}
 	}
+	if f&tcpip.ShutdownWrite != 0 {
+		k.uncork()
+	}
 	if err == nil && f != 0 {
 		err = errno(k.ep.Shutdown(f))
 	}
@@ -642,7 +691,15 @@ func (k *sock) Close() {
 	if on {
 		k.setLinger(on, sec)
 	}
+	k.uncork()
 	k.ep.Close()
+}
+
+// uncork sends what TCP_CORK and MSG_MORE hold, since no more will come.
+func (k *sock) uncork() {
+	if o := k.ep.SocketOptions(); k.stream() && o.GetCorkOption() {
+		o.SetCorkOption(false)
+	}
 }
 
 const anything = wait.Mask(unix.EPOLLIN | unix.EPOLLRDNORM | unix.EPOLLOUT | unix.EPOLLWRNORM | unix.EPOLLRDHUP | unix.EPOLLHUP | unix.EPOLLERR)

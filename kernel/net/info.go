@@ -59,7 +59,7 @@ func (k *sock) tcpInfo() ([]byte, error) {
 	if h := k.fast.Load(); h != nil {
 		m = h.metrics(b)
 		k.listenMetrics(m)
-	} else if err := k.putEndpoint(b); err != nil {
+	} else if err := k.putEndpoint(b, m); err != nil {
 		return nil, err
 	} else if b[0] == tcpState(tcp.StateListen) {
 		k.listenMetrics(m)
@@ -80,7 +80,7 @@ func (k *sock) tcpInfo() ([]byte, error) {
 }
 
 // putEndpoint adds what every netstack tells.
-func (k *sock) putEndpoint(b []byte) error {
+func (k *sock) putEndpoint(b []byte, m map[string]uint64) error {
 	var v tcpip.TCPInfoOption
 	if err := k.ep.GetSockOpt(&v); err != nil {
 		return errno(err)
@@ -98,7 +98,11 @@ func (k *sock) putEndpoint(b []byte) error {
 		v.RTO = firstTimeout
 	}
 	put(8, uint32(v.RTO/time.Microsecond))
-	put(68, uint32(v.RTT/time.Microsecond))
+	rtt := uint64(v.RTT / time.Microsecond)
+	if v.RTO != firstTimeout {
+		rtt = max(rtt, m["min_rtt"], 1) // time stamps know no less than milliseconds
+	}
+	put(68, uint32(rtt))
 	put(72, uint32(v.RTTVar/time.Microsecond))
 	put(76, v.SndSsthresh)
 	put(80, v.SndCwnd)

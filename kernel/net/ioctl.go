@@ -167,7 +167,22 @@ func (n *Network) Ioctl(a *vfs.IoctlArgs) (uint64, error) {
 	case unix.SIOCETHTOOL:
 		return 0, unix.EOPNOTSUPP
 	}
+	if a.Cmd >= unix.SIOCDEVPRIVATE && a.Cmd < unix.SIOCDEVPRIVATE+16 {
+		return 0, n.private(a)
+	}
 	return 0, unix.ENOTTY
+}
+
+// private are the requests of drivers (SIOCDEVPRIVATE), of which none has any here: ENODEV, EOPNOTSUPP.
+func (n *Network) private(a *vfs.IoctlArgs) error {
+	var req [sizeIfreq]byte
+	if _, err := a.Mem.CopyIn(req[:], a.Arg); err != nil {
+		return err
+	}
+	if _, err := n.find(req[:]); err != nil {
+		return err
+	}
+	return unix.EOPNOTSUPP
 }
 
 // find returns the interface that struct ifreq names: ENODEV. A name may have a label behind a colon.

@@ -190,6 +190,9 @@ func (k *sock) setOption(c *socket.Caller, level, name int, value []byte) error 
 		case key == [2]int{unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_LOOP} && v&^1 != 0, key == [2]int{unix.IPPROTO_IPV6, unix.IPV6_V6ONLY} && k.s.Type == unix.SOCK_RAW:
 			return unix.EINVAL
 		}
+		if key == [2]int{unix.IPPROTO_TCP, unix.TCP_CORK} {
+			k.corked.Store(false)
+		}
 		f.set(k.ep.SocketOptions(), (v != 0) != f.not)
 		if level == unix.SOL_SOCKET {
 			return unix.ENOPROTOOPT // the layer remembers it

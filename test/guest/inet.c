@@ -62,6 +62,8 @@ static int pair(int *c, int *s)
 	return *s < 0 ? -1 : 0;
 }
 
+static char v_byte;
+
 static int err(int fd)
 {
 	int e = -1;
@@ -220,6 +222,43 @@ TEST(refused)
 	SAME(awaited(c, POLLOUT) & (POLLERR | POLLHUP), POLLERR | POLLHUP);
 	SAME(err(c), ECONNREFUSED);
 	close(c);
+}
+
+/* After a connection failed the socket may try again, from the port that it is bound to. */
+TEST(again)
+{
+	struct sockaddr_in a = addr4(INADDR_LOOPBACK, 0), b = a, e;
+	socklen_t n = sizeof a;
+	int l = socket(AF_INET, SOCK_STREAM, 0), c = socket(AF_INET, SOCK_STREAM, 0);
+	NEED(bind(l, SA(a), n) == 0 && getsockname(l, SA(a), &n) == 0);
+	b.sin_port = htons(ntohs(a.sin_port) < 50000 ? ntohs(a.sin_port) + 4321 : ntohs(a.sin_port) - 4321);
+	NEED(bind(c, SA(b), n) == 0);
+	EXPECT(connect(c, SA(a), sizeof a), ECONNREFUSED);
+	EXPECT(connect(c, SA(a), sizeof a), ECONNREFUSED);
+	CHECK(listen(l, 5) == 0);
+	CHECK(connect(c, SA(a), sizeof a) == 0);
+	int s = accept(l, SA(e), &n);
+	NEED(s >= 0);
+	SAME(e.sin_port, b.sin_port);
+	SAME(send(c, "x", 1, 0), 1);
+	SAME(recv(s, &v_byte, 1, 0), 1);
+	close(c), close(s), close(l);
+
+	a = addr4(INADDR_LOOPBACK, 0);
+	l = socket(AF_INET, SOCK_STREAM, 0), c = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+	NEED(bind(l, SA(a), n) == 0 && getsockname(l, SA(a), &n) == 0);
+	EXPECT(connect(c, SA(a), sizeof a), EINPROGRESS);
+	CHECK(awaited(c, POLLOUT) > 0);
+	EXPECT(connect(c, SA(a), sizeof a), ECONNREFUSED);
+	EXPECT(connect(c, SA(a), sizeof a), EINPROGRESS);
+	CHECK(awaited(c, POLLOUT) > 0);
+	SAME(err(c), ECONNREFUSED);
+	EXPECT(connect(c, SA(a), sizeof a), ECONNABORTED);
+	CHECK(listen(l, 5) == 0);
+	EXPECT(connect(c, SA(a), sizeof a), EINPROGRESS);
+	SAME(awaited(c, POLLOUT), POLLOUT);
+	SAME(err(c), 0);
+	close(c), close(l);
 }
 
 TEST(nonblocking)
@@ -612,6 +651,60 @@ TEST(unsent)
 	close(c), close(s), close(l);
 }
 
+/* What was sent with MSG_MORE waits for the rest, and so does what TCP_CORK holds; the end of the stream takes it along. */
+TEST(more)
+{
+	struct sockaddr_in a = addr4(INADDR_LOOPBACK, 0);
+	int l = listener(&a), one = 1, zero = 0;
+	char b[64];
+	NEED(l >= 0);
+	int c = socket(AF_INET, SOCK_STREAM, 0);
+	CHECK(setsockopt(c, SOL_SOCKET, SO_BINDTODEVICE, "lo", 3) == 0 && connect(c, SA(a), sizeof a) == 0);
+	int s = accept(l, 0, 0);
+	NEED(s >= 0);
+	SAME(send(c, "head", 4, MSG_MORE), 4);
+	SAME(send(c, "body", 4, 0), 4);
+	SAME(recv(s, b, 64, 0), 8); /* in one segment */
+	CHECK(setsockopt(c, IPPROTO_TCP, TCP_CORK, &one, sizeof one) == 0);
+	SAME(send(c, "12", 2, 0), 2);
+	SAME(send(c, "34", 2, 0), 2);
+	CHECK(setsockopt(c, IPPROTO_TCP, TCP_CORK, &zero, sizeof zero) == 0);
+	SAME(recv(s, b, 64, 0), 4);
+	SAME(send(c, "late", 4, MSG_MORE), 4);
+	CHECK(awaited(s, POLLIN) > 0); /* after 200 ms */
+	SAME(recv(s, b, 64, 0), 4);
+	SAME(send(c, "last", 4, MSG_MORE), 4);
+	close(c);
+	SAME(recv(s, b, 64, MSG_WAITALL), 4);
+	close(s), close(l);
+}
+
+/* TCP_DEFER_ACCEPT: who has sent nothing is not accepted. */
+TEST(deferred)
+{
+	for (int path = 0; path < 2; path++) {
+		struct sockaddr_in a = addr4(INADDR_LOOPBACK, 0);
+		int l = listener(&a), v = 5;
+		char b[8];
+		NEED(l >= 0);
+		CHECK(setsockopt(l, IPPROTO_TCP, TCP_DEFER_ACCEPT, &v, sizeof v) == 0);
+		int c = socket(AF_INET, SOCK_STREAM, 0);
+		if (path)
+			CHECK(setsockopt(c, SOL_SOCKET, SO_BINDTODEVICE, "lo", 3) == 0);
+		CHECK(connect(c, SA(a), sizeof a) == 0);
+		SAME(ready(c), POLLOUT);
+		sleep_ms(50);
+		SAME(ready(l), 0);
+		SAME(send(c, "now", 3, 0), 3);
+		SAME(awaited(l, POLLIN), POLLIN);
+		int s = accept(l, 0, 0);
+		NEED(s >= 0);
+		SAME(ready(s), POLLIN | POLLOUT);
+		SAME(recv(s, b, 8, 0), 3);
+		close(c), close(s), close(l);
+	}
+}
+
 TEST(six)
 {
 	struct sockaddr_in6 a = {.sin6_family = AF_INET6}, b;
@@ -656,6 +749,9 @@ TEST(interfaces)
 	SAME(ntohl(((struct sockaddr_in *)&r.ifr_addr)->sin_addr.s_addr), INADDR_LOOPBACK);
 	strcpy(r.ifr_name, "none0");
 	EXPECT(ioctl(s, SIOCGIFMTU, &r), ENODEV);
+	EXPECT(ioctl(s, 0x89f1, &r), ENODEV); /* SIOCADDTUNNEL of a driver that is not there */
+	strcpy(r.ifr_name, "lo");
+	EXPECT(ioctl(s, 0x89f1, &r), EOPNOTSUPP);
 	close(s);
 }
 
