@@ -97,6 +97,9 @@ type Space interface {
 	// only a not-present entry, or one that gains rights, may be replaced so).
 	// ErrNoMemory when no frame for a page table is left.
 	Map(va uint64, f Frame, acc Access) error
+	// Fill enters frames, one a page from va on, where nothing is mapped, and replaces each that it entered by NoFrame; NoFrame is
+	// passed over. The pages lie within one aligned range of HugeSize. Without memory for a page table it enters none.
+	Fill(va uint64, frames []Frame, acc Access)
 	// MapHuge enters 512 contiguous frames at va, both aligned to HugeSize.
 	// Every page below must be unmapped.
 	MapHuge(va uint64, f Frame, acc Access) error

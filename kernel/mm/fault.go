@@ -286,17 +286,19 @@ func (as *AddressSpace) faultAround(a *area, va uint64) error {
 	var frames [blockPages]machine.Frame
 	n := (end - start) / pageSize
 	a.cache.CachedRun(a.index(start), frames[:n])
+	left := frames
+	as.space.Fill(start, left[:n], a.cached()) // the page asked for is there; these are extra
+	var entered mem.Tally
 	for i, f := range frames[:n] {
-		at := start + uint64(i)*pageSize
-		if f == machine.NoFrame {
-			continue
-		}
-		if _, _, ok := as.space.Lookup(at); ok {
+		switch {
+		case f == machine.NoFrame:
+		case left[i] == machine.NoFrame:
+			entered[as.pool.Kind(f)]++
+		default:
 			as.pool.Unref(f)
-			continue
 		}
-		_ = as.enter(at, f, a.cached()) // the page asked for is there; these are extra
 	}
+	as.countRSS(&entered, 1)
 	return nil
 }
 

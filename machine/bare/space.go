@@ -199,6 +199,35 @@ func (s *space) Map(va uint64, f machine.Frame, acc machine.Access) error {
 	return nil
 }
 
+// Fill implements machine.Space.
+func (s *space) Fill(va uint64, frames []machine.Frame, acc machine.Access) {
+	length := uint64(len(frames)) * machine.PageSize
+	check(va, length)
+	if va/machine.HugeSize != (va+length-1)/machine.HugeSize {
+		panic("machine: Fill across page tables")
+	}
+	d, err := s.makeDirectory(va)
+	if err != nil {
+		return
+	}
+	e := &d[va>>21&511]
+	if atomic.LoadUint64(e)&large != 0 {
+		return
+	}
+	t, err := s.next(e)
+	if err != nil {
+		return
+	}
+	bits := leaf(0, acc)
+	entries := t[va>>12&511:][:len(frames)]
+	for i, f := range frames {
+		if f != machine.NoFrame && entries[i] == 0 {
+			atomic.StoreUint64(&entries[i], uint64(f)*machine.PageSize|bits)
+			frames[i] = machine.NoFrame
+		}
+	}
+}
+
 // MapHuge implements machine.Space.
 func (s *space) MapHuge(va uint64, f machine.Frame, acc machine.Access) error {
 	check(va, machine.HugeSize)

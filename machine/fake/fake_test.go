@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"gosv/machine"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -489,4 +490,40 @@ func TestPower(t *testing.T) {
 	if status, off := m.Status(); status != 3 || !off || !asked {
 		t.Error(status, off, asked)
 	}
+}
+
+func TestFill(t *testing.T) {
+	m := ForTest(t, Config{})
+	s := newSpace(t, m)
+	const va = 0x400000
+	f, g, h := alloc(t, m), alloc(t, m), alloc(t, m)
+	if err := s.Map(va+page, h, machine.Read); err != nil {
+		t.Fatal(err)
+	}
+	frames := []machine.Frame{f, g, machine.NoFrame, g}
+	s.Fill(va, frames, machine.Read|machine.Exec)
+	if want := []machine.Frame{machine.NoFrame, g, machine.NoFrame, machine.NoFrame}; !slices.Equal(frames, want) {
+		t.Errorf("left: %v, want %v", frames, want)
+	}
+	for at, want := range map[uint64]machine.Frame{va: f, va + page: h, va + 3*page: g} {
+		if got, acc, ok := s.Lookup(at); got != want || !ok || (acc&machine.Exec != 0) != (want != h) {
+			t.Errorf("%#x: %d, %v, %v", at, got, acc, ok)
+		}
+	}
+	if _, _, ok := s.Lookup(va + 2*page); ok {
+		t.Error("nothing was mapped")
+	}
+	panics(t, "across page tables", func() { s.Fill(va+machine.HugeSize-page, []machine.Frame{f, f}, rw) })
+	frames = []machine.Frame{f}
+	m.FailAfter(0)
+	s.Fill(va+machine.HugeSize, frames, rw)
+	m.FailAfter(-1)
+	if frames[0] != f {
+		t.Error("mapped without a page table")
+	}
+	s.Unmap(va, 4*page, nil)
+	for _, f := range []machine.Frame{f, g, h} {
+		m.Free(f, 1)
+	}
+	s.Destroy()
 }

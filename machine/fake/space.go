@@ -89,6 +89,29 @@ func (s *space) Map(va uint64, f machine.Frame, acc machine.Access) error {
 	return nil
 }
 
+// Fill implements machine.Space.
+func (s *space) Fill(va uint64, frames []machine.Frame, acc machine.Access) {
+	length := uint64(len(frames)) * machine.PageSize
+	checkRange(va, length)
+	if va/machine.HugeSize != (va+length-1)/machine.HugeSize {
+		panic("fake: Fill across page tables")
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.alive()
+	if s.table(va) != nil {
+		return
+	}
+	for i, f := range frames {
+		at := va + uint64(i)*machine.PageSize
+		if _, present := s.pages[at]; !present && f != machine.NoFrame {
+			s.m.mapCount(f, 1, 1)
+			s.pages[at] = entry{frame: f, acc: acc}
+			frames[i] = machine.NoFrame
+		}
+	}
+}
+
 // MapHuge implements machine.Space.
 func (s *space) MapHuge(va uint64, f machine.Frame, acc machine.Access) error {
 	checkRange(va, machine.HugeSize)
