@@ -45,10 +45,15 @@ func (n *nic) DeliverQuick(pkt *PacketBuffer) bool {
 	pkt.headers[transportHeader] = headerInfo{offset: pkt.consumed + header.IPv4MinimumSize, length: h}
 	pkt.consumed += header.IPv4MinimumSize + h
 	pkt.NetworkProtocolNumber, pkt.TransportProtocolNumber, pkt.NICID = header.IPv4ProtocolNumber, header.TCPProtocolNumber, n.id
-	pkt.Quick = true // no lock is held
+	// No lock is held, and whoever queues it may keep it.
+	data := total - header.IPv4MinimumSize - h
+	pkt.Quick, pkt.Small = true, data > 0 && data < smallSegment
 	protocol.QueuePacket(ep, id, pkt)
 	return true
 }
+
+// smallSegment is more than a request has, and less than a full segment, in bytes.
+const smallSegment = 1200
 
 // quickSegment checks the headers at the start of b, whose packet has size bytes, and returns how many of them are the packet's, and
 // the length of the header of TCP.
