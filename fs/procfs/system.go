@@ -49,6 +49,9 @@ var rows = []row{
 	{path: "sys/fs/protected_hardlinks", mode: rw, show: showFlag(vfs.ProtectHardlinks), store: storeFlag(vfs.ProtectHardlinks)},
 	{path: "sys/fs/protected_symlinks", mode: rw, show: showFlag(vfs.ProtectSymlinks), store: storeFlag(vfs.ProtectSymlinks)},
 	{path: "sys/kernel/cap_last_cap", mode: ro, show: number10(unix.CAP_LAST_CAP)},
+	// Empty, and without the PID: no process dumps its core (core(5)).
+	{path: "sys/kernel/core_pattern", mode: ro, show: text("\n")},
+	{path: "sys/kernel/core_uses_pid", mode: ro, show: text("0\n")},
 	{path: "sys/kernel/hostname", mode: rw, show: showHostname, store: storeHostname},
 	{path: "sys/kernel/msgmax", mode: ro, show: number10(ipc.MsgMax)},
 	{path: "sys/kernel/msgmnb", mode: ro, show: number10(ipc.MsgBytes)},

@@ -1,4 +1,4 @@
-/* procmisc.c - small calls around processes: kcmp, set_tid, I/O priorities, memory policies, adjtimex, process_madvise, nice, load. */
+/* procmisc.c - small calls around processes: kcmp, set_tid, I/O priorities, memory policies, adjtimex, process_madvise, nice, load, core dumps. */
 #include "check.h"
 #include <fcntl.h>
 #include <linux/kcmp.h>
@@ -178,4 +178,42 @@ TEST(load)
 	SAME(fscanf(f, "%lf %lf %lf", &a, &b, &c), 3);
 	fclose(f);
 	CHECK(a >= 0 && a < 1000 && i.loads[0] < 1000ul << 16);
+}
+
+static void first_line(const char *path, char *s, int size)
+{
+	FILE *f = fopen(path, "r");
+	NEED(f);
+	NEED(fgets(s, size, f));
+	fclose(f);
+	s[strcspn(s, "\n")] = 0;
+}
+
+/* What /proc says of core dumps holds: core(5). */
+TEST(core)
+{
+	char pattern[200], uses[8], dir[] = "/tmp/coreXXXXXX";
+	first_line("/proc/sys/kernel/core_pattern", pattern, sizeof pattern);
+	first_line("/proc/sys/kernel/core_uses_pid", uses, sizeof uses);
+	NEED(mkdtemp(dir));
+	pid_t p = fork();
+	if (p == 0) {
+		struct rlimit l;
+		getrlimit(RLIMIT_CORE, &l);
+		l.rlim_cur = l.rlim_max;
+		if (chdir(dir) || setrlimit(RLIMIT_CORE, &l))
+			_exit(1);
+		abort();
+	}
+	int s, none = !pattern[0] && !strcmp(uses, "0"), file = !strcmp(pattern, "core") && !strcmp(uses, "0");
+	NEED(waitpid(p, &s, 0) == p);
+	CHECK(WIFSIGNALED(s) && WTERMSIG(s) == SIGABRT);
+	char path[40];
+	snprintf(path, sizeof path, "%s/core", dir);
+	if (none)
+		CHECK(!WCOREDUMP(s));
+	if (none || file)
+		SAME(access(path, F_OK) == 0, WCOREDUMP(s) != 0);
+	unlink(path);
+	EXPECT(rmdir(dir), 0);
 }
