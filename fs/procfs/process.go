@@ -635,11 +635,25 @@ func showMounts(v *view, b *out) error {
 	return nil
 }
 
+// propagation is what mountinfo tells of it, with a space before each.
+func propagation(m *vfs.MountInfo) (s string) {
+	if m.Shared != 0 {
+		s += " shared:" + strconv.FormatUint(m.Shared, 10)
+	}
+	if m.Master != 0 {
+		s += " master:" + strconv.FormatUint(m.Master, 10)
+	}
+	if m.Unbindable {
+		s += " unbindable"
+	}
+	return s
+}
+
 func showMountinfo(v *view, b *out) error {
 	for _, m := range v.mountList() {
 		b.unum(m.ID).str(" ").unum(m.ParentID).str(" ").unum(uint64(unix.Major(m.Dev))).str(":").unum(uint64(unix.Minor(m.Dev)))
 		access, _, _ := strings.Cut(mountOptions(m.Flags), ",")
-		b.str(" ", mangle(m.Root), " ", mangle(m.Point), " ", mountOptions(m.Flags), " - ", m.Type, " ", mangle(m.Source), " ", access, fsOptions(m.Options), "\n")
+		b.str(" ", mangle(m.Root), " ", mangle(m.Point), " ", mountOptions(m.Flags), propagation(&m), " - ", m.Type, " ", mangle(m.Source), " ", access, fsOptions(m.Options), "\n")
 	}
 	return nil
 }

@@ -230,7 +230,7 @@ func sysUmount2(t *task.Task, target string, flags uint32) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return done(vfs.Unmount(ctx, p, int(flags)))
+	return done(vfs.Unmount(ctx, p.Top(), int(flags)))
 }
 
 // Limits of extended attributes (xattr(7)).

@@ -8,7 +8,7 @@ func (s *Calls) fill() {
 	for _, f := range []func(*table){
 		ioRows, fdRows, pathRows, changeRows, fileHandleRows, pollRows, epollRows, memRows, procRows, execRows, credRows, sigRows, timeRows, futexRows, handleRows, spliceRows, ptraceRows, seccompRows, s.sysvRows, s.systemRows,
 		s.msgRows, s.mqRows, numaRows, ioprioRows, s.timexRows,
-		aioRows, s.uringRows,
+		mountFDRows, aioRows, s.uringRows,
 		s.socketRows,
 	} {
 		f(r)
@@ -51,11 +51,7 @@ var absent = []struct {
 		{unix.SYS_PERF_EVENT_OPEN, "perf_event_open"}, {unix.SYS_USERFAULTFD, "userfaultfd"}, {unix.SYS_LOOKUP_DCOOKIE, "lookup_dcookie"},
 		{unix.SYS_LSM_GET_SELF_ATTR, "lsm_get_self_attr"}, {unix.SYS_LSM_SET_SELF_ATTR, "lsm_set_self_attr"}, {unix.SYS_LSM_LIST_MODULES, "lsm_list_modules"},
 	}},
-	{unix.ENOSYS, "the mount interface of mount(2) is enough", []number{
-		{unix.SYS_OPEN_TREE, "open_tree"}, {unix.SYS_MOVE_MOUNT, "move_mount"}, {unix.SYS_FSOPEN, "fsopen"}, {unix.SYS_FSCONFIG, "fsconfig"},
-		{unix.SYS_FSMOUNT, "fsmount"}, {unix.SYS_FSPICK, "fspick"}, {unix.SYS_MOUNT_SETATTR, "mount_setattr"},
-		{unix.SYS_LISTMOUNT, "listmount"}, {unix.SYS_STATMOUNT, "statmount"}, {unix.SYS_PIVOT_ROOT, "pivot_root"},
-	}},
+	{unix.ENOSYS, "newer than Linux 6.1: /proc/self/mountinfo tells it", []number{{unix.SYS_LISTMOUNT, "listmount"}, {unix.SYS_STATMOUNT, "statmount"}}},
 	{unix.EPERM, "the host's business", []number{
 		{unix.SYS_SWAPON, "swapon"}, {unix.SYS_SWAPOFF, "swapoff"}, {unix.SYS_ACCT, "acct"},
 		{unix.SYS_IOPL, "iopl"}, {unix.SYS_IOPERM, "ioperm"},

@@ -134,6 +134,25 @@ func (f *FS) SetRoot(p vfs.Path) {
 	f.mu.Unlock()
 }
 
+// replace is for pivot_root(2): what is old becomes next.
+func (f *FS) replace(old, next vfs.Path) {
+	f.mu.Lock()
+	if f.root == old {
+		f.root = next
+	}
+	if f.cwd == old {
+		f.cwd = next
+	}
+	f.mu.Unlock()
+}
+
+// ReplaceRoot gives t the root and current directory next where it has old: the end of pivot_root(2).
+func (t *Task) ReplaceRoot(old, next vfs.Path) {
+	if _, _, fs := t.shared(); fs != nil {
+		fs.replace(old, next)
+	}
+}
+
 // Umask returns the umask.
 func (f *FS) Umask() uint32 { return f.context().Umask }
 

@@ -24,6 +24,11 @@ type Mount struct {
 	parent   *Mount
 	point    *Dentry
 	detached bool
+	group    *peers // shared with these; nil: not shared
+	master   *peers // what they mount is mounted here too
+	// unbindable mounts cannot be the source of a bind mount.
+	unbindable bool
+	loose      bool // made by fsmount(2) or open_tree(2), and given no place yet
 }
 
 // Flags returns the MS_ flags in force.
@@ -61,6 +66,8 @@ type Namespace struct {
 	devices map[deviceKey]OpenDevice
 	root    *Mount
 	lastID  uint64
+
+	lastGroup uint64
 }
 
 // NewNamespace returns a tree with one mount, fs at its root.
@@ -101,22 +108,30 @@ func (ns *Namespace) MountFS(at Path, fs *FS, source string, flags uint64) error
 	return err
 }
 
-// attach mounts root of fs at a place: ENOTDIR, ENOENT, EBUSY.
+// attach mounts root of fs at a place: ENOTDIR, ENOENT, ENOSPC.
 func (ns *Namespace) attach(at Path, fs *FS, root *Dentry, source string, flags uint64) (*Mount, error) {
 	if at.Inode().IsDir() != root.inode.IsDir() {
 		return nil, unix.ENOTDIR
 	}
 	ns.mu.Lock()
 	defer ns.mu.Unlock()
-	at = ns.topLocked(at)
-	if err := at.Dentry.pin(); err != nil {
-		return nil, err
+	if len(ns.all) >= maxMounts {
+		return nil, unix.ENOSPC
 	}
 	m := ns.newMount(fs, root, source, flags)
-	m.parent, m.point = at.Mount, at.Dentry
-	ns.mounts[Path{at.Mount, at.Dentry}] = m
 	ns.all = append(ns.all, m)
+	if err := ns.place(m, at); err != nil {
+		ns.discard(m)
+		return nil, err
+	}
 	return m, nil
+}
+
+// discard ends a tree of mounts that nobody uses and that was given no place. The file systems have other mounts, or holds. ns.mu is held.
+func (ns *Namespace) discard(m *Mount) {
+	for _, g := range ns.remove(ns.below(m, true)) {
+		g.FS.mounts.Add(-1)
+	}
 }
 
 // pin counts a mount on d: ENOENT when d was removed.
@@ -139,6 +154,9 @@ func (ns *Namespace) top(p Path) Path {
 	ns.mu.RUnlock()
 	return p
 }
+
+// Top returns the root of what is mounted over p, or p; a path that ends in . does not lead there by itself.
+func (p Path) Top() Path { return p.Mount.ns.topOf(p) }
 
 func (ns *Namespace) topLocked(p Path) Path {
 	for p.Dentry.mounts.Load() != 0 {
@@ -167,14 +185,18 @@ func DoMount(ctx *Context, source string, at Path, typ string, flags uint64, dat
 	ns := at.Mount.ns
 	const propagation = unix.MS_PRIVATE | unix.MS_SLAVE | unix.MS_SHARED | unix.MS_UNBINDABLE
 	switch {
+	case !at.inTree():
+		return unix.EINVAL
 	case flags&unix.MS_REMOUNT != 0:
 		return at.remount(&MountRequest{Ctx: ctx, Source: source, Options: data, Flags: flags})
 	case flags&unix.MS_BIND != 0:
 		return ns.bind(ctx, source, at, flags)
-	case flags&propagation == unix.MS_PRIVATE || flags&propagation == unix.MS_SLAVE:
-		return nil // no mount has peers, so each is private already
 	case flags&propagation != 0:
-		return unix.EINVAL // shared and unbindable mounts are not here
+		how := flags & propagation
+		if how&(how-1) != 0 || flags&^(propagation|unix.MS_REC|unix.MS_SILENT) != 0 {
+			return unix.EINVAL
+		}
+		return ChangeMount(ctx, at, MountChange{Propagation: how, Recursive: flags&unix.MS_REC != 0})
 	case flags&unix.MS_MOVE != 0:
 		from, err := Lookup(ctx, Path{}, source, 0)
 		if err != nil {
@@ -182,18 +204,33 @@ func DoMount(ctx *Context, source string, at Path, typ string, flags uint64, dat
 		}
 		return ns.move(from, at)
 	}
-	fs, err := ns.NewFS(typ, &MountRequest{Ctx: ctx, Source: source, Options: data, Flags: flags})
+	fs, err := ns.newFS(typ, &MountRequest{Ctx: ctx, Source: source, Options: data, Flags: flags})
 	if err != nil {
 		return err
 	}
+	defer fs.drop()
 	if source == "" {
 		source = "none"
 	}
-	if fs.mounts.Load() == 0 { // nobody has it yet
-		fs.Options = data
-	}
 	_, err = ns.attach(at, fs, fs.root, source, defaultAtime(flags))
 	return err
+}
+
+// newFS is NewFS, with a hold on the file system, as if there were a mount: drop ends it.
+func (ns *Namespace) newFS(typ string, r *MountRequest) (*FS, error) {
+	fs, err := ns.NewFS(typ, r)
+	if err == nil && fs.mounts.Add(1) == 1 { // nobody has it yet
+		fs.Options = r.Options
+	}
+	return fs, err
+}
+
+// drop ends a mount or a hold; with the last the file system ends.
+func (fs *FS) drop() {
+	if fs.mounts.Add(-1) == 0 {
+		fs.ops.Unmounted()
+		fs.letGo()
+	}
 }
 
 func defaultAtime(flags uint64) uint64 {
@@ -214,15 +251,8 @@ func (p Path) remount(r *MountRequest) error {
 	if p.Dentry != p.Mount.Root {
 		return unix.EINVAL
 	}
-	if o, ok := p.Mount.FS.ops.(Remounter); r.Flags&unix.MS_BIND == 0 && r.Options != "" {
-		err := unix.EINVAL
-		r.Problem = "it has no options that can be changed"
-		if ok {
-			r.Problem = ""
-			err, _ = o.Remount(r).(unix.Errno)
-		}
-		if err != 0 {
-			p.Mount.ns.complain(p.Mount.FS.Type, r)
+	if r.Flags&unix.MS_BIND == 0 && r.Options != "" {
+		if err := p.Mount.ns.reconfigure(p.Mount.FS, r); err != nil {
 			return err
 		}
 	}
@@ -230,7 +260,22 @@ func (p Path) remount(r *MountRequest) error {
 	return nil
 }
 
-// move is MS_MOVE: EINVAL when from is not the root of a mount that lies on another, ELOOP into itself.
+// reconfigure changes the options of a file system: EINVAL, and what that says.
+func (ns *Namespace) reconfigure(fs *FS, r *MountRequest) error {
+	o, ok := fs.ops.(Remounter)
+	err := r.Fail(unix.EINVAL, "it has no options that can be changed")
+	if ok {
+		r.Problem = ""
+		err = o.Remount(r)
+	}
+	if err != nil {
+		ns.complain(fs.Type, r)
+	}
+	return err
+}
+
+// move is MS_MOVE, also of a mount that lies nowhere: EINVAL when from is not the root of a mount, or that is the root of the tree, ELOOP into
+// itself.
 func (ns *Namespace) move(from, at Path) error {
 	if from.Inode().IsDir() != at.Inode().IsDir() {
 		return unix.ENOTDIR
@@ -238,7 +283,7 @@ func (ns *Namespace) move(from, at Path) error {
 	ns.mu.Lock()
 	defer ns.mu.Unlock()
 	m := from.Mount
-	if from.Dentry != m.Root || m.parent == nil || m.detached {
+	if from.Dentry != m.Root || m == ns.root || !m.loose && m.base() != ns.root || at.Mount.ns != ns || at.Mount.base() != ns.root && at.Mount.base() != m {
 		return unix.EINVAL
 	}
 	at = ns.topLocked(at)
@@ -247,14 +292,21 @@ func (ns *Namespace) move(from, at Path) error {
 			return unix.ELOOP
 		}
 	}
-	if err := at.Dentry.pin(); err != nil {
-		return err
+	if m.parent != nil && m.parent.group != nil {
+		return unix.EINVAL // its copies would stay behind
 	}
-	delete(ns.mounts, Path{m.parent, m.point})
-	m.point.mounts.Add(-1)
-	m.parent, m.point = at.Mount, at.Dentry
-	ns.mounts[at] = m
-	return nil
+	parent, point, loose := m.parent, m.point, m.loose
+	if parent != nil {
+		ns.take(m)
+	}
+	err := ns.place(m, at)
+	if err != nil {
+		if m.loose = loose; parent != nil {
+			point.mounts.Add(1)
+			ns.put(m, Path{parent, point})
+		}
+	}
+	return err
 }
 
 func (ns *Namespace) bind(ctx *Context, source string, at Path, flags uint64) error {
@@ -262,33 +314,31 @@ func (ns *Namespace) bind(ctx *Context, source string, at Path, flags uint64) er
 	if err != nil {
 		return err
 	}
-	m, err := ns.attach(at, from.Mount.FS, from.Dentry, from.Mount.Source, from.Mount.Flags())
-	if err != nil || flags&unix.MS_REC == 0 {
+	if from.Inode().IsDir() != at.Inode().IsDir() {
+		return unix.ENOTDIR
+	}
+	ns.mu.Lock()
+	defer ns.mu.Unlock()
+	m, err := ns.cloneTree(from, flags&unix.MS_REC != 0)
+	if err != nil {
 		return err
 	}
-	return ns.bindBelow(from, Path{m, m.Root})
+	if err = ns.place(m, at); err != nil {
+		ns.discard(m)
+	}
+	return err
 }
 
-// bindBelow repeats the mounts below from at to.
-func (ns *Namespace) bindBelow(from, to Path) error {
-	ns.mu.RLock()
-	var below []*Mount
-	for _, m := range ns.all {
-		if m.parent == from.Mount && m != to.Mount && m.point.within(from.Dentry) {
-			below = append(below, m)
-		}
+// cloneTree copies the mount of from, from there on, and with recursive what lies on it: EINVAL when it may not be, ENOSPC. ns.mu is held.
+func (ns *Namespace) cloneTree(from Path, recursive bool) (*Mount, error) {
+	m := from.Mount
+	if m.unbindable || m.ns != ns || m.base() != ns.root {
+		return nil, unix.EINVAL
 	}
-	ns.mu.RUnlock()
-	for _, m := range below {
-		n, err := ns.attach(Path{to.Mount, m.point}, m.FS, m.Root, m.Source, m.Flags())
-		if err != nil {
-			return err
-		}
-		if err := ns.bindBelow(Path{m, m.Root}, Path{n, n.Root}); err != nil {
-			return err
-		}
+	if len(ns.all)+len(ns.below(m, recursive)) > maxMounts {
+		return nil, unix.ENOSPC
 	}
-	return nil
+	return ns.copyTree(m, from.Dentry, recursive, peer), nil
 }
 
 // Unmount is umount2(2); at is what the path leads to: EINVAL when that is not the root of a
@@ -298,7 +348,7 @@ func Unmount(ctx *Context, at Path, flags int) error {
 		return unix.EPERM
 	}
 	m := at.Mount
-	if at.Dentry != m.Root || m.parent == nil {
+	if at.Dentry != m.Root || m == m.ns.root || !at.inTree() {
 		return unix.EINVAL
 	}
 	gone, err := m.ns.detach(m, flags&unix.MNT_DETACH != 0)
@@ -312,27 +362,41 @@ func Unmount(ctx *Context, at Path, flags int) error {
 func (ns *Namespace) detach(m *Mount, lazy bool) (gone []*Mount, err error) {
 	ns.mu.Lock()
 	defer ns.mu.Unlock()
-	if m.detached {
+	if m.base() != ns.root && !m.loose {
 		return nil, unix.EINVAL
 	}
-	gone = []*Mount{m}
-	for i := 0; i < len(gone); i++ {
-		for _, c := range ns.all {
-			if c.parent == gone[i] {
-				gone = append(gone, c)
-			}
-		}
-	}
+	gone = ns.below(m, true)
 	if !lazy && (len(gone) > 1 || m.users.Load() > 0) {
 		return nil, unix.EBUSY
 	}
+	for _, f := range ns.followers(m) {
+		tree := ns.below(f, true)
+		switch {
+		case lazy:
+			gone = append(gone, tree...)
+		case f.users.Load() > 0:
+			return nil, unix.EBUSY
+		case len(tree) == 1:
+			gone = append(gone, f)
+		}
+	}
+	return ns.remove(gone), nil
+}
+
+// remove takes mounts out of the tree. ns.mu is held.
+func (ns *Namespace) remove(gone []*Mount) []*Mount {
 	for _, g := range gone {
-		delete(ns.mounts, Path{g.parent, g.point})
-		g.point.mounts.Add(-1)
-		g.parent, g.point, g.detached = nil, nil, true
+		if g.detached {
+			continue // twice in the list
+		}
+		if g.parent != nil {
+			ns.take(g)
+		}
+		g.detached, g.loose = true, false
+		ns.propagate(g, unix.MS_PRIVATE)
 	}
 	ns.all = slices.DeleteFunc(ns.all, func(m *Mount) bool { return m.detached })
-	return gone, nil
+	return gone
 }
 
 // unused tells the file system when it lost its last mount and file. It is called
@@ -344,9 +408,8 @@ func (m *Mount) unused() {
 		m.detached = false // once
 	}
 	m.ns.mu.Unlock()
-	if last && m.FS.mounts.Add(-1) == 0 {
-		m.FS.ops.Unmounted()
-		m.FS.letGo()
+	if last {
+		m.FS.drop()
 	}
 }
 
@@ -382,6 +445,9 @@ type MountInfo struct {
 	Source, Type string
 	Flags        uint64
 	Options      string // the file system's
+	Shared       uint64 // the group that it is a peer in, 0: none
+	Master       uint64 // the group that it is a slave of
+	Unbindable   bool
 }
 
 // Mounts lists the mounts that can be reached from root, in the order of mounting.
@@ -399,9 +465,17 @@ func (ns *Namespace) Mounts(root Path) []MountInfo {
 		info := MountInfo{
 			ID: m.ID, ParentID: m.ID, Dev: m.FS.Dev, Root: within, Point: point, Source: m.Source, Type: m.FS.Type, Flags: m.Flags(), Options: m.FS.Options,
 		}
-		if p, ok := ns.above(m); ok {
-			info.ParentID = p.Mount.ID
+		ns.mu.RLock()
+		if m.parent != nil {
+			info.ParentID = m.parent.ID
 		}
+		if info.Unbindable = m.unbindable; m.group != nil {
+			info.Shared = m.group.id
+		}
+		if m.master != nil {
+			info.Master = m.master.id
+		}
+		ns.mu.RUnlock()
 		list = append(list, info)
 	}
 	return list
