@@ -138,21 +138,38 @@ func freeFrames(c *cpu, f, n uint64) {
 	unlock(&frameLock)
 }
 
-// refill fills list with up to n frames for programs and returns how many.
+// refill fills list with up to n frames for programs and returns how many. It takes whole blocks, and the smallest that there
+// are, which keeps the large ones together.
 func refill(c *cpu, list, n uint64) uint64 {
 	lock(c, &frameLock)
 	got := uint64(0)
 	for got < n && frameFree > frameReserve {
-		f := takeBlock(0)
-		if f == 0 {
+		f, count := takeSome(min(n-got, frameFree-frameReserve))
+		if count == 0 {
 			break
 		}
-		st64(list+got*8, f)
-		got++
+		for i := uint64(0); i < count; i++ {
+			st64(list+got*8, f+i)
+			got++
+		}
 	}
 	unlock(&frameLock)
 	checkShortage(c)
 	return got
+}
+
+// takeSome takes the smallest free block, or as much of it as is not more than n frames. n is not 0.
+func takeSome(n uint64) (f, count uint64) {
+	order := uint(0)
+	for freeLists[order] == 0 {
+		if order++; order > maxOrder {
+			return 0, 0
+		}
+	}
+	for 1<<order > n {
+		order--
+	}
+	return takeBlock(order), 1 << order
 }
 
 // checkShortage tells the kernel when less than frameShort is free.
