@@ -61,6 +61,14 @@ var hot = []struct {
 		return sysClockGettime(t, int32(t.Ctx.RDI), lTimespec.at(t.Ctx.RSI))
 	}},
 	{unix.SYS_EPOLL_WAIT, hotEpollWait},
+	{unix.SYS_RT_SIGACTION, func(t *task.Task) (uint64, error) {
+		c := t.Ctx
+		set, err := lSigAction.loadOpt(t, c.RSI)
+		if err != nil {
+			return 0, err
+		}
+		return sysSigaction(t, unix.Signal(int32(c.RDI)), set, lSigAction.at(c.RDX), c.R10)
+	}},
 	{unix.SYS_TGKILL, func(t *task.Task) (uint64, error) {
 		return sysTgkill(t, int32(t.Ctx.RDI), int32(t.Ctx.RSI), unix.Signal(int32(t.Ctx.RDX)))
 	}},

@@ -179,13 +179,16 @@ type incomparable = [0]func()
 //
 //go:noinline
 func inOpt[T any](l *layout[T]) kind[opt[T]] {
-	return newKind(func(t *task.Task, addr uint64) (o opt[T], err error) {
-		if addr != 0 {
-			o.v, err = l.load(t, addr)
-			o.ok = true
-		}
-		return o, err
-	}, memory(l.name+" or NULL", l.size, l.show))
+	return newKind(l.loadOpt, memory(l.name+" or NULL", l.size, l.show))
+}
+
+// loadOpt reads the structure at addr, if that is not NULL.
+func (l *layout[T]) loadOpt(t *task.Task, addr uint64) (o opt[T], err error) {
+	if addr != 0 {
+		o.v, err = l.load(t, addr)
+		o.ok = true
+	}
+	return o, err
 }
 
 // A dest is where the call stores a structure. All dests are alike to the compiler, which makes one of generic code
