@@ -146,8 +146,8 @@ func earlyMemory(kernelEnd uint64) {
 		frameLimit = max(frameLimit, min((initrdAddr+initrdSize+4095)>>12, frameUsable+512))
 	}
 	if initrdSize != 0 && initrdAddr >= kernelEnd && initrdAddr < earlyEnd {
-		// The page tables of a small machine, and the frame table.
-		need := 64<<12 + 2*frameLimit
+		// The page tables, 18 for the image and the first GiB and one for each GiB more, and the frame table.
+		need := (32+frameLimit>>18)<<12 + 2*frameLimit
 		if before := initrdAddr&^4095 - kernelEnd; before >= need {
 			earlyEnd = initrdAddr &^ 4095
 		} else { // the initrd is right behind the image
