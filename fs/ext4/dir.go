@@ -41,20 +41,38 @@ type dirent struct {
 	name       []byte
 }
 
-// record returns the record at a place of a block: EUCLEAN.
-func (fs *fileSystem) record(b []byte, at int) (d dirent, err error) {
-	if at+direntHead > len(b) {
-		return d, unix.EUCLEAN
+// A recordHead is the first 8 bytes of a record: the inode's number, the record's length, that of the name, the type.
+type recordHead uint64
+
+func (h recordHead) ino() uint32  { return uint32(h) }
+func (h recordHead) length() int  { return int(uint16(h >> 32)) }
+func (h recordHead) nameLen() int { return int(uint8(h >> 48)) }
+func (h recordHead) typ() byte    { return byte(h >> 56) }
+func (h recordHead) bad(left int, inodes uint32) bool {
+	n := h.length()
+	return n < direntHead || n%4 != 0 || n > left || h.nameLen() > n-direntHead || h.ino() > inodes
+}
+
+// headAt returns the head of the record at a place of a block; ok is false when it is none (EUCLEAN). Searches look at each record of
+// a block by it, so it is to be inlined.
+func headAt(b []byte, at int, inodes uint32) (h recordHead, ok bool) {
+	if at > len(b)-direntHead {
+		return 0, false
 	}
-	d = dirent{at: at, ino: le.Uint32(b[at:]), length: int(le.Uint16(b[at+4:])), typ: b[at+7]}
-	n := int(b[at+6])
+	h = recordHead(le.Uint64(b[at:]))
+	return h, !h.bad(len(b)-at, inodes)
+}
+
+// record returns the record at a place of a block: EUCLEAN.
+func (fs *fileSystem) record(b []byte, at int) (dirent, error) {
+	h, ok := headAt(b, at, fs.inodes)
+	if !ok {
+		return dirent{}, unix.EUCLEAN
+	}
+	d := dirent{at: at, ino: h.ino(), length: h.length(), typ: h.typ(), name: b[at+direntHead:][:h.nameLen()]}
 	if fs.incompat&incompatFileType == 0 {
 		d.typ = 0
 	}
-	if d.length < direntHead || d.length%4 != 0 || d.length > len(b)-at || n > d.length-direntHead || d.ino > fs.inodes {
-		return d, unix.EUCLEAN
-	}
-	d.name = b[at+direntHead:][:n]
 	return d, nil
 }
 
@@ -142,17 +160,18 @@ func (n *node) lookup(name string) (*found, error) {
 
 // scan looks for a name in one block; nil when it is not there.
 func (n *node) scan(buf *buffer, name string) (*found, error) {
-	prev := -1
-	for at := 0; at < n.fs.blockSize; {
-		d, err := n.fs.record(buf.data, at)
-		if err != nil {
-			return nil, err
+	prev, b, inodes := -1, buf.data[:n.fs.blockSize], n.fs.inodes
+	for at := 0; at < len(b); {
+		h, ok := headAt(b, at, inodes)
+		if !ok {
+			return nil, unix.EUCLEAN
 		}
-		if d.ino != 0 && string(d.name) == name {
-			return &found{buf, prev, d}, nil
+		if h.nameLen() == len(name) && h.ino() != 0 && string(b[at+direntHead:][:len(name)]) == name {
+			d, err := n.fs.record(buf.data, at)
+			return &found{buf, prev, d}, err
 		}
 		prev = at
-		at += d.length
+		at += h.length()
 	}
 	return nil, nil
 }
@@ -212,24 +231,24 @@ func (n *node) insert(buf *buffer, name string, ino uint32, typ byte) (ok bool, 
 	b := buf.data
 	want := need(len(name))
 	for at := 0; at < fs.records(); {
-		d, err := fs.record(b, at)
-		if err != nil {
-			return false, err
+		h, ok := headAt(b, at, fs.inodes)
+		if !ok {
+			return false, unix.EUCLEAN
 		}
-		used := 0
-		if d.ino != 0 {
-			used = need(len(d.name))
+		used, length := 0, h.length()
+		if h.ino() != 0 {
+			used = need(h.nameLen())
 		}
-		if d.length-used >= want && at+d.length <= fs.records() {
+		if length-used >= want && at+length <= fs.records() {
 			if used > 0 {
 				le.PutUint16(b[at+4:], uint16(used))
 			}
-			putRecord(b[at+used:], ino, d.length-used, typ, name)
+			putRecord(b[at+used:], ino, length-used, typ, name)
 			n.sumDir(b)
 			fs.change(buf)
 			return true, nil
 		}
-		at += d.length
+		at += length
 	}
 	return false, nil
 }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestDisk reads a disk in the machine as a stream, and finds on the host what the machine wrote to it.
@@ -116,6 +117,22 @@ exit 5`
 	const want = "hello 77\n300\n/dev/vda /m ext4 rw,relatime 0 0\na\nc\ncopy\nlink\nlost+found\nsymbolic\n"
 	if o.status != 5 || o.stdout != want {
 		t.Fatalf("%v\nwant %s", o, want)
+	}
+	tool(t, "e2fsck", "-fn", image)
+}
+
+// TestGitOnExt4 has git, of the host's root, work on ext4: commits, a merge, gc, fsck and clones (test/apps/run.sh).
+func TestGitOnExt4(t *testing.T) {
+	t.Parallel()
+	image := ext4Image(t, 128<<20)
+	script, err := filepath.Abs("../apps/run.sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := run(t, job{program: guestPath("mounted.static"), args: []string{"ext4", "/dev/vda", "", "/tmp", "--", "/bin/bash", script, "git_load"}, env: []string{"GIT_FILES=60"},
+		flags: []string{"--root", "/", "--disk", image}, limit: 3 * time.Minute}, small)
+	if o.status != 0 || !strings.Contains(o.stdout, "A git_load rc=0") {
+		t.Errorf("%v", o)
 	}
 	tool(t, "e2fsck", "-fn", image)
 }
