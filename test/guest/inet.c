@@ -699,7 +699,7 @@ TEST(deferred)
 		SAME(awaited(l, POLLIN), POLLIN);
 		int s = accept(l, 0, 0);
 		NEED(s >= 0);
-		SAME(ready(s), POLLIN | POLLOUT);
+		SAME(awaited(s, POLLIN), POLLIN | POLLOUT);
 		SAME(recv(s, b, 8, 0), 3);
 		close(c), close(s), close(l);
 	}
