@@ -44,10 +44,11 @@ func (c *Cache) loadOf(index uint64) *load {
 }
 
 // load brings the page at index from the backing, or waits for whoever does; want is how many pages from index on will
-// be needed. A nil error says only that trying again is worth while.
+// be needed. A nil error says only that trying again is worth while; a page that is behind the file's end by now, for another reader
+// loaded the last or the file was cut, is not asked for: backings may rely on that.
 func (c *Cache) load(index uint64, want int) error {
 	c.mu.Lock()
-	if c.pages.get(index) != machine.NoFrame {
+	if index >= pagesOf(c.size) || c.pages.get(index) != machine.NoFrame {
 		c.mu.Unlock()
 		return nil
 	}

@@ -135,6 +135,29 @@ func TestReadAhead(t *testing.T) {
 	r.reader <- nil
 }
 
+// While a load ahead was on its way to start, another reader loaded the file's last page: nothing behind the end is read.
+func TestReadAheadPastEnd(t *testing.T) {
+	r, c := newRanged(t, 8192, 20*pageSize)
+	read(t, c, 0, pageSize)
+	c.mu.Lock()
+	if !c.reached(0, firstAhead) {
+		t.Error("no load ahead is wanted")
+	}
+	c.mu.Unlock()
+	if err := c.load(firstAhead, 4); err != nil {
+		t.Fatal(err)
+	}
+	c.loadAhead()
+	c.ahead.loads.Wait()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, a := range r.asked {
+		if a[0]+a[1] > 20 {
+			t.Errorf("read of %d pages at %d of 20", a[1], a[0])
+		}
+	}
+}
+
 // Readers of one file from many goroutines, and reclaim, see the file.
 func TestReadersAndReclaim(t *testing.T) {
 	const pages = 600
