@@ -213,35 +213,27 @@ func (n *node) Open(ctx *vfs.Context, f *vfs.File) (vfs.FileOps, error) {
 	if f.Writable() && n.row.store == nil {
 		return nil, unix.EACCES
 	}
-	s := &shown{node: n}
-	if f.Readable() {
-		b := out{}
-		if err := n.row.show(v, &b); err != nil {
-			return nil, err
-		}
-		s.b = b.b
-	}
-	return s, nil
+	return &shown{node: n}, nil
 }
 
 // Evict implements vfs.InodeOps.
 func (n *node) Evict(*vfs.Inode) {}
 
-// shown is an open file: its contents as they were then, or when it was last read from the start.
+// shown is an open file: its contents as they were when it was last read from the start.
 type shown struct {
 	vfs.FileDefaults
 	node *node
 
 	mu   sync.Mutex
 	b    []byte // replaced, never changed; guarded by mu
-	read bool   // b has been read; guarded by mu
+	made bool   // guarded by mu
 }
 
-// contents returns what a read at off is to see: the start is made anew, but for the first time. ENOENT when what it is about is gone.
+// contents returns what a read at off is to see: a read of the start makes it anew. ENOENT when what it is about is gone.
 func (s *shown) contents(f *vfs.File, off int64) ([]byte, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if off == 0 && s.read {
+	if off == 0 || !s.made {
 		v, err := s.node.view(&vfs.Context{Cred: f.Cred()})
 		if err != nil {
 			return nil, err
@@ -250,9 +242,8 @@ func (s *shown) contents(f *vfs.File, off int64) ([]byte, error) {
 		if err := s.node.row.show(v, &b); err != nil {
 			return nil, err
 		}
-		s.b = b.b
+		s.b, s.made = b.b, true
 	}
-	s.read = true
 	return s.b, nil
 }
 

@@ -2,7 +2,7 @@
 // also /sys (sysfs(5)), which is made in the same way.
 //
 // Everything there is comes from tables, rows and sysRows: a row names a file and says how to show it.
-// The contents are made when a file is opened, so a reader sees one moment.
+// The contents are made when a file is read from the start, so a reader sees one moment.
 //
 // FS.mu guards what other rooms added and what programs stored; it is a leaf.
 package procfs

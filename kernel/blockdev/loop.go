@@ -28,6 +28,8 @@ const (
 
 // loops are the loop devices that were made.
 type loops struct {
+	control sync.Mutex // held while one is made or taken away; taken before all others
+
 	mu   sync.Mutex
 	list map[int]*loop // by number; +checklocks:mu
 }
@@ -35,9 +37,10 @@ type loops struct {
 // loop is one; without a file it has no size.
 type loop struct {
 	number int
-	disk   *block.Disk
+	disk   *block.Disk // set before it is in the list
 
 	mu            sync.Mutex
+	gone          bool      // is taken away; +checklocks:mu
 	file          *vfs.File // nil: free; +checklocks:mu
 	offset, limit int64     // of the file's part; +checklocks:mu
 	flags         uint32    // +checklocks:mu
@@ -136,9 +139,22 @@ func (b *Files) loop(d *block.Disk) *loop {
 	if d.Major != block.MajorLoop {
 		return nil
 	}
+	l := b.loopNumber(int(d.Minor))
+	if l == nil { // it is known as a disk before it is listed here
+		b.loops.control.Lock()
+		l = b.loopNumber(int(d.Minor))
+		b.loops.control.Unlock()
+	}
+	if l == nil || l.disk != d {
+		return nil
+	}
+	return l
+}
+
+func (b *Files) loopNumber(n int) *loop {
 	b.loops.mu.Lock()
 	defer b.loops.mu.Unlock()
-	return b.loops.list[int(d.Minor)]
+	return b.loops.list[n]
 }
 
 // addLoop makes loop device n: EEXIST, ENOSPC.
@@ -146,34 +162,34 @@ func (b *Files) addLoop(n int) error {
 	if n < 0 || n >= maxLoops {
 		return unix.ENOSPC
 	}
+	b.loops.control.Lock()
+	defer b.loops.control.Unlock()
+	if b.loopNumber(n) != nil {
+		return unix.EEXIST
+	}
 	l := &loop{number: n, blockSize: 512}
+	l.disk = b.disks.AddNumber(block.Loop, n, l)
 	b.loops.mu.Lock()
+	defer b.loops.mu.Unlock()
 	if b.loops.list == nil {
 		b.loops.list = map[int]*loop{}
 	}
-	taken := b.loops.list[n] != nil
-	if !taken {
-		b.loops.list[n] = l
-	}
-	b.loops.mu.Unlock()
-	if taken {
-		return unix.EEXIST
-	}
-	l.disk = b.disks.AddNumber(block.Loop, n, l)
+	b.loops.list[n] = l
 	return nil
 }
 
 // freeLoop returns the number of a loop device that has no file, made if need be: ENOSPC.
 func (b *Files) freeLoop() (int, error) {
 	for n := range maxLoops {
-		b.loops.mu.Lock()
-		l := b.loops.list[n]
-		b.loops.mu.Unlock()
+		l := b.loopNumber(n)
 		if l == nil {
-			return n, b.addLoop(n)
+			if err := b.addLoop(n); err != unix.EEXIST {
+				return n, err
+			}
+			continue // somebody made it just now, to use it
 		}
 		l.mu.Lock()
-		free := l.file == nil
+		free := l.file == nil && !l.gone
 		l.mu.Unlock()
 		if free {
 			return n, nil
@@ -184,19 +200,23 @@ func (b *Files) freeLoop() (int, error) {
 
 // removeLoop takes loop device n away: ENODEV, EBUSY.
 func (b *Files) removeLoop(n int) error {
-	b.loops.mu.Lock()
-	l := b.loops.list[n]
-	b.loops.mu.Unlock()
+	b.loops.control.Lock()
+	defer b.loops.control.Unlock()
+	l := b.loopNumber(n)
 	if l == nil {
 		return unix.ENODEV
 	}
 	l.mu.Lock()
 	busy := l.file != nil
+	l.gone = !busy
 	l.mu.Unlock()
 	if busy {
 		return unix.EBUSY
 	}
 	if err := b.disks.Remove(l.disk); err != nil {
+		l.mu.Lock()
+		l.gone = false
+		l.mu.Unlock()
 		return err
 	}
 	b.loops.mu.Lock()
@@ -320,10 +340,14 @@ func (b *Files) bind(l *loop, dev *vfs.File, a *vfs.IoctlArgs, fd, blockSize int
 		return unix.EINVAL
 	}
 	l.mu.Lock()
-	if l.file != nil {
+	if l.file != nil || l.gone {
+		err := unix.EBUSY
+		if l.gone {
+			err = unix.ENXIO
+		}
 		l.mu.Unlock()
 		f.DecRef()
-		return unix.EBUSY
+		return err
 	}
 	l.file, l.offset, l.limit, l.flags, l.blockSize, l.name = f, 0, 0, 0, max(blockSize, 512), [64]byte{}
 	if !f.Writable() || !dev.Writable() {

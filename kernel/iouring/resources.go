@@ -58,6 +58,19 @@ func (s *resources) file(t *task.Task, fd int32, fixed bool) (*vfs.File, error) 
 	return s.files[fd], nil
 }
 
+// Held lists the registered files, for the search for circles of files in flight (afunix.Holder).
+func (r *Ring) Held() (list []*vfs.File) {
+	s := &r.res
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range s.files {
+		if f != nil {
+			list = append(list, f)
+		}
+	}
+	return list
+}
+
 // File returns a registered file with a reference: EBADF.
 func (r *Ring) File(slot int32) (*vfs.File, error) { return r.res.file(nil, slot, true) }
 

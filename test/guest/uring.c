@@ -805,3 +805,39 @@ TEST(signal_ends_the_wait)
 	EXPECT(enter(&r, 0, 1, IORING_ENTER_GETEVENTS), EINTR);
 	close_ring(&r);
 }
+
+/* A ring that lies in the queue of a socket that is registered in it: nobody can reach either, and both go, with what else the ring holds. */
+TEST(circle)
+{
+	struct ring r;
+	int sp[2], p[2];
+	char c = 'x';
+	EXPECT(socketpair(AF_UNIX, SOCK_DGRAM, 0, sp), 0);
+	EXPECT(pipe(p), 0);
+	open_ring(&r, 8, 0);
+	union {
+		char b[CMSG_SPACE(4)];
+		struct cmsghdr h;
+	} u = {0};
+	struct iovec v = {&c, 1};
+	struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1, .msg_control = u.b, .msg_controllen = sizeof u.b};
+	u.h = (struct cmsghdr){CMSG_LEN(4), SOL_SOCKET, SCM_RIGHTS};
+	memcpy(CMSG_DATA(&u.h), &r.fd, 4);
+	int sent = sendmsg(sp[0], &m, 0);
+	if (sent < 0 && errno == EINVAL)
+		return; /* Linux from 6.8 on lets nobody send a ring */
+	SAME(sent, 1);
+	int list[3] = {p[1], sp[0], sp[1]}, ring = dup(r.fd);
+	SAME(reg(&r, IORING_REGISTER_FILES, list, 3), 0);
+	close(p[1]), close(sp[0]), close(sp[1]);
+	close_ring(&r);
+	/* a descriptor still leads to the ring, and so to all of it */
+	close(socket(AF_UNIX, SOCK_DGRAM, 0));
+	struct pollfd pf = {.fd = p[0], .events = POLLIN};
+	SAME(poll(&pf, 1, 200), 0);
+	close(ring);
+	close(socket(AF_UNIX, SOCK_DGRAM, 0)); /* makes the kernel look */
+	SAME(poll(&pf, 1, 10000), 1);
+	SAME(pf.revents, POLLHUP);
+	close(p[0]);
+}

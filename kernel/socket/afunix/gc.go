@@ -16,19 +16,34 @@ import (
 // messages is a candidate, and a candidate that lies in the queue of no other than candidates is lost, unless one that is
 // not lost has it in its queue.
 //
+// Files that hold others, io_uring's rings with their registered files, are part of such circles: what one in flight holds counts as
+// what lies in a queue does.
+//
 // flights.mu is taken before sock.mu. Whoever takes files out of a queue takes flights.mu before he gives them
 // to anyone, so a file does not get users unseen while the search runs.
 
 // flights counts the files in flight.
 type flights struct {
 	mu     sync.Mutex
-	socks  map[*sock]int  // sockets in flight, how often; guarded by mu
-	byUser map[uint32]int // files in flight by the sender's user; guarded by mu
+	files  map[*vfs.File]int // sockets and holders in flight, how often; guarded by mu
+	byUser map[uint32]int    // files in flight by the sender's user; guarded by mu
 
 	doomedMu sync.Mutex
 	doomed   []*vfs.File // to be closed; guarded by doomedMu
 	closing  bool        // somebody closes them; guarded by doomedMu
-	any      atomic.Bool // a socket is in flight
+	any      atomic.Bool // a socket or holder is in flight
+}
+
+// A Holder is the FileOps of a file that holds others open.
+type Holder interface {
+	// Held lists them, without references. It may be called with the locks of this package held.
+	Held() []*vfs.File
+}
+
+// circular reports whether f may be part of a circle: a socket of this family, or a holder.
+func circular(f *vfs.File) bool {
+	_, ok := f.Ops().(Holder)
+	return ok || sockOf(f) != nil
 }
 
 // sockOf returns the socket of this family that f is, nil for others.
@@ -48,13 +63,13 @@ func (fl *flights) launch(m *socket.Message, files []*vfs.File) error {
 	if fl.byUser[u] > m.MaxFiles && !m.Cred.Capable(unix.CAP_SYS_RESOURCE) && !m.Cred.Capable(unix.CAP_SYS_ADMIN) {
 		return unix.ETOOMANYREFS
 	}
-	if fl.socks == nil {
-		fl.socks, fl.byUser = make(map[*sock]int), make(map[uint32]int)
+	if fl.files == nil {
+		fl.files, fl.byUser = make(map[*vfs.File]int), make(map[uint32]int)
 	}
 	fl.byUser[u] += len(files)
 	for _, f := range files {
-		if k := sockOf(f); k != nil {
-			fl.socks[k]++
+		if circular(f) {
+			fl.files[f]++
 			fl.any.Store(true)
 		}
 	}
@@ -69,13 +84,13 @@ func (fl *flights) land(user uint32, files []*vfs.File) {
 		delete(fl.byUser, user)
 	}
 	for _, f := range files {
-		if k := sockOf(f); k != nil {
-			if fl.socks[k]--; fl.socks[k] == 0 {
-				delete(fl.socks, k)
+		if circular(f) {
+			if fl.files[f]--; fl.files[f] == 0 {
+				delete(fl.files, f)
 			}
 		}
 	}
-	fl.any.Store(len(fl.socks) > 0)
+	fl.any.Store(len(fl.files) > 0)
 }
 
 // takeRights gives the files of a packet to the caller.
@@ -117,7 +132,7 @@ func (n *Network) collect() {
 	fl := &n.flights
 	fl.mu.Lock()
 	var rights []*packet
-	if len(fl.socks) > 0 {
+	if len(fl.files) > 0 {
 		rights = n.search()
 	}
 	fl.mu.Unlock()
@@ -126,24 +141,17 @@ func (n *Network) collect() {
 	}
 }
 
-// candidate is a socket that perhaps is lost.
+// candidate is a file that perhaps is lost.
 type candidate struct {
-	inside int     // how often it lies in queues of candidates
-	holds  []*sock // what lies in its queue; a snapshot
+	known  int         // references from messages, and from holders in flight
+	inside int         // of them, those from candidates
+	holds  []*vfs.File // what lies in its queue, or what it holds; a snapshot
 	alive  bool
 }
 
 // search takes the messages with files out of the queues of lost sockets; flights.mu is held.
 func (n *Network) search() (rights []*packet) {
-	list := make(map[*sock]*candidate)
-	for k, count := range n.flights.socks {
-		if f := k.s.File(); f != nil && f.Refs() == count {
-			list[k] = &candidate{}
-		}
-	}
-	for k, c := range list {
-		c.holds = k.inQueue()
-	}
+	list := n.candidates()
 	for _, c := range list {
 		for _, held := range c.holds {
 			if h := list[held]; h != nil {
@@ -152,8 +160,8 @@ func (n *Network) search() (rights []*packet) {
 		}
 	}
 	var alive []*candidate
-	for k, c := range list {
-		if c.inside < n.flights.socks[k] {
+	for _, c := range list {
+		if c.inside < c.known {
 			c.alive = true
 			alive = append(alive, c)
 		}
@@ -168,27 +176,54 @@ func (n *Network) search() (rights []*packet) {
 			}
 		}
 	}
-	for k, c := range list {
-		if !c.alive {
+	for f, c := range list {
+		if k := sockOf(f); k != nil && !c.alive {
 			rights = append(rights, k.takeRightsPackets()...)
 		}
 	}
 	return rights
 }
 
-// inQueue returns the sockets that lie in k's queue, and in those of connections that wait there.
-func (k *sock) inQueue() (held []*sock) {
+// candidates returns the files that have no references but those from messages and from holders in flight; flights.mu is held.
+func (n *Network) candidates() map[*vfs.File]*candidate {
+	list := make(map[*vfs.File]*candidate)
+	held := make(map[*vfs.File][]*vfs.File)
+	for f, count := range n.flights.files {
+		list[f] = &candidate{known: count}
+		if h, ok := f.Ops().(Holder); ok {
+			held[f] = h.Held()
+		}
+	}
+	for _, files := range held {
+		for _, f := range files {
+			if c := list[f]; c != nil {
+				c.known++
+			} else if circular(f) {
+				list[f] = &candidate{known: 1}
+			}
+		}
+	}
+	for f, c := range list {
+		if f.Refs() != c.known {
+			delete(list, f)
+		} else if c.holds = held[f]; c.holds == nil {
+			if k := sockOf(f); k != nil {
+				c.holds = k.inQueue()
+			}
+		}
+	}
+	return list
+}
+
+// inQueue returns the files that lie in k's queue, and in those of connections that wait there.
+func (k *sock) inQueue() (held []*vfs.File) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for p := k.queue.head; p != nil; p = p.next {
 		if p.conn != nil { // a younger socket: its number is higher
 			held = append(held, p.conn.inQueue()...)
 		}
-		for _, f := range p.rights {
-			if s := sockOf(f); s != nil {
-				held = append(held, s)
-			}
-		}
+		held = append(held, p.rights...)
 	}
 	return held
 }

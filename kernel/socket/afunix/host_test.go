@@ -474,7 +474,7 @@ func (w *world) idle() {
 	w.tb.Helper()
 	w.net.flights.mu.Lock()
 	defer w.net.flights.mu.Unlock()
-	if n := len(w.net.flights.socks) + len(w.net.flights.byUser); n != 0 {
+	if n := len(w.net.flights.files) + len(w.net.flights.byUser); n != 0 {
 		w.tb.Errorf("%d entries in flight are left", n)
 	}
 	if n := w.net.heap.Load(); n != 0 {
