@@ -265,6 +265,23 @@ func TestLies(t *testing.T) {
 			q.Push(e, e.Fill(b))
 		}, false},
 		{"no header", func(n *nic) { q := n.Queue(rxQueue); q.Push(q.Pop(), headerSize-1) }, false},
+		{"no buffers, it says, and there is one", func(n *nic) {
+			q := n.Queue(rxQueue)
+			e := q.Pop()
+			q.Push(e, e.Fill(good))
+		}, false},
+		{"more bytes than the largest packet has", func(n *nic) {
+			q := n.Queue(rxQueue)
+			b := bytes.Clone(good)
+			binary.LittleEndian.PutUint16(b[hdrBuffers:], 18)
+			for i := range 18 {
+				e := q.Pop()
+				if i == 0 {
+					e.Fill(b)
+				}
+				q.PushRaw(e.ID, bufferSize)
+			}
+		}, false},
 		{"nothing", func(n *nic) { q := n.Queue(rxQueue); q.Push(q.Pop(), 0) }, false},
 		{"too long", func(n *nic) { q := n.Queue(rxQueue); q.PushRaw(q.Pop().ID, 0xffffffff) }, false},
 		{"unknown chain", func(n *nic) { n.Queue(rxQueue).PushRaw(200, 50) }, true},
@@ -294,6 +311,47 @@ func TestLies(t *testing.T) {
 			for f := next(t, got); !bytes.Equal(f.b, good[headerSize:]); f = next(t, got) {
 			}
 		})
+	}
+}
+
+// What a device says of checksums and segments is handed on as it is, and no field of it makes the driver look outside of the frame.
+func TestLyingHeaders(t *testing.T) {
+	m := fake.New(fake.Config{RealClock: true})
+	t.Cleanup(m.Close)
+	n := newNIC(m, t.Cleanup, virtiotest.FeatureRing|allFeatures, false)
+	d := n.open(t)
+	got := start(t, d)
+	body := pattern(100)
+	for _, test := range []struct {
+		name                        string
+		flags, gso                  byte
+		length, size, start, offset uint16
+		segment                     netdev.Segment
+	}{
+		{"sum far outside", flagCsum, gsoNone, 0, 0, 0xffff, 0xffff, netdev.Whole},
+		{"sum at the end", flagCsum, gsoNone, 0, 0, 99, 2, netdev.Whole},
+		{"header longer than the frame", flagCsum, gsoTCPv4, 0xffff, 1, 34, 16, netdev.TCPv4},
+		{"segments of nothing", flagCsum, gsoTCPv6, 54, 0, 34, 16, netdev.TCPv6},
+		{"UDP, which was not agreed on", flagCsum, 3, 42, 1472, 34, 6, netdev.Unknown},
+		{"no kind of segments", 0, 0x7f, 0, 0, 0, 0, netdev.Unknown},
+		{"all at once", 0xff, 0xff, 0xffff, 0xffff, 0xffff, 0xffff, netdev.Unknown},
+	} {
+		b := append(make([]byte, headerSize), body...)
+		b[hdrFlags], b[hdrGSOType] = test.flags, test.gso
+		binary.LittleEndian.PutUint16(b[hdrLength:], test.length)
+		binary.LittleEndian.PutUint16(b[hdrGSOSize:], test.size)
+		binary.LittleEndian.PutUint16(b[hdrStart:], test.start)
+		binary.LittleEndian.PutUint16(b[hdrOffset:], test.offset)
+		n.Lock()
+		n.receive(b)
+		n.Queue(rxQueue).Notify()
+		n.Unlock()
+		f := next(t, got)
+		want := netdev.Offload{Checksum: test.flags&flagCsum != 0, Valid: test.flags&flagValid != 0, Start: test.start, Offset: test.offset,
+			Segment: test.segment, Size: test.size, Header: test.length}
+		if !bytes.Equal(f.b, body) || f.o != want {
+			t.Errorf("%s: %d bytes, %+v", test.name, len(f.b), f.o)
+		}
 	}
 }
 

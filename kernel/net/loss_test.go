@@ -132,6 +132,9 @@ func FuzzLink(f *testing.F) {
 	syn := make([]byte, 40)
 	header.TCP(syn).Encode(&header.TCPFields{SrcPort: 5, DstPort: 80, SeqNum: 1, DataOffset: 40, Flags: header.TCPFlagSyn, WindowSize: 1000})
 	f.Add(ip(6, syn), uint8(1))
+	ack := make([]byte, 20)
+	header.TCP(ack).Encode(&header.TCPFields{SrcPort: 5, DstPort: 80, SeqNum: 2, AckNum: 1, DataOffset: 20, Flags: header.TCPFlagAck | header.TCPFlagPsh, WindowSize: 1000})
+	f.Add(ip(6, append(ack, 1, 2, 3)), uint8(1)) // what the short way looks at
 	f.Add(ip(17, []byte{0, 5, 0, 90, 0, 12, 0, 0, 1, 2, 3, 4}), uint8(1))
 	f.Add(ip(1, []byte{8, 0, 0xf7, 0xff, 0, 0, 0, 0}), uint8(0))
 	f.Add(append(append([]byte{}, mac[:]...), 2, 0, 0, 0, 0, 9, 8, 6, 0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 9, 10, 0, 0, 9, 0, 0, 0, 0, 0, 0, 10, 0, 0, 1), uint8(0))
