@@ -63,6 +63,7 @@ func TestLoss(t *testing.T) {
 		{"reordered", 0, 0, 0.2, 0, 2 << 20},
 		{"all", 0.02, 0.05, 0.1, 0, 1 << 20},
 		{"tiny window", 0, 0, 0.02, 2304, 128 << 10},
+		{"urgent", 0.02, 0.05, 0.1, 0, 256 << 10},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -77,6 +78,11 @@ func TestLoss(t *testing.T) {
 			c := open(t, a, unix.AF_INET, unix.SOCK_STREAM, 0)
 			l.must(c.until(unix.POLLOUT, func() error { return c.Ops().Connect(&c.caller, at) }))
 			s := l.accept()
+			flags, most := 0, 40000
+			if test.name == "urgent" { // the last byte of each piece, which must not be missed in the stream
+				flags, most = unix.MSG_OOB, 3000
+				l.must(s.SetOption(&s.caller, unix.SOL_SOCKET, unix.SO_OOBINLINE, []byte{1, 0, 0, 0}))
+			}
 			bad(wa, 7, test.lost, test.twice, test.late)
 			bad(wb, 9, test.lost, test.twice, test.late)
 			want := make([]byte, test.bytes)
@@ -84,7 +90,7 @@ func TestLoss(t *testing.T) {
 			_, _ = r.Read(want) // never fails
 			go func() {
 				for rest := want; len(rest) > 0; {
-					rest = rest[c.send(rest[:min(len(rest), 40000)], 0, nil):]
+					rest = rest[c.send(rest[:min(len(rest), most)], flags, nil):]
 				}
 				_ = c.Ops().Shutdown(unix.SHUT_WR) // the reader finds out
 			}()
