@@ -140,7 +140,7 @@ func (c *Cache) Dirty() uint64 {
 }
 
 // pagesIn returns how many pages n bytes from a page's beginning on touch.
-func pagesIn(n int) int { return (n + machine.PageSize - 1) / machine.PageSize }
+func pagesIn(n int) int { return int((uint(n) + machine.PageSize - 1) / machine.PageSize) }
 
 // pagesOf returns the number of pages that size bytes need.
 func pagesOf(size int64) uint64 { return (uint64(size) + machine.PageSize - 1) / machine.PageSize }
@@ -320,12 +320,16 @@ func (c *Cache) Alias(index, from, n uint64) error {
 // It returns the number of bytes copied, and an error only when that is 0: EFAULT from dst,
 // ENOMEM, the backing's.
 func (c *Cache) ReadAt(dst uio.Sink, off int64) (done int64, err error) {
-	for dst.Left() > 0 && off < math.MaxInt64 {
-		f, n, err := c.readable(off, dst.Left())
+	for off < math.MaxInt64 {
+		want := dst.Left()
+		if want <= 0 {
+			break
+		}
+		f, n, err := c.readable(off, want)
 		if n == 0 || err != nil {
 			return done, unlessDone(done, err)
 		}
-		start := int(off % machine.PageSize)
+		start := int(uint64(off) % machine.PageSize)
 		var got int
 		if f == machine.NoFrame {
 			got, err = dst.Put(zeros[:n])
@@ -341,8 +345,8 @@ func (c *Cache) ReadAt(dst uio.Sink, off int64) (done int64, err error) {
 		if err != nil {
 			return done, unlessDone(done, err)
 		}
-		if got < n {
-			return done, nil
+		if got < n || got == want {
+			break
 		}
 	}
 	return done, nil
@@ -361,7 +365,7 @@ func unlessDone(done int64, err error) error {
 // readable returns the first of the frames with the bytes from off on, as far as they follow each other, each referenced, and how many
 // bytes of them from off on are in the file, at most want or what one page has; NoFrame for a hole.
 func (c *Cache) readable(off int64, want int) (machine.Frame, int, error) {
-	index, start := uint64(off)/machine.PageSize, off%machine.PageSize
+	index, start := uint64(off)/machine.PageSize, int64(uint64(off)%machine.PageSize)
 	for {
 		c.mu.Lock()
 		left := c.size - off

@@ -215,16 +215,20 @@ func roomFor(t *task.Task, f *vfs.File, n uint64, off int64) (uint64, error) {
 }
 
 func sysPread(t *task.Task, fd int32, addr, n uint64, off int64) (uint64, error) {
-	f, err := file(t, fd)
-	if err != nil {
-		return 0, err
+	f := t.Files.Lookup(int(fd))
+	if f == nil {
+		var err error
+		if f, err = file(t, fd); err != nil {
+			return 0, err
+		}
 	}
-	defer f.DecRef()
-	if n, err = buffer(addr, n); err != nil {
-		return 0, err
+	n, err := buffer(addr, n)
+	if err == nil {
+		t.IO.Set(t.Mem(), addr, n)
+		n, err = value(f.Pread(&t.IO, off))
 	}
-	t.IO.Set(t.Mem(), addr, n)
-	return value(f.Pread(&t.IO, off))
+	f.DecRef()
+	return n, err
 }
 
 func sysPwrite(t *task.Task, fd int32, addr, n uint64, off int64) (uint64, error) {
