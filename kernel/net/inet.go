@@ -54,6 +54,9 @@ type sock struct {
 	opts   options           // guarded by mu
 	named  tcpip.FullAddress // guarded by mu: what bind(2) asked for
 
+	heldMu sync.Mutex
+	held   *held // guarded by heldMu: a datagram of which more is to come
+
 	markMu sync.Mutex
 	mark   mark // guarded by markMu; the short cut has its own
 
@@ -421,6 +424,11 @@ func (k *sock) Send(m *socket.Message, src uio.Source) (int64, error) {
 		}
 		a.Addr = orLoopback(k.s.Family, a.Addr)
 		o.To = &a
+	}
+	if k.udp() {
+		if n, done, err := k.hold(src, &o); done {
+			return n, err
+		}
 	}
 	if k.stream() && src.Left() == 0 {
 		return 0, k.mayWrite()

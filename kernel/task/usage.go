@@ -15,8 +15,10 @@ import (
 // the begin of the next, without the times in which it let others run. It is kept in the machine's
 // ticks, because it is taken often and asked for seldom. How much of it went by
 // in the kernel is estimated: every sampling-th system call is measured and
-// counted for all of them.
+// counted for all of them, as far as there was time for them since the last that was measured.
 type usage struct {
+	measured uint64 // ticks used at the end of the last measured call; the task's own
+
 	total   atomic.Uint64 // ticks until the last begin of a wait
 	since   atomic.Uint64 // ticks when it began to run, 0 while it waits
 	system  atomic.Uint64 // ticks in the kernel, estimated
@@ -61,7 +63,14 @@ func (t *Task) sampled() {
 	m := t.k.Machine
 	before := t.usage.ticks(m.Ticks())
 	t.call()
-	t.usage.system.Add((t.usage.ticks(m.Ticks()) - before) * sampling)
+	t.usage.sample(before, t.usage.ticks(m.Ticks()))
+}
+
+// sample counts a call that took the ticks from before to after for all calls since the last that was measured. One long call among
+// short ones must not make all of them long.
+func (u *usage) sample(before, after uint64) {
+	u.system.Add(min((after-before)*sampling, after-u.measured))
+	u.measured = after
 }
 
 // usageSum is the usage of several threads or processes.

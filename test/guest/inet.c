@@ -679,6 +679,35 @@ TEST(more)
 	close(s), close(l);
 }
 
+/* Sends with MSG_MORE make one datagram, which goes where the first said. */
+TEST(more_datagrams)
+{
+	struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)}, b = a;
+	socklen_t n = sizeof a;
+	int r = socket(AF_INET, SOCK_DGRAM, 0), c = socket(AF_INET, SOCK_DGRAM, 0);
+	static char buf[70000];
+	EXPECT(bind(r, (void *)&a, sizeof a), 0);
+	EXPECT(getsockname(r, (void *)&a, &n), 0);
+	b.sin_port = htons(1);
+	EXPECT(send(c, "x", 1, MSG_MORE), EDESTADDRREQ);
+	SAME(sendto(c, "one ", 4, MSG_MORE, (void *)&a, sizeof a), 4);
+	SAME(sendto(c, "two ", 4, MSG_MORE, (void *)&b, sizeof b), 4);
+	EXPECT(recv(r, buf, sizeof buf, MSG_DONTWAIT), EAGAIN);
+	SAME(send(c, "three", 5, 0), 5);
+	SAME(recv(r, buf, sizeof buf, 0), 13);
+	SAME(memcmp(buf, "one two three", 13), 0);
+	EXPECT(connect(c, (void *)&a, sizeof a), 0);
+	SAME(send(c, "a", 1, MSG_MORE), 1);
+	SAME(send(c, "", 0, 0), 0);
+	SAME(recv(r, buf, sizeof buf, 0), 1);
+	/* what gets too long is lost */
+	SAME(send(c, buf, 60000, MSG_MORE), 60000);
+	EXPECT(send(c, buf, 10000, 0), EMSGSIZE);
+	SAME(send(c, "after", 5, 0), 5);
+	SAME(recv(r, buf, sizeof buf, 0), 5);
+	close(r), close(c);
+}
+
 /* TCP_DEFER_ACCEPT: who has sent nothing is not accepted. */
 TEST(deferred)
 {

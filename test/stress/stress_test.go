@@ -118,12 +118,16 @@ func TestStressors(t *testing.T) {
 	}
 }
 
+// without are the stressors that fail on Linux too, and with them a class would end before its time: io-uring asks for the status of a file
+// that it has removed.
+const without = "io-uring"
+
 func TestClasses(t *testing.T) {
 	ready(t)
 	for _, class := range []string{"cpu", "vm", "memory", "os", "scheduler", "pipe", "interrupt"} {
 		t.Run(class, func(t *testing.T) {
 			begin := time.Now()
-			status, out, err := run(perClass, inVMClass, "2G", "--class", class, "--all", "1", "-t", "30", "--temp-path", "/tmp")
+			status, out, err := run(perClass, inVMClass, "2G", "--class", class, "--all", "1", "-t", "30", "--temp-path", "/tmp", "-x", without)
 			if err != nil {
 				t.Fatal(err)
 			}
