@@ -97,6 +97,7 @@ func FuzzFuseReplies(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		t.Cleanup(s.Close) // after the world has ended
 		l := &liar{honest: s.Handle}
 		w := newWorldOf(t, l.handle)
 		l.set(replies)

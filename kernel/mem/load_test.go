@@ -181,3 +181,28 @@ func TestReadersAndReclaim(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// What a backing took less of than it was given shows nothing of the rest behind the end of the file.
+func TestStoreInPart(t *testing.T) {
+	_, p := newPool(t, 64)
+	c := NewCache(p, &disk{})
+	defer c.Release()
+	f, err := p.Alloc()
+	if err != nil {
+		t.Fatal(err)
+	}
+	copy(p.Bytes(f), bytes.Repeat([]byte("x"), pageSize))
+	c.Store(0, 100, []machine.Frame{f})
+	p.Unref(f)
+	if got := read(t, c, 0, pageSize); !bytes.Equal(got, bytes.Repeat([]byte("x"), 100)) {
+		t.Errorf("%d bytes", len(got))
+	}
+	page, err := c.Page(0, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(p.Bytes(page)[100:], make([]byte, pageSize-100)) {
+		t.Error("what lies behind the end of the file can be seen")
+	}
+	p.Unref(page)
+}

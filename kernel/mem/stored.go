@@ -87,6 +87,7 @@ func (c *Cache) Store(off int64, n int, frames []machine.Frame) {
 		case page != machine.NoFrame:
 			copy(c.pool.Bytes(page)[from-start:to-start], c.pool.Bytes(f)[from-start:])
 		case from == start && (to == start+machine.PageSize || to == c.size):
+			c.clearTail(index, f)
 			c.pool.Ref(f)
 			if c.insert(index, f) != nil {
 				c.pool.Unref(f)
