@@ -191,34 +191,44 @@ func mapMemory(c *cpu) {
 func mapImage(c *cpu) {
 	_, _, end, textEnd, data := symbols()
 	data &^= 4095
-	for va := uint64(ImageBase + imageStart); va < end; va += 4096 {
+	var image, direct uint64 // the page tables of these 2 MiB, and of their frames in the direct map
+	for va, block := uint64(ImageBase+imageStart), uint64(0); va < end; va += 4096 {
 		pa, flags := va-ImageBase, uint64(pteNX|pteWrite)
 		if pa >= gapFrom && pa < gapTo {
 			continue
 		}
+		if va>>21 != block {
+			block, image, direct = va>>21, entry(c, va, 1, true)&^4095, 0
+		}
+		at := va >> 12 & 511 * 8
 		if va < data {
 			flags = pteNX
-			protectDirect(c, pa)
+			if direct == 0 {
+				direct = directTable(c, pa)
+			}
+			st64(direct+at, pa|ptePresent|pteNX)
 		}
 		if va < textEnd {
 			flags = 0
 		}
-		mapPage(c, va, pa, flags)
+		st64(image+at, pa|flags|ptePresent)
 	}
 }
 
-// protectDirect makes one frame read-only in the direct map.
-func protectDirect(c *cpu, pa uint64) {
+// directTable returns the page table of the 2 MiB around pa in the direct map, and makes it if they are one large page.
+func directTable(c *cpu, pa uint64) uint64 {
 	e := entry(c, DirectMap+pa, 2, false)
-	if v := ld64(e); v&pteHuge != 0 {
+	v := ld64(e)
+	if v&pteHuge != 0 {
 		t := kernelFrame(c)
 		base := v & frameMask &^ (2<<20 - 1)
 		for i := uint64(0); i < 512; i++ {
 			st64(DirectMap+t+i*8, base+i<<12|ptePresent|pteWrite|pteNX)
 		}
-		st64(e, t|ptePresent|pteWrite)
+		v = t | ptePresent | pteWrite
+		st64(e, v)
 	}
-	st64(entry(c, DirectMap+pa, 1, false), pa|ptePresent|pteNX)
+	return DirectMap + v&frameMask
 }
 
 // freeMemory gives all that is left to the frame allocator.
