@@ -443,7 +443,7 @@ func parseSize(s string) (int64, error) {
 }
 
 // pageTables and heap of the kernel need a little beyond what is loaded.
-const leastWorkingMemory = 512 << 10
+const leastWorkingMemory = 256 << 10
 
 // checkMemory refuses a machine that could not even hold what it loads.
 func checkMemory(memory int64, kernel pvh.Info, initrd *os.File) error {
