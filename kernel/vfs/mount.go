@@ -185,7 +185,7 @@ func DoMount(ctx *Context, source string, at Path, typ string, flags uint64, dat
 	ns := at.Mount.ns
 	const propagation = unix.MS_PRIVATE | unix.MS_SLAVE | unix.MS_SHARED | unix.MS_UNBINDABLE
 	switch {
-	case !at.inTree():
+	case !ctx.sees(at):
 		return unix.EINVAL
 	case flags&unix.MS_REMOUNT != 0:
 		return at.remount(&MountRequest{Ctx: ctx, Source: source, Options: data, Flags: flags})
@@ -348,7 +348,7 @@ func Unmount(ctx *Context, at Path, flags int) error {
 		return unix.EPERM
 	}
 	m := at.Mount
-	if at.Dentry != m.Root || m == m.ns.root || !at.inTree() {
+	if at.Dentry != m.Root || m == m.ns.root || !ctx.sees(at) {
 		return unix.EINVAL
 	}
 	gone, err := m.ns.detach(m, flags&unix.MNT_DETACH != 0)

@@ -60,13 +60,13 @@ func (m *Mount) base() *Mount {
 	return m
 }
 
-// inTree reports whether paths of the tree lead to p.
-func (p Path) inTree() bool {
+// sees reports whether paths of the caller's tree lead to p: not so to mounts that lie nowhere, nor to files without a name.
+func (ctx *Context) sees(p Path) bool {
 	ns := p.Mount.ns
 	ns.mu.RLock()
 	v := p.Mount.base() == ns.root
 	ns.mu.RUnlock()
-	return v
+	return v && ns == ctx.Root.Mount.ns
 }
 
 // CloneTree is open_tree(2) with OPEN_TREE_CLONE: a file of a copy of the mount at p, from p on, which lies nowhere; with recursive of those
@@ -75,7 +75,7 @@ func CloneTree(ctx *Context, p Path, recursive bool) (*File, error) {
 	if !ctx.Cred.Capable(unix.CAP_SYS_ADMIN) {
 		return nil, unix.EPERM
 	}
-	ns := p.Mount.ns
+	ns := ctx.Root.Mount.ns
 	ns.mu.Lock()
 	m, err := ns.cloneTree(p, recursive)
 	if err == nil {

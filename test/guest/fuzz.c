@@ -85,7 +85,7 @@ static int in(const int *l, int n, int nr)
 
 static char *pages; /* readable and writable, read-only, and nothing */
 
-static const char *const paths[] = {"/tmp/fz/a", "/tmp/fz/b", "/tmp/fz/d", "/tmp/fz", "", ".", "..", "/", "/proc/self/maps", "/proc/self/fd/3", "/proc/1/stat", "/dev/null", "/dev/zero", "/dev/ptmx", "/tmp/fz/a/b", "a", "user.x"};
+static const char *const paths[] = {"/tmp/fz/a", "/tmp/fz/b", "/tmp/fz/d", "/tmp/fz", "", ".", "..", "/", "/proc/self/maps", "/proc/self/fd/3", "/proc/1/stat", "/dev/null", "/dev/zero", "/dev/ptmx", "/tmp/fz/a/b", "a", "user.x", "tmpfs", "proc", "size"};
 
 static const u64 numbers[] = {0, 1, 2, 3, 4, 7, 8, 15, 16, 31, 64, 100, 127, 128, 255, 256, 511, 512, 1000, 1024, 4095, 4096, 4097, 8192, 65535, 65536, 1 << 20, 1 << 21, 0x7fffffff, 0x80000000, 0xffffffff,
                               0x100000000, 0x7fffffffffff, 0x7ffffffff000, 0x7fffffffffffffff, 0x8000000000000000, -1, -2, -100, -4096, -4095};
@@ -158,6 +158,11 @@ static void furnish(void)
 	socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);
 	syscall(SYS_pidfd_open, getpid(), 0);
 	socket(AF_NETLINK, SOCK_RAW | SOCK_NONBLOCK, 0);
+	int c = syscall(SYS_fsopen, "tmpfs", 0); /* root's, as what follows */
+	if (c >= 0) {
+		syscall(SYS_fsconfig, c, 6, 0, 0, 0); /* FSCONFIG_CMD_CREATE */
+		syscall(SYS_fsmount, c, 0, 0);
+	}
 	socket(AF_VSOCK, SOCK_STREAM | SOCK_NONBLOCK, 0);
 	if (socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK, 0) < 0) /* root's */
 		socket(AF_INET6, SOCK_DGRAM | SOCK_NONBLOCK, 0);

@@ -167,6 +167,16 @@ TEST(unplaced)
 	snprintf(p, sizeof p, "/proc/self/fd/%d", m);
 	EXPECT(umount2(p, 0), EINVAL);
 	close(m);
+	/* nor can what has no name, a pipe, be mounted on, or from */
+	int fds[2];
+	EXPECT(pipe(fds), 0);
+	touch(D "/file");
+	snprintf(p, sizeof p, "/proc/self/fd/%d", fds[0]);
+	CHECK(mount(D "/file", p, 0, MS_BIND, 0) == -1);
+	EXPECT(mount(p, D "/file", 0, MS_BIND, 0), EINVAL);
+	EXPECT(tree(fds[0], "", 1 | AT_EMPTY_PATH), EINVAL);
+	close(fds[0]), close(fds[1]);
+	EXPECT(unlink(D "/file"), 0);
 	pid_t pid = fork();
 	if (pid == 0) {
 		EXPECT(setresuid(1000, 1000, 1000), 0);
