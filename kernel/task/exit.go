@@ -160,14 +160,17 @@ func (k *Kernel) ended(p *Process) {
 	p.mu.Lock()
 	p.status = p.exitCode
 	p.mu.Unlock()
-	p.zombie = true
 	g := p.group
+	before := g.orphaned(nil)
+	p.zombie = true
 	if s := g.session; s.leader == p {
 		k.leaderEnded(s)
 		s.leader = nil
 	}
 	k.forsake(p)
-	k.groupOrphaned(g, p)
+	if !before {
+		k.groupOrphaned(g, p)
+	}
 	p.exited.Notify(unix.POLLIN)
 	if p.onEnd != nil {
 		go p.onEnd(p.status)

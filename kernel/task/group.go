@@ -158,8 +158,8 @@ func (p *Process) orphanedGroup() bool {
 	return v
 }
 
-// groupOrphaned is told that p ends, or leaves its parent: if that makes g orphaned, and a member is
-// stopped, all get SIGHUP and SIGCONT (exit(3)). k.mu is held.
+// groupOrphaned is told that a member of g, which was not orphaned, ends or loses its parent: if that makes g orphaned, and a
+// member is stopped, all get SIGHUP and SIGCONT (exit(3)). k.mu is held.
 func (k *Kernel) groupOrphaned(g *Group, without *Process) {
 	if !g.orphaned(without) || !slices.ContainsFunc(g.members, (*Process).isStopped) {
 		return

@@ -319,6 +319,29 @@ func TestGroupsAndSessions(t *testing.T) {
 	})
 }
 
+// A group that was orphaned all the time is left alone when a member ends, though another is stopped.
+func TestOrphanedBefore(t *testing.T) {
+	w := newWorld(t, true)
+	w.run(func(u *user) {
+		leader := u.fork(func(u *user) {
+			u.must(unix.SYS_SETSID)
+			stopped := u.fork(func(u *user) { u.call(unix.SYS_PAUSE) })
+			u.until("it sleeps", w.asleep(stopped))
+			u.must(unix.SYS_KILL, uint64(stopped), uint64(unix.SIGSTOP))
+			if p, _ := u.wait4(stopped, unix.WUNTRACED); p != stopped {
+				t.Error("it did not stop")
+			}
+			u.wait4(u.fork(func(u *user) {}), 0)
+			u.must(unix.SYS_KILL, uint64(stopped), uint64(unix.SIGKILL))
+			u.wait4(stopped, 0)
+			u.exit(5)
+		})
+		if p, st := u.wait4(leader, 0); p != leader || st != 5<<8 {
+			t.Errorf("leader: %d %#x", p, st)
+		}
+	})
+}
+
 // TestOrphanedGroupIsHungUp: exit(3): a stopped job whose shell ends gets SIGHUP and SIGCONT.
 func TestOrphanedGroupIsHungUp(t *testing.T) {
 	w := newWorld(t, true)

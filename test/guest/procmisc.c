@@ -190,6 +190,30 @@ static void first_line(const char *path, char *s, int size)
 }
 
 /* What /proc says of core dumps holds: core(5). */
+/* A group that was orphaned all the time gets no SIGHUP when a member ends while another is stopped. */
+TEST(orphaned_before)
+{
+	pid_t p = fork();
+	int s;
+	if (p == 0) {
+		setsid();
+		pid_t stopped = fork();
+		if (stopped == 0)
+			for (;;)
+				pause();
+		kill(stopped, SIGSTOP);
+		waitpid(stopped, &s, WUNTRACED);
+		pid_t other = fork();
+		if (other == 0)
+			_exit(0);
+		waitpid(other, &s, 0);
+		kill(stopped, SIGKILL);
+		_exit(5);
+	}
+	SAME(waitpid(p, &s, 0), p);
+	SAME(s, 5 << 8);
+}
+
 TEST(core)
 {
 	char pattern[200], uses[8], dir[] = "/tmp/coreXXXXXX";
