@@ -51,7 +51,12 @@ func (n *Network) ProcFiles() []ProcFile {
 		{"net/igmp", n.procIGMP},
 		{"net/igmp6", n.procIGMP6},
 		{"net/sockstat", n.procSockstat},
-		{"net/snmp", n.procSNMP},
+		{"net/sockstat6", n.procSockstat6},
+		{"net/protocols", n.procProtocols},
+		{"net/ipv6_route", n.procRoute6},
+		{"net/snmp", showTallies(tally.rows, n.snmp)},
+		{"net/netstat", showTallies(tally.rows, n.netstat)},
+		{"net/snmp6", showTallies(tally.lines, n.snmp6)},
 		{"net/firewall", func() string {
 			if n.Stack(); n.eth == nil {
 				return (*firewall)(nil).show()
@@ -303,33 +308,6 @@ func (n *Network) procSockstat() string {
 	n.mu.Unlock()
 	return "sockets: used " + all + "\nTCP: inuse " + tcp + " orphan 0 tw 0 alloc " + tcp + " mem 0\nUDP: inuse " + count(unix.AF_INET, unix.SOCK_DGRAM) +
 		" mem 0\nUDPLITE: inuse 0\nRAW: inuse " + count(unix.AF_INET, unix.SOCK_RAW) + "\nFRAG: inuse 0 memory 0\n"
-}
-
-// procSNMP are the counters of RFC 1213 that netstack keeps.
-func (n *Network) procSNMP() string {
-	s := n.Stack().Stats()
-	var b strings.Builder
-	group := func(name string, fields []string, values ...uint64) {
-		b.WriteString(name + ": " + strings.Join(fields, " ") + "\n" + name + ":")
-		for _, v := range values {
-			b.WriteString(" " + strconv.FormatUint(v, 10))
-		}
-		b.WriteByte('\n')
-	}
-	ip, t, u := s.IP, s.TCP, s.UDP
-	group("Ip", []string{"Forwarding", "DefaultTTL", "InReceives", "InHdrErrors", "InAddrErrors", "ForwDatagrams", "InUnknownProtos", "InDiscards", "InDelivers", "OutRequests",
-		"OutDiscards", "OutNoRoutes", "ReasmTimeout", "ReasmReqds", "ReasmOKs", "ReasmFails", "FragOKs", "FragFails", "FragCreates"},
-		2, 64, ip.PacketsReceived.Value(), ip.MalformedPacketsReceived.Value(), ip.InvalidDestinationAddressesReceived.Value(), 0, 0, 0, ip.PacketsDelivered.Value(),
-		ip.PacketsSent.Value(), ip.OutgoingPacketErrors.Value(), 0, 0, 0, 0, 0, 0, 0, 0)
-	group("Tcp", []string{"RtoAlgorithm", "RtoMin", "RtoMax", "MaxConn", "ActiveOpens", "PassiveOpens", "AttemptFails", "EstabResets", "CurrEstab", "InSegs", "OutSegs",
-		"RetransSegs", "InErrs", "OutRsts", "InCsumErrors"},
-		1, 200, 120000, 0, t.ActiveConnectionOpenings.Value(), t.PassiveConnectionOpenings.Value(), t.FailedConnectionAttempts.Value(), t.EstablishedResets.Value(),
-		t.CurrentEstablished.Value(), t.ValidSegmentsReceived.Value(), t.SegmentsSent.Value(), t.Retransmits.Value(), t.InvalidSegmentsReceived.Value(), t.ResetsSent.Value(),
-		t.ChecksumErrors.Value())
-	group("Udp", []string{"InDatagrams", "NoPorts", "InErrors", "OutDatagrams", "RcvbufErrors", "SndbufErrors", "InCsumErrors", "IgnoredMulti", "MemErrors"},
-		u.PacketsReceived.Value(), u.UnknownPortErrors.Value(), u.MalformedPacketsReceived.Value(), u.PacketsSent.Value(), u.ReceiveBufferErrors.Value(), u.PacketSendErrors.Value(),
-		u.ChecksumErrors.Value(), 0, 0)
-	return b.String()
 }
 
 // SysFiles are the files below /sys about the interfaces.
