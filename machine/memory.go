@@ -8,7 +8,7 @@ import (
 // Memory is a piece of memory that somebody else reads and writes too: a
 // device's registers or a ring shared with it. Each access is one load or store
 // of the stated size, not reordered by the compiler with other accesses to a Memory;
-// stores are visible in order, and a Store is a full barrier.
+// stores are visible in order, and a Store is a full barrier (but see Settle).
 // An access outside the piece or not naturally aligned panics.
 type Memory struct {
 	p unsafe.Pointer

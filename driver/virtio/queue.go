@@ -220,6 +220,7 @@ func (q *Queue) Kick() {
 	old := q.notified
 	q.notified = q.availIdx
 	q.show()
+	machine.Settle()
 	if q.event {
 		// §2.7.10: the device names the index after which it wants to know.
 		if q.availIdx-uint16(q.used.Load32(q.availEvent))-1 >= q.availIdx-old {
@@ -284,6 +285,7 @@ func (q *Queue) Arm(n int) bool {
 		q.flags = 0
 		q.show()
 	}
+	machine.Settle()
 	return q.Pending() >= n
 }
 

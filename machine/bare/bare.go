@@ -26,6 +26,7 @@ var _ machine.Machine = (*Machine)(nil)
 // New takes the machine over. It is called once, first thing in main.
 func New() *Machine {
 	m := new(Machine)
+	machine.Emulated = floor.CPUs() == 1 && floor.Emulated()
 	m.interrupts.start()
 	m.shortage.start(&m.interrupts)
 	return m

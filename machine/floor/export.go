@@ -223,6 +223,12 @@ func Constant(frame, n uint64) bool {
 // CPUID executes the instruction.
 func CPUID(leaf, sub uint32) (a, b, c, d uint32) { return cpuid(leaf, sub) }
 
+// Emulated reports whether QEMU translates this machine's code (TCG).
+func Emulated() bool {
+	_, b, c, d := cpuid(0x40000000, 0)
+	return b == 0x54474354 && c == 0x43544743 && d == 0x47435447 // TCGTCGTCGTCG
+}
+
 // Vectors that devices may have: [FirstVector, LastVector].
 const (
 	DeviceFile  = fdDevice
