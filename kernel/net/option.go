@@ -167,6 +167,9 @@ func (k *sock) noteSet(key [2]int) {
 }
 
 func (k *sock) setOption(c *socket.Caller, level, name int, value []byte) error {
+	if k.raw6(level) {
+		return k.setRaw6(level, name, value)
+	}
 	if err := k.levelError(level, false); err != nil {
 		return err
 	}
@@ -590,6 +593,9 @@ func (k *sock) Option(c *socket.Caller, level, name int) ([]byte, error) {
 
 // option returns the whole value of an option.
 func (k *sock) option(level, name int) ([]byte, error) {
+	if k.raw6(level) {
+		return k.getRaw6(level, name)
+	}
 	if err := k.levelError(level, true); err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <net/if.h>
 #include <netinet/in.h>
+#include <netinet/icmp6.h>
 #include <linux/tcp.h>
 #include <poll.h>
 #include <pthread.h>
@@ -781,6 +782,40 @@ TEST(interfaces)
 	EXPECT(ioctl(s, 0x89f1, &r), ENODEV); /* SIOCADDTUNNEL of a driver that is not there */
 	strcpy(r.ifr_name, "lo");
 	EXPECT(ioctl(s, 0x89f1, &r), EOPNOTSUPP);
+	close(s);
+}
+
+/* As ping6 of busybox does it: a raw socket that takes answers only (ICMP6_FILTER). */
+TEST(echo6)
+{
+	int s = socket(AF_INET6, SOCK_RAW, IPPROTO_ICMPV6), at = 2;
+	struct icmp6_filter f, g;
+	socklen_t n = sizeof g;
+	NEED(s >= 0);
+	CHECK(getsockopt(s, IPPROTO_ICMPV6, ICMP6_FILTER, &g, &n) == 0 && n == sizeof g && ICMP6_FILTER_WILLPASS(ICMP6_ECHO_REQUEST, &g));
+	ICMP6_FILTER_SETBLOCKALL(&f);
+	ICMP6_FILTER_SETPASS(ICMP6_ECHO_REPLY, &f);
+	CHECK(setsockopt(s, IPPROTO_ICMPV6, ICMP6_FILTER, &f, sizeof f) == 0);
+	CHECK(getsockopt(s, IPPROTO_ICMPV6, ICMP6_FILTER, &g, &n) == 0 && memcmp(&f, &g, sizeof f) == 0);
+	CHECK(setsockopt(s, SOL_RAW, IPV6_CHECKSUM, &at, sizeof at) == 0);
+	EXPECT(setsockopt(s, IPPROTO_ICMPV6, 99, &at, sizeof at), ENOPROTOOPT);
+	struct sockaddr_in6 to = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+	struct icmp6_hdr h = {.icmp6_type = ICMP6_ECHO_REQUEST, .icmp6_id = htons(4711), .icmp6_seq = htons(1)}, r = {0};
+	SAME(sendto(s, &h, sizeof h, 0, SA(to), sizeof to), sizeof h);
+	CHECK(awaited(s, POLLIN) > 0);
+	SAME(recv(s, &r, sizeof r, MSG_DONTWAIT), sizeof r);
+	SAME(r.icmp6_type, ICMP6_ECHO_REPLY);
+	SAME(ntohs(r.icmp6_id), 4711);
+	EXPECT(recv(s, &r, sizeof r, MSG_DONTWAIT), EAGAIN);
+	ICMP6_FILTER_SETBLOCK(ICMP6_ECHO_REPLY, &f);
+	CHECK(setsockopt(s, IPPROTO_ICMPV6, ICMP6_FILTER, &f, sizeof f) == 0);
+	SAME(sendto(s, &h, sizeof h, 0, SA(to), sizeof to), sizeof h);
+	usleep(20000);
+	EXPECT(recv(s, &r, sizeof r, MSG_DONTWAIT), EAGAIN);
+	close(s);
+	NEED((s = socket(AF_INET6, SOCK_RAW, 253)) >= 0);
+	EXPECT(setsockopt(s, IPPROTO_ICMPV6, ICMP6_FILTER, &f, sizeof f), EOPNOTSUPP);
+	CHECK(setsockopt(s, SOL_RAW, IPV6_CHECKSUM, &at, sizeof at) == 0 && getsockopt(s, IPPROTO_IPV6, IPV6_CHECKSUM, &at, &(socklen_t){sizeof at}) == 0 && at == 2);
 	close(s);
 }
 
