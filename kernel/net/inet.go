@@ -49,6 +49,7 @@ type sock struct {
 	mu     sync.Mutex
 	waited bool              // guarded by mu: connect(2) was called and blocks until it is done
 	told   bool              // guarded by mu: connect(2) has said how it ended
+	cut    bool              // guarded by mu: the last connection was ended by connect(2) with AF_UNSPEC
 	rshut  bool              // guarded by mu: shutdown(2) for reading
 	wshut  bool              // guarded by mu: shutdown(2) for writing
 	opts   options           // guarded by mu
@@ -60,7 +61,7 @@ type sock struct {
 	markMu sync.Mutex
 	mark   mark // guarded by markMu; the short cut has its own
 
-	fast                 atomic.Pointer[half] // the connection, when it goes by the short cut; set once
+	fast                 atomic.Pointer[half] // the connection, when it goes by the short cut; connect(2) with AF_UNSPEC takes it away
 	deafened             atomic.Bool          // it listened until shutdown(2)
 	corked               atomic.Bool          // TCP_CORK is on because of MSG_MORE
 	inq                  atomic.Bool          // TCP_INQ
@@ -217,6 +218,9 @@ func (k *sock) Listen(_ *socket.Caller, backlog int) error {
 // Connect implements socket.Ops.
 func (k *sock) Connect(c *socket.Caller, addr []byte) error {
 	if familyOf(addr) == unix.AF_UNSPEC {
+		if k.stream() {
+			return k.disconnect()
+		}
 		err := k.ep.Disconnect()
 		if _, ok := err.(*tcpip.ErrNotSupported); ok {
 			return unix.EAFNOSUPPORT
@@ -258,6 +262,10 @@ func (k *sock) connectStream(c *socket.Caller, a tcpip.FullAddress) error {
 	k.collectError()
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if k.cut {
+		k.cut = false
+		_ = k.s.TakeError() // of the last connection
+	}
 	if k.s.HasError() {
 		k.told = true
 		return k.s.TakeError()

@@ -785,6 +785,60 @@ TEST(interfaces)
 	close(s);
 }
 
+/* connect(2) with AF_UNSPEC ends a connection of TCP, and the socket can be connected again. */
+TEST(disconnect)
+{
+	struct sockaddr none = {.sa_family = AF_UNSPEC};
+	struct sockaddr_in a = addr4(INADDR_LOOPBACK, 0), to;
+	socklen_t n = sizeof a;
+	char b[8];
+	int l = socket(AF_INET, SOCK_STREAM, 0), c = socket(AF_INET, SOCK_STREAM, 0), s = -1;
+	NEED(l >= 0 && c >= 0 && bind(l, SA(a), n) == 0 && listen(l, 5) == 0 && getsockname(l, SA(a), &n) == 0);
+	CHECK(connect(c, &none, sizeof none) == 0);
+	CHECK(connect(c, SA(a), n) == 0 && (s = accept(l, 0, 0)) >= 0);
+	SAME(send(c, "abc", 3, 0), 3);
+	SAME(send(s, "xyz", 3, 0), 3);
+	CHECK(awaited(s, POLLIN) > 0);
+	CHECK(connect(c, &none, sizeof none) == 0);
+	CHECK(awaited(s, POLLHUP) > 0);
+	SAME(recv(s, b, 8, 0), 3);
+	EXPECT(recv(s, b, 8, 0), ECONNRESET);
+	EXPECT(send(s, "x", 1, MSG_NOSIGNAL), EPIPE);
+	close(s);
+	EXPECT(recv(c, b, 8, MSG_DONTWAIT), ECONNRESET);
+	EXPECT(recv(c, b, 8, MSG_DONTWAIT), ENOTCONN);
+	EXPECT(send(c, "x", 1, MSG_NOSIGNAL), EPIPE);
+	SAME(ready(c), POLLOUT | POLLHUP);
+	EXPECT(getpeername(c, SA(to), &n), ENOTCONN);
+	for (int i = 0; i < 3; i++) { /* with an error that nobody asked for */
+		CHECK(connect(c, SA(a), sizeof a) == 0 && (s = accept(l, 0, 0)) >= 0);
+		EXPECT(connect(c, SA(a), sizeof a), EISCONN);
+		SAME(send(c, "abc", 3, 0), 3);
+		SAME(recv(s, b, 8, 0), 3);
+		CHECK(connect(c, &none, sizeof none) == 0);
+		EXPECT(recv(s, b, 8, 0), ECONNRESET);
+		SAME(recv(s, b, 8, 0), 0);
+		close(s);
+	}
+	CHECK(connect(c, SA(a), sizeof a) == 0 && (s = accept(l, 0, 0)) >= 0);
+	CHECK(connect(s, &none, sizeof none) == 0);
+	EXPECT(recv(c, b, 8, 0), ECONNRESET);
+	close(s);
+	CHECK(connect(l, &none, sizeof none) == 0);
+	EXPECT(accept(l, 0, 0), EINVAL);
+	close(c);
+	c = socket(AF_INET, SOCK_STREAM, 0);
+	EXPECT(connect(c, SA(a), sizeof a), ECONNREFUSED);
+	close(l);
+	to = addr4(INADDR_LOOPBACK, 0), n = sizeof to;
+	l = socket(AF_INET, SOCK_STREAM, 0);
+	NEED(l >= 0 && bind(l, SA(to), n) == 0 && listen(l, 5) == 0 && getsockname(l, SA(to), &n) == 0);
+	CHECK(connect(c, &none, sizeof none) == 0 && connect(c, SA(to), sizeof to) == 0);
+	EXPECT(connect(c, &none, 1), EINVAL);
+	close(c);
+	close(l);
+}
+
 /* As ping6 of busybox does it: a raw socket that takes answers only (ICMP6_FILTER). */
 TEST(echo6)
 {
