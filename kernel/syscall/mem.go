@@ -31,6 +31,13 @@ func memRows(r *table) {
 		func(t *task.Task, addr, oldLen, newLen uint64, flags uint32, newAddr uint64) (uint64, error) {
 			return t.Mem().Remap(addr, oldLen, newLen, int(flags), newAddr)
 		}).address())
+	r.set(unix.SYS_REMAP_FILE_PAGES, call5("remap_file_pages", aAddr, aSize, aInt, aSize, aUint.as(flags("map flags", 1<<32-1, mapNames).formatter),
+		func(t *task.Task, addr, n uint64, prot int32, page uint64, flags uint32) (uint64, error) {
+			if prot != 0 {
+				return 0, unix.EINVAL
+			}
+			return done(t.Mem().RemapFilePages(addr, n, page, int(flags)))
+		}))
 	r.set(unix.SYS_MADVISE, call3("madvise", aAddr, aSize, aAdvice, func(t *task.Task, addr, n uint64, advice int32) (uint64, error) {
 		return done(t.Mem().Advise(addr, n, int(advice)))
 	}))

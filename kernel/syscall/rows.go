@@ -61,7 +61,7 @@ var absent = []struct {
 	}},
 	{unix.EPERM, "no namespaces", []number{{unix.SYS_SETNS, "setns"}}},
 	{unix.ENOSYS, "no program asked for them", []number{
-		{unix.SYS_PROCESS_MRELEASE, "process_mrelease"}, {unix.SYS_REMAP_FILE_PAGES, "remap_file_pages"}, {unix.SYS_CACHESTAT, "cachestat"},
+		{unix.SYS_PROCESS_MRELEASE, "process_mrelease"}, {unix.SYS_CACHESTAT, "cachestat"},
 		{unix.SYS_MAP_SHADOW_STACK, "map_shadow_stack"}, {unix.SYS_FUTEX_WAKE, "futex_wake"}, {unix.SYS_FUTEX_WAIT, "futex_wait"},
 		{unix.SYS_FUTEX_REQUEUE, "futex_requeue"}, {unix.SYS_MSEAL, "mseal"}, {unix.SYS_MODIFY_LDT, "modify_ldt"},
 		{unix.SYS_SYSFS, "sysfs"}, {unix.SYS_USTAT, "ustat"}, {unix.SYS_EPOLL_CTL_OLD, "epoll_ctl_old"}, {unix.SYS_EPOLL_WAIT_OLD, "epoll_wait_old"},

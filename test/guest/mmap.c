@@ -317,6 +317,37 @@ TEST(private_mapping_sees_unmodified_file_pages)
 	munmap(p, 2 * PAGE);
 }
 
+TEST(remap_file_pages)
+{
+	int fd = file_of(4 * PAGE);
+	char *p = mmap(0, 4 * PAGE, RW, MAP_SHARED, fd, 0);
+	NEED(p != MAP_FAILED);
+	for (int i = 0; i < 4; i++)
+		p[i * PAGE] = (char)('a' + i);
+	SAME(remap_file_pages(p, PAGE, 0, 3, 0), 0);
+	SAME(remap_file_pages(p + 3 * PAGE + 5, PAGE + 7, 0, 0, 0), 0); /* rounded down */
+	SAME(p[0], 'd');
+	SAME(p[PAGE], 'b');
+	SAME(p[3 * PAGE], 'a');
+	p[0] = 'D';
+	char c = 0;
+	SAME(pread(fd, &c, 1, 3 * PAGE), 1);
+	SAME(c, 'D');
+	SAME(remap_file_pages(p, 4 * PAGE, 0, 0, 0), 0); /* over several mappings of the file */
+	SAME(p[0], 'a');
+	EXPECT(remap_file_pages(p, PAGE, PROT_READ, 0, 0), EINVAL);
+	EXPECT(remap_file_pages(p, 0, 0, 0, 0), EINVAL);
+	munmap(p + 2 * PAGE, PAGE);
+	EXPECT(remap_file_pages(p, 4 * PAGE, 0, 0, 0), EINVAL);
+	munmap(p, 4 * PAGE);
+	EXPECT(remap_file_pages(p, PAGE, 0, 0, 0), EINVAL);
+	p = mmap(0, PAGE, RW, MAP_PRIVATE, fd, 0);
+	NEED(p != MAP_FAILED);
+	EXPECT(remap_file_pages(p, PAGE, 0, 0, 0), EINVAL);
+	munmap(p, PAGE);
+	close(fd);
+}
+
 TEST(readonly_descriptor)
 {
 	int fd = open("/tmp/mmap.ro", O_RDWR | O_CREAT | O_TRUNC, 0600);
