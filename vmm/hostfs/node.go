@@ -36,7 +36,7 @@ type table struct {
 
 // init enters the root, which stays.
 func (t *table) init(fd int, st *unix.Stat_t) *node {
-	n := &node{t: t, id: fuseabi.RootID, fd: fd, key: fileKey{st.Dev, st.Ino}, typ: unix.S_IFDIR, uses: 2}
+	n := &node{t: t, id: fuseabi.RootID, fd: fd, key: fileKey{st.Dev, st.Ino}, typ: unix.S_IFDIR, uses: 1}
 	t.byID, t.byKey = map[uint64]*node{fuseabi.RootID: n}, map[fileKey]*node{n.key: n}
 	t.last = fuseabi.RootID
 	return n
