@@ -26,11 +26,14 @@ struct data {
 
 static int64_t ns(struct timespec t) { return t.tv_sec * 1000000000L + t.tv_nsec; }
 
+/* What the host's CLOCK_MONOTONIC showed when our page's began: its counter may have started behind that clock. */
+static int64_t zero;
+
 static int64_t host(clockid_t c)
 {
 	struct timespec t;
 	syscall(SYS_clock_gettime, c, &t);
-	return ns(t);
+	return ns(t) - (c == CLOCK_MONOTONIC ? zero : 0);
 }
 
 /* A second copy of the image, in front of which we can put our own data page. */
@@ -124,7 +127,8 @@ int main(int argc, char **argv)
 			int64_t t1 = host(CLOCK_MONOTONIC);
 			uint64_t c1 = __rdtsc();
 			d->mult = (uint64_t)(((unsigned __int128)(t1 - t0) << 32) / (c1 - c0));
-			d->tsc = c0 - (uint64_t)(((unsigned __int128)t0 << 32) / d->mult);
+			d->tsc = c0;
+			zero = t0;
 			d->wall = host(CLOCK_REALTIME) - host(CLOCK_MONOTONIC);
 			d->usable = 1;
 		}
