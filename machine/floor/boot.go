@@ -4,8 +4,9 @@ package floor
 // thread.
 
 const (
-	imageStart = 2 << 20 // physical
-	maxRange   = 128     // UEFI firmware has some dozens
+	imageStart = 2 << 20       // physical
+	lowMemory  = trampolineEnd // what lies in front of the image from there on is memory like any other
+	maxRange   = 128           // UEFI firmware has some dozens
 )
 
 var (
@@ -129,9 +130,10 @@ func freeParts(from, to uint64, give func(from, to uint64)) {
 	}
 }
 
-// earlyMemory picks the first free range behind the image, below the 1 GiB that the boot
+// earlyMemory picks the first free range behind the image, or the one in front of it, below the 1 GiB that the boot
 // tables map, for page tables and the frame table.
 func earlyMemory(kernelEnd uint64) {
+	low := false // there is memory in front of the image
 	for i := 0; i < nmemory; i++ {
 		from, to, kind := memoryMap[i][0], memoryMap[i][1], memoryMap[i][2]
 		if kind == 1 {
@@ -139,6 +141,7 @@ func earlyMemory(kernelEnd uint64) {
 		}
 		if kind == 1 && from <= kernelEnd && to > kernelEnd {
 			earlyNext, earlyEnd = kernelEnd, to
+			low = from <= lowMemory
 		}
 	}
 	frameUsable = frameLimit
@@ -148,10 +151,14 @@ func earlyMemory(kernelEnd uint64) {
 	if initrdSize != 0 && initrdAddr >= kernelEnd && initrdAddr < earlyEnd {
 		// The page tables, 18 for the image and the first GiB and one for each GiB more, and the frame table.
 		need := (32+frameLimit>>18)<<12 + 2*frameLimit
-		if before := initrdAddr&^4095 - kernelEnd; before >= need {
-			earlyEnd = initrdAddr &^ 4095
-		} else { // the initrd is right behind the image
-			earlyNext = (initrdAddr + initrdSize + 4095) &^ 4095
+		before, behind := initrdAddr&^4095, (initrdAddr+initrdSize+4095)&^4095
+		switch {
+		case before-kernelEnd >= need:
+			earlyEnd = before
+		case low && (behind > earlyEnd || earlyEnd-behind < need):
+			earlyNext, earlyEnd = lowMemory, imageStart
+		default:
+			earlyNext = behind
 		}
 	}
 	earlyStart, earlyEnd = earlyNext, min(earlyEnd, 1<<30)

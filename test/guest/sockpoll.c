@@ -303,7 +303,11 @@ static long operate(int op, int fd)
 	case 6: n = sizeof e; return getsockopt(fd, SOL_SOCKET, SO_ERROR, &e, &n) ? -1 : e;
 	case 7: return fcntl(fd, F_SETFL, O_NONBLOCK) ? -1 : accept(fd, 0, 0) < 0 ? -1 : 1;
 	case 8: return listen(fd, 3);
-	case 9: n = sizeof i; return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &i, &n) ? -1 : i.tcpi_state;
+	case 9: /* 5, FIN_WAIT2, as 4, FIN_WAIT1: the acknowledgement between them may be delayed */
+		n = sizeof i;
+		if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &i, &n))
+			return -1;
+		return i.tcpi_state == 5 ? 4 : i.tcpi_state;
 	case 10: return ioctl(fd, FIONREAD, &e) ? -1 : e;
 	case 11: n = sizeof e; return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &e, &n) ? -1 : e;
 	}
