@@ -23,21 +23,21 @@ import (
 
 // wire is a Transport to a server in this process.
 type wire struct {
-	m      machine.Frames
-	handle func(readable, writable [][]byte) uint32
-	pages  int
-	closed atomic.Bool
-	calls  atomic.Int64
-	wg     sync.WaitGroup
+	m       machine.Frames
+	handle  func(readable, writable [][]byte) uint32
+	pages   int
+	closed  atomic.Bool
+	calls   atomic.Int64
+	calling sync.RWMutex // held for reading by calls under way
 }
 
 func (w *wire) Call(out, in []byte, frames []machine.Frame, off, n int, give bool) (int, error) {
+	w.calling.RLock()
+	defer w.calling.RUnlock()
 	if w.closed.Load() {
 		return 0, unix.ENOTCONN
 	}
 	w.calls.Add(1)
-	w.wg.Add(1)
-	defer w.wg.Done()
 	var data [][]byte
 	for _, f := range frames {
 		b := w.m.Bytes(f, 1)[off:]
@@ -60,6 +60,13 @@ func (w *wire) Forget(out []byte) { w.handle([][]byte{out}, nil) }
 func (w *wire) MaxPages() int     { return w.pages }
 func (w *wire) Close()            { w.closed.Store(true) }
 
+// stop is Close, and waits for calls under way.
+func (w *wire) stop() {
+	w.calling.Lock()
+	defer w.calling.Unlock()
+	w.Close()
+}
+
 // world is a directory of the host, mounted at /mnt.
 type world struct {
 	*vfstest.Tree
@@ -77,12 +84,9 @@ func newWorld(t *testing.T, c hostfs.Config) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(s.Close) // after the world has ended
 	w := newWorldOf(t, s.Handle)
 	w.host = c.Dir
-	t.Cleanup(func() {
-		w.wire.wg.Wait()
-		s.Close()
-	})
 	return w
 }
 
@@ -105,7 +109,7 @@ func newWorldOf(t *testing.T, handle func(readable, writable [][]byte) uint32) *
 		w.must(err)
 		w.must(vfs.Unmount(w.Ctx, at, unix.MNT_DETACH))
 		w.fs, at = nil, vfs.Path{}
-		w.wire.wg.Wait()
+		defer w.wire.stop()
 		for i := 0; i < 100 && w.Machine.InUse() > before; i++ {
 			runtime.GC()
 			time.Sleep(time.Millisecond)
