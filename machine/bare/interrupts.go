@@ -55,14 +55,13 @@ func (in *interrupts) serve() {
 
 // run calls the handler, once more if it is already being called elsewhere.
 func (h *handler) run() {
-	f := h.f.Load()
-	if f == nil {
+	if h.f.Load() == nil {
 		return
 	}
 	h.more.Store(true)
 	for h.more.Load() && h.mu.TryLock() {
 		for h.more.Swap(false) {
-			(*f)()
+			(*h.f.Load())() // the one of now: it may have been replaced while it ran
 		}
 		h.mu.Unlock()
 	}
