@@ -5,10 +5,6 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
-
-	"gvisor.dev/gvisor/pkg/tcpip"
 )
 
 // counting counts the frames that a wire sends.
@@ -25,13 +21,8 @@ func TestDelayedAcknowledgement(t *testing.T) {
 		t.Skip("the netstack of the module acknowledges at once: `make test-host` runs this with that of the kernel (scripts/netstack)")
 	}
 	a, b, wa, wb := twoHosts(t)
-	l := open(t, b, unix.AF_INET, unix.SOCK_STREAM, 0)
-	at := formatAddr(unix.AF_INET, tcpip.FullAddress{Addr: tcpip.AddrFrom4([4]byte{10, 0, 0, 2}), Port: 80})
-	l.must(l.Ops().Bind(&l.caller, at))
-	l.must(l.Ops().Listen(&l.caller, 5))
-	c := open(t, a, unix.AF_INET, unix.SOCK_STREAM, 0)
-	l.must(c.until(unix.POLLOUT, func() error { return c.Ops().Connect(&c.caller, at) }))
-	s := l.accept()
+	l, at := serving(t, b)
+	c, s := l.meet(a, at)
 	asked, answered := counting(wa), counting(wb)
 	const rounds = 200
 	for range rounds {

@@ -4,8 +4,6 @@ import (
 	"runtime"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 )
@@ -27,10 +25,7 @@ func synFrame(i int) []byte {
 // A flood of connections that nobody means takes bounded memory, and the listener answers who means it: during the flood and after it.
 func TestFlood(t *testing.T) {
 	a, b, _, wb := twoHosts(t)
-	l := open(t, b, unix.AF_INET, unix.SOCK_STREAM, 0)
-	at := formatAddr(unix.AF_INET, tcpip.FullAddress{Addr: tcpip.AddrFrom4([4]byte{10, 0, 0, 2}), Port: 80})
-	l.must(l.Ops().Bind(&l.caller, at))
-	l.must(l.Ops().Listen(&l.caller, 5))
+	l, at := serving(t, b)
 	heap := func() int {
 		var m runtime.MemStats
 		runtime.GC()
@@ -38,9 +33,7 @@ func TestFlood(t *testing.T) {
 		return int(m.HeapAlloc)
 	}
 	talk := func() {
-		c := open(t, a, unix.AF_INET, unix.SOCK_STREAM, 0)
-		l.must(c.until(unix.POLLOUT, func() error { return c.Ops().Connect(&c.caller, at) }))
-		s := l.accept()
+		c, s := l.meet(a, at)
 		c.send([]byte("hello"), 0, nil)
 		if got := string(s.recv(100)); got != "hello" {
 			t.Errorf("%q", got)

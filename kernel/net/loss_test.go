@@ -68,16 +68,12 @@ func TestLoss(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			a, b, wa, wb := twoHosts(t)
-			l := open(t, b, unix.AF_INET, unix.SOCK_STREAM, 0)
-			if test.window > 0 {
-				l.must(l.SetOption(&l.caller, unix.SOL_SOCKET, unix.SO_RCVBUF, []byte{byte(test.window / 2), byte(test.window / 2 >> 8), 0, 0}))
-			}
-			at := formatAddr(unix.AF_INET, tcpip.FullAddress{Addr: tcpip.AddrFrom4([4]byte{10, 0, 0, 2}), Port: 80})
-			l.must(l.Ops().Bind(&l.caller, at))
-			l.must(l.Ops().Listen(&l.caller, 5))
-			c := open(t, a, unix.AF_INET, unix.SOCK_STREAM, 0)
-			l.must(c.until(unix.POLLOUT, func() error { return c.Ops().Connect(&c.caller, at) }))
-			s := l.accept()
+			l, at := serving(t, b, func(l *fd) {
+				if test.window > 0 {
+					l.must(l.SetOption(&l.caller, unix.SOL_SOCKET, unix.SO_RCVBUF, []byte{byte(test.window / 2), byte(test.window / 2 >> 8), 0, 0}))
+				}
+			})
+			c, s := l.meet(a, at)
 			flags, most := 0, 40000
 			if test.name == "urgent" { // the last byte of each piece, which must not be missed in the stream
 				flags, most = unix.MSG_OOB, 3000

@@ -85,6 +85,27 @@ func twoHosts(t *testing.T) (a, b *Network, wa, wb *wire) {
 	return a, b, wa, wb
 }
 
+// serving returns a socket of twoHosts' second host that listens, and its address. prepare are options of it, set before.
+func serving(t *testing.T, n *Network, prepare ...func(l *fd)) (l *fd, at []byte) {
+	t.Helper()
+	l = open(t, n, unix.AF_INET, unix.SOCK_STREAM, 0)
+	for _, f := range prepare {
+		f(l)
+	}
+	at = formatAddr(unix.AF_INET, tcpip.FullAddress{Addr: tcpip.AddrFrom4([4]byte{10, 0, 0, 2}), Port: 80})
+	l.must(l.Ops().Bind(&l.caller, at))
+	l.must(l.Ops().Listen(&l.caller, 5))
+	return l, at
+}
+
+// meet connects a new socket of n with l, which listens at an address, and returns it and the accepted one.
+func (l *fd) meet(n *Network, at []byte) (c, s *fd) {
+	l.t.Helper()
+	c = open(l.t, n, unix.AF_INET, unix.SOCK_STREAM, 0)
+	l.must(c.until(unix.POLLOUT, func() error { return c.Ops().Connect(&c.caller, at) }))
+	return c, l.accept()
+}
+
 // A fd is a socket as a program has it, blocking.
 type fd struct {
 	t *testing.T

@@ -5,8 +5,6 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
-
-	"gvisor.dev/gvisor/pkg/tcpip"
 )
 
 // Data for a program that is gone ends the connection on the goroutine that receives, which goes on to serve others.
@@ -15,14 +13,9 @@ func TestQuickReset(t *testing.T) {
 		t.Skip("the netstack of the module has no short way: `make test-host` runs this with that of the kernel (scripts/netstack)")
 	}
 	a, b, _, _ := twoHosts(t)
-	l := open(t, b, unix.AF_INET, unix.SOCK_STREAM, 0)
-	at := formatAddr(unix.AF_INET, tcpip.FullAddress{Addr: tcpip.AddrFrom4([4]byte{10, 0, 0, 2}), Port: 80})
-	l.must(l.Ops().Bind(&l.caller, at))
-	l.must(l.Ops().Listen(&l.caller, 5))
+	l, at := serving(t, b)
 	for range 20 {
-		c := open(t, a, unix.AF_INET, unix.SOCK_STREAM, 0)
-		l.must(c.until(unix.POLLOUT, func() error { return c.Ops().Connect(&c.caller, at) }))
-		s := l.accept()
+		c, s := l.meet(a, at)
 		c.send([]byte("question"), 0, nil)
 		if got := string(s.recv(100)); got != "question" {
 			t.Fatalf("%q", got)

@@ -132,6 +132,19 @@ func sysFspick(t *task.Task, dirfd int32, name string, flags uint32) (uint64, er
 	return install(t, f, cloexec(flags&unix.FSPICK_CLOEXEC))
 }
 
+// contextOf returns the context that a descriptor stands for, and its file, to be let go: EBADF, EINVAL.
+func contextOf(t *task.Task, fd int32) (*vfs.FSContext, *vfs.File, error) {
+	f, err := file(t, fd)
+	if err != nil {
+		return nil, nil, err
+	}
+	c, err := vfs.FSContextOf(f)
+	if err != nil {
+		f.DecRef()
+	}
+	return c, f, err
+}
+
 // maxKey is the longest key or value, with its NUL.
 const maxKey = 256
 
@@ -156,15 +169,11 @@ func sysFsconfig(t *task.Task, fd, cmd int32, key, value uint64, aux int32) (uin
 	if !valid {
 		return 0, unix.EINVAL
 	}
-	f, err := file(t, fd)
+	c, f, err := contextOf(t, fd)
 	if err != nil {
 		return 0, err
 	}
 	defer f.DecRef()
-	c, err := vfs.FSContextOf(f)
-	if err != nil {
-		return 0, err
-	}
 	switch cmd {
 	case unix.FSCONFIG_CMD_CREATE:
 		return done(c.Create(view(t)))
@@ -205,15 +214,11 @@ func sysFsmount(t *task.Task, fd int32, flags, attr uint32) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	f, err := file(t, fd)
+	c, f, err := contextOf(t, fd)
 	if err != nil {
 		return 0, err
 	}
 	defer f.DecRef()
-	c, err := vfs.FSContextOf(f)
-	if err != nil {
-		return 0, err
-	}
 	m, err := c.Mount(view(t), set|atime)
 	if err != nil {
 		return 0, err

@@ -4,6 +4,7 @@
  * It prints what it finds, which the harness compares with Linux.
  */
 #include "check.h"
+#include "lo.h"
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -18,22 +19,7 @@
 static int far; /* the way of packets */
 static struct sockaddr_in where;
 
-/* settle waits until what was sent has come: packets on lo keep their order. */
-static void settle(void)
-{
-	struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	socklen_t n = sizeof a;
-	char b;
-	int u = socket(AF_INET, SOCK_DGRAM, 0);
-	bind(u, SA(a), n);
-	getsockname(u, SA(a), &n);
-	for (int i = 0; i < 3; i++) {
-		if (sendto(u, "", 1, 0, SA(a), n) == 1)
-			recv(u, &b, 1, 0);
-		sleep_ms(far ? 4 : 1);
-	}
-	close(u);
-}
+static void settle(void) { settle_lo(3, far ? 4 : 1); }
 
 static int listening(int backlog)
 {

@@ -1,5 +1,6 @@
 /* urgent.c - urgent data of TCP (tcp(7), sockatmark(3)), within the machine and, with the client bound to lo, through the stack. */
 #include "check.h"
+#include "lo.h"
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -30,22 +31,7 @@ static int pair(int far, int *c, int *s)
 	return *s < 0 ? -1 : 0;
 }
 
-/* settle waits until what was sent has come: packets on lo keep their order. */
-static void settle(void)
-{
-	struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	socklen_t n = sizeof a;
-	char b;
-	int u = socket(AF_INET, SOCK_DGRAM, 0);
-	bind(u, SA(a), n);
-	getsockname(u, SA(a), &n);
-	for (int i = 0; i < 4; i++) {
-		if (sendto(u, "", 1, 0, SA(a), n) == 1)
-			recv(u, &b, 1, 0);
-		sleep_ms(10);
-	}
-	close(u);
-}
+static void settle(void) { settle_lo(4, 10); }
 
 static int awaited(int fd, int events)
 {
