@@ -87,7 +87,11 @@ func (s *Store) Use(name string, seed func(dir string) error) (*Volume, error) {
 
 func (s *Store) use(name string, seed func(dir string) error) (*Volume, error) {
 	place := filepath.Join(s.dir, name)
-	if err := os.MkdirAll(place, 0o700); err != nil {
+	err := os.MkdirAll(place, 0o700)
+	if errors.Is(err, fs.ErrExist) { // it was there for mkdir(2) and is not any more
+		return nil, errGone
+	}
+	if err != nil {
 		return nil, err
 	}
 	lock, err := lock(place, unix.LOCK_SH)
@@ -202,13 +206,19 @@ func (s *Store) Find(name string) (*Volume, error) {
 		return nil, fmt.Errorf("%q: %w", name, ErrNotFound)
 	}
 	st, err := os.Stat(v.Dir)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && !st.IsDir() {
-		return nil, fmt.Errorf("%q: %w", name, ErrNotFound)
+	if err == nil && !st.IsDir() {
+		err = fs.ErrNotExist
 	}
 	if err == nil {
 		err = v.stat()
 	}
-	return v, err
+	if errors.Is(err, fs.ErrNotExist) { // also when it went between the two
+		err = fmt.Errorf("%q: %w", name, ErrNotFound)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return v, nil
 }
 
 // Remove removes the volume and what is in it: ErrNotFound, ErrInUse.
