@@ -50,7 +50,7 @@ func (e *statusError) Unwrap() error { return e.err }
 func execute(args []string, std streams) int {
 	std.args = args
 	root := newRoot(std)
-	root.SetArgs(args)
+	root.SetArgs(append([]string{}, args...)) // never nil, for which cobra takes the process's own
 	err := root.ExecuteContext(context.Background())
 	if err == nil {
 		return 0
