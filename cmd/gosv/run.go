@@ -214,8 +214,31 @@ func runProgram(ctx context.Context, o *runOptions, args []string, std streams) 
 	if err != nil {
 		return err
 	}
-	config := vmm.Config{Kernel: kernel, Initrd: initrd, Memory: memory, CPUs: o.cpus, Machine: o.machine, Ports: vmm.Ports(), Net: o.network.device, Vsock: o.vsock, Extra: o.qemuArgs}
-	if config.Balloon, err = o.balloonFor(memory); err != nil {
+	config := vmm.Config{Kernel: kernel, Initrd: initrd, Memory: memory, CPUs: o.cpus, Machine: o.machine, Extra: o.qemuArgs}
+	if err := o.devices(&config, rootDisk); err != nil {
+		return err
+	}
+	accel := accelerator{monitor: monitor, emulator: monitor.Path(), kernel: kernel, kernelFile: o.kernel, warn: std.err}
+	if o.kernel == "" {
+		accel.kernelFile, _ = os.Executable() // holds the kernel
+	}
+	if config.Accel, err = accel.choose(ctx, o.accel); err != nil {
+		return err
+	}
+	if o.dryRun {
+		config.Shares = o.folders.named()
+		return dryRun(monitor, config, o.folders, std)
+	}
+	return serve(ctx, o, args, monitor, config, std)
+}
+
+// devices adds the machine's devices to config; rootDisk is nil when there is none.
+func (o *runOptions) devices(config *vmm.Config, rootDisk *vmm.Disk) (err error) {
+	config.Net, config.Vsock, config.Ports = o.network.device, o.vsock, vmm.Ports()
+	if o.tty {
+		config.Ports = vmm.TerminalPorts()
+	}
+	if config.Balloon, err = o.balloonFor(config.Memory); err != nil {
 		return err
 	}
 	if err := checkVsock(o); err != nil {
@@ -231,21 +254,7 @@ func runProgram(ctx context.Context, o *runOptions, args []string, std streams) 
 	if rootDisk != nil {
 		config.Disks = append(config.Disks, *rootDisk)
 	}
-	if o.tty {
-		config.Ports = vmm.TerminalPorts()
-	}
-	accel := accelerator{monitor: monitor, emulator: monitor.Path(), kernel: kernel, kernelFile: o.kernel, warn: std.err}
-	if o.kernel == "" {
-		accel.kernelFile, _ = os.Executable() // holds the kernel
-	}
-	if config.Accel, err = accel.choose(ctx, o.accel); err != nil {
-		return err
-	}
-	if o.dryRun {
-		config.Shares = o.folders.named()
-		return dryRun(monitor, config, o.folders, std)
-	}
-	return serve(ctx, o, args, monitor, config, std)
+	return nil
 }
 
 // service takes what flags and image say of how the program is reached and ended.

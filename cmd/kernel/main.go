@@ -103,11 +103,22 @@ func start(m *bare.Machine, e *ending) error {
 	if err := mountAll(ns, ctx, args.Mounts); err != nil {
 		return err
 	}
-	files, err := out.files(ctx, c.Wall())
+	e.network = network
+	configure(network, names, calls.SetHostname)
+	if err := startProgram(k, ctx, args, out); err != nil {
+		return err
+	}
+	found.balloons(m, e.log)
+	return nil
+}
+
+// startProgram starts the machine's program, and listens to what the host asks of it.
+func startProgram(k *task.Kernel, ctx *vfs.Context, args *bootargs.Args, out *streams) error {
+	files, err := out.files(ctx, k.Clock.Wall())
 	if err != nil {
 		return err
 	}
-	dir, err := vfs.Lookup(ctx, root, args.Dir, 0)
+	dir, err := vfs.Lookup(ctx, ctx.Root, args.Dir, 0)
 	if err != nil {
 		return &refusal{"working directory " + args.Dir, err}
 	}
@@ -115,21 +126,18 @@ func start(m *bare.Machine, e *ending) error {
 	if err != nil {
 		return &refusal{"user " + args.User, err}
 	}
-	e.network = network
-	configure(network, names, calls.SetHostname)
 	if args.User != "" && !slices.ContainsFunc(args.Envp, func(e string) bool { return strings.HasPrefix(e, "HOME=") }) {
 		args.Envp = append(args.Envp, "HOME="+user.Home)
 	}
 	out.listen(k)
 	if out.exec != nil {
-		agent.Serve(agent.Config{Kernel: k, Port: out.exec, Root: root, Env: args.Envp, Dir: args.Dir})
+		agent.Serve(agent.Config{Kernel: k, Port: out.exec, Root: ctx.Root, Env: args.Envp, Dir: args.Dir})
 	}
 	out.say("ready")
-	_, err = syscall.StartInit(k, args.Path, args.Argv, args.Envp, files, task.NewFS(root, dir, 0o022), user.Cred)
-	if err != nil {
+	fs := task.NewFS(ctx.Root, dir, 0o022)
+	if _, err = syscall.StartInit(k, args.Path, args.Argv, args.Envp, files, fs, user.Cred); err != nil {
 		return &refusal{args.Path, err}
 	}
-	found.balloons(m, e.log)
 	return nil
 }
 
