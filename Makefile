@@ -19,7 +19,7 @@ KBUILD    = GOOS=linux GOARCH=amd64 CGO_ENABLED=0 GOFLAGS= $(GO) build -modfile=
 # Packages whose tests run on the host, without a virtual machine.
 HOSTPKGS  = $(shell $(GO) list ./... | grep -v '^gosv/test/')
 
-.PHONY: all build kernel loaders run test test-host test-vm test-apps test-conformance fuzz-syscalls test-stress soak bench bench-net lint lint-lite fuzz clean setup help
+.PHONY: all build kernel loaders run test test-host test-vm test-apps test-conformance fuzz-syscalls test-stress soak bench bench-net profile-net lint lint-lite fuzz clean setup help
 .DEFAULT_GOAL := build
 
 run: setup build ## run three programs, nginx among them, each in its own virtual machine
@@ -79,6 +79,11 @@ bench-net: setup build ## measure servers on the network, beside Linux, and writ
 	test/apps/mkroot build/apps/root
 	$(GO) build -o $(BIN)/bench ./bench
 	$(BIN)/bench -net build/apps/root -o docs/benchmarks-net.md
+
+profile-net: setup $(BIN)/kernel.sym.elf ## count the instructions that the loads LOADS of bench-net need, by function, beside Linux (as root)
+	test/apps/mkroot build/apps/root
+	$(GO) build -o $(BIN)/bench ./bench
+	$(BIN)/bench -net build/apps/root -loads '$(or $(LOADS),redis:get1$$)' -profile 60
 
 lint-lite: $(TOOLS)/staticcheck
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$unformatted" || { echo "gofmt: run gofmt -w on:"; echo "$$unformatted"; exit 1; }

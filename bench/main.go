@@ -7,7 +7,7 @@
 // loaded one: the commands take turns.
 //
 //	go run ./bench [-o docs/benchmarks.md] [-quick] [-disks] [-only linux|gosv]
-//	go run ./bench -net build/apps/root [-o docs/benchmarks-net.md] [-quick] [-loads REGEXP]
+//	go run ./bench -net build/apps/root [-o docs/benchmarks-net.md] [-quick] [-loads REGEXP] [-profile N [-only linux|gosv]]
 package main
 
 import (
@@ -28,10 +28,11 @@ func main() {
 	disks := flag.Bool("disks", false, "measure disks and file systems only")
 	network := flag.String("net", "", "measure servers instead, by the network, with the programs of the Debian system in `DIR`; as root")
 	loads := flag.String("loads", "", "with -net: only what matches `REGEXP`")
+	profile := flag.Int("profile", 0, "with -net: instead of the time, count the guests' instructions, and show the `N` functions that have most")
 	flag.Parse()
 	var err error
 	if *network != "" {
-		err = runNet(*out, *work, *network, *loads, *quick)
+		err = runNet(*out, *work, *network, *loads, *only, *quick, *profile)
 	} else {
 		err = run(*out, *work, *only, *quick, *disks)
 	}

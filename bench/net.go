@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -74,10 +75,12 @@ type netSession struct {
 	linux  linuxKernel
 	kernel string // gosv's
 	report netReport
+
+	profiler *profiler // nil when nothing but time is measured
 }
 
 // runNet makes the namespace: it starts this program again in one.
-func runNet(out, work, root, only string, quick bool) error {
+func runNet(out, work, root, loads, only string, quick bool, top int) error {
 	if os.Getenv("BENCH_NET") == "" {
 		c := exec.Command("/proc/self/exe", os.Args[1:]...)
 		c.Env = append(os.Environ(), "BENCH_NET=1")
@@ -85,9 +88,16 @@ func runNet(out, work, root, only string, quick bool) error {
 		c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
 		return c.Run()
 	}
-	s, err := newNetSession(work, root, only, quick)
+	s, err := newNetSession(work, root, loads, quick)
 	if err != nil {
 		return err
+	}
+	if top > 0 {
+		s.runs = 1
+		if s.profiler, err = newProfiler(s.work, only, top); err != nil {
+			return err
+		}
+		return s.measure()
 	}
 	if err := s.measure(); err != nil {
 		return err
@@ -150,6 +160,9 @@ func (s *netSession) measure() error {
 		r := netResult{load: l}
 		for range s.runs {
 			for _, g := range s.guests(l.server, a) {
+				if s.profiler != nil && !s.profiler.wanted(g.name) {
+					continue
+				}
 				rate, cpu, err := s.one(g, l)
 				if err != nil {
 					return fmt.Errorf("%s, %s: %w", g.name, l.key, err)
@@ -188,7 +201,15 @@ func (s *netSession) guests(server string, a guestArchives) []netGuest {
 func (s *netSession) one(g netGuest, l load) (rate, cpu float64, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
-	guest := exec.CommandContext(ctx, g.command[0], g.command[1:]...)
+	command := g.command
+	if s.profiler != nil {
+		plugin, err := s.profiler.prepare()
+		if err != nil {
+			return 0, 0, err
+		}
+		command = append(command, plugin...)
+	}
+	guest := exec.CommandContext(ctx, command[0], command[1:]...)
 	var serial bytes.Buffer
 	guest.Stdout, guest.Stderr = &serial, &serial
 	guest.WaitDelay = time.Second
@@ -204,6 +225,11 @@ func (s *netSession) one(g netGuest, l load) (rate, cpu float64, err error) {
 		return 0, 0, failed(err)
 	}
 	time.Sleep(time.Second) // what the server does after it has begun to listen
+	if s.profiler != nil {
+		if err := s.beginProfile(ctx, g, l); err != nil {
+			return 0, 0, failed(err)
+		}
+	}
 	before, err := cpuTime(guest.Process.Pid)
 	if err != nil {
 		return 0, 0, failed(err)
@@ -226,10 +252,58 @@ func (s *netSession) one(g netGuest, l load) (rate, cpu float64, err error) {
 	if err != nil {
 		return 0, 0, failed(err)
 	}
+	rate = found * l.scale
+	count := l.count(out, rate, seconds)
+	if s.profiler != nil {
+		if err := s.showProfile(g, l, count); err != nil {
+			return 0, 0, failed(err)
+		}
+	}
 	cancel()
 	guest.Wait() // it was killed
-	rate = found * l.scale
-	return rate, float64((after - before).Microseconds()) / l.count(out, rate, seconds), nil
+	return rate, float64((after - before).Microseconds()) / count, nil
+}
+
+// beginProfile lets the client ask once, so that what happens the first time is not counted.
+func (s *netSession) beginProfile(ctx context.Context, g netGuest, l load) error {
+	if g.name == "linux" {
+		if err := fetchSymbols(s.profiler.symbols["linux"]); err != nil {
+			return err
+		}
+	}
+	if _, err := s.client(ctx, l.client); err != nil {
+		return err
+	}
+	return s.profiler.begin()
+}
+
+// fetchSymbols gets the guest's list of functions, see addLinux.
+func fetchSymbols(file string) error {
+	c, err := net.DialTimeout("tcp", net.JoinHostPort(guestAddr, symbolPort), 10*time.Second)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	f, err := os.Create(file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = io.Copy(f, c)
+	return err
+}
+
+func (s *netSession) showProfile(g netGuest, l load, count float64) error {
+	blocks, err := s.profiler.end()
+	if err != nil {
+		return err
+	}
+	functions, err := readSymbols(s.profiler.symbols[g.name])
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Printf("== %s, %s, per %s\n%s\n", l.label, g.name, l.each, newProfile(blocks, functions).text(count, s.profiler.top))
+	return err
 }
 
 // client runs a program of the Debian root in the namespace.

@@ -80,6 +80,8 @@ func (s *netSession) tree(v server) (*rootfs.Tree, error) {
 	return tree, tree.LoaderCache([]*elfdeps.Closure{c})
 }
 
+const symbolPort = "9"
+
 // modules are what a virtio network card needs in Debian's cloud kernel, in the order in which they are loaded.
 var modules = []string{"virtio", "virtio_ring", "virtio_pci_legacy_dev", "virtio_pci_modern_dev", "virtio_pci", "failover", "net_failover", "virtio_net"}
 
@@ -103,7 +105,11 @@ func (s *netSession) addLinux(tree *rootfs.Tree, v server) error {
 		}
 		init += "$b insmod /modules/" + m + ".ko\n"
 	}
-	init += "$b ip link set lo up\n$b ip addr add " + guestAddr + "/24 dev eth0\n$b ip link set eth0 up\ncd /tmp\nexec"
+	init += "$b ip link set lo up\n$b ip addr add " + guestAddr + "/24 dev eth0\n$b ip link set eth0 up\ncd /tmp\n"
+	if s.profiler != nil { // for fetchSymbols
+		init += "$b nc -l -p " + symbolPort + " -e /bin/busybox cat /proc/kallsyms &\n"
+	}
+	init += "exec"
 	for _, arg := range v.args {
 		init += " '" + arg + "'"
 	}
