@@ -280,26 +280,32 @@ func (o *file) writeSome(f *vfs.File, src uio.Source, off int64) (int, error) {
 	if got == 0 {
 		return 0, fault
 	}
-	n, err := o.h.write(d.frames, off, got, 0, openFlags(f.Flags()))
+	n, err := o.n.store(o.h, d.frames, off, got, openFlags(f.Flags()), !o.direct(f))
 	if err != nil {
 		return 0, err
 	}
 	if n == 0 {
 		return 0, unix.EIO
 	}
-	o.n.sizing.Lock()
-	if o.direct(f) {
-		o.n.cache.Resize(max(o.n.cache.Size(), off+int64(n)))
-		o.n.cache.Invalidate()
-	} else {
-		o.n.cache.Store(off, n, d.frames)
-	}
-	o.n.touched()
-	o.n.sizing.Unlock()
 	if n < got {
 		return n, unix.EIO // bytes were taken from src that went nowhere
 	}
 	return n, fault
+}
+
+// store has the server and the cache take n bytes in frames, and returns how many the server took; keep has the cache keep whole pages.
+func (c *contents) store(h *handle, frames []machine.Frame, off int64, n int, mode uint32, keep bool) (int, error) {
+	c.cache.HoldSync() // a page that was changed through a mapping before must not be written after this
+	defer c.cache.ReleaseSync()
+	n, err := h.write(frames, off, n, 0, mode)
+	if err != nil {
+		return 0, err
+	}
+	c.sizing.Lock()
+	defer c.sizing.Unlock()
+	c.cache.Store(off, n, frames, keep)
+	c.touched()
+	return n, nil
 }
 
 // Seek implements vfs.FileOps.
@@ -386,12 +392,15 @@ func (o *file) Allocate(f *vfs.File, mode uint32, off, n int64) error {
 	i := f.Inode()
 	i.Lock()
 	defer i.Unlock()
-	if o.n.k.noFallocate.Load() {
+	const zeroes = unix.FALLOC_FL_PUNCH_HOLE | unix.FALLOC_FL_ZERO_RANGE
+	if o.n.k.noFallocate.Load() || mode&^(unix.FALLOC_FL_KEEP_SIZE|zeroes) != 0 {
 		return unix.EOPNOTSUPP
 	}
 	if err := o.n.flush(); err != nil {
 		return err
 	}
+	o.n.cache.HoldSync()
+	defer o.n.cache.ReleaseSync()
 	var m message
 	m.u64(o.h.fh, uint64(off), uint64(n))
 	m.u32(mode, 0)
@@ -407,12 +416,11 @@ func (o *file) Allocate(f *vfs.File, mode uint32, off, n int64) error {
 	if mode&unix.FALLOC_FL_KEEP_SIZE == 0 {
 		o.n.cache.Resize(max(o.n.cache.Size(), off+n))
 	}
+	if mode&zeroes != 0 {
+		o.n.cache.Clear(off, n)
+	}
 	o.n.touched()
 	o.n.sizing.Unlock()
-	if mode&^unix.FALLOC_FL_KEEP_SIZE != 0 {
-		o.n.cache.Invalidate()
-		return o.n.fetch(i) // the size, as collapsing and inserting change it
-	}
 	return nil
 }
 
@@ -437,13 +445,15 @@ func (c *contents) fsync(op uint32, fh uint64) error {
 
 // Release implements vfs.FileOps.
 func (o *file) Release(*vfs.File) {
-	_ = o.n.flush() // close(2) has returned, or a program is gone; who must know calls fsync(2)
+	if o.n.cache.Dirty() > 0 {
+		_ = o.n.flush() // close(2) has returned, or a program is gone; who must know calls fsync(2)
+	}
 	o.h.close()
 }
 
-// flush writes what was changed through mappings.
+// flush writes what was changed through mappings, and waits for what is being written.
 func (c *contents) flush() error {
-	if c.cache == nil || c.cache.Dirty() == 0 {
+	if c.cache == nil {
 		return nil
 	}
 	return c.cache.Sync(0, math.MaxUint64)

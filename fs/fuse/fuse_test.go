@@ -259,6 +259,92 @@ func TestMapping(t *testing.T) {
 	}
 }
 
+// TestWriteBackUnderWay has what the server is asked for meet a page that is being written, changed through a mapping before: the page
+// must not come last.
+func TestWriteBackUnderWay(t *testing.T) {
+	old := strings.Repeat("x", 10000)
+	mapped := old[:4096] + "mapped" + old[4102:]
+	for name, c := range map[string]struct {
+		what func(w *world, f *vfs.File) string // returns what a program sees
+		want string
+	}{
+		"write": {func(w *world, f *vfs.File) string {
+			_, err := write(f, "written", 4096)
+			w.check("write", err, nil)
+			return vfstest.ReadAll(t, f)
+		}, old[:4096] + "written" + old[4103:]},
+		"direct read": {func(w *world, f *vfs.File) string {
+			d := w.open("/mnt/m", unix.O_RDONLY|unix.O_DIRECT, 0)
+			defer d.DecRef()
+			return vfstest.ReadAll(t, d)
+		}, mapped},
+		"direct write": {func(w *world, f *vfs.File) string {
+			d := w.open("/mnt/m", unix.O_RDWR|unix.O_DIRECT, 0)
+			defer d.DecRef()
+			_, err := write(d, "direct", 4096)
+			w.check("write", err, nil)
+			return vfstest.ReadAll(t, f)
+		}, old[:4096] + "direct" + old[4102:]},
+		"truncate": {func(w *world, f *vfs.File) string {
+			w.check("truncate", f.Truncate(10), nil)
+			return vfstest.ReadAll(t, f)
+		}, old[:10]},
+		"punch": {func(w *world, f *vfs.File) string {
+			w.check("punch", f.Allocate(unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, 4096, 100), nil)
+			return vfstest.ReadAll(t, f)
+		}, old[:4096] + strings.Repeat("\x00", 100) + old[4196:]},
+		"fsync": {func(w *world, f *vfs.File) string {
+			w.check("fsync", f.Sync(), nil)
+			return w.hostText("m")
+		}, mapped},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, hostfs.Config{Valid: time.Second})
+			began, release, other := make(chan bool, 1), make(chan bool), make(chan bool, 100)
+			honest := w.wire.handle
+			w.wire.handle = func(readable, writable [][]byte) uint32 {
+				if r := readable[0]; r[4] == 16 && r[60]&1 != 0 { // WRITE with FUSE_WRITE_CACHE
+					select {
+					case began <- true:
+					default:
+					}
+					<-release
+				} else {
+					defer func() { other <- true }()
+				}
+				return honest(readable, writable)
+			}
+			w.onHost("m", old)
+			f := w.open("/mnt/m", unix.O_RDWR, 0)
+			defer f.DecRef()
+			frame, err := f.MapCache().Page(1, true)
+			w.must(err)
+			copy(w.Pool.Bytes(frame), "mapped")
+			w.Pool.Unref(frame)
+			synced, done := make(chan error, 1), make(chan string, 1)
+			go func() { synced <- f.Sync() }()
+			<-began
+			for len(other) > 0 {
+				<-other
+			}
+			go func() { done <- c.what(w, f); other <- true }()
+			select { // what does not wait has its chance to be wrong
+			case <-other:
+			case <-time.After(20 * time.Millisecond):
+			}
+			close(release)
+			w.must(<-synced)
+			if got := <-done; got != c.want {
+				t.Errorf("a program sees %d bytes, not %d that it should", len(got), len(c.want))
+			}
+			w.must(f.Sync())
+			if got := w.hostText("m"); got != c.want {
+				t.Errorf("the server has %d bytes, not %d that it should", len(got), len(c.want))
+			}
+		})
+	}
+}
+
 func TestHostChanges(t *testing.T) {
 	w := newWorld(t, hostfs.Config{Valid: time.Second})
 	later := func() { w.now.Add(int64(2 * time.Second)) }

@@ -209,6 +209,10 @@ func (n *node) setAttr(c *cred.Cred, i *vfs.Inode, a *vfs.Attr, h *handle) error
 		if err := n.flush(); err != nil {
 			return err
 		}
+		if n.cache != nil {
+			n.cache.HoldSync() // pages behind the new end must not be written when it is cut already
+			defer n.cache.ReleaseSync()
+		}
 	}
 	var fh uint64
 	valid := setattrValid(a.Valid)

@@ -192,7 +192,7 @@ func TestStoreInPart(t *testing.T) {
 		t.Fatal(err)
 	}
 	copy(p.Bytes(f), bytes.Repeat([]byte("x"), pageSize))
-	c.Store(0, 100, []machine.Frame{f})
+	c.Store(0, 100, []machine.Frame{f}, true)
 	p.Unref(f)
 	if got := read(t, c, 0, pageSize); !bytes.Equal(got, bytes.Repeat([]byte("x"), 100)) {
 		t.Errorf("%d bytes", len(got))

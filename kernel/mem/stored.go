@@ -35,10 +35,16 @@ func (c *Cache) Invalidate() {
 	}
 }
 
-// Resize is Truncate for a backing that has the new size already: nothing is read or made dirty.
+// HoldSync waits for pages that are being written to the backing and keeps others from being written until ReleaseSync: while the caller
+// changes the backing by itself and then tells the cache, no older page can overtake the change.
+func (c *Cache) HoldSync() { c.syncing.Lock() }
+
+// ReleaseSync ends what HoldSync began.
+func (c *Cache) ReleaseSync() { c.syncing.Unlock() }
+
+// Resize is Truncate for a backing that has the new size already: nothing is read or made dirty. The caller sees to it that there is one
+// at a time.
 func (c *Cache) Resize(size int64) {
-	c.truncating.Lock()
-	defer c.truncating.Unlock()
 	c.mu.Lock()
 	shrink := size < c.size
 	if size != c.size {
@@ -62,10 +68,26 @@ func (c *Cache) Resize(size int64) {
 	}
 }
 
+// Clear records that the backing has a hole, or zeros, in the n bytes from off on: pages in memory are changed.
+func (c *Cache) Clear(off, n int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.epoch++ // what is being read may be older
+	for index := uint64(off) / machine.PageSize; ; index++ {
+		at, f, ok := c.pages.next(index)
+		start := int64(at) * machine.PageSize
+		if !ok || start >= off+n {
+			return
+		}
+		index = at
+		clear(c.pool.Bytes(f)[max(off-start, 0):min(off+n-start, machine.PageSize)])
+	}
+}
+
 // Store records what was written to the backing: n bytes from off on, which stand in frames, the first at its place in the
-// page that off is in. Pages in memory are changed; frames that hold whole pages, or all up to the
+// page that off is in. Pages in memory are changed; with keep, frames that hold whole pages, or all up to the
 // end of the file, become pages where there is none. The file grows if it must.
-func (c *Cache) Store(off int64, n int, frames []machine.Frame) {
+func (c *Cache) Store(off int64, n int, frames []machine.Frame, keep bool) {
 	if n == 0 {
 		return
 	}
@@ -86,7 +108,7 @@ func (c *Cache) Store(off int64, n int, frames []machine.Frame) {
 		case page == f:
 		case page != machine.NoFrame:
 			copy(c.pool.Bytes(page)[from-start:to-start], c.pool.Bytes(f)[from-start:])
-		case from == start && (to == start+machine.PageSize || to == c.size):
+		case keep && from == start && (to == start+machine.PageSize || to == c.size):
 			c.clearTail(index, f)
 			c.pool.Ref(f)
 			if c.insert(index, f) != nil {

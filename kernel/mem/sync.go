@@ -85,6 +85,9 @@ func (c *Cache) redirty(at uint64, frames []machine.Frame) {
 func (c *Cache) takeDirty(index, last uint64, batch []machine.Frame) (at uint64, n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.dirty == 0 {
+		return 0, 0
+	}
 	at, f, ok := c.pages.nextDirty(index)
 	for ok && n < len(batch) && at+uint64(n) <= last {
 		c.pages.mark(at+uint64(n), false)

@@ -35,7 +35,7 @@ func TestFileSystems(t *testing.T) {
 			t.Fatal(err)
 		}
 		check(t, o, "PASSED")
-		if o, err = onLinux(job{program: fsx, args: []string{filepath.Join(t.TempDir(), "x"), "5000"}}); err != nil {
+		if o, err = onLinux(job{program: fsx, args: []string{"-p", "2", filepath.Join(t.TempDir(), "x"), "2000"}}); err != nil {
 			t.Fatal(err)
 		}
 		check(t, o, "the same")
@@ -50,7 +50,7 @@ func TestFileSystems(t *testing.T) {
 			args := append(append([]string{}, m...), "--", program)
 			word := "PASSED"
 			if i == 1 {
-				args = append(args, "/m/x", "3000", strconv.Itoa(len(name)))
+				args = append(args, "-p", "2", "/m/x", "1500", strconv.Itoa(len(name)))
 				word = "the same"
 			}
 			t.Run(name+"/"+filepath.Base(program), func(t *testing.T) {

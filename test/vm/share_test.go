@@ -179,7 +179,7 @@ func TestShareConforms(t *testing.T) {
 	if o.status != 0 || !strings.Contains(o.stdout, "PASSED") {
 		t.Errorf("%v", o)
 	}
-	o = run(t, job{program: guestPath("fsx.static"), args: []string{"/m/x", "3000", "7"}, flags: flags, limit: 2 * time.Minute}, place{"q35", 2})
+	o = run(t, job{program: guestPath("fsx.static"), args: []string{"-p", "2", "/m/x", "1500", "4"}, flags: flags, limit: 2 * time.Minute}, place{"q35", 2})
 	if o.status != 0 || !strings.Contains(o.stdout, "the same") {
 		t.Errorf("%v", o)
 	}
