@@ -25,6 +25,7 @@ func newTree(pool *mem.Pool, c *clock.Clock, l *log) *vfs.Namespace {
 	ns.OpenFIFO, ns.Log = pipe.OpenFIFO, l.line
 	ns.AddType(ramfs.Type("tmpfs", pool, c.Wall))
 	ns.AddType(ramfs.Type("ramfs", pool, c.Wall))
+	ns.AddType(ramfs.HugeType(pool, c.Wall))
 	ns.AddType(overlay.Type(c.Wall))
 	return ns
 }

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"gosv/kernel/mem"
 	"gosv/kernel/mm"
 	"gosv/kernel/task"
 	"gosv/kernel/uio"
@@ -305,7 +306,14 @@ func showSmaps(v *view, b *out) error {
 	v.memory(func(as *mm.AddressSpace) {
 		for _, a := range as.Areas() {
 			mapsLine(b, &a)
-			all, private := as.Resident(a.Start, a.End)
+			all, private, page := uint64(0), uint64(0), uint64(1)
+			var hugeShared, hugePrivate uint64
+			if a.HugeTLB {
+				page = mem.HugeFrames
+				hugeShared, hugePrivate = as.ResidentHuge(a.Start, a.End)
+			} else {
+				all, private = as.Resident(a.Start, a.End)
+			}
 			locked := uint64(0)
 			if a.Locked {
 				locked = all
@@ -314,9 +322,9 @@ func showSmaps(v *view, b *out) error {
 				name  string
 				pages uint64
 			}{
-				{"Size", (a.End - a.Start) / 4096}, {"KernelPageSize", 1}, {"MMUPageSize", 1}, {"Rss", all}, {"Shared_Clean", all - private},
+				{"Size", (a.End - a.Start) / 4096}, {"KernelPageSize", page}, {"MMUPageSize", page}, {"Rss", all}, {"Shared_Clean", all - private},
 				{"Shared_Dirty", 0}, {"Private_Clean", 0}, {"Private_Dirty", private}, {"Referenced", all}, {"Anonymous", private},
-				{"Swap", 0}, {"Locked", locked},
+				{"Shared_Hugetlb", hugeShared}, {"Private_Hugetlb", hugePrivate}, {"Swap", 0}, {"Locked", locked},
 			} {
 				b.kb(f.name, f.pages, 16)
 			}
@@ -543,7 +551,7 @@ func (v *view) statusMemory(b *out) {
 		}{
 			{"VmPeak", s.Peak}, {"VmSize", s.Size}, {"VmLck", s.Locked}, {"VmPin", 0}, {"VmHWM", s.MaxRSS}, {"VmRSS", s.RSS},
 			{"RssAnon", s.RSSAnon}, {"RssFile", s.RSSFile}, {"RssShmem", s.RSSShmem}, {"VmData", s.Data}, {"VmStk", s.Stack},
-			{"VmExe", s.Exec}, {"VmSwap", 0},
+			{"VmExe", s.Exec}, {"VmSwap", 0}, {"HugetlbPages", s.HugeTLB},
 		} {
 			b.str(f.name, ":\t").right(f.pages*4, 8).str(" kB\n")
 		}

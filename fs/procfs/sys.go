@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"gosv/kernel/mem"
 	"gosv/machine"
 )
 
@@ -30,8 +31,11 @@ var sysRows = []row{
 	{path: "devices/system/node/node0/distance", mode: ro, show: text("10\n")},
 	{path: "devices/system/node/node0/meminfo", mode: ro, show: showNodeMemory},
 	{path: "fs/cgroup", mode: emptyDir},
-	{path: "kernel/mm/hugepages/hugepages-2048kB/free_hugepages", mode: ro, show: text("0\n")},
-	{path: "kernel/mm/hugepages/hugepages-2048kB/nr_hugepages", mode: ro, show: text("0\n")},
+	{path: "kernel/mm/hugepages/hugepages-2048kB/free_hugepages", mode: ro, show: showHuge(func(s mem.HugeStats) uint64 { return s.Free })},
+	{path: "kernel/mm/hugepages/hugepages-2048kB/nr_hugepages", mode: rw, show: showHugeTotal, store: storeHugeTotal},
+	{path: "kernel/mm/hugepages/hugepages-2048kB/nr_overcommit_hugepages", mode: rw, show: showHugeOvercommit, store: storeHugeOvercommit},
+	{path: "kernel/mm/hugepages/hugepages-2048kB/resv_hugepages", mode: ro, show: showHuge(func(s mem.HugeStats) uint64 { return s.Reserved })},
+	{path: "kernel/mm/hugepages/hugepages-2048kB/surplus_hugepages", mode: ro, show: showHuge(func(s mem.HugeStats) uint64 { return s.Surplus })},
 	{path: "kernel/mm/transparent_hugepage/enabled", mode: ro, show: text("[always] madvise never\n")},
 	{path: "kernel/mm/transparent_hugepage/hpage_pmd_size", mode: ro, show: number10(machine.HugeSize)},
 }

@@ -69,8 +69,11 @@ var rows = []row{
 	{path: "sys/kernel/randomize_va_space", mode: ro, show: number10(2)},
 	{path: "sys/kernel/seccomp/actions_avail", mode: ro, show: text("kill_process kill_thread trap errno user_notif trace log allow\n")},
 	{path: "sys/kernel/version", mode: ro, show: func(v *view, b *out) error { b.str(v.Version, "\n"); return nil }},
+	{path: "sys/vm/hugetlb_shm_group", mode: rw, show: showHugeGroup, store: storeHugeGroup},
 	{path: "sys/vm/max_map_count", mode: ro, show: number10(65530)},
 	{path: "sys/vm/mmap_min_addr", mode: ro, show: number10(65536)},
+	{path: "sys/vm/nr_hugepages", mode: rw, show: showHugeTotal, store: storeHugeTotal},
+	{path: "sys/vm/nr_overcommit_hugepages", mode: rw, show: showHugeOvercommit, store: storeHugeOvercommit},
 	{path: "sys/vm/overcommit_memory", mode: rw, show: showOvercommit, store: storeOvercommit},
 	{path: "sys/vm/overcommit_ratio", mode: rw, show: showOvercommitRatio, store: storeOvercommitRatio},
 }
@@ -208,7 +211,7 @@ func showMemory(v *view, b *out) error {
 	} {
 		b.kb(f.name, f.pages, column)
 	}
-	b.str("HugePages_Total:       0\nHugePages_Free:        0\nHugepagesize:       2048 kB\n")
+	showHugeMemory(v, b)
 	return nil
 }
 

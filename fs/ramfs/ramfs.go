@@ -26,6 +26,8 @@ type Options struct {
 	// Mode, UID and GID are the root directory's.
 	Mode     uint32
 	UID, GID uint32
+	// Huge makes it hugetlbfs: files are in large pages of mem.HugePool.
+	Huge bool
 }
 
 // ParseOptions reads the data argument of mount(2): EINVAL. total is the memory of the machine in
@@ -99,6 +101,7 @@ type instance struct {
 	fs     *vfs.FS
 	pool   *mem.Pool
 	charge func(pages int64) error // nil: no limit
+	huge   bool
 	pages  atomic.Int64
 	inodes atomic.Int64
 	// The most of both; 0: no limit.
@@ -110,7 +113,7 @@ func New(pool *mem.Pool, now func() int64, o Options) *vfs.FS {
 	if o.Type == "" {
 		o.Type = "tmpfs"
 	}
-	r := &instance{pool: pool}
+	r := &instance{pool: pool, huge: o.Huge}
 	r.maxPages.Store(o.Pages)
 	r.maxInodes.Store(o.Inodes)
 	if o.Pages != 0 {
@@ -140,6 +143,9 @@ func Type(name string, pool *mem.Pool, now func() int64) vfs.Type {
 
 // Remount implements vfs.Remounter: the limits may change, but not below what is there (EINVAL).
 func (r *instance) Remount(m *vfs.MountRequest) error {
+	if r.huge {
+		return m.Fail(unix.EINVAL, "hugetlbfs cannot be changed")
+	}
 	total, _ := r.pool.Usage()
 	o, err := ParseOptions(m.Options, total)
 	if err != nil {
@@ -182,7 +188,7 @@ func (r *instance) Create(_ *vfs.Inode, _ string, n *vfs.NewNode) (*vfs.Inode, e
 	}
 	var cache *mem.Cache
 	if n.Mode&unix.S_IFMT == unix.S_IFREG {
-		cache = mem.NewShmem(r.pool)
+		cache = r.newCache()
 		if r.charge != nil {
 			cache.SetCharge(r.charge)
 		}
@@ -204,6 +210,10 @@ func (r *instance) Evict(i *vfs.Inode) {
 
 // Statfs implements vfs.FSOps.
 func (r *instance) Statfs(s *unix.Statfs_t) {
+	if r.huge {
+		r.statHuge(s)
+		return
+	}
 	s.Type = unix.TMPFS_MAGIC
 	total, free := r.pool.Usage()
 	s.Blocks, s.Bfree = total, free

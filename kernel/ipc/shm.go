@@ -8,6 +8,7 @@ import (
 
 	"gosv/kernel/cred"
 	"gosv/kernel/mem"
+	"gosv/kernel/mm"
 	"gosv/machine"
 )
 
@@ -68,7 +69,7 @@ func (sp *Space) Shmget(key int32, size uint64, flags uint32, c *cred.Cred, pid 
 				return nil, unix.EINVAL
 			}
 			if flags&ShmHugeTLB != 0 {
-				return nil, unix.ENOMEM // the pool of huge pages is empty
+				return sp.newHugeSegment(size, flags, c, pid)
 			}
 			pages := (size + machine.PageSize - 1) / machine.PageSize
 			if err := sp.pool.Commit(pages, flags&ShmNoReserve != 0); err != nil {
@@ -236,4 +237,25 @@ func (sp *Space) ShmUsage() (bytes, pages, resident uint64) {
 		}
 	}
 	return bytes, pages, resident
+}
+
+// newHugeSegment is shmget(2) with SHM_HUGETLB: EINVAL; EPERM; ENOMEM: the pool has too few large pages.
+func (sp *Space) newHugeSegment(size uint64, flags uint32, c *cred.Cred, pid int32) (*Segment, error) {
+	if !mm.HugeSizeKnown(int(flags)) {
+		return nil, unix.EINVAL
+	}
+	if !c.Capable(unix.CAP_IPC_LOCK) && !c.InGroup(sp.pool.Huge().Group()) {
+		return nil, unix.EPERM
+	}
+	size = (size + machine.HugeSize - 1) &^ (machine.HugeSize - 1)
+	s := &Segment{space: sp, cache: mem.NewHuge(sp.pool), size: size, ctime: sp.now(), cpid: pid}
+	if err := s.cache.Truncate(int64(size)); err != nil {
+		return nil, err
+	}
+	if flags&ShmNoReserve == 0 {
+		if _, err := s.cache.Promise(0, size/machine.PageSize); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
 }

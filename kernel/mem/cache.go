@@ -79,6 +79,8 @@ type Cache struct {
 	added    uint64  // number of AddMapping calls
 	writers  int     // mappings that may be written through
 	sealed   bool    // no more of them
+
+	promised map[uint64]struct{} // NewHuge: first pages of the large ones that were promised
 }
 
 // NewCache returns the empty cache of an empty file. backing may be nil.
@@ -223,6 +225,9 @@ func (c *Cache) Resident(index uint64) bool {
 
 // create puts a zeroed page at index, where none is. c.mu is held.
 func (c *Cache) create(index uint64) (machine.Frame, error) {
+	if c.kind == Huge {
+		return c.createHuge(index)
+	}
 	f, err := c.pool.Alloc()
 	if err != nil {
 		return machine.NoFrame, err
@@ -541,7 +546,7 @@ func (c *Cache) dropBeyond(index uint64) {
 // everywhere and given up, and the rest of the last page is zeroed, for the file may grow
 // again. EINVAL for a negative size; the backing's error if the last page cannot be read.
 func (c *Cache) Truncate(size int64) error {
-	if size < 0 {
+	if size < 0 || c.kind == Huge && size%machine.HugeSize != 0 {
 		return unix.EINVAL
 	}
 	c.truncating.Lock()
@@ -557,9 +562,10 @@ func (c *Cache) Truncate(size int64) error {
 		return nil
 	}
 	first := pagesOf(size)
-	c.eachMapper(func(m Mapper) { m.Unmap(c, first, math.MaxUint64, true) })
+	c.EachMapper(func(m Mapper) { m.Unmap(c, first, math.MaxUint64, true) })
 	c.mu.Lock()
 	c.dropRange(first, math.MaxUint64)
+	c.unpromise(func(at uint64) bool { return at >= first })
 	c.mu.Unlock()
 	if size%machine.PageSize == 0 || c.backing == nil && !c.Resident(first-1) {
 		return nil
@@ -601,12 +607,15 @@ func (c *Cache) PunchHole(off, n int64) error {
 	defer c.truncating.Unlock()
 	c.syncing.Lock()
 	defer c.syncing.Unlock()
+	if c.kind == Huge {
+		return c.punchHuge(off, n)
+	}
 	first, end := pagesOf(off), uint64(off+n)/machine.PageSize
 	if first < end {
 		c.mu.Lock()
 		c.epoch++
 		c.mu.Unlock()
-		c.eachMapper(func(m Mapper) { m.Unmap(c, first, end-1, false) })
+		c.EachMapper(func(m Mapper) { m.Unmap(c, first, end-1, false) })
 		c.mu.Lock()
 		c.dropRange(first, end-1)
 		c.mu.Unlock()
@@ -703,5 +712,6 @@ func (c *Cache) Release() {
 	}
 	c.epoch++
 	c.dropRange(0, math.MaxUint64)
+	c.unpromise(func(uint64) bool { return true })
 	c.size = 0
 }

@@ -83,10 +83,10 @@ func (c *Cache) SealWrites() error {
 	return nil
 }
 
-// eachMapper calls f for the Mapper of every mapping, without holding c.mu. It starts
+// EachMapper calls f for the Mapper of every mapping, without holding c.mu. It starts
 // again when a mapping came meanwhile, for that may have inherited pages by fork(2) from
 // one not served yet.
-func (c *Cache) eachMapper(f func(Mapper)) {
+func (c *Cache) EachMapper(f func(Mapper)) {
 	var mappers []Mapper
 	for {
 		c.mu.Lock()

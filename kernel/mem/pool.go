@@ -33,12 +33,13 @@ const (
 	File                  // a page of a file
 	Shmem                 // a page of shared anonymous memory, a memfd or tmpfs
 	ZeroPage              // the frame of Pool.Zero, which counts as nobody's
+	Huge                  // of a large page of HugePool
 	Kinds                 // how many there are
 )
 
-// A frame's reference word: its Kind in the two highest bits, the count below.
+// A frame's reference word: its Kind in the three highest bits, the count below.
 const (
-	kindShift = 30
+	kindShift = 29
 	countMask = 1<<kindShift - 1
 )
 
@@ -48,6 +49,7 @@ type Pool struct {
 	refs   []atomic.Uint32 // by frame number
 	zero   atomic.Uint64   // the frame of Zero, or 0
 	commit commit
+	huge   HugePool
 	back   writeBack
 
 	mu     sync.Mutex
@@ -59,6 +61,7 @@ type Pool struct {
 func NewPool(frames machine.Frames) *Pool {
 	p := &Pool{frames: frames, refs: make([]atomic.Uint32, frames.Limit())}
 	p.commit.ratio.Store(50)
+	p.huge.init(p)
 	return p
 }
 
@@ -187,7 +190,11 @@ func (p *Pool) drop(f machine.Frame) (k Kind, last bool) {
 // Unref gives a reference back; the last one frees the frame, which nothing may
 // map then.
 func (p *Pool) Unref(f machine.Frame) {
-	if _, last := p.drop(f); last {
+	switch k, last := p.drop(f); {
+	case !last:
+	case k == Huge:
+		p.huge.put(f)
+	default:
 		p.frames.Free(f, 1)
 	}
 }
@@ -201,10 +208,12 @@ func (p *Pool) UnrefRun(f machine.Frame, n int, t *Tally) {
 		t[word>>kindShift]++
 		if word&countMask == 0 {
 			refs[i].Store(0)
-			free++
-			continue
-		}
-		if word&countMask == countMask {
+			if word < uint32(Huge)<<kindShift {
+				free++
+				continue
+			}
+			p.huge.put(f + machine.Frame(i))
+		} else if word&countMask == countMask {
 			panic(tooFew)
 		}
 		if free > 0 {
@@ -244,7 +253,7 @@ func (p *Pool) Bytes(f machine.Frame) []byte { return p.frames.Bytes(f, 1) }
 func (p *Pool) BytesRun(f machine.Frame, n int) []byte { return p.frames.Bytes(f, n) }
 
 // maxZeroRefs keeps the count of the zero frame far from overflow.
-const maxZeroRefs = 1 << 29
+const maxZeroRefs = 1 << 28
 
 // Zero returns a reference to the frame that is all zeros and that nobody may
 // write, or a fresh one when too many hold that one; ENOMEM.

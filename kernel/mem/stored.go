@@ -19,7 +19,7 @@ func (c *Cache) Invalidate() {
 	if empty {
 		return
 	}
-	c.eachMapper(func(m Mapper) { m.Unmap(c, 0, math.MaxUint64, false) })
+	c.EachMapper(func(m Mapper) { m.Unmap(c, 0, math.MaxUint64, false) })
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for index := uint64(0); ; index++ {
@@ -56,7 +56,7 @@ func (c *Cache) Resize(size int64) {
 		return
 	}
 	first := pagesOf(size)
-	c.eachMapper(func(m Mapper) { m.Unmap(c, first, math.MaxUint64, true) })
+	c.EachMapper(func(m Mapper) { m.Unmap(c, first, math.MaxUint64, true) })
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.dropRange(first, math.MaxUint64)

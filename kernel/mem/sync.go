@@ -43,7 +43,7 @@ func (c *Cache) write(first, last uint64, most int) error {
 		}
 		// Clean first, then protected, then written: a write in between is
 		// part of what is stored, and one after it faults.
-		c.eachMapper(func(m Mapper) { m.WriteProtect(c, at, at+uint64(n)-1) })
+		c.EachMapper(func(m Mapper) { m.WriteProtect(c, at, at+uint64(n)-1) })
 		if err := c.store(at, batch[:n]); err != nil {
 			if failed == nil {
 				failed = err

@@ -56,6 +56,11 @@ func (as *AddressSpace) Advise(addr, length uint64, advice int) error {
 // adviseArea serves what of a range lies in one area. as.mu is held.
 func (as *AddressSpace) adviseArea(start, end uint64, advice int) error {
 	a := as.areas[as.search(start)]
+	if a.hugeTLB() {
+		if done, err := adviseHuge(start, &end, advice); done || err != nil {
+			return err
+		}
+	}
 	switch advice {
 	case unix.MADV_DONTNEED, unix.MADV_DONTNEED_LOCKED:
 		if advice == unix.MADV_DONTNEED && a.flags&flagLocked != 0 {

@@ -25,6 +25,8 @@ const (
 	flagDontDump                     // … not in core dumps
 	flagNoReserve                    // MAP_NORESERVE
 	flagCharged                      // its pages are in mem.Pool.Commit
+	flagHugeTLB                      // of large pages of mem.HugePool only
+	flagHugeLost                     // … some of which its parent has taken back
 )
 
 // An area is a range of addresses that maps one thing with one set of rights
@@ -41,6 +43,7 @@ type area struct {
 	page       uint64         // the cache's page at start
 	mapping    mem.Mapping    // in the cache's list
 	split      bool           // may hold large pages, which Protect splits but Map does not
+	resv       *reservation   // of a private mapping with flagHugeTLB, or nil
 
 	// copied: there may be private copies of the cache's pages. Faults set it with mu
 	// held shared.
@@ -86,7 +89,7 @@ func (a *area) isData() bool {
 
 // chargeable reports whether pages of the area are memory promised to the program.
 func chargeable(prot int, f flags) bool {
-	return prot&unix.PROT_WRITE != 0 && f&flagShared == 0
+	return prot&unix.PROT_WRITE != 0 && f&(flagShared|flagHugeTLB) == 0
 }
 
 // writableMapping reports whether the cache's own pages may ever be written through the area.
@@ -157,7 +160,7 @@ func (a *area) detach() {
 	if a.cache != nil {
 		a.cache.RemoveMapping(&a.mapping)
 		as.released = append(as.released, a.object)
-		a.cache, a.object = nil, nil
+		a.cache, a.object, a.resv = nil, nil, nil
 	} else if len(as.spare) < maxSpare {
 		// Nobody else knows an anonymous area. One that mapped a cache may still
 		// be called as a Mapper, and is left to the garbage collector.
@@ -187,7 +190,7 @@ func (as *AddressSpace) splitAt(i int, addr uint64) {
 	low, high := as.areas[i], as.newArea()
 	high.start, high.end = addr, low.end
 	high.flags, high.prot, high.maxProt, high.access = low.flags, low.prot, low.maxProt, low.access
-	high.object, high.cache, high.split = low.object, low.cache, low.split
+	high.object, high.cache, high.split, high.resv = low.object, low.cache, low.split, low.resv
 	high.copied.Store(low.copied.Load())
 	if low.cache != nil {
 		high.page = low.index(addr)
@@ -199,7 +202,8 @@ func (as *AddressSpace) splitAt(i int, addr uint64) {
 	as.areas = slices.Insert(as.areas, i+1, high)
 }
 
-// cut makes addr a border between areas, if one covers it; ENOMEM when there would be too many.
+// cut makes addr a border between areas, if one covers it; ENOMEM when there would be too many, EINVAL inside a large page
+// of the pool.
 func (as *AddressSpace) cut(addr uint64) error {
 	i := as.search(addr)
 	if i == len(as.areas) || as.areas[i].start >= addr {
@@ -208,6 +212,9 @@ func (as *AddressSpace) cut(addr uint64) error {
 	if len(as.areas) >= maxAreas {
 		return unix.ENOMEM
 	}
+	if as.areas[i].cutsHuge(addr) {
+		return unix.EINVAL
+	}
 	as.splitAt(i, addr)
 	return nil
 }
@@ -215,7 +222,7 @@ func (as *AddressSpace) cut(addr uint64) error {
 // mergeable reports whether b continues a.
 func mergeable(a, b *area) bool {
 	return a.end == b.start && a.flags == b.flags && a.prot == b.prot && a.maxProt == b.maxProt &&
-		a.cache == b.cache && (a.cache == nil || a.object == b.object && a.index(b.start) == b.page)
+		a.resv == b.resv && a.cache == b.cache && (a.cache == nil || a.object == b.object && a.index(b.start) == b.page)
 }
 
 // merge joins the areas from..to with their neighbours and each other where they
@@ -276,7 +283,7 @@ func (as *AddressSpace) forget(i, j int) {
 	as.gaps.freed(as, j)
 	for _, a := range as.areas[i:j] {
 		as.count(a, -int64(a.pages()))
-		a.uncharge(a.pages())
+		a.leave(a.start, a.end)
 		a.detach()
 	}
 	as.areas = slices.Delete(as.areas, i, j)
@@ -312,11 +319,14 @@ func (as *AddressSpace) resident() uint64 {
 }
 
 // removeRange unmaps start..end, which need not be mapped; ENOMEM when an area
-// would be cut in two and there are too many. as.mu is held.
+// would be cut in two and there are too many, EINVAL when a large page of the pool would be. as.mu is held.
 func (as *AddressSpace) removeRange(start, end uint64) error {
 	i := as.search(start)
 	if i == len(as.areas) || as.areas[i].start >= end {
 		return nil
+	}
+	if as.cutsHuge(start) || as.cutsHuge(end) {
+		return unix.EINVAL
 	}
 	if a := as.areas[i]; a.start < start {
 		if a.end > end {
@@ -328,7 +338,7 @@ func (as *AddressSpace) removeRange(start, end uint64) error {
 		gone := (a.end - start) / pageSize
 		as.zap(start, a.end)
 		as.count(a, -int64(gone))
-		a.uncharge(gone)
+		a.leave(start, a.end)
 		a.end = start
 		i++
 		as.gaps.freed(as, i)
@@ -345,7 +355,7 @@ func (as *AddressSpace) removeRange(start, end uint64) error {
 		gone := (end - a.start) / pageSize
 		as.zap(a.start, end)
 		as.count(a, -int64(gone))
-		a.uncharge(gone)
+		a.leave(a.start, end)
 		if a.cache != nil {
 			a.page += gone
 		}
@@ -377,6 +387,8 @@ func (a *area) Unmap(c *mem.Cache, first, last uint64, private bool) {
 	case !ok:
 	case private || a.shared():
 		as.zap(start, end)
+	case a.hugeTLB():
+		a.unmapHuge(c, start, end)
 	default:
 		for va, ok := as.nextMapped(start, end); ok; va, ok = as.nextMapped(va+pageSize, end) {
 			if f, _, _ := as.space.Lookup(va); as.pool.Kind(f) != mem.Anonymous {

@@ -62,6 +62,7 @@ func (as *AddressSpace) Fault(addr uint64, access machine.Access) error {
 	}
 	va := pageDown(addr)
 	small := false // a large page was tried in vain
+	short := false // so was taking one back from children
 	for {
 		switch err := as.faultOnce(va, access, small); err {
 		case errNoArea:
@@ -70,6 +71,15 @@ func (as *AddressSpace) Fault(addr uint64, access machine.Access) error {
 			}
 		case errTryHuge:
 			small = !as.faultHuge(va)
+		case errHugeTLB:
+			err := as.faultHugeTLB(va, access)
+			if err != errHugeShort {
+				return err
+			}
+			if short || !as.retakeHuge(va) {
+				return errBus
+			}
+			short = true
 		case errTryWhole:
 			small = !as.grantWhole(va)
 		case mem.ErrNotLoaded:
@@ -87,7 +97,11 @@ var (
 	errNoArea   = errors.New("no area")
 	errTryHuge  = errors.New("large page wanted")
 	errTryWhole = errors.New("large page may be written again")
+	errHugeTLB  = errors.New("a large page of the pool")
 )
+
+// errHugeShort is what faultHugeTLB returns when a page must be copied and the pool is empty.
+var errHugeShort = errors.New("no large page for a copy")
 
 // faultOnce serves a fault if that can be done at once; otherwise its error says what must
 // happen first. small: do not ask for anything with large pages.
@@ -100,6 +114,8 @@ func (as *AddressSpace) faultOnce(va uint64, access machine.Access, small bool) 
 		return errNoArea
 	case a.access&access != access:
 		return errAccess
+	case a.hugeTLB():
+		return errHugeTLB
 	case a.cache != nil:
 		return as.faultCached(a, va, access)
 	case access&machine.Write != 0 && !small && a.end-a.start >= machine.HugeSize && as.wantsHuge(a, va):

@@ -38,6 +38,12 @@ func (as *AddressSpace) force(n int, va uint64, access machine.Access, move func
 func (as *AddressSpace) forcePage(va uint64, access machine.Access) (machine.Frame, error) {
 	for {
 		f, err := as.forceOnce(va, access)
+		if err == errHugeTLB {
+			if err := as.Fault(va, access); err != nil {
+				return machine.NoFrame, err
+			}
+			continue
+		}
 		if err != mem.ErrNotLoaded {
 			return f, err
 		}
@@ -54,6 +60,9 @@ func (as *AddressSpace) forceOnce(va uint64, access machine.Access) (machine.Fra
 	if a == nil || access == machine.Write && a.shared() && a.access&machine.Write == 0 {
 		return machine.NoFrame, unix.EFAULT
 	}
+	if a.hugeTLB() {
+		return as.forceHuge(a, va, access)
+	}
 	serve := as.faultAnonymous
 	if a.cache != nil {
 		serve = as.faultCached
@@ -67,6 +76,19 @@ func (as *AddressSpace) forceOnce(va uint64, access machine.Access) (machine.Fra
 	f, _, ok := as.space.Lookup(va)
 	if !ok {
 		return machine.NoFrame, unix.EFAULT
+	}
+	as.pool.Ref(f)
+	return f, nil
+}
+
+// forceHuge is forceOnce for large pages of the pool, whose rights Linux does not pass over either: errHugeTLB asks for a fault.
+func (as *AddressSpace) forceHuge(a *area, va uint64, access machine.Access) (machine.Frame, error) {
+	f, acc, ok := as.space.Lookup(va)
+	switch {
+	case a.access&access != access:
+		return machine.NoFrame, unix.EFAULT
+	case !ok || acc&access != access:
+		return machine.NoFrame, errHugeTLB
 	}
 	as.pool.Ref(f)
 	return f, nil

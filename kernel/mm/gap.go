@@ -44,7 +44,7 @@ func (as *AddressSpace) findGap(length, align uint64) (uint64, error) {
 		}
 		h.top, h.hole = as.layout.MmapBase, 0
 		if full {
-			return as.findGapIn(minAddr, userTop, length)
+			return as.findGapIn(minAddr, userTop, length, align)
 		}
 	}
 }
@@ -80,9 +80,10 @@ func (as *AddressSpace) gapBelow(length, align uint64) (uint64, bool) {
 	}
 }
 
-// findGapIn returns the lowest free range of length bytes in low..high; ENOMEM.
-func (as *AddressSpace) findGapIn(low, high, length uint64) (uint64, error) {
+// findGapIn returns the lowest free range of length bytes in low..high that is aligned; ENOMEM.
+func (as *AddressSpace) findGapIn(low, high, length, align uint64) (uint64, error) {
 	for i := as.search(low); ; i++ {
+		low = (low + align - 1) &^ (align - 1)
 		top := high
 		if i < len(as.areas) {
 			top = min(top, as.areas[i].floor())

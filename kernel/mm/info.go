@@ -43,6 +43,7 @@ type AreaInfo struct {
 	Name         string // path, "[heap]", "[stack]", "[vdso]", or empty
 	Locked       bool
 	GrowsDown    bool
+	HugeTLB      bool     // of large pages of mem.HugePool
 	Object       Mappable // what is mapped, without a reference; nil: anonymous memory
 }
 
@@ -53,7 +54,7 @@ func (as *AddressSpace) Areas() []AreaInfo {
 	infos := make([]AreaInfo, len(as.areas))
 	for i, a := range as.areas {
 		info := AreaInfo{Start: a.start, End: a.end, Prot: a.prot, Shared: a.shared(),
-			Object: a.object, Locked: a.flags&flagLocked != 0, GrowsDown: a.flags&flagGrowsDown != 0}
+			Object: a.object, Locked: a.flags&flagLocked != 0, GrowsDown: a.flags&flagGrowsDown != 0, HugeTLB: a.hugeTLB()}
 		if a.object != nil {
 			info.Offset = a.page * pageSize
 			info.Major, info.Minor, info.Inode = a.object.MapInode()
@@ -102,6 +103,7 @@ type Stats struct {
 	RSSAnon, RSSFile, RSSShmem uint64
 	Data, Stack, Exec          uint64
 	Areas                      int
+	HugeTLB                    uint64 // pages of mem.HugePool, which RSS does not count
 }
 
 // MaxRSS returns the highest number of resident pages so far.
@@ -119,7 +121,7 @@ func (as *AddressSpace) Stats() Stats {
 	count := func(k mem.Kind) uint64 { return uint64(max(as.rss[k].Load(), 0)) }
 	s := Stats{
 		Size: as.size, Peak: as.peak, Locked: as.locked, Data: as.data, Areas: len(as.areas),
-		RSSAnon: count(mem.Anonymous), RSSFile: count(mem.File), RSSShmem: count(mem.Shmem),
+		RSSAnon: count(mem.Anonymous), RSSFile: count(mem.File), RSSShmem: count(mem.Shmem), HugeTLB: count(mem.Huge),
 	}
 	s.RSS = s.RSSAnon + s.RSSFile + s.RSSShmem
 	s.MaxRSS = max(as.maxRSS, s.RSS)

@@ -67,7 +67,7 @@ func (as *AddressSpace) setLocked(start, end uint64, f flags) error {
 	if f&flagLocked != 0 {
 		more := uint64(0)
 		for i := as.search(start); i < len(as.areas) && as.areas[i].start < end; i++ {
-			if a := as.areas[i]; a.flags&flagLocked == 0 {
+			if a := as.areas[i]; a.flags&(flagLocked|flagHugeTLB) == 0 {
 				more += (min(a.end, end) - max(a.start, start)) / pageSize
 			}
 		}
@@ -77,7 +77,7 @@ func (as *AddressSpace) setLocked(start, end uint64, f flags) error {
 			return err
 		}
 	}
-	err := as.eachPart(start, end, func(a *area) bool { return a.flags&mask != f }, func(a *area) error {
+	err := as.eachPart(start, end, func(a *area) bool { return a.flags&mask != f && !a.hugeTLB() }, func(a *area) error {
 		if a.flags&flagLocked != 0 {
 			as.locked -= a.pages()
 		}

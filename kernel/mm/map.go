@@ -53,9 +53,14 @@ const (
 // offset; ENOMEM: no addresses, memory or areas left, or a limit; EPERM: an address below vm.mmap_min_addr,
 // MAP_LOCKED forbidden, a sealed file; EAGAIN: MAP_LOCKED beyond the limit; EACCES: Prot exceeds MaxProt; ENODEV: the file
 // cannot be mapped; EEXIST: MAP_FIXED_NOREPLACE; EOPNOTSUPP: MAP_SHARED_VALIDATE with a flag not known.
-// MAP_HUGETLB fails with ENOMEM, as on a system whose pool of huge pages is empty.
+// With MAP_HUGETLB, and of a file in large pages, ENOMEM also says that the pool has too few of them, and EINVAL that
+// something is not aligned to them.
 func (as *AddressSpace) Map(args MapArgs) (uint64, error) {
 	a, err := args.check()
+	if err != nil {
+		return 0, err
+	}
+	done, err := args.checkHuge(as.pool, &a)
 	if err != nil {
 		return 0, err
 	}
@@ -68,6 +73,9 @@ func (as *AddressSpace) Map(args MapArgs) (uint64, error) {
 		a.object, a.cache = shm, shm.cache
 	}
 	addr, populate, err := as.mapPlan(&a, args.Addr, args.Flags)
+	if done != nil {
+		done(err == nil)
+	}
 	if populate {
 		_ = as.populate(addr, addr+a.end) // like Linux, which does not report it
 	}
@@ -92,6 +100,7 @@ type plan struct {
 	object        Mappable
 	cache         *mem.Cache
 	page          uint64
+	resv          *reservation
 }
 
 func (p *plan) shared() bool { return p.flags&flagShared != 0 }
@@ -121,8 +130,6 @@ func (args *MapArgs) check() (p plan, err error) {
 		return p, unix.EINVAL
 	case args.Flags&unix.MAP_GROWSDOWN != 0 && p.shared():
 		return p, unix.EINVAL
-	case args.Flags&unix.MAP_HUGETLB != 0 && args.Object == nil:
-		return p, unix.ENOMEM
 	}
 	p.end = pageUp(args.Length)
 	p.prot, p.maxProt = args.Prot&protAll, args.MaxProt&protAll
@@ -160,6 +167,9 @@ func (as *AddressSpace) mapArea(p *plan, hint uint64, mapFlags int) (uint64, err
 		if err := as.mayLock(p.end / pageSize); err != nil {
 			return 0, err
 		}
+	}
+	if p.flags&flagHugeTLB != 0 {
+		p.flags &^= flagLocked | flagOnFault // large pages of the pool are never swapped out, on Linux either
 	}
 	addr, err := as.place(p, hint, mapFlags)
 	if err != nil {
@@ -205,7 +215,8 @@ func (as *AddressSpace) add(p *plan, addr uint64) error {
 	a := as.newArea()
 	a.start, a.end = addr, addr+p.end
 	a.flags, a.prot, a.maxProt, a.access = p.flags, p.prot, p.maxProt, accessOf(p.prot)
-	a.object, a.cache, a.page = p.object, p.cache, p.page
+	a.object, a.cache, a.page, a.resv = p.object, p.cache, p.page, p.resv
+	a.split = p.flags&flagHugeTLB != 0
 	if err := a.attach(); err != nil {
 		a.uncharge(a.pages())
 		return err
@@ -251,7 +262,11 @@ func (as *AddressSpace) place(p *plan, hint uint64, mapFlags int) (uint64, error
 		}
 		return hint, nil
 	}
-	if hint = pageUp(hint); hint != 0 {
+	align := uint64(pageSize)
+	if p.flags&flagHugeTLB != 0 {
+		align = machine.HugeSize
+	}
+	if hint = (hint + align - 1) &^ (align - 1); hint != 0 {
 		hint = max(hint, minAddr)
 		if hint < userTop && length <= userTop-hint && as.free(hint, hint+length) &&
 			(mapFlags&unix.MAP_32BIT == 0 || hint+length <= 1<<31) {
@@ -259,9 +274,8 @@ func (as *AddressSpace) place(p *plan, hint uint64, mapFlags int) (uint64, error
 		}
 	}
 	if mapFlags&unix.MAP_32BIT != 0 {
-		return as.findGapIn(1<<30, 1<<31, length)
+		return as.findGapIn(1<<30, 1<<31, length, align)
 	}
-	align := uint64(pageSize)
 	if p.cache == nil && length%machine.HugeSize == 0 {
 		align = machine.HugeSize
 	}

@@ -75,6 +75,11 @@ func (r *remap) run() (uint64, error) {
 	if a == nil {
 		return 0, unix.EFAULT
 	}
+	if a.hugeTLB() {
+		if err := r.checkHuge(); err != nil {
+			return 0, err
+		}
+	}
 	switch {
 	case r.old == 0 && !a.shared(): // a second mapping of shared memory
 		return 0, unix.EINVAL
@@ -186,6 +191,11 @@ func (r *remap) move() (uint64, error) {
 		_ = as.removeRange(to, to+r.length) // nothing is mapped there; no area is cut in two
 		return 0, err
 	}
+	if p.flags&flagHugeTLB != 0 {
+		if err := as.moveReservation(r.addr, to, r.old); err != nil {
+			return 0, err
+		}
+	}
 	if keep {
 		return to, nil
 	}
@@ -207,6 +217,9 @@ func (r *remap) target(p *plan) (uint64, error) {
 // movePages makes the pages of length bytes at from appear at to instead. ENOMEM, and then
 // nothing has changed.
 func (as *AddressSpace) movePages(from, to, length uint64) error {
+	if a := as.find(from); a != nil && a.hugeTLB() {
+		return as.moveHuge(from, to, length)
+	}
 	for va, ok := as.nextMapped(from, from+length); ok; va, ok = as.nextMapped(va+pageSize, from+length) {
 		f, acc, _ := as.space.Lookup(va)
 		if as.space.Map(va-from+to, f, acc) != nil {

@@ -23,8 +23,7 @@ func fdRows(r *table) {
 	r.set(unix.SYS_FLOCK, call2("flock", aFD, flags("operation", 0xf, lockNames), sysFlock))
 	r.set(unix.SYS_PIPE, call1("pipe", out(lPair), func(t *task.Task, to dest[[2]int32]) (uint64, error) { return sysPipe2(t, to, 0) }))
 	r.set(unix.SYS_PIPE2, call2("pipe2", out(lPair), flags("flags", unix.O_CLOEXEC|unix.O_NONBLOCK|unix.O_DIRECT, pipeNames), sysPipe2))
-	r.set(unix.SYS_MEMFD_CREATE, call2("memfd_create", aMemfdName, flags("flags", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING, memfdNames), sysMemfdCreate).
-		partly("no MFD_HUGETLB"))
+	r.set(unix.SYS_MEMFD_CREATE, call2("memfd_create", aMemfdName, flags("flags", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING|unix.MFD_HUGETLB|unix.MFD_HUGE_MASK<<unix.MFD_HUGE_SHIFT, memfdNames), sysMemfdCreate))
 	r.set(unix.SYS_EVENTFD, call1("eventfd", aUint, func(t *task.Task, n uint32) (uint64, error) { return sysEventfd2(t, n, 0) }))
 	r.set(unix.SYS_EVENTFD2, call2("eventfd2", aUint, flags("flags", unix.EFD_CLOEXEC|unix.EFD_NONBLOCK|unix.EFD_SEMAPHORE, eventfdNames), sysEventfd2))
 }

@@ -133,8 +133,8 @@ func mayMap(f *vfs.File, prot uint32, flags *uint32) error {
 	if *flags&unix.MAP_TYPE == unix.MAP_SHARED && prot&unix.PROT_WRITE != 0 && !f.Writable() {
 		return unix.EACCES
 	}
-	if *flags&unix.MAP_HUGETLB != 0 {
-		return unix.EINVAL // only files of hugetlbfs
+	if *flags&unix.MAP_HUGETLB != 0 && (f.Inode().Cache() == nil || !f.Inode().Cache().IsHuge()) {
+		return unix.EINVAL
 	}
 	return nil
 }

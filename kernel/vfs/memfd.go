@@ -19,11 +19,24 @@ const MemfdNameMax = 249
 // "/memfd:name (deleted)". flags: MFD_ALLOW_SEALING, MFD_CLOEXEC (for the descriptor); EINVAL for others and for a
 // name that is too long.
 func NewMemfd(ns *Namespace, c *cred.Cred, name string, flags int) (*File, error) {
+	huge := flags&unix.MFD_HUGETLB != 0
+	if huge {
+		const sizes = unix.MFD_HUGE_MASK << unix.MFD_HUGE_SHIFT
+		if size := flags & sizes; size != 0 && size != unix.MFD_HUGE_2MB {
+			return nil, unix.ENODEV
+		}
+		flags &^= unix.MFD_HUGETLB | sizes
+	}
 	if flags&^(unix.MFD_ALLOW_SEALING|unix.MFD_CLOEXEC) != 0 || len(name) > MemfdNameMax {
 		return nil, unix.EINVAL
 	}
 	m := anonMount()
-	i := &Inode{Ino: m.FS.ino.Add(1), fs: m.FS, ops: &memfdInode{}, cache: mem.NewShmem(ns.Pool)}
+	i := &Inode{Ino: m.FS.ino.Add(1), fs: m.FS, ops: &memfdInode{}}
+	if huge {
+		i.cache = mem.NewHuge(ns.Pool)
+	} else {
+		i.cache = mem.NewShmem(ns.Pool)
+	}
 	i.mode.Store(unix.S_IFREG | 0o777)
 	i.uid.Store(c.FSUID)
 	i.gid.Store(c.FSGID)

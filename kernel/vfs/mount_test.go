@@ -159,8 +159,8 @@ func TestMemfd(t *testing.T) {
 	must(t, err)
 	check(t, "not sealable", g.AddSeals(unix.F_SEAL_WRITE), unix.EPERM)
 	g.DecRef()
-	_, err = vfs.NewMemfd(tr.NS, tr.Ctx.Cred, "", unix.MFD_HUGETLB)
-	check(t, "huge pages", err, unix.EINVAL)
+	_, err = vfs.NewMemfd(tr.NS, tr.Ctx.Cred, "", unix.MFD_HUGETLB|unix.MFD_HUGE_1GB)
+	check(t, "huge pages of 1 GiB", err, unix.ENODEV)
 }
 
 func TestAllocate(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"gosv/kernel/cred"
 	"gosv/kernel/mem"
 	"gosv/kernel/uio"
+	"gosv/machine"
 )
 
 // cachedFile is a regular file whose contents are its page cache.
@@ -34,6 +35,9 @@ func (*cachedFile) Read(f *File, dst uio.Sink, off int64) (int64, error) {
 
 func (*cachedFile) Write(f *File, src uio.Source, off int64) (int64, error) {
 	i := f.inode
+	if i.cache.IsHuge() {
+		return 0, unix.EINVAL // hugetlbfs has no write(2)
+	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if f.flags.Load()&unix.O_APPEND != 0 {
@@ -156,6 +160,9 @@ func (*cachedFile) Allocate(f *File, mode uint32, off, n int64) error {
 	if err := i.sealed(off, n); err != nil {
 		return err
 	}
+	if i.cache.IsHuge() && mode&unix.FALLOC_FL_ZERO_RANGE != 0 {
+		return unix.EOPNOTSUPP
+	}
 	var err error
 	switch mode {
 	case 0, unix.FALLOC_FL_KEEP_SIZE:
@@ -179,7 +186,11 @@ func (*cachedFile) Allocate(f *File, mode uint32, off, n int64) error {
 func (i *Inode) allocate(off, n int64, grow bool) error {
 	old := i.cache.Size()
 	if grow && off+n > old {
-		if err := i.cache.Truncate(off + n); err != nil {
+		size := off + n
+		if i.cache.IsHuge() {
+			size = (size + machine.HugeSize - 1) &^ (machine.HugeSize - 1)
+		}
+		if err := i.cache.Truncate(size); err != nil {
 			return err
 		}
 	}

@@ -4,6 +4,8 @@ import (
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"gosv/machine"
 )
 
 func itoa(n uint64) string { return strconv.FormatUint(n, 10) }
@@ -15,7 +17,7 @@ const BlockSize = 4096
 func (i *Inode) Stat(st *unix.Stat_t) {
 	*st = unix.Stat_t{
 		Dev: i.fs.Dev, Ino: i.Ino, Nlink: uint64(i.nlink.Load()), Mode: i.mode.Load(), Uid: i.uid.Load(), Gid: i.gid.Load(),
-		Rdev: i.Rdev, Size: i.statSize(), Blksize: BlockSize, Blocks: i.blocks(),
+		Rdev: i.Rdev, Size: i.statSize(), Blksize: int64(i.blockSize()), Blocks: i.blocks(),
 		Atim: timespec(i.atime.Load()), Mtim: timespec(i.mtime.Load()), Ctim: timespec(i.ctime.Load()),
 	}
 }
@@ -90,7 +92,7 @@ func Statx(ctx *Context, at Path, path string, flags int, st *unix.Statx_t) erro
 func (p Path) Statx(st *unix.Statx_t) {
 	i := p.Inode()
 	*st = unix.Statx_t{
-		Mask: StatxMask, Blksize: BlockSize, Nlink: i.nlink.Load(), Uid: i.uid.Load(), Gid: i.gid.Load(),
+		Mask: StatxMask, Blksize: i.blockSize(), Nlink: i.nlink.Load(), Uid: i.uid.Load(), Gid: i.gid.Load(),
 		Mode: uint16(i.mode.Load()), Ino: i.Ino, Size: uint64(i.statSize()), Blocks: uint64(i.blocks()),
 		Attributes_mask: unix.STATX_ATTR_MOUNT_ROOT,
 		Atime:           statxTime(i.atime.Load()), Btime: statxTime(i.btime.Load()),
@@ -184,4 +186,12 @@ func Readlink(ctx *Context, at Path, path string) (string, error) {
 	}
 	p.Inode().accessed(p.Mount)
 	return p.Inode().ops.Readlink(ctx, p.Inode())
+}
+
+// blockSize is the unit of reading and writing that stat(2) advises.
+func (i *Inode) blockSize() uint32 {
+	if i.cache != nil && i.cache.IsHuge() {
+		return machine.HugeSize
+	}
+	return BlockSize
 }
