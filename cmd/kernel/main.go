@@ -83,17 +83,17 @@ func start(m *bare.Machine, e *ending) error {
 	object.Set(c.Timebase())
 	c.OnSet(func() { object.Set(c.Timebase()) })
 	socks := newSockets(pool, c, network, newVsock(m, found, e.log))
-	options := syscall.Options{Strace: args.Strace, Hostname: args.Hostname, VDSO: object, Families: socks.families()}
+	options := syscall.Options{Strace: args.Strace, VDSO: object, Families: socks.families()}
 	if args.Missing {
 		options.Missing = new(missing).tell(out)
 	}
 	calls := syscall.New(options)
 	k := task.New(task.Config{
-		Machine: m, Pool: pool, Clock: c, Namespace: ns,
+		Hostname: args.Hostname, Machine: m, Pool: pool, Clock: c, Namespace: ns,
 		Calls: calls.Table(), Failed: calls.Failed, Dispatch: calls.Dispatch, Load: calls.Load,
 		Log: e.log.line, Ended: calls.Ended, OnExit: e.exited,
 	})
-	if err := mountInfo(m, ctx, k, calls, disks, socks); err != nil {
+	if err := mountInfo(m, ctx, k, disks, socks); err != nil {
 		return err
 	}
 	disks.addTo(dev, e.log)
@@ -104,7 +104,7 @@ func start(m *bare.Machine, e *ending) error {
 		return err
 	}
 	e.network = network
-	configure(network, names, calls.SetHostname)
+	configure(network, names, k.First().UTS().SetHost)
 	if err := startProgram(k, ctx, args, out); err != nil {
 		return err
 	}

@@ -102,14 +102,12 @@ func (r *resolver) write(learned inet.Learned) {
 }
 
 // configure lets the network ask others for what it is to be, where the host said so.
-func configure(n *inet.Network, r *resolver, setHostname func(string) error) {
+func configure(n *inet.Network, r *resolver, setHostname func(string)) {
 	n.Configure(func(learned inet.Learned) {
 		r.write(learned)
 		if learned.Hostname == "" || r.args.Network.Named {
 			return
 		}
-		if err := setHostname(learned.Hostname); err != nil {
-			r.log.line("gosv: the name " + learned.Hostname + ": " + err.Error())
-		}
+		setHostname(learned.Hostname)
 	})
 }

@@ -12,6 +12,7 @@ import (
 	"gosv/kernel/clock"
 	"gosv/kernel/cred"
 	"gosv/kernel/mem"
+	"gosv/kernel/nsfs"
 	"gosv/kernel/pipe"
 	"gosv/kernel/syscall"
 	"gosv/kernel/task"
@@ -44,13 +45,15 @@ func mountDev(ns *vfs.Namespace, ctx *vfs.Context, pool *mem.Pool, c *clock.Cloc
 }
 
 // mountInfo mounts /proc and /sys, which tell programs about the kernel, and /dev/shm.
-func mountInfo(m *bare.Machine, ctx *vfs.Context, k *task.Kernel, calls *syscall.Calls, d *disks, socks *sockets) error {
-	name := calls.Uname()
+func mountInfo(m *bare.Machine, ctx *vfs.Context, k *task.Kernel, d *disks, socks *sockets) error {
+	name := syscall.Uname(k.First().UTS())
+	spaces := nsfs.New(k.Clock.Wall)
+	spaces.Install = syscall.InstallNS
 	c := procfs.Config{
 		Kernel: k, Namespace: k.Namespace, Pool: k.Pool, Clock: k.Clock, Random: fillRandom,
 		CPUs: m.CPUs(), CPUInfo: cpuID(m.CPUID).info(), CommandLine: m.CommandLine(),
 		Release: unix.ByteSliceToString(name.Release[:]), Version: unix.ByteSliceToString(name.Version[:]),
-		Hostname: calls.Hostname, SetHostname: calls.SetHostname,
+		Namespaces: spaces,
 	}
 	procFS, sysFS := procfs.New(c), procfs.NewSys(c)
 	d.files.ShowLists(procFS)
@@ -58,9 +61,8 @@ func mountInfo(m *bare.Machine, ctx *vfs.Context, k *task.Kernel, calls *syscall
 	showNetwork(socks.inet, procFS, sysFS)
 	socks.show(procFS)
 	proc, sys := procFS.FS(), sysFS.FS()
-	for _, fs := range []*vfs.FS{proc, sys} {
-		k.Namespace.AddType(vfs.Type{Name: fs.Type, New: func(*vfs.MountRequest) (*vfs.FS, error) { return fs, nil }})
-	}
+	k.Namespace.AddType(vfs.Type{Name: proc.Type, New: procFS.Mount})
+	k.Namespace.AddType(vfs.Type{Name: sys.Type, New: sysFS.Mount})
 	if err := mount(k.Namespace, ctx, "/proc", proc); err != nil {
 		return err
 	}

@@ -52,6 +52,14 @@ func (v *view) resolve() error {
 	return nil
 }
 
+// asker returns the task that looks, nil when it is not known.
+func (v *view) asker() *task.Task {
+	if v.ctx == nil || v.ctx.TID == 0 {
+		return nil
+	}
+	return v.Kernel.Task(v.ctx.TID)
+}
+
 // allowed checks a private row: EACCES.
 func (n *node) allowed(v *view) error {
 	if !n.row.private || v.ctx == nil || v.ctx.TID == 0 {
@@ -97,7 +105,10 @@ func (n *node) Lookup(ctx *vfs.Context, _ *vfs.Dentry, name string) (*vfs.Inode,
 	if err != nil {
 		return nil, err
 	}
-	if r := find(n.fs.entries(n.row), name); r != nil {
+	if n.pid != 0 && !v.mayLook(v.p) {
+		return nil, unix.EPERM
+	}
+	if r := find(n.fs.entries(n.row), name); r != nil && n.shows(r) {
 		return v.inode(r, n.subject), nil
 	}
 	if n.row.more == nil {
@@ -117,6 +128,11 @@ func (n *node) Lookup(ctx *vfs.Context, _ *vfs.Dentry, name string) (*vfs.Inode,
 	return v.inode(r, s), nil
 }
 
+// shows reports whether the mount shows r, an entry of n: with subset=pid only processes, and what leads to them.
+func (n *node) shows(r *row) bool {
+	return n.row != n.fs.root || !n.fs.opts.Load().pidOnly || r.path == "self" || r.path == "thread-self"
+}
+
 // firstNumber is the offset behind the fixed entries, from which on the
 // offset of a numbered entry is its number.
 const firstNumber = 1 << 20
@@ -130,6 +146,9 @@ func (n *node) Readdir(ctx *vfs.Context, _ *vfs.Dentry, off int64, emit func(vfs
 	const first = 3
 	for k, r := range n.fs.entries(n.row) {
 		next := int64(first + k)
+		if !n.shows(r) {
+			continue
+		}
 		if next > off && !emit(vfs.Dirent{Name: r.path, Ino: number64(r, n.subject), Mode: r.mode, Next: next}) {
 			return nil
 		}
@@ -213,7 +232,7 @@ func (n *node) Open(ctx *vfs.Context, f *vfs.File) (vfs.FileOps, error) {
 	if f.Writable() && n.row.store == nil {
 		return nil, unix.EACCES
 	}
-	return &shown{node: n}, nil
+	return &shown{node: n, tid: ctx.TID}, nil
 }
 
 // Evict implements vfs.InodeOps.
@@ -223,6 +242,7 @@ func (n *node) Evict(*vfs.Inode) {}
 type shown struct {
 	vfs.FileDefaults
 	node *node
+	tid  int32 // of who opened it
 
 	mu   sync.Mutex
 	b    []byte // replaced, never changed; guarded by mu
@@ -234,7 +254,7 @@ func (s *shown) contents(f *vfs.File, off int64) ([]byte, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if off == 0 || !s.made {
-		v, err := s.node.view(&vfs.Context{Cred: f.Cred()})
+		v, err := s.node.view(&vfs.Context{Cred: f.Cred(), TID: s.tid})
 		if err != nil {
 			return nil, err
 		}
@@ -273,7 +293,7 @@ func (s *shown) Write(f *vfs.File, src uio.Source, _ int64) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	v, err := s.node.view(&vfs.Context{Cred: f.Cred()})
+	v, err := s.node.view(&vfs.Context{Cred: f.Cred(), TID: s.tid})
 	if err != nil {
 		return 0, err
 	}

@@ -28,6 +28,7 @@ var processRows = []*row{
 	{path: "exe", mode: unix.S_IFLNK | 0o777, jump: jumpExe, private: true, inTask: true},
 	{path: "fd", mode: unix.S_IFDIR | 0o500, more: descriptors{fdRow}, private: true, inTask: true},
 	{path: "fdinfo", mode: unix.S_IFDIR | 0o500, more: descriptors{fdinfoRow}, private: true, inTask: true},
+	{path: "ns", mode: unix.S_IFDIR | 0o511, more: nil, dir: nsRows, private: true, inTask: true},
 	{path: "limits", mode: ro, show: showLimits, inTask: true},
 	{path: "maps", mode: ro, show: showMaps, private: true, inTask: true},
 	{path: "mem", mode: 0o600, open: openMemory, private: true, inTask: true},
@@ -73,20 +74,27 @@ type processes struct{}
 func (processes) list(v *view) ([]int32, error) {
 	var list []int32
 	for _, p := range v.Kernel.Processes() {
-		list = append(list, p.PID)
+		if n := v.pids.Local(p.PID); n != 0 && v.sees(p) {
+			list = append(list, n)
+		}
 	}
 	sort.Sort(ascending(list))
 	return list, nil
 }
 
 func (processes) find(v *view, n int32) (*row, subject, error) {
+	n = v.pids.Global(n)
 	s := subject{pid: n, tid: n, fd: -1}
-	if v.Kernel.Process(n) == nil {
+	p := v.Kernel.Process(n)
+	if p == nil {
 		t := v.Kernel.Task(n) // a thread's number works too, though it is not listed
 		if t == nil {
 			return nil, s, unix.ENOENT
 		}
-		s.pid = t.PID()
+		p, s.pid = t.Process(), t.PID()
+	}
+	if !v.sees(p) {
+		return nil, s, unix.ENOENT
 	}
 	return processRow, s, nil
 }
@@ -104,13 +112,14 @@ type threads struct{}
 func (threads) list(v *view) ([]int32, error) {
 	var list []int32
 	for _, t := range v.p.Threads() {
-		list = append(list, t.TID())
+		list = append(list, v.pids.Local(t.TID()))
 	}
 	sort.Sort(ascending(list))
 	return list, nil
 }
 
 func (threads) find(v *view, n int32) (*row, subject, error) {
+	n = v.pids.Global(n)
 	s := subject{pid: v.pid, tid: n, fd: -1}
 	if t := v.Kernel.Task(n); t == nil || t.PID() != v.pid {
 		return nil, s, unix.ENOENT
@@ -169,8 +178,13 @@ func showFDInfo(v *view, b *out) error {
 	pos, _ := f.Seek(0, unix.SEEK_CUR)
 	b.str("pos:\t").num(pos).str("\nflags:\t0").digits(uint64(f.Flags()), 8, 0, '0')
 	b.str("\nmnt_id:\t").unum(f.Path().Mount.ID).str("\nino:\t").unum(f.Inode().Ino).nl()
-	if i, ok := f.Ops().(interface{ FDInfo() string }); ok {
+	switch i := f.Ops().(type) {
+	case interface{ FDInfo() string }:
 		b.str(i.FDInfo())
+	case interface {
+		FDInfo(*task.PIDNamespace) string
+	}:
+		b.str(i.FDInfo(v.pids))
 	}
 	return nil
 }
@@ -443,7 +457,7 @@ func showProcessStat(v *view, b *out) error {
 	utime, stime, cutime, cstime := p.Usage()
 	tty, tpgid := int64(0), int64(-1)
 	if term, fg := p.Terminal(); term != nil {
-		tty, tpgid = ttyNumber(term), int64(fg)
+		tty, tpgid = ttyNumber(term), int64(v.pids.Local(fg))
 	}
 	_, _, nice, _, err := v.t.Scheduler(0)
 	if err != nil {
@@ -453,8 +467,9 @@ func showProcessStat(v *view, b *out) error {
 	if v.tid != v.pid {
 		state = v.t.State()
 	}
-	b.num(int64(v.tid)).str(" (", v.t.Comm(), ") ", string(state))
-	b.nums(int64(p.PPID()), int64(p.PGID()), int64(p.SID()), tty, tpgid, 0, p.Faults(), 0, 0, 0,
+	b.num(int64(v.pids.Local(v.tid))).str(" (", v.t.Comm(), ") ", string(state))
+	number := func(n int32) int64 { return int64(v.pids.Local(n)) }
+	b.nums(number(p.PPID()), number(p.PGID()), number(p.SID()), tty, tpgid, 0, p.Faults(), 0, 0, 0,
 		ticks(utime), ticks(stime), ticks(cutime), ticks(cstime), int64(20+nice), int64(nice), int64(len(p.Threads())), 0,
 		ticks(p.Started()), int64(s.Size*vfs.BlockSize), int64(s.RSS)).str(" ").unum(p.Limit(unix.RLIMIT_RSS).Cur)
 	b.nums(int64(l.StartCode), int64(l.EndCode), int64(l.StartStack), 0, 0)
@@ -495,7 +510,7 @@ func showStatus(v *view, b *out) error {
 		name string
 		n    int32
 	}{{"Tgid", v.pid}, {"Ngid", 0}, {"Pid", v.tid}, {"PPid", p.PPID()}, {"TracerPid", tracer}} {
-		b.str(f.name, ":\t").num(int64(f.n)).nl()
+		b.str(f.name, ":\t").num(int64(v.pids.Local(f.n))).nl()
 	}
 	ids := func(name string, list ...uint32) {
 		b.str(name, ":")
@@ -511,6 +526,16 @@ func showStatus(v *view, b *out) error {
 		b.unum(uint64(g)).str(" ")
 	}
 	b.nl()
+	for _, f := range []struct {
+		name string
+		n    int32
+	}{{"NStgid", v.pid}, {"NSpid", v.tid}, {"NSpgid", p.PGID()}, {"NSsid", p.SID()}} {
+		b.str(f.name, ":")
+		for _, n := range v.pids.Chain(f.n, p.PIDs()) {
+			b.str("\t").num(int64(n))
+		}
+		b.nl()
+	}
 	v.statusMemory(b)
 	b.str("Threads:\t").num(int64(len(p.Threads()))).nl()
 	ignored, caught := p.Handlers().Ignored()

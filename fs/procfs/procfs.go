@@ -11,11 +11,13 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
 	"gosv/kernel/clock"
 	"gosv/kernel/mem"
+	"gosv/kernel/nsfs"
 	"gosv/kernel/task"
 	"gosv/kernel/vfs"
 )
@@ -34,9 +36,8 @@ type Config struct {
 	CommandLine string
 	// Release and Version are those of uname(2).
 	Release, Version string
-	// Hostname and SetHostname are gethostname(2) and sethostname(2) with rights checked; nil: no such file.
-	Hostname    func() string
-	SetHostname func(name string) error
+	// Namespaces shows namespaces in /proc/PID/ns; nil: there is no such directory.
+	Namespaces *nsfs.FS
 	// CPUInfo is what /proc/cpuinfo tells about each processor.
 	CPUInfo CPUInfo
 }
@@ -51,8 +52,16 @@ type CPUInfo struct {
 // FS is the /proc or the /sys of one kernel.
 type FS struct {
 	Config
-	magic  int64
-	fs     *vfs.FS
+	*shared
+	magic int64
+	fs    *vfs.FS
+	// Of one mount of /proc.
+	pids *task.PIDNamespace
+	opts atomic.Pointer[options]
+}
+
+// shared is what all instances of a /proc have together.
+type shared struct {
 	bootID string
 
 	mu   sync.Mutex
@@ -101,20 +110,16 @@ type subject struct {
 
 // New returns a /proc, to be mounted.
 func New(c Config) *FS {
-	f := &FS{Config: c, magic: unix.PROC_SUPER_MAGIC, bootID: uuid(c.Random)}
-	table := rows
-	if c.Hostname == nil {
-		table = slices.DeleteFunc(slices.Clone(rows), func(r row) bool { return r.path == "sys/kernel/hostname" })
-	}
-	for _, r := range processRows {
+	f := &FS{Config: c, shared: &shared{bootID: uuid(c.Random)}, magic: unix.PROC_SUPER_MAGIC, pids: c.Kernel.PIDs()}
+	for _, r := range slices.Concat(processRows, nsRows) {
 		number(r)
 	}
-	return f.fill("proc", table, processes{})
+	return f.fill("proc", append(slices.Clone(rows), limitRows()...), processes{})
 }
 
 // NewSys returns a /sys, to be mounted.
 func NewSys(c Config) *FS {
-	f := &FS{Config: c, magic: unix.SYSFS_MAGIC}
+	f := &FS{Config: c, shared: &shared{}, magic: unix.SYSFS_MAGIC, pids: c.Kernel.PIDs()}
 	return f.fill("sysfs", append(slices.Clone(sysRows), f.cpuRows()...), nil)
 }
 
@@ -125,11 +130,19 @@ func (f *FS) fill(name string, table []row, more lister) *FS {
 		r := table[i]
 		f.enter(f.root, &r)
 	}
+	f.makeFS(name)
+	return f
+}
+
+// makeFS makes the file system of an instance.
+func (f *FS) makeFS(name string) {
+	if f.opts.Load() == nil {
+		f.opts.Store(&options{})
+	}
 	f.fs = vfs.NewFS(name, f, f.Clock.Wall)
 	root := f.fs.NewInode(&node{fs: f, row: f.root}, &vfs.NewNode{Mode: f.root.mode}, nil)
 	root.Ino = 1
 	f.fs.SetRoot(root)
-	return f
 }
 
 // FS returns the file system.
@@ -236,4 +249,8 @@ func (f *FS) Statfs(s *unix.Statfs_t) { s.Type = f.magic }
 func (f *FS) Sync() error { return nil }
 
 // Unmounted implements vfs.FSOps.
-func (f *FS) Unmounted() {}
+func (f *FS) Unmounted() {
+	if f.pids != f.Kernel.PIDs() {
+		f.pids.Put()
+	}
+}

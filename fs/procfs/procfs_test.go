@@ -9,6 +9,7 @@ import (
 
 	"gosv/kernel/clock"
 	"gosv/kernel/mm"
+	"gosv/kernel/nsfs"
 	"gosv/kernel/pipe"
 	"gosv/kernel/task"
 	"gosv/kernel/uio"
@@ -38,7 +39,7 @@ func start(t *testing.T) *world {
 	over := make(chan struct{})
 	c := clock.New(m)
 	w.k = task.New(task.Config{
-		Machine: m, Pool: w.Pool, Clock: c, Namespace: w.NS,
+		Hostname: "host", Machine: m, Pool: w.Pool, Clock: c, Namespace: w.NS,
 		Dispatch: func(t *task.Task) { t.ExitGroup(0) },
 		OnExit:   func(int, unix.Signal) { close(over) },
 		Load: func(*task.Task, *task.ExecArgs) (*task.Image, error) {
@@ -64,7 +65,7 @@ func start(t *testing.T) *world {
 	w.fs = New(Config{
 		Kernel: w.k, Namespace: w.NS, Pool: w.Pool, Clock: c, CPUs: 2, Release: "6.1.0-gosv", Version: "#1",
 		Random: func(b []byte) { clear(b) }, CommandLine: "quiet /prog",
-		Hostname: func() string { return "host" },
+		Namespaces: nsfs.New(c.Wall),
 	})
 	if err := vfs.Mkdir(w.Ctx, vfs.Path{}, "/proc", 0o555); err != nil {
 		t.Fatal(err)
@@ -290,7 +291,7 @@ func TestStores(t *testing.T) {
 		{"/proc/self/oom_score_adj", "-1000", "-1000\n", nil},
 		{"/proc/self/oom_score_adj", "1001", "-1000\n", unix.EINVAL},
 		{"/proc/self/comm", "other\n", "other\n", nil},
-		{"/proc/sys/kernel/hostname", "x", "host\n", unix.EPERM},
+		{"/proc/sys/kernel/hostname", "x\n", "x\n", nil},
 		{"/proc/sys/fs/protected_symlinks", "0", "0\n", nil},
 		{"/proc/sys/fs/protected_symlinks", "1", "1\n", nil},
 	} {

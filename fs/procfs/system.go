@@ -12,6 +12,7 @@ import (
 	"gosv/kernel/ipc"
 	"gosv/kernel/mem"
 	"gosv/kernel/mqueue"
+	"gosv/kernel/namespace"
 	"gosv/kernel/pipe"
 	"gosv/kernel/task"
 	"gosv/kernel/vfs"
@@ -119,17 +120,19 @@ func parse(s string) (int, error) {
 }
 
 func showSelf(v *view) (string, error) {
-	if v.ctx.PID == 0 {
+	n := v.pids.Local(v.ctx.PID)
+	if n == 0 {
 		return "", unix.ENOENT
 	}
-	return strconv.Itoa(int(v.ctx.PID)), nil
+	return strconv.Itoa(int(n)), nil
 }
 
 func showThreadSelf(v *view) (string, error) {
-	if v.ctx.TID == 0 {
+	n := v.pids.Local(v.ctx.TID)
+	if n == 0 {
 		return "", unix.ENOENT
 	}
-	return strconv.Itoa(int(v.ctx.PID)) + "/task/" + strconv.Itoa(int(v.ctx.TID)), nil
+	return strconv.Itoa(int(v.pids.Local(v.ctx.PID))) + "/task/" + strconv.Itoa(int(n)), nil
 }
 
 // megahertz tells the frequency of the time stamp counter, 0 when unknown.
@@ -181,6 +184,9 @@ func showFilesystems(v *view, b *out) error {
 
 func showLoad(v *view, b *out) error {
 	threads, _, last := v.Kernel.Counts()
+	if v.pids != v.Kernel.PIDs() {
+		last = v.pids.Last()
+	}
 	running := 0
 	for _, p := range v.Kernel.Processes() {
 		for _, t := range p.Threads() {
@@ -262,15 +268,28 @@ func storeOvercommitRatio(v *view, s string) error {
 }
 
 func showHostname(v *view, b *out) error {
-	b.str(v.Hostname(), "\n")
+	host, _ := v.uts().Names()
+	b.str(host, "\n")
 	return nil
 }
 
+// uts returns the UTS namespace of who asks.
+func (v *view) uts() *task.UTS {
+	if t := v.asker(); t != nil {
+		if u, ok := t.NamespaceOf(namespace.UTS, false).(*task.UTS); ok {
+			return u
+		}
+	}
+	return v.Kernel.First().UTS()
+}
+
 func storeHostname(v *view, s string) error {
-	if v.SetHostname == nil || !v.ctx.Cred.Capable(unix.CAP_SYS_ADMIN) {
+	u := v.uts()
+	if !v.ctx.Cred.CapableIn(u.Owner(), unix.CAP_SYS_ADMIN) {
 		return unix.EPERM
 	}
-	return v.SetHostname(strings.TrimRight(s, "\n"))
+	u.SetHost(strings.TrimRight(s, "\n"))
+	return nil
 }
 
 // cpuTimes adds up what all processes used, in ns; idle is what is left of the uptime.

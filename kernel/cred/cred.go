@@ -10,6 +10,8 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"gosv/kernel/namespace"
 )
 
 // Keep is the ID that means "leave as it is" in the set calls, (uid_t)-1.
@@ -58,6 +60,9 @@ type Cred struct {
 
 	Permitted, Effective, Inheritable, Bounding, Ambient Cap
 
+	// User is the user namespace, nil for the initial one. All IDs are those of the initial one.
+	User *namespace.User
+
 	Securebits uint32
 	NoNewPrivs bool
 }
@@ -67,10 +72,27 @@ var root = Cred{Permitted: AllCaps, Effective: AllCaps, Bounding: AllCaps}
 // Root returns the credentials of the first process: user 0 with every capability.
 func Root() *Cred { return &root }
 
-// Capable reports whether the capability is effective.
+// Capable reports whether the capability is effective in the initial user namespace: over the machine.
 //
 //go:noinline
-func (c *Cred) Capable(capability int) bool { return c.Effective.Has(capability) }
+func (c *Cred) Capable(capability int) bool { return c.User == nil && c.Effective.Has(capability) }
+
+// CapableIn reports whether the capability is effective over what belongs to the user namespace ns (user_namespaces(7), "Capabilities"): in ns
+// itself, in one above it, or since the caller made it.
+func (c *Cred) CapableIn(ns *namespace.User, capability int) bool {
+	for {
+		if ns == c.User {
+			return c.Effective.Has(capability)
+		}
+		if ns.Level() <= c.User.Level() {
+			return false
+		}
+		if maker, _ := ns.Creator(); ns.Parent() == c.User && maker == c.EUID {
+			return true
+		}
+		ns = ns.Parent()
+	}
+}
 
 // InGroup reports whether gid is the file system group ID or a supplementary group.
 func (c *Cred) InGroup(gid uint32) bool {
@@ -104,5 +126,27 @@ func (c *Cred) RealView() *Cred {
 			n.Effective = c.Permitted
 		}
 	}
+	return &n
+}
+
+// EnterNewUser makes a user namespace below c's own, and returns c with every capability there: EPERM when c's user or group has no number in its own,
+// ENOSPC.
+func (c *Cred) EnterNewUser() (*Cred, error) {
+	if c.User.UID(c.EUID) == namespace.None || c.User.GID(c.EGID) == namespace.None {
+		return nil, unix.EPERM
+	}
+	u, err := namespace.NewUser(c.User, c.EUID, c.EGID)
+	if err != nil {
+		return nil, err
+	}
+	return c.InUser(u), nil
+}
+
+// InUser returns c in the user namespace u, with every capability there.
+func (c *Cred) InUser(u *namespace.User) *Cred {
+	n := *c
+	n.User = u
+	n.Permitted, n.Effective, n.Bounding = AllCaps, AllCaps, AllCaps
+	n.Inheritable, n.Ambient, n.Securebits = 0, 0, 0
 	return &n
 }

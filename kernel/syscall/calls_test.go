@@ -15,7 +15,7 @@ import (
 // run runs p as process 1 and expects status 0.
 func run(t *testing.T, p program) *world {
 	t.Helper()
-	w := newWorld(t, Options{Hostname: "here"})
+	w := newWorld(t, Options{})
 	if status, sig := w.run(p); status != 0 || sig != 0 {
 		t.Errorf("ended with %d, %v", status, sig)
 	}

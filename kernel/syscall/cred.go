@@ -143,8 +143,8 @@ func sysCapget(t *task.Task, header, data uint64) (uint64, error) {
 	switch {
 	case h.Pid < 0:
 		return 0, unix.EINVAL
-	case h.Pid != 0 && h.Pid != t.TID():
-		other := t.Kernel().Task(h.Pid)
+	case h.Pid != 0 && h.Pid != t.OwnTID():
+		other := t.Kernel().Task(t.Process().PIDs().Global(h.Pid))
 		if other == nil {
 			return 0, unix.ESRCH
 		}
@@ -168,7 +168,7 @@ func sysCapset(t *task.Task, header, data uint64) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	if h.Pid != 0 && h.Pid != t.TID() {
+	if h.Pid != 0 && h.Pid != t.OwnTID() {
 		return 0, unix.EPERM
 	}
 	b := t.Scratch[:words*abi.SizeofCapUserData]

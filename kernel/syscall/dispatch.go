@@ -18,7 +18,6 @@ import (
 type Calls struct {
 	rows table
 	o    Options
-	uts  names
 
 	ipc     atomic.Pointer[ipc.Space] // nil until it is needed
 	ipcOnce sync.Once

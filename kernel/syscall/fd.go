@@ -178,10 +178,11 @@ func fcntlOwner(t *task.Task, f *vfs.File, cmd int32, arg uint64) (uint64, error
 	o := f.Owner()
 	switch cmd {
 	case unix.F_GETOWN:
+		id := t.Number(o.ID)
 		if o.Type == ownerPGRP {
-			return uint64(int64(-o.ID)), nil
+			id = -id
 		}
-		return uint64(o.ID), nil
+		return uint64(int64(id)), nil
 	case unix.F_SETOWN:
 		id := int32(arg)
 		o.Type, o.ID = ownerPID, id
@@ -191,8 +192,9 @@ func fcntlOwner(t *task.Task, f *vfs.File, cmd int32, arg uint64) (uint64, error
 			}
 			o.Type, o.ID = ownerPGRP, -id
 		}
+		o.ID = t.Process().PIDs().Global(o.ID)
 	case unix.F_GETOWN_EX:
-		return done(lFOwnerEx.store(t, arg, abi.FOwnerEx{Type: o.Type, PID: o.ID}))
+		return done(lFOwnerEx.store(t, arg, abi.FOwnerEx{Type: o.Type, PID: t.Number(o.ID)}))
 	case unix.F_SETOWN_EX:
 		ex, err := lFOwnerEx.load(t, arg)
 		if err != nil {
@@ -201,7 +203,7 @@ func fcntlOwner(t *task.Task, f *vfs.File, cmd int32, arg uint64) (uint64, error
 		if ex.Type < ownerTID || ex.Type > ownerPGRP || ex.PID < 0 {
 			return 0, unix.EINVAL
 		}
-		o.Type, o.ID = ex.Type, ex.PID
+		o.Type, o.ID = ex.Type, t.Process().PIDs().Global(ex.PID)
 	case unix.F_GETSIG:
 		return uint64(o.Signal), nil
 	case unix.F_SETSIG:
@@ -246,6 +248,9 @@ func recordLock(t *task.Task, f *vfs.File, cmd int32, addr uint64) (uint64, erro
 	case unix.F_GETLK, unix.F_OFD_GETLK:
 		if err := f.GetLock(owner, &l); err != nil {
 			return 0, err
+		}
+		if l.Type != unix.F_UNLCK && l.Pid > 0 {
+			l.Pid = t.Number(l.Pid)
 		}
 		return done(lFlock.store(t, addr, l))
 	case unix.F_SETLK, unix.F_OFD_SETLK:

@@ -70,7 +70,8 @@ var hot = []struct {
 		return sysSigaction(t, unix.Signal(int32(c.RDI)), set, lSigAction.at(c.RDX), c.R10)
 	}},
 	{unix.SYS_TGKILL, func(t *task.Task) (uint64, error) {
-		return sysTgkill(t, int32(t.Ctx.RDI), int32(t.Ctx.RSI), unix.Signal(int32(t.Ctx.RDX)))
+		ids := t.Process().PIDs()
+		return sysTgkill(t, ids.Argument(int32(t.Ctx.RDI)), ids.Argument(int32(t.Ctx.RSI)), unix.Signal(int32(t.Ctx.RDX)))
 	}},
 	{unix.SYS_FUTEX, func(t *task.Task) (uint64, error) {
 		c := t.Ctx

@@ -10,11 +10,11 @@ import (
 
 func ioprioRows(r *table) {
 	aWho := choice("which", []flagName{{1, "IOPRIO_WHO_PROCESS"}, {2, "IOPRIO_WHO_PGRP"}, {3, "IOPRIO_WHO_USER"}})
-	r.set(unix.SYS_IOPRIO_GET, call2("ioprio_get", aWho, aPID, func(t *task.Task, which, who int32) (uint64, error) {
-		v, err := t.IOPriority(which-1, who)
+	r.set(unix.SYS_IOPRIO_GET, call2("ioprio_get", aWho, aWhoID, func(t *task.Task, which, who int32) (uint64, error) {
+		v, err := t.IOPriority(which-1, whom(t, which-1, who))
 		return value(v, err)
 	}))
-	r.set(unix.SYS_IOPRIO_SET, call3("ioprio_set", aWho, aPID, aInt, ioprioSet).partly("kept, but all are served alike"))
+	r.set(unix.SYS_IOPRIO_SET, call3("ioprio_set", aWho, aWhoID, aInt, ioprioSet).partly("kept, but all are served alike"))
 }
 
 func ioprioSet(t *task.Task, which, who, prio int32) (uint64, error) {
@@ -38,5 +38,5 @@ func ioprioSet(t *task.Task, which, who, prio int32) (uint64, error) {
 	default:
 		return 0, unix.EINVAL
 	}
-	return done(t.SetIOPriority(which-1, who, prio))
+	return done(t.SetIOPriority(which-1, whom(t, which-1, who), prio))
 }

@@ -168,7 +168,7 @@ func mqSignal(p *task.Process, e abi.SigEvent) *mqueue.Notify {
 	return &mqueue.Notify{PID: p.PID, Send: func(c *cred.Cred, pid int32) {
 		var info signal.Info
 		info.SetHead(unix.Signal(e.Signo), 0, siMesgq)
-		info.SetSender(pid, c.UID)
+		info.SetSender(p.PIDs().Local(pid), c.UID)
 		info.SetValue(e.Value)
 		_ = p.Send(&info) // a full queue of signals loses it, as on Linux
 	}}

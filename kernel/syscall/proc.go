@@ -5,6 +5,7 @@ import (
 
 	"gosv/kernel/abi"
 	"gosv/kernel/cred"
+	"gosv/kernel/namespace"
 	"gosv/kernel/task"
 	"gosv/machine"
 )
@@ -12,9 +13,8 @@ import (
 // tidIn is the number that glibc's and musl's pthreads begin with; nothing to do with clone's.
 func procRows(r *table) {
 	aWaitOptions := flags("options", unix.WNOHANG|unix.WUNTRACED|unix.WCONTINUED|unix.WNOTHREAD&0xffffffff|unix.WALL|unix.WCLONE&0xffffffff, waitNames)
-	r.set(unix.SYS_CLONE, call5("clone", aUlong.as(show("clone flags", showClone)), aAddr, aAddr, aAddr, aAddr, sysClone).
-		partly("no namespaces (CLONE_NEW…)"))
-	r.set(unix.SYS_CLONE3, call2("clone3", aAddr, aSize, sysClone3).partly("no namespaces, no cgroups"))
+	r.set(unix.SYS_CLONE, call5("clone", aUlong.as(show("clone flags", showClone)), aAddr, aAddr, aAddr, aAddr, sysClone))
+	r.set(unix.SYS_CLONE3, call2("clone3", aAddr, aSize, sysClone3).partly("no cgroups (CLONE_INTO_CGROUP)"))
 	r.set(unix.SYS_KCMP, call5("kcmp", aPID, aPID, choice("type", kcmpNames), aUlong, aUlong, sysKcmp).partly("no order among what differs, no KCMP_EPOLL_TFD"))
 	r.set(unix.SYS_FORK, call0("fork", func(t *task.Task) (uint64, error) { return value(t.Clone(&task.CloneArgs{ExitSignal: unix.SIGCHLD})) }))
 	r.set(unix.SYS_VFORK, call0("vfork", func(t *task.Task) (uint64, error) {
@@ -23,13 +23,13 @@ func procRows(r *table) {
 	r.set(unix.SYS_EXIT, call1("exit", aInt, func(t *task.Task, status int32) (uint64, error) { t.Exit(status); return 0, nil }).ends())
 	r.set(unix.SYS_EXIT_GROUP, call1("exit_group", aInt, func(t *task.Task, status int32) (uint64, error) { t.ExitGroup(status); return 0, nil }).ends())
 	r.set(unix.SYS_WAIT4, call4("wait4", aPID, out(lInt32), aWaitOptions, out(lRusage), sysWait4))
-	r.set(unix.SYS_WAITID, call5("waitid", choice("id type", idTypeNames), aPID, out(lSigInfo),
+	r.set(unix.SYS_WAITID, call5("waitid", choice("id type", idTypeNames), aWhoID, out(lSigInfo),
 		flags("options", unix.WNOHANG|unix.WEXITED|unix.WSTOPPED|unix.WCONTINUED|unix.WNOWAIT|unix.WNOTHREAD&0xffffffff|unix.WALL|unix.WCLONE&0xffffffff, waitNames),
 		out(lRusage), sysWaitid))
-	r.set(unix.SYS_GETPID, call0("getpid", func(t *task.Task) (uint64, error) { return uint64(t.PID()), nil }))
-	r.set(unix.SYS_GETTID, call0("gettid", func(t *task.Task) (uint64, error) { return uint64(t.TID()), nil }))
-	r.set(unix.SYS_GETPPID, call0("getppid", func(t *task.Task) (uint64, error) { return uint64(t.Process().PPID()), nil }))
-	r.set(unix.SYS_GETPGRP, call0("getpgrp", func(t *task.Task) (uint64, error) { return uint64(t.Process().PGID()), nil }))
+	r.set(unix.SYS_GETPID, call0("getpid", func(t *task.Task) (uint64, error) { return uint64(t.Process().Own()), nil }))
+	r.set(unix.SYS_GETTID, call0("gettid", func(t *task.Task) (uint64, error) { return uint64(t.OwnTID()), nil }))
+	r.set(unix.SYS_GETPPID, call0("getppid", func(t *task.Task) (uint64, error) { return uint64(t.Number(t.Process().PPID())), nil }))
+	r.set(unix.SYS_GETPGRP, call0("getpgrp", func(t *task.Task) (uint64, error) { return uint64(t.Number(t.Process().PGID())), nil }))
 	r.set(unix.SYS_GETPGID, call1("getpgid", aPID, func(t *task.Task, pid int32) (uint64, error) {
 		return ofProcess(t, pid, (*task.Process).PGID)
 	}))
@@ -37,12 +37,13 @@ func procRows(r *table) {
 		return ofProcess(t, pid, (*task.Process).SID)
 	}))
 	r.set(unix.SYS_SETPGID, call2("setpgid", aPID, aPID, func(t *task.Task, pid, pgid int32) (uint64, error) { return done(t.Setpgid(pid, pgid)) }))
-	r.set(unix.SYS_SETSID, call0("setsid", func(t *task.Task) (uint64, error) { return value(t.Setsid()) }))
+	r.set(unix.SYS_SETSID, call0("setsid", func(t *task.Task) (uint64, error) { sid, err := t.Setsid(); return value(t.Number(sid), err) }))
 	r.set(unix.SYS_SET_TID_ADDRESS, call1("set_tid_address", aAddr, func(t *task.Task, addr uint64) (uint64, error) {
 		t.SetClearTID(addr)
-		return uint64(t.TID()), nil
+		return uint64(t.OwnTID()), nil
 	}))
-	r.set(unix.SYS_UNSHARE, call1("unshare", flags("flags", 1<<32-1, cloneNames), sysUnshare).partly("no namespaces (CLONE_NEW…)"))
+	r.set(unix.SYS_UNSHARE, call1("unshare", flags("flags", 1<<32-1, cloneNames), func(t *task.Task, flags uint32) (uint64, error) { return done(t.Unshare(uint64(flags))) }))
+	r.set(unix.SYS_SETNS, call2("setns", aFD, flags("type", 1<<32-1, cloneNames), sysSetns))
 	r.set(unix.SYS_ARCH_PRCTL, call2("arch_prctl", choice("code", archNames), aAddr, sysArchPrctl))
 	r.set(unix.SYS_PERSONALITY, call1("personality", aUint, sysPersonality).partly("only ADDR_NO_RANDOMIZE has an effect"))
 	r.set(unix.SYS_PRCTL, call5("prctl", choice("option", prctlNames), aHex, aHex, aHex, aHex, sysPrctl).partly("the options that Debian's programs use; no PR_SET_MM"))
@@ -110,17 +111,14 @@ func sysClone3(t *task.Task, addr, size uint64) (uint64, error) {
 		a.ExitSignal > abi.NSIG,
 		(a.Stack == 0) != (a.StackSize == 0),
 		a.Stack > machine.UserTop || a.StackSize > machine.UserTop-a.Stack,
-		(a.SetTID == 0) != (a.SetTIDSize == 0), a.SetTIDSize > 1: // one for each nested PID namespace
+		(a.SetTID == 0) != (a.SetTIDSize == 0), a.SetTIDSize > namespace.MaxLevel:
 		return 0, unix.EINVAL
 	}
-	tid := int32(0)
-	if a.SetTID != 0 {
+	tids := make([]int32, a.SetTIDSize)
+	for i := range tids {
 		var err error
-		if tid, err = lInt32.load(t, a.SetTID); err != nil {
+		if tids[i], err = lInt32.load(t, a.SetTID+4*uint64(i)); err != nil {
 			return 0, err
-		}
-		if tid <= 0 {
-			return 0, unix.EINVAL
 		}
 	}
 	stack := uint64(0)
@@ -128,26 +126,12 @@ func sysClone3(t *task.Task, addr, size uint64) (uint64, error) {
 		stack = a.Stack + a.StackSize
 	}
 	args := task.CloneArgs{
-		Flags: a.Flags, ExitSignal: unix.Signal(a.ExitSignal), ParentTID: a.ParentTID, ChildTID: a.ChildTID, Stack: stack, TLS: a.TLS, TID: tid,
+		Flags: a.Flags, ExitSignal: unix.Signal(a.ExitSignal), ParentTID: a.ParentTID, ChildTID: a.ChildTID, Stack: stack, TLS: a.TLS, TIDs: tids,
 	}
 	if a.Flags&unix.CLONE_PIDFD != 0 {
 		return cloneWithPidfd(t, &args, a.Pidfd)
 	}
 	return value(t.Clone(&args))
-}
-
-func sysUnshare(t *task.Task, flags uint32) (uint64, error) {
-	const ours = unix.CLONE_FILES | unix.CLONE_FS | unix.CLONE_SYSVSEM
-	if flags&^ours != 0 {
-		return 0, unix.EINVAL
-	}
-	if flags&unix.CLONE_FS != 0 {
-		t.UnshareFS()
-	}
-	if flags&unix.CLONE_FILES != 0 {
-		return done(t.UnshareFiles())
-	}
-	return 0, nil
 }
 
 func sysWait4(t *task.Task, pid int32, status dest[int32], options uint32, usage dest[unix.Rusage]) (uint64, error) {
@@ -176,7 +160,7 @@ func sysWaitid(t *task.Task, typ, id int32, info dest[abi.SigInfo], options uint
 	if options&(unix.WEXITED|unix.WSTOPPED|unix.WCONTINUED) == 0 {
 		return 0, unix.EINVAL
 	}
-	a := task.WaitArgs{Type: int(typ), ID: id, Options: int(options)}
+	a := task.WaitArgs{Type: int(typ), ID: t.Process().PIDs().Argument(id), Options: int(options)}
 	nonblock := false
 	switch {
 	case typ == unix.P_PID && id <= 0, (typ == unix.P_PGID || typ == unix.P_PIDFD) && id < 0, typ < unix.P_ALL, typ > unix.P_PIDFD:
@@ -216,7 +200,7 @@ func ofProcess(t *task.Task, pid int32, get func(*task.Process) int32) (uint64, 
 			return 0, unix.ESRCH
 		}
 	}
-	return uint64(get(p)), nil
+	return uint64(t.Number(get(p))), nil
 }
 
 func sysArchPrctl(t *task.Task, code int32, addr uint64) (uint64, error) {

@@ -59,7 +59,6 @@ var absent = []struct {
 		{unix.SYS_KEXEC_LOAD, "kexec_load"}, {unix.SYS_KEXEC_FILE_LOAD, "kexec_file_load"}, {unix.SYS_SYSLOG, "syslog"},
 		{unix.SYS_QUOTACTL, "quotactl"}, {unix.SYS_QUOTACTL_FD, "quotactl_fd"}, {unix.SYS_VHANGUP, "vhangup"},
 	}},
-	{unix.EPERM, "no namespaces", []number{{unix.SYS_SETNS, "setns"}}},
 	{unix.ENOSYS, "no program asked for them", []number{
 		{unix.SYS_PROCESS_MRELEASE, "process_mrelease"}, {unix.SYS_CACHESTAT, "cachestat"},
 		{unix.SYS_MAP_SHADOW_STACK, "map_shadow_stack"}, {unix.SYS_FUTEX_WAKE, "futex_wake"}, {unix.SYS_FUTEX_WAIT, "futex_wait"},

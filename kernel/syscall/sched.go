@@ -18,12 +18,12 @@ func schedRows(r *table) {
 	r.set(unix.SYS_SCHED_YIELD, call0("sched_yield", func(t *task.Task) (uint64, error) { t.Yield(); return 0, nil }))
 	r.set(unix.SYS_SCHED_GETAFFINITY, call3("sched_getaffinity", aPID, aSize, aAddr, sysGetaffinity))
 	r.set(unix.SYS_SCHED_SETAFFINITY, call3("sched_setaffinity", aPID, aSize, aAddr, sysSetaffinity))
-	r.set(unix.SYS_GETPRIORITY, call2("getpriority", aWhich, aPID, func(t *task.Task, which, who int32) (uint64, error) {
-		nice, err := t.Priority(int(which), who)
+	r.set(unix.SYS_GETPRIORITY, call2("getpriority", aWhich, aWhoID, func(t *task.Task, which, who int32) (uint64, error) {
+		nice, err := t.Priority(int(which), whom(t, which, who))
 		return value(20-nice, err)
 	}))
-	r.set(unix.SYS_SETPRIORITY, call3("setpriority", aWhich, aPID, aInt, func(t *task.Task, which, who, nice int32) (uint64, error) {
-		return done(t.SetPriority(int(which), who, nice))
+	r.set(unix.SYS_SETPRIORITY, call3("setpriority", aWhich, aWhoID, aInt, func(t *task.Task, which, who, nice int32) (uint64, error) {
+		return done(t.SetPriority(int(which), whom(t, which, who), nice))
 	}).partly(kept))
 	r.set(unix.SYS_SCHED_GETSCHEDULER, call1("sched_getscheduler", aPID, func(t *task.Task, pid int32) (uint64, error) {
 		policy, _, _, reset, err := t.Scheduler(pid)
@@ -142,4 +142,15 @@ func sysSetattr(t *task.Task, tid int32, addr uint64, _ uint32) (uint64, error) 
 		return done(t.SetPriority(unix.PRIO_PROCESS, tid, a.Nice))
 	}
 	return 0, nil
+}
+
+// whom is who of getpriority(2) and its like as the kernel knows it.
+func whom(t *task.Task, which, who int32) int32 {
+	if which == unix.PRIO_USER {
+		if who == 0 {
+			return 0
+		}
+		return int32(t.Cred().User.RealUID(uint32(who)))
+	}
+	return t.Process().PIDs().Argument(who)
 }

@@ -2,7 +2,6 @@ package syscall
 
 import (
 	"math/rand/v2"
-	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -26,8 +25,6 @@ type Options struct {
 	Strace bool
 	// Missing is told the names that calls did not find; nil: nobody asks.
 	Missing func(name string)
-	// Hostname is the host's name at the start.
-	Hostname string
 	// VDSO is mapped into every program; nil: none.
 	VDSO *vdso.Object
 	// Families are the address families of sockets.
@@ -38,59 +35,32 @@ type Options struct {
 // Dispatch and Load are for task.Config.
 func New(o Options) *Calls {
 	s := &Calls{o: o}
-	s.uts.host, s.uts.domain = o.Hostname, "(none)"
-	if o.Hostname == "" {
-		s.uts.host = "(none)"
-	}
 	s.timex.status, s.timex.maxError, s.timex.estError = staUnsync, 16_000_000, 16_000_000
 	s.fill()
 	return s
 }
 
-// names are what sethostname(2) and setdomainname(2) change.
-type names struct {
-	mu           sync.Mutex
-	host, domain string // guarded by mu
-}
-
-// Uname returns what uname(2) tells.
-func (s *Calls) Uname() (u unix.Utsname) {
-	s.uts.mu.Lock()
-	defer s.uts.mu.Unlock()
+// Uname returns what uname(2) tells in a UTS namespace.
+func Uname(in *task.UTS) (u unix.Utsname) {
+	host, domain := in.Names()
 	copy(u.Sysname[:], sysname)
-	copy(u.Nodename[:], s.uts.host)
+	copy(u.Nodename[:], host)
 	copy(u.Release[:], release)
 	copy(u.Version[:], version)
 	copy(u.Machine[:], arch)
-	copy(u.Domainname[:], s.uts.domain)
+	copy(u.Domainname[:], domain)
 	return u
 }
 
-// Hostname returns what gethostname(2) tells.
-func (s *Calls) Hostname() string {
-	s.uts.mu.Lock()
-	defer s.uts.mu.Unlock()
-	return s.uts.host
-}
-
-// SetHostname does what sethostname(2) does, rights aside: EINVAL.
-func (s *Calls) SetHostname(name string) error {
-	if len(name) > 64 {
-		return unix.EINVAL
-	}
-	s.uts.mu.Lock()
-	defer s.uts.mu.Unlock()
-	s.uts.host = name
-	return nil
-}
-
 func (s *Calls) systemRows(r *table) {
-	r.set(unix.SYS_UNAME, call1("uname", out(lUtsname), func(t *task.Task, to dest[unix.Utsname]) (uint64, error) { return done(to.put(t, s.Uname())) }))
+	r.set(unix.SYS_UNAME, call1("uname", out(lUtsname), func(t *task.Task, to dest[unix.Utsname]) (uint64, error) {
+		return done(to.put(t, Uname(t.Namespaces().UTS())))
+	}))
 	r.set(unix.SYS_SETHOSTNAME, call2("sethostname", aSource, aInt, func(t *task.Task, addr uint64, n int32) (uint64, error) {
-		return s.setName(t, &s.uts.host, addr, n)
+		return setNodeName(t, (*task.UTS).SetHost, addr, n)
 	}))
 	r.set(unix.SYS_SETDOMAINNAME, call2("setdomainname", aSource, aInt, func(t *task.Task, addr uint64, n int32) (uint64, error) {
-		return s.setName(t, &s.uts.domain, addr, n)
+		return setNodeName(t, (*task.UTS).SetDomain, addr, n)
 	}))
 	r.set(unix.SYS_SYSINFO, call1("sysinfo", out(lSysinfo), sysSysinfo))
 	r.set(unix.SYS_GETRANDOM, call3("getrandom", aSink, aSize, flags("flags", unix.GRND_NONBLOCK|unix.GRND_RANDOM|unix.GRND_INSECURE, grndNames), sysGetrandom))
@@ -100,9 +70,10 @@ func (s *Calls) systemRows(r *table) {
 	schedRows(r)
 }
 
-// setName is the end of sethostname(2) and setdomainname(2): EPERM, EINVAL, EFAULT.
-func (s *Calls) setName(t *task.Task, name *string, addr uint64, n int32) (uint64, error) {
-	if !t.Cred().Capable(unix.CAP_SYS_ADMIN) {
+// setNodeName is the end of sethostname(2) and setdomainname(2): EPERM, EINVAL, EFAULT.
+func setNodeName(t *task.Task, set func(*task.UTS, string), addr uint64, n int32) (uint64, error) {
+	uts := t.Namespaces().UTS()
+	if !t.Cred().CapableIn(uts.Owner(), unix.CAP_SYS_ADMIN) {
 		return 0, unix.EPERM
 	}
 	if n < 0 || n > 64 {
@@ -112,9 +83,7 @@ func (s *Calls) setName(t *task.Task, name *string, addr uint64, n int32) (uint6
 	if err := copyIn(t, b, addr); err != nil {
 		return 0, err
 	}
-	s.uts.mu.Lock()
-	*name = string(b)
-	s.uts.mu.Unlock()
+	set(uts, string(b))
 	return 0, nil
 }
 

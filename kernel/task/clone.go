@@ -2,6 +2,7 @@ package task
 
 import (
 	"gosv/kernel/abi"
+	"gosv/kernel/namespace"
 	"gosv/kernel/signal"
 
 	"golang.org/x/sys/unix"
@@ -11,37 +12,56 @@ import (
 type CloneArgs struct {
 	Flags      uint64
 	ExitSignal unix.Signal
-	ParentTID  uint64 // user address, for CLONE_PARENT_SETTID
-	ChildTID   uint64 // user address, for CLONE_CHILD_SETTID and CLONE_CHILD_CLEARTID
-	Stack      uint64 // the new thread's stack pointer, 0: the same
-	TLS        uint64 // FS base, for CLONE_SETTLS
-	TID        int32  // the ID to get, 0 for any
+	ParentTID  uint64  // user address, for CLONE_PARENT_SETTID
+	ChildTID   uint64  // user address, for CLONE_CHILD_SETTID and CLONE_CHILD_CLEARTID
+	Stack      uint64  // the new thread's stack pointer, 0: the same
+	TLS        uint64  // FS base, for CLONE_SETTLS
+	TIDs       []int32 // the IDs to get, in the innermost PID namespace first (clone3(2), set_tid)
 	// Pidfd, for CLONE_PIDFD, is called with the new process before it runs; its error fails the call.
 	Pidfd func(*Process) error
 }
-
-const namespaces = unix.CLONE_NEWNS | unix.CLONE_NEWCGROUP | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC |
-	unix.CLONE_NEWUSER | unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWTIME
 
 // check are the rules of Linux's copy_process about flags.
 func (a *CloneArgs) check(t *Task) error {
 	f := a.Flags
 	has := func(bits uint64) bool { return f&bits == bits }
 	switch {
-	case f&namespaces != 0:
-		if f&unix.CLONE_NEWUSER == 0 && !t.Cred().Capable(unix.CAP_SYS_ADMIN) {
-			return unix.EPERM
-		}
-		return unix.EINVAL // as a Linux that is built without namespaces
-	case has(unix.CLONE_THREAD) && !has(unix.CLONE_SIGHAND),
+	case f&unix.CLONE_NEWUSER != 0, has(unix.CLONE_NEWNS | unix.CLONE_FS), has(unix.CLONE_NEWUSER | unix.CLONE_FS), has(unix.CLONE_NEWIPC | unix.CLONE_SYSVSEM),
+		has(unix.CLONE_THREAD) && (f&(unix.CLONE_NEWUSER|unix.CLONE_NEWPID) != 0 || t.ns.List[namespace.PID] != t.proc.pids),
+		has(unix.CLONE_PARENT) && t.proc.nsInit,
+		has(unix.CLONE_THREAD) && !has(unix.CLONE_SIGHAND),
 		has(unix.CLONE_SIGHAND) && !has(unix.CLONE_VM),
 		has(unix.CLONE_PARENT) && t.proc == t.k.init,
 		has(unix.CLONE_PIDFD | unix.CLONE_THREAD),
 		has(unix.CLONE_SIGHAND | unix.CLONE_CLEAR_SIGHAND),
-		a.ExitSignal < 0 || a.ExitSignal > signal.Max,
-		a.TID >= PIDMax:
+		a.ExitSignal < 0 || a.ExitSignal > signal.Max:
 		return unix.EINVAL
-	case a.TID != 0 && !t.Cred().Capable(unix.CAP_SYS_ADMIN) && !t.Cred().Capable(unix.CAP_CHECKPOINT_RESTORE):
+	}
+	if f&namespace.AllFlags&^unix.CLONE_NEWUSER != 0 && f&unix.CLONE_NEWUSER == 0 && !t.Cred().Capable(unix.CAP_SYS_ADMIN) {
+		return unix.EPERM
+	}
+	return a.checkTIDs(t)
+}
+
+// checkTIDs checks the numbers that clone3(2) is given: EINVAL, EPERM.
+func (a *CloneArgs) checkTIDs(t *Task) error {
+	if len(a.TIDs) == 0 {
+		return nil
+	}
+	ns := t.ns.List[namespace.PID].(*PIDNamespace)
+	levels := ns.level + 1
+	if a.Flags&unix.CLONE_NEWPID != 0 {
+		levels++
+	}
+	if len(a.TIDs) > levels {
+		return unix.EINVAL
+	}
+	for _, n := range a.TIDs {
+		if n <= 0 || n >= PIDMax {
+			return unix.EINVAL
+		}
+	}
+	if !t.Cred().Capable(unix.CAP_SYS_ADMIN) && !t.Cred().Capable(unix.CAP_CHECKPOINT_RESTORE) {
 		return unix.EPERM
 	}
 	return nil
@@ -69,12 +89,12 @@ func (t *Task) Clone(a *CloneArgs) (int32, error) {
 		n.discard(a.Flags)
 		return 0, err
 	}
-	tid := n.TID()
+	tid := t.Number(n.TID())
 	if a.Flags&unix.CLONE_PARENT_SETTID != 0 {
 		t.mem.Store32(a.ParentTID, uint32(tid)) // Linux does not care either when that fails
 	}
 	if a.Flags&unix.CLONE_CHILD_SETTID != 0 {
-		n.mem.Store32(a.ChildTID, uint32(tid))
+		n.mem.Store32(a.ChildTID, uint32(n.OwnTID()))
 	}
 	if a.Pidfd != nil && a.Flags&unix.CLONE_PIDFD != 0 {
 		if err := a.Pidfd(n.proc); err != nil {
@@ -82,16 +102,16 @@ func (t *Task) Clone(a *CloneArgs) (int32, error) {
 			return 0, err
 		}
 	}
-	done := n.vfork
+	done, forTracer := n.vfork, t.forTracer(n.TID())
 	t.k.run(n)
 	if event != 0 {
-		t.traceEvent(event, uint64(tid))
+		t.traceEvent(event, forTracer)
 	}
 	if done != nil {
 		for !done.done.Load() && t.BlockKillable() == nil {
 		}
 		if done.done.Load() {
-			t.traceEvent(unix.PTRACE_EVENT_VFORK_DONE, uint64(tid))
+			t.traceEvent(unix.PTRACE_EVENT_VFORK_DONE, forTracer)
 		}
 	}
 	return tid, nil
@@ -138,6 +158,13 @@ func (t *Task) copy(a *CloneArgs) (*Task, error) {
 		n.FS = t.FS.clone()
 	}
 	n.cred.Store(t.cred.Load())
+	if n.ns = t.ns; f&(namespace.AllFlags&^unix.CLONE_NEWUSER) == 0 {
+		n.ns.hold()
+	} else if n.ns, err = t.makeNamespaces(f, t.Cred().User, n.FS); err != nil {
+		n.ns = nil
+		n.discard(f)
+		return nil, err
+	}
 	n.comm.Store(t.comm.Load())
 	n.attr = t.attr.clone()
 	if f&(unix.CLONE_VM|unix.CLONE_VFORK) == unix.CLONE_VM {
@@ -180,8 +207,11 @@ func (t *Task) discard(flags uint64) {
 	t.Files.DecRef()
 	t.FS.users.Add(-1)
 	t.cpu.FreeContext(t.Ctx)
-	if exe := t.proc.exe; flags&unix.CLONE_THREAD == 0 && exe != nil {
-		exe.DecRef()
+	if t.ns != nil {
+		t.ns.drop()
+	}
+	if p := t.proc; flags&unix.CLONE_THREAD == 0 && p != nil && p.exe != nil {
+		p.exe.DecRef()
 	}
 }
 
@@ -192,6 +222,7 @@ func (n *Task) join(t *Task, a *CloneArgs) (event int, err error) {
 	thread := a.Flags&unix.CLONE_THREAD != 0
 	if !thread {
 		p = t.proc.fork(t, a)
+		p.pids = n.ns.List[namespace.PID].(*PIDNamespace)
 	}
 	n.belong(p)
 	most, uid := t.nprocLimit(), t.Cred().UID
@@ -208,27 +239,27 @@ func (n *Task) join(t *Task, a *CloneArgs) (event int, err error) {
 	if t.recalc(); t.Interrupted() {
 		return 0, abi.ERESTARTNOINTR // fork(2) and kill(2) of a group must not miss each other
 	}
-	tid := a.TID
-	switch {
-	case tid == 0:
-		tid = k.newID(n)
-	case k.ids[tid] != nil:
-		return 0, unix.EEXIST
-	default:
-		k.ids[tid] = &id{task: n}
-	}
-	if tid == 0 {
-		return 0, unix.EAGAIN
+	tid, err := k.number(n, p.pids, a.TIDs)
+	if err != nil {
+		return 0, err
 	}
 	if f := t.filter.Load(); f != nil {
 		n.setFilter(f)
 	}
 	k.started++
 	n.tid.Store(tid)
+	n.ownTID.Store(p.pids.Local(tid))
 	if !thread {
-		p.PID, p.leader, p.threads = tid, n, []*Task{n}
+		p.PID, p.own, p.leader, p.threads = tid, n.OwnTID(), n, []*Task{n}
 		k.ids[tid].proc = p
 		k.procs++
+		p.pids.count(1)
+		if p.pids.parent != nil {
+			p.pids.Hold()
+		}
+		if p.pids.init == nil && p.pids.parent != nil {
+			p.pids.init, p.nsInit, p.tame = p, true, true
+		}
 		t.proc.adoptChild(p, t, a)
 		return n.inherit(t, a), nil
 	}
@@ -295,6 +326,14 @@ func (n *Task) abandon() {
 	p.exit(0)
 	p.mu.Unlock()
 	k.run(n)
+}
+
+// forTracer is what t's tracer, if there is one, calls a number of the first namespace.
+func (t *Task) forTracer(n int32) uint64 {
+	if by := t.Tracer(); by != nil {
+		return uint64(by.Number(n))
+	}
+	return 0
 }
 
 // nprocLimit is RLIMIT_NPROC (getrlimit(2)), or infinity where it does not apply to t.

@@ -126,7 +126,7 @@ func (t *Task) defaultAction(sig unix.Signal) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
-	case p.tame && !t.taken.Forced:
+	case p.deaf(sig, t.taken.Forced):
 	case action == signal.Stop:
 		if !orphaned {
 			p.beginStop(sig)

@@ -95,27 +95,33 @@ func (t *Task) alone() error {
 }
 
 // becomeLeader gives t, the only thread, the process's ID (execve(2), "Effect on process attributes"), and returns
-// the thread ID that it had.
-func (t *Task) becomeLeader() int32 {
+// the thread ID that it had, as its tracer knows that.
+func (t *Task) becomeLeader() (before uint64) {
 	k, p := t.k, t.proc
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	p.execed = true
 	p.exitSignal = unix.SIGCHLD
+	tracer := p.pids
+	if by := t.trace.by; by != nil {
+		tracer = by.proc.pids
+	}
+	before = uint64(tracer.Local(t.TID()))
 	if p.leader == t {
-		return p.PID
+		return before
 	}
 	if p.leader.trace.by != nil { // its end is not told
 		k.untrace(p.leader, 0)
 	}
 	p.mu.Lock()
 	old := t.tid.Swap(p.PID)
+	t.ownTID.Store(p.own)
 	p.leader = t
 	p.mu.Unlock()
 	k.ids[old].task = nil
 	k.dropID(old)
 	k.ids[p.PID].task = t
-	return old
+	return before
 }
 
 // install makes t run img: everything that execve(2) changes.

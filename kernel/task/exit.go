@@ -38,15 +38,20 @@ func (t *Task) end() {
 	t.cpu.FreeContext(t.Ctx) // nobody kicks a task that is exiting
 	t.Ctx = nil
 	if !t.leave() {
+		t.dropNamespaces()
 		return
 	}
 	p.stopTimers()
 	if k.Ended != nil {
 		k.Ended(p.PID)
 	}
-	if p == k.init {
+	switch {
+	case p == k.init:
 		t.killAll()
+	case p.nsInit:
+		t.killNamespace()
 	}
+	t.dropNamespaces()
 	p.mu.Lock()
 	exe := p.exe
 	p.exe = nil
@@ -115,7 +120,7 @@ func (k *Kernel) orphanOf(t *Task) {
 		if sig := unix.Signal(c.leader.attr.deathSignal); sig != 0 && !c.zombie {
 			info := kernelInfo(sig)
 			info.SetHead(sig, 0, signal.User)
-			info.SetSender(t.proc.PID, 0)
+			info.SetSender(c.pids.Local(t.proc.PID), 0)
 			c.send(&info)
 		}
 	}
@@ -151,6 +156,51 @@ func (t *Task) killAll() {
 	}
 }
 
+// killNamespace kills all other processes of the PID namespace whose first process t's is, reaps its children, and waits until the
+// others are gone (pid_namespaces(7)).
+func (t *Task) killNamespace() {
+	k, p := t.k, t.proc
+	ns := p.pids
+	k.mu.Lock()
+	ns.dead, ns.ending = true, t
+	var ps []*Process
+	for _, e := range k.ids {
+		if q := e.proc; q != nil && q != p && q.pids.Within(ns) {
+			ps = append(ps, q)
+		}
+	}
+	k.mu.Unlock()
+	for _, q := range ps {
+		q.kill(unix.SIGKILL)
+	}
+	for {
+		k.mu.Lock()
+		for _, c := range append([]*Process(nil), p.children...) {
+			if c.zombie && !c.otherTracer() && c.unreaped == 0 {
+				k.reap(c)
+			}
+		}
+		n := ns.procs
+		if n <= 1 {
+			ns.init, ns.ending = nil, nil
+		}
+		k.mu.Unlock()
+		if n <= 1 {
+			return
+		}
+		t.sleep()
+	}
+}
+
+// dropNamespaces ends t's use of its namespaces.
+func (t *Task) dropNamespaces() {
+	t.proc.mu.Lock()
+	ns := t.ns
+	t.ns = nil
+	t.proc.mu.Unlock()
+	ns.drop()
+}
+
 // killTime is how long process 1 waits for the others' end, in nanoseconds.
 const killTime = 5_000_000_000
 
@@ -176,6 +226,7 @@ func (k *Kernel) ended(p *Process) {
 		go p.onEnd(p.status)
 	}
 	k.procs--
+	p.pids.count(-1)
 	if k.procs == 1 && k.initTask != nil {
 		k.initTask.Wake()
 	}
@@ -206,8 +257,8 @@ func endOf(status int32) (code, si int32) {
 
 // forsake gives p's children to the next subreaper above, or to process 1. k.mu is held.
 func (k *Kernel) forsake(p *Process) {
-	heir := k.init
-	for a := p.parent; a != nil; a = a.parent {
+	heir := k.reaper(p.pids)
+	for a := p.parent; a != nil && a.pids == p.pids && a != heir; a = a.parent {
 		if a.subreaper && !a.zombie {
 			heir = a
 			break
@@ -244,7 +295,7 @@ func (k *Kernel) tellEnd(p *Process) {
 			ignored = a.Handler == signal.IGN || a.Flags&signal.NoCldWait != 0
 		}
 		code, status := endOf(p.status)
-		info := p.childInfo(sig, code, status)
+		info := p.childInfo(parent, sig, code, status)
 		parent.send(&info)
 	}
 	if ignored {

@@ -164,7 +164,7 @@ func (t *Task) FutexLockPI(addr uint64, private bool, deadline int64, wall, try 
 		return err
 	}
 	for {
-		locked, err := t.k.Futex.LockPI(&t.waiter, &w, uint32(t.TID()), try, t.k.threadLives)
+		locked, err := t.k.Futex.LockPI(&t.waiter, &w, uint32(t.OwnTID()), try, t.threadLives)
 		if err == futex.ErrFault {
 			if err = t.present(addr, true); err == nil {
 				continue
@@ -195,7 +195,7 @@ func (t *Task) FutexWaitRequeuePI(addr, addr2 uint64, val uint32, private bool, 
 		return err
 	}
 	for {
-		err := t.k.Futex.EnqueueToPI(&t.waiter, &w, val, uint32(t.TID()), &w2.Key)
+		err := t.k.Futex.EnqueueToPI(&t.waiter, &w, val, uint32(t.OwnTID()), &w2.Key)
 		if err == futex.ErrFault {
 			if err = t.present(addr, false); err == nil {
 				continue
@@ -227,7 +227,7 @@ func (t *Task) FutexRequeuePI(addr, addr2 uint64, wake, move int, cmp uint32, pr
 		return 0, err
 	}
 	for {
-		n, err := t.k.Futex.RequeuePI(&w, &w2, move, cmp, t.k.threadLives)
+		n, err := t.k.Futex.RequeuePI(&w, &w2, move, cmp, t.threadLives)
 		if err != futex.ErrFault {
 			return n, err
 		}
@@ -240,7 +240,7 @@ func (t *Task) FutexRequeuePI(addr, addr2 uint64, wake, move int, cmp uint32, pr
 	}
 }
 
-func (k *Kernel) threadLives(tid uint32) bool { return k.Task(int32(tid)) != nil }
+func (t *Task) threadLives(tid uint32) bool { return t.k.Task(t.proc.pids.Global(int32(tid))) != nil }
 
 // FutexUnlockPI is FUTEX_UNLOCK_PI: EPERM, EINVAL, EFAULT.
 func (t *Task) FutexUnlockPI(addr uint64, private bool) error {
@@ -249,7 +249,7 @@ func (t *Task) FutexUnlockPI(addr uint64, private bool) error {
 		return err
 	}
 	for {
-		err := t.k.Futex.UnlockPI(&w, uint32(t.TID()))
+		err := t.k.Futex.UnlockPI(&w, uint32(t.OwnTID()))
 		if err != futex.ErrFault {
 			return err
 		}

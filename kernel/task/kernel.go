@@ -54,6 +54,7 @@ import (
 	"gosv/kernel/cred"
 	"gosv/kernel/futex"
 	"gosv/kernel/mem"
+	"gosv/kernel/namespace"
 	"gosv/kernel/signal"
 	"gosv/kernel/vfs"
 	"gosv/machine"
@@ -78,10 +79,14 @@ type Config struct {
 	Dispatch func(t *Task)
 	// Load makes a program ready in a new address space; it changes nothing of t.
 	Load func(t *Task, args *ExecArgs) (*Image, error)
+	// Hostname is the host's name at the start, "" for none.
+	Hostname string
 	// Terminal is the controlling terminal of process 1, nil for none. It may be set until Start.
 	Terminal Terminal
 	// Log takes a line for the kernel's log, without a newline; nil drops it.
 	Log func(line string)
+	// Makers make namespaces of the kinds that are other rooms' business.
+	Makers [namespace.Kinds]Maker
 	// Ended, if not nil, is called when a process has ended.
 	Ended func(pid int32)
 	// OnExit is called once, when the first process has ended and all others are gone:
@@ -99,6 +104,8 @@ type Kernel struct {
 	lastID   int32         // guarded by mu
 	procs    int           // processes that have tasks; guarded by mu
 	init     *Process      // set once
+	pids     *PIDNamespace // the first
+	first    *Namespaces   // of the first process
 	initTask *Task         // waits for procs to become 1; guarded by mu
 	started  uint64        // forks since the start; guarded by mu
 
@@ -120,6 +127,7 @@ type id struct {
 	proc    *Process
 	group   *Group
 	session *Session
+	ns      *PIDNamespace // the innermost that has a number for it
 }
 
 // PIDMax is the first number that is not a process ID (/proc/sys/kernel/pid_max).
@@ -131,6 +139,7 @@ func New(c Config) *Kernel {
 		c.Log = func(string) {}
 	}
 	k := &Kernel{Config: c, Futex: futex.New(), ids: make(map[int32]*id)}
+	k.firstNamespaces()
 	copy(k.table[:], c.Calls)
 	for nr := range k.hooked {
 		k.hooked[nr] = (*Task).hookedCall
@@ -153,7 +162,9 @@ func (k *Kernel) Start(args *ExecArgs, files *vfs.FDTable, fs *FS, c *cred.Cred)
 	p := t.proc
 	p.tame = true
 	k.mu.Lock()
-	k.publish(t, k.newID(t), k.Terminal)
+	n := k.newID(t)
+	k.ids[n].ns = k.pids
+	k.publish(t, n, k.Terminal)
 	k.init = p
 	k.mu.Unlock()
 
@@ -181,7 +192,9 @@ func (k *Kernel) newTask(files *vfs.FDTable, fs *FS, c *cred.Cred) (*Task, error
 	p.handlers.Store(new(signal.Handlers))
 	p.limits = defaultLimits()
 	p.threads, p.leader = []*Task{t}, t
+	p.pids = k.pids
 	t.belong(p)
+	t.ns = k.first.hold()
 	t.attr.slack = defaultSlack
 	t.sched.init(k)
 	return t, nil
@@ -190,8 +203,9 @@ func (k *Kernel) newTask(files *vfs.FDTable, fs *FS, c *cred.Cred) (*Task, error
 // publish makes t's process known by the number n, as the leader of a session with that terminal. k.mu is held.
 func (k *Kernel) publish(t *Task, n int32, tty Terminal) {
 	p := t.proc
-	p.PID = n
+	p.PID, p.own = n, n
 	t.tid.Store(n)
+	t.ownTID.Store(n)
 	k.ids[n].proc = p
 	s := &Session{ID: n, leader: p, tty: tty}
 	k.ids[n].session = s
@@ -201,6 +215,7 @@ func (k *Kernel) publish(t *Task, n int32, tty Terminal) {
 		s.fg = g
 	}
 	k.procs++
+	p.pids.count(1)
 }
 
 // Init returns the first process, nil before Start.
@@ -225,8 +240,9 @@ func (k *Kernel) newID(t *Task) int32 {
 
 // dropID frees the number when nothing uses it any more. k.mu is held.
 func (k *Kernel) dropID(n int32) {
-	if e := k.ids[n]; e != nil && *e == (id{}) {
+	if e := k.ids[n]; e != nil && *e == (id{ns: e.ns}) {
 		delete(k.ids, n)
+		e.ns.leave(n)
 	}
 }
 

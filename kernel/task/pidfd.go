@@ -27,6 +27,22 @@ func PidfdProcess(f *vfs.File) *Process {
 	return nil
 }
 
+// FDInfo is what /proc/PID/fdinfo shows in a /proc of the PID namespace ns.
+func (fd *pidfd) FDInfo(ns *PIDNamespace) string {
+	if fd.p.State() == 'X' {
+		return "Pid:\t-1\nNSpid:\t-1\n"
+	}
+	s := "Pid:\t" + itoa(ns.Local(fd.p.PID)) + "\nNSpid:"
+	list := ns.Chain(fd.p.PID, fd.p.pids)
+	if list == nil {
+		list = []int32{0}
+	}
+	for _, n := range list {
+		s += "\t" + itoa(n)
+	}
+	return s + "\n"
+}
+
 // Poll implements vfs.FileOps.
 func (fd *pidfd) Poll(_ *vfs.File, mask wait.Mask) wait.Mask {
 	if fd.p.Zombie() {

@@ -60,7 +60,7 @@ func (t *Task) TimerCreate(id int32, ev *abi.SigEvent) (int32, error) {
 		switch ev.Notify {
 		case sigevNone:
 		case sigevThreadID:
-			o, err := t.find(ev.TID)
+			o, err := t.find(p.pids.Global(ev.TID))
 			if err != nil || o.proc != p || !signal.Valid(unix.Signal(ev.Signo)) {
 				return 0, unix.EINVAL
 			}

@@ -16,6 +16,10 @@ type Process struct {
 	k   *Kernel
 	PID int32 // changes never
 
+	pids   *PIDNamespace // that it is in; none of these changes
+	own    int32         // its number there
+	nsInit bool          // the first process of a namespace below the first
+
 	ppid atomic.Int32 // the parent's PID, 0 for process 1; written under Kernel.mu
 
 	// The tree; guarded by Kernel.mu.

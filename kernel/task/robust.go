@@ -53,7 +53,7 @@ func (t *Task) ownerDied(addr uint64, pi, pending bool) bool {
 			t.FutexWake(addr, 1, futexAny, true)
 			return true
 		}
-		if v&futex.TIDMask != uint32(t.TID()) {
+		if v&futex.TIDMask != uint32(t.OwnTID()) {
 			return true
 		}
 		if pi {
@@ -81,7 +81,7 @@ func (t *Task) ownerDiedPI(addr uint64) bool {
 		if err := t.word(&w, addr, private); err != nil {
 			return false
 		}
-		if done, err := t.k.Futex.OwnerGone(&w, uint32(t.TID()), !private); done || err != nil {
+		if done, err := t.k.Futex.OwnerGone(&w, uint32(t.OwnTID()), !private); done || err != nil {
 			return err == nil
 		}
 	}

@@ -97,7 +97,7 @@ func (t *Task) AddFilter(prog []bpf.Insn, o FilterOptions) (*vfs.File, error) {
 func (t *Task) mayShare(old *seccomp.Filter) error {
 	for _, o := range t.proc.threads {
 		if g := o.filter.Load(); o != t && !o.exiting && (g == seccomp.Strict || !g.Under(old)) {
-			return &SeccompError{o.TID()}
+			return &SeccompError{t.Number(o.TID())}
 		}
 	}
 	return nil

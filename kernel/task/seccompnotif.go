@@ -193,7 +193,7 @@ func (l *listener) receive(t *Task, f *vfs.File, addr uint64) error {
 		}
 	}
 	le.PutUint64(b[0:], q.id)
-	le.PutUint32(b[8:], uint32(q.task.TID()))
+	le.PutUint32(b[8:], uint32(t.Number(q.task.TID())))
 	d := &q.data
 	le.PutUint32(b[16:], uint32(d.NR))
 	le.PutUint32(b[20:], d.Arch)

@@ -22,7 +22,7 @@ func kernelInfo(sig unix.Signal) (info signal.Info) {
 // userInfo is the siginfo of kill(2) and tgkill(2).
 func (t *Task) userInfo(sig unix.Signal, code int32) (info signal.Info) {
 	info.SetHead(sig, 0, code)
-	info.SetSender(t.PID(), t.Cred().UID)
+	info.SetSender(t.proc.own, t.Cred().UID)
 	return info
 }
 
@@ -40,8 +40,14 @@ func stops(info *signal.Info) bool { return signal.Stops.Has(info.Signo()) }
 
 // sendFrom sends info, to the thread t if that is not nil, on behalf of another task.
 func (p *Process) sendFrom(from *Task, t *Task, info *signal.Info) error {
+	forced := from.proc == p && !stops(info) && !p.nsInit
+	if p.pids.parent != nil && p.pids.Local(from.PID()) == 0 { // from outside
+		theirs := *info
+		theirs.SetSender(0, info.UID())
+		info, forced = &theirs, true
+	}
 	p.mu.Lock()
-	err := p.post(t, info, from.proc == p && !stops(info))
+	err := p.post(t, info, forced)
 	p.mu.Unlock()
 	return err
 }
@@ -170,7 +176,7 @@ func (p *Process) ignores(sig unix.Signal, forced bool) bool {
 	case signal.IGN:
 		return true
 	case signal.DFL:
-		return p.tame && !forced || signal.Default(sig) == signal.Ignore || signal.Default(sig) == signal.Continue
+		return p.deaf(sig, forced) || signal.Default(sig) == signal.Ignore || signal.Default(sig) == signal.Continue
 	}
 	return false
 }
@@ -202,9 +208,18 @@ func (p *Process) wakeFor(t *Task, sig unix.Signal, forced bool) {
 	}
 }
 
+// deaf reports whether the default action of sig is not for p, the first process of a PID namespace. That of one below the first hears only what
+// cannot be ignored, and that from outside and from the kernel. p.mu is held.
+func (p *Process) deaf(sig unix.Signal, forced bool) bool {
+	if p.nsInit && sig != unix.SIGKILL && sig != unix.SIGSTOP {
+		return p.tame
+	}
+	return p.tame && !forced
+}
+
 // deadly reports whether sig, when delivered, ends the process. p.mu is held.
 func (p *Process) deadly(sig unix.Signal, forced bool) bool {
-	if p.Handlers().Handler(sig) != signal.DFL || p.tame && !forced {
+	if p.Handlers().Handler(sig) != signal.DFL || p.deaf(sig, forced) {
 		return false
 	}
 	a := signal.Default(sig)
@@ -311,7 +326,7 @@ func (t *Task) killInfo(pid int32, sig unix.Signal, info *signal.Info) error {
 		}
 		return t.killOne(p, sig, info)
 	case pid == -1:
-		return t.killMany(k.others(t.proc), sig, info)
+		return t.killMany(t.others(), sig, info)
 	case pid == 0:
 		return t.killMany(k.groupMembers(t.proc.PGID()), sig, info)
 	case pid == -1<<31:
@@ -346,10 +361,10 @@ func (t *Task) killMany(ps []*Process, sig unix.Signal, info *signal.Info) error
 	return err
 }
 
-// others returns all processes but process 1 and p.
-func (k *Kernel) others(p *Process) (ps []*Process) {
-	for _, q := range k.Processes() {
-		if q != p && q != k.init {
+// others returns all processes that t knows but process 1 and its own.
+func (t *Task) others() (ps []*Process) {
+	for _, q := range t.k.Processes() {
+		if q != t.proc && t.Number(q.PID) > 1 {
 			ps = append(ps, q)
 		}
 	}

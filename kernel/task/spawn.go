@@ -58,6 +58,7 @@ func (k *Kernel) adopt(t *Task, a *SpawnArgs) error {
 	if n == 0 {
 		return unix.EAGAIN
 	}
+	k.ids[n].ns = k.pids
 	k.publish(t, n, a.Terminal)
 	k.started++
 	p := t.proc

@@ -124,7 +124,7 @@ func (p *Process) tellParent(what unix.Signal) {
 			code, status = cldStopped, int32(p.stop.sig)
 		}
 		p.mu.Unlock()
-		info := p.childInfo(unix.SIGCHLD, code, status)
+		info := p.childInfo(parent, unix.SIGCHLD, code, status)
 		parent.send(&info)
 	}
 	parent.childEvents.Notify(unix.POLLIN)

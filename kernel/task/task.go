@@ -44,9 +44,12 @@ type Task struct {
 	View    vfs.Context
 	Sock    socket.Message
 
-	tid  atomic.Int32
-	cred atomic.Pointer[cred.Cred]
-	comm atomic.Pointer[string]
+	ns *Namespaces // nil after the end; written under proc.mu
+
+	tid    atomic.Int32
+	ownTID atomic.Int32 // that in its PID namespace
+	cred   atomic.Pointer[cred.Cred]
+	comm   atomic.Pointer[string]
 
 	filter atomic.Pointer[seccomp.Filter] // nil for none; written under proc.mu
 
@@ -102,7 +105,7 @@ func (t *Task) Process() *Process { return t.proc }
 // TID returns the thread ID. It changes once at most, when a thread that is not the leader calls execve(2).
 func (t *Task) TID() int32 { return t.tid.Load() }
 
-// PID returns the process ID, Linux's TGID.
+// PID returns the process ID, Linux's TGID, in the first namespace. OwnTID and Process.Own are what the program knows.
 func (t *Task) PID() int32 { return t.proc.PID }
 
 // Mem returns the address space.

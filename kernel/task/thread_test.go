@@ -46,7 +46,7 @@ func TestThreadCreateJoin(t *testing.T) {
 		}
 		u.fails(unix.EINVAL, unix.SYS_CLONE, unix.CLONE_THREAD)
 		u.fails(unix.EINVAL, unix.SYS_CLONE, unix.CLONE_SIGHAND)
-		u.fails(unix.EINVAL, unix.SYS_CLONE, unix.CLONE_NEWPID)
+		u.fails(unix.EINVAL, unix.SYS_CLONE, unix.CLONE_NEWNS|unix.CLONE_FS)
 	})
 }
 

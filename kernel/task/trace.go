@@ -276,7 +276,7 @@ func (t *Task) traceStop(code int32, why int32, info *signal.Info, message uint6
 func (t *Task) notice(code, why int32, message uint64) (sig unix.Signal, traced bool) {
 	var info signal.Info
 	info.SetHead(unix.Signal(code&0x7f), 0, code)
-	info.SetSender(t.TID(), t.Cred().UID)
+	info.SetSender(t.OwnTID(), t.Cred().UID)
 	return t.traceStop(code, why, &info, message)
 }
 
@@ -295,7 +295,7 @@ func (t *Task) wantsEvent(event int) bool {
 }
 
 // traceExec is the stop after execve(2), or the SIGTRAP of those who did not ask for the event; old is the thread ID before.
-func (t *Task) traceExec(old int32) {
+func (t *Task) traceExec(old uint64) {
 	p := t.proc
 	p.mu.Lock()
 	plain := t.trace.by != nil && !t.trace.seized && t.trace.options&unix.PTRACE_O_TRACEEXEC == 0
@@ -303,11 +303,11 @@ func (t *Task) traceExec(old int32) {
 	if plain {
 		info := kernelInfo(unix.SIGTRAP)
 		info.SetHead(unix.SIGTRAP, 0, signal.User)
-		info.SetSender(t.PID(), t.Cred().UID)
+		info.SetSender(t.proc.own, t.Cred().UID)
 		t.Send(&info)
 		return
 	}
-	t.traceEvent(unix.PTRACE_EVENT_EXEC, uint64(old))
+	t.traceEvent(unix.PTRACE_EVENT_EXEC, old)
 }
 
 // traceExit is the stop at the end of a thread.
@@ -408,7 +408,7 @@ func (t *Task) signalStop() bool {
 		*info = signal.Info{}
 		info.SetHead(sig, 0, signal.User)
 		if by := t.Tracer(); by != nil {
-			info.SetSender(by.PID(), by.Cred().UID)
+			info.SetSender(t.Number(by.PID()), by.Cred().UID)
 		}
 		t.taken.Forced = true
 	}

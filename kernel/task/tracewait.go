@@ -21,8 +21,8 @@ func (t *Task) tell(to *Process, code, status int32) {
 	a := to.Handlers().Get(unix.SIGCHLD)
 	ended := code == cldExited || code == cldKilled
 	if a.Handler != signal.IGN && (ended || a.Flags&signal.NoCldStop == 0) {
-		info := t.proc.childInfo(unix.SIGCHLD, code, status)
-		le.PutUint32(info[16:], uint32(t.TID()))
+		info := t.proc.childInfo(to, unix.SIGCHLD, code, status)
+		le.PutUint32(info[16:], uint32(to.pids.Local(t.TID())))
 		to.send(&info)
 	}
 	to.childEvents.Notify(unix.POLLIN)
@@ -52,9 +52,10 @@ func (t *Task) findTracee(a *WaitArgs) (r WaitResult, any, found bool) {
 				return t.takeThread(o, a), true, true
 			}
 		case o.reportTrace(a, &r):
+			r.PID = t.Number(o.TID())
 			return r, true, true
 		case leader && o.proc.parent == t.proc && o.proc.reportContinued(a.Options, &r):
-			r.UID, r.Usage = o.Cred().UID, o.proc.usageOf(unix.RUSAGE_SELF)
+			r.PID, r.UID, r.Usage = t.Number(o.TID()), o.Cred().UID, o.proc.usageOf(unix.RUSAGE_SELF)
 			return r, true, true
 		}
 	}
@@ -85,7 +86,7 @@ func (t *Task) selectsTracee(o *Task, a *WaitArgs) bool {
 
 // takeThread reports the end of a thread, and forgets it unless WNOWAIT. Kernel.mu is held.
 func (t *Task) takeThread(o *Task, a *WaitArgs) WaitResult {
-	r := WaitResult{PID: o.TID(), UID: o.Cred().UID, Status: o.exitCode}
+	r := WaitResult{PID: t.Number(o.TID()), UID: o.Cred().UID, Status: o.exitCode}
 	r.Code, _ = endOf(r.Status)
 	if a.Options&unix.WNOWAIT == 0 {
 		t.k.untrace(o, 0)

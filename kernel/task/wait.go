@@ -26,7 +26,7 @@ type WaitArgs struct {
 	Options int      // WNOHANG, WEXITED, WSTOPPED (=WUNTRACED), WCONTINUED, WNOWAIT, __WALL, __WCLONE, __WNOTHREAD
 }
 
-// WaitResult is what wait4(2) and waitid(2) report. PID 0: nothing yet, with WNOHANG.
+// WaitResult is what wait4(2) and waitid(2) report, with numbers of the caller's PID namespace. PID 0: nothing yet, with WNOHANG.
 type WaitResult struct {
 	PID    int32
 	UID    uint32
@@ -100,7 +100,7 @@ func (t *Task) findChild(a *WaitArgs) (r WaitResult, any, found bool) {
 			return t.takeZombie(c, a), true, true
 		}
 		if !c.zombie && c.report(a.Options, &r) {
-			r.UID, r.Usage = c.leader.Cred().UID, c.usageOf(unix.RUSAGE_SELF)
+			r.PID, r.UID, r.Usage = t.Number(c.PID), c.leader.Cred().UID, c.usageOf(unix.RUSAGE_SELF)
 			return r, true, true
 		}
 	}
@@ -137,7 +137,7 @@ func (t *Task) selects(c *Process, a *WaitArgs) bool {
 
 // takeZombie reports the end of c, and reaps it unless WNOWAIT. k.mu is held.
 func (t *Task) takeZombie(c *Process, a *WaitArgs) WaitResult {
-	r := WaitResult{PID: c.PID, UID: c.leader.Cred().UID, Status: c.status, Usage: c.usageOf(unix.RUSAGE_SELF)}
+	r := WaitResult{PID: t.Number(c.PID), UID: c.leader.Cred().UID, Status: c.status, Usage: c.usageOf(unix.RUSAGE_SELF)}
 	r.Code, _ = endOf(c.status)
 	if a.Options&unix.WNOWAIT == 0 {
 		p := t.proc
@@ -202,13 +202,16 @@ func (k *Kernel) reap(p *Process) {
 	k.leave(p)
 	k.ids[p.PID].proc = nil
 	k.dropID(p.PID)
+	if p.pids.parent != nil {
+		p.pids.Put()
+	}
 }
 
-// childInfo is the siginfo of SIGCHLD about p.
-func (p *Process) childInfo(sig unix.Signal, code, status int32) (info signal.Info) {
+// childInfo is the siginfo of SIGCHLD about p for a process that is told.
+func (p *Process) childInfo(to *Process, sig unix.Signal, code, status int32) (info signal.Info) {
 	u := p.sum()
 	info.SetHead(sig, 0, code)
-	info.SetChild(p.PID, p.leader.Cred().UID, status, u.utime/tick, u.stime/tick)
+	info.SetChild(to.pids.Local(p.PID), p.leader.Cred().UID, status, u.utime/tick, u.stime/tick)
 	return info
 }
 

@@ -244,7 +244,7 @@ func (r *request) serveSession() (uint64, error) {
 			err = unix.EINVAL
 		}
 		if err == nil {
-			err = p.SetForeground(r.t, id)
+			err = p.SetForeground(r.t, p.PIDs().Global(id))
 		}
 		return 0, err
 	case unix.TIOCGPGRP, unix.TIOCGSID:
@@ -255,7 +255,7 @@ func (r *request) serveSession() (uint64, error) {
 		if r.Cmd == unix.TIOCGSID {
 			fg = sid
 		}
-		return 0, r.PutInt32(fg)
+		return 0, r.PutInt32(p.PIDs().Local(fg))
 	}
 	return 0, unix.ENOTTY
 }

@@ -61,10 +61,23 @@ func anonMount() *Mount {
 	anon.once.Do(func() {
 		fs := NewFS("anon_inodefs", &anonOps{}, anonNow)
 		fs.SetRoot(fs.NewInode(&anonInode{}, &NewNode{Mode: unix.S_IFDIR | 0o500}, nil))
-		anon.mount = newNamespace(fs, nil).root
+		anon.mount = PseudoMount(fs)
 	})
 	return anon.mount
 }
+
+// PseudoMount returns a mount of fs that is in no tree: files on it show by the names of their dentries.
+func PseudoMount(fs *FS) *Mount {
+	m := newNamespace(fs, nil).first.root
+	m.pseudo = true
+	return m
+}
+
+// NewPseudo returns the dentry of a file on such a mount.
+func NewPseudo(name string, i *Inode) *Dentry { return newDentry(nil, name, i) }
+
+// OpenPlace opens what is at p.
+func OpenPlace(ctx *Context, p Path, flags int) (*File, error) { return openAt(ctx, p, flags) }
 
 // NewAnon returns an open file without a name that shows as "anon_inode:[name]".
 // It has no position. flags: O_RDWR, O_NONBLOCK; O_CLOEXEC is for the descriptor.
@@ -113,7 +126,7 @@ func openAnon(d *Dentry, ops FileOps, c *cred.Cred, flags int) *File {
 
 // anonName returns the name of a file without a name, "" for others.
 func (p Path) anonName() string {
-	if p.Mount != anonMount() {
+	if !p.Mount.pseudo {
 		return ""
 	}
 	if strings.HasSuffix(p.Dentry.name, "]") || p.Inode().cache != nil {
@@ -129,7 +142,7 @@ func LinkName(p, root Path) string {
 	}
 	name, err := PathName(p, root)
 	if err != nil {
-		name, err = PathName(p, root.Mount.ns.Root())
+		name, err = PathName(p, root.Mount.Root0())
 	}
 	if err != nil { // detached, or memfd
 		return "/" + p.Dentry.name + deletedMark

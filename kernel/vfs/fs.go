@@ -37,6 +37,8 @@ type FS struct {
 	Keep int
 	// ReadOnly says that nothing here can be changed, whatever a mount says.
 	ReadOnly bool
+	// Bindable says that files of a mount that is in no tree may be bound to places.
+	Bindable bool
 	// NoAtime says that times of access are not stamped here.
 	NoAtime bool
 

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gosv/kernel/mem"
+	"gosv/kernel/namespace"
 )
 
 // A Mount is a directory of an FS (usually its root) placed in a Namespace.
@@ -28,7 +29,10 @@ type Mount struct {
 	master   *peers // what they mount is mounted here too
 	// unbindable mounts cannot be the source of a bind mount.
 	unbindable bool
-	loose      bool // made by fsmount(2) or open_tree(2), and given no place yet
+	loose      bool  // made by fsmount(2) or open_tree(2), and given no place yet
+	tree       *Tree // of the root of a tree
+
+	pseudo bool // see PseudoMount
 }
 
 // Flags returns the MS_ flags in force.
@@ -46,7 +50,7 @@ func (m *Mount) setFlags(flags uint64) {
 const mountFlags = unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_NOATIME | unix.MS_NODIRATIME |
 	unix.MS_RELATIME | unix.MS_STRICTATIME | unix.MS_NOSYMFOLLOW
 
-// A Namespace is a tree of mounts, with the devices that its device files stand for.
+// A Namespace is all trees of mounts, one for each mount namespace (Tree), with the devices that device files stand for.
 type Namespace struct {
 	// OpenFIFO returns the operations of a newly opened FIFO (fifo(7)). Set once, before use.
 	OpenFIFO func(f *File) (FileOps, error)
@@ -64,7 +68,7 @@ type Namespace struct {
 	all     []*Mount        // in the order of mounting
 	types   map[string]Type
 	devices map[deviceKey]OpenDevice
-	root    *Mount
+	first   *Tree
 	lastID  uint64
 
 	lastGroup uint64
@@ -80,26 +84,44 @@ func newNamespace(fs *FS, pool *mem.Pool) *Namespace {
 	ns := &Namespace{
 		Pool: pool, mounts: make(map[Path]*Mount), types: make(map[string]Type), devices: make(map[deviceKey]OpenDevice),
 	}
-	ns.root = ns.newMount(fs, fs.root, "rootfs", unix.MS_RELATIME)
-	ns.all = append(ns.all, ns.root)
+	ns.first = &Tree{ns: ns, root: ns.newMount(fs, fs.root, "rootfs", unix.MS_RELATIME)}
+	ns.first.First(namespace.Mount)
+	ns.first.root.tree = ns.first
+	ns.all = append(ns.all, ns.first.root)
 	return ns
 }
 
-// Root returns the root directory of the tree, below whatever is mounted over it.
-func (ns *Namespace) Root() Path { return Path{ns.root, ns.root.Root} }
+// Root returns the root directory of the first tree, below whatever is mounted over it.
+func (ns *Namespace) Root() Path { return ns.first.Root() }
 
-// Top returns what is mounted over the root directory of the tree last: where programs begin.
+// Top returns what is mounted over the root directory of the first tree last: where programs begin.
 func (ns *Namespace) Top() Path { return ns.top(ns.Root()) }
 
 // Now returns the wall clock in ns.
-func (ns *Namespace) Now() int64 { return ns.root.FS.now() }
+func (ns *Namespace) Now() int64 { return ns.first.root.FS.now() }
 
 func (ns *Namespace) newMount(fs *FS, root *Dentry, source string, flags uint64) *Mount {
 	ns.lastID++
 	m := &Mount{FS: fs, Root: root, Source: source, ID: ns.lastID, ns: ns}
 	m.setFlags(flags)
 	fs.mounts.Add(1)
+	if w, ok := fs.ops.(MountWatcher); ok {
+		w.Mounted(root)
+	}
 	return m
+}
+
+// A MountWatcher is the FSOps of a file system that knows what of it is mounted. It is called with locks held.
+type MountWatcher interface {
+	Mounted(root *Dentry)
+	Gone(root *Dentry)
+}
+
+// gone tells the file system of the end of m.
+func (m *Mount) gone() {
+	if w, ok := m.FS.ops.(MountWatcher); ok {
+		w.Gone(m.Root)
+	}
 }
 
 // MountFS places fs at a directory of the tree; for the kernel's own mounts.
@@ -130,6 +152,7 @@ func (ns *Namespace) attach(at Path, fs *FS, root *Dentry, source string, flags 
 // discard ends a tree of mounts that nobody uses and that was given no place. The file systems have other mounts, or holds. ns.mu is held.
 func (ns *Namespace) discard(m *Mount) {
 	for _, g := range ns.remove(ns.below(m, true)) {
+		go g.gone() // which may take ns.mu
 		g.FS.mounts.Add(-1)
 	}
 }
@@ -283,7 +306,7 @@ func (ns *Namespace) move(from, at Path) error {
 	ns.mu.Lock()
 	defer ns.mu.Unlock()
 	m := from.Mount
-	if from.Dentry != m.Root || m == ns.root || !m.loose && m.base() != ns.root || at.Mount.ns != ns || at.Mount.base() != ns.root && at.Mount.base() != m {
+	if from.Dentry != m.Root || m.tree != nil || !m.loose && m.base().tree == nil || at.Mount.ns != ns || at.Mount.base().tree == nil && at.Mount.base() != m {
 		return unix.EINVAL
 	}
 	at = ns.topLocked(at)
@@ -332,7 +355,7 @@ func (ns *Namespace) bind(ctx *Context, source string, at Path, flags uint64) er
 // cloneTree copies the mount of from, from there on, and with recursive what lies on it: EINVAL when it may not be, ENOSPC. ns.mu is held.
 func (ns *Namespace) cloneTree(from Path, recursive bool) (*Mount, error) {
 	m := from.Mount
-	if m.unbindable || m.ns != ns || m.base() != ns.root {
+	if m.unbindable || (m.ns != ns || m.base().tree == nil) && !m.FS.Bindable {
 		return nil, unix.EINVAL
 	}
 	if len(ns.all)+len(ns.below(m, recursive)) > maxMounts {
@@ -348,7 +371,7 @@ func Unmount(ctx *Context, at Path, flags int) error {
 		return unix.EPERM
 	}
 	m := at.Mount
-	if at.Dentry != m.Root || m == m.ns.root || !ctx.sees(at) {
+	if at.Dentry != m.Root || m.tree != nil || !ctx.sees(at) {
 		return unix.EINVAL
 	}
 	gone, err := m.ns.detach(m, flags&unix.MNT_DETACH != 0)
@@ -362,7 +385,7 @@ func Unmount(ctx *Context, at Path, flags int) error {
 func (ns *Namespace) detach(m *Mount, lazy bool) (gone []*Mount, err error) {
 	ns.mu.Lock()
 	defer ns.mu.Unlock()
-	if m.base() != ns.root && !m.loose {
+	if m.base().tree == nil && !m.loose {
 		return nil, unix.EINVAL
 	}
 	gone = ns.below(m, true)
@@ -409,13 +432,14 @@ func (m *Mount) unused() {
 	}
 	m.ns.mu.Unlock()
 	if last {
+		m.gone()
 		m.FS.drop()
 	}
 }
 
 // drop ends the use of m by an open file.
 func (m *Mount) drop() {
-	if m.users.Add(-1) == 0 && m != m.ns.root {
+	if m.users.Add(-1) == 0 {
 		m.ns.mu.RLock()
 		detached := m.detached
 		m.ns.mu.RUnlock()
@@ -431,10 +455,13 @@ func (d *Dentry) withinFS() string {
 	for p := d.parent.Load(); p != nil; d, p = p, p.parent.Load() {
 		name = "/" + d.Name() + name
 	}
-	if name == "" {
-		return "/"
+	switch {
+	case name != "":
+		return name
+	case d.name != "":
+		return d.name
 	}
-	return name
+	return "/"
 }
 
 // MountInfo describes a mount for /proc/self/mounts and mountinfo.

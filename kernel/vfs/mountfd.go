@@ -52,7 +52,7 @@ func (m *Mount) openLoose(ctx *Context) *File {
 	return f
 }
 
-// base returns the mount that m lies on, by others or not: the root of the tree for those that paths lead to. ns.mu is held.
+// base returns the mount that m lies on, by others or not: the root of a tree for those that paths lead to. ns.mu is held.
 func (m *Mount) base() *Mount {
 	for m.parent != nil {
 		m = m.parent
@@ -64,9 +64,9 @@ func (m *Mount) base() *Mount {
 func (ctx *Context) sees(p Path) bool {
 	ns := p.Mount.ns
 	ns.mu.RLock()
-	v := p.Mount.base() == ns.root
+	v := ns == ctx.Root.Mount.ns && p.Mount.base() == ctx.Root.Mount.base()
 	ns.mu.RUnlock()
-	return v && ns == ctx.Root.Mount.ns
+	return v
 }
 
 // CloneTree is open_tree(2) with OPEN_TREE_CLONE: a file of a copy of the mount at p, from p on, which lies nowhere; with recursive of those
@@ -114,7 +114,7 @@ func ChangeMount(ctx *Context, p Path, c MountChange) error {
 	ns := p.Mount.ns
 	ns.mu.Lock()
 	defer ns.mu.Unlock()
-	if p.Dentry != p.Mount.Root || p.Mount.base() != ns.root && !p.Mount.loose {
+	if p.Dentry != p.Mount.Root || p.Mount.base().tree == nil && !p.Mount.loose {
 		return unix.EINVAL
 	}
 	for _, m := range ns.below(p.Mount, c.Recursive) {
@@ -154,7 +154,7 @@ func PivotRoot(ctx *Context, next, put Path) error {
 	defer ns.mu.Unlock()
 	n, r := next.Mount, root.Mount
 	switch {
-	case n.base() != ns.root || r.base() != ns.root || put.Mount.base() != ns.root:
+	case r.base().tree == nil || n.base() != r.base() || put.Mount.base() != r.base():
 		return unix.EINVAL
 	case n == r || put.Mount == r:
 		return unix.EBUSY

@@ -7,7 +7,7 @@ import (
 )
 
 // Propagation of mounts (mount_namespaces(7), Linux's Documentation/filesystems/sharedsubtree.rst): what is mounted on a shared mount is
-// mounted on its peers and on their slaves too, and goes there when it goes. As there is one namespace, peers come from bind mounts only.
+// mounted on its peers and on their slaves too, and goes there when it goes. Peers come from bind mounts, and from copies of a tree (Tree.Copy).
 
 // peers is a group of shared mounts.
 type peers struct{ id uint64 }
@@ -89,17 +89,26 @@ func (ns *Namespace) targets(p *Mount, point *Dentry, skip []*Mount) (list []tar
 // copyTree copies m from root on, and with recursive what lies on it, but for unbindable mounts, to nowhere; how is told of each mount and its
 // copy. There must be room for all of it. ns.mu is held.
 func (ns *Namespace) copyTree(m *Mount, root *Dentry, recursive bool, how func(m, c *Mount)) *Mount {
+	return ns.copyThose(m, root, how, func(m *Mount) bool { return recursive && !m.unbindable })
+}
+
+// copyAll is copyTree with all that lies on m.
+func (ns *Namespace) copyAll(m *Mount, root *Dentry, how func(m, c *Mount)) *Mount {
+	return ns.copyThose(m, root, how, func(*Mount) bool { return true })
+}
+
+func (ns *Namespace) copyThose(m *Mount, root *Dentry, how func(m, c *Mount), which func(m *Mount) bool) *Mount {
 	c := ns.newMount(m.FS, root, m.Source, m.Flags())
 	n := len(ns.all)
 	ns.all = append(ns.all, c)
 	how(m, c)
-	for i := 0; recursive && i < n; i++ {
+	for i := 0; i < n; i++ {
 		below := ns.all[i]
-		if below.parent != m || below.unbindable || !below.point.within(root) {
+		if below.parent != m || !which(below) || !below.point.within(root) {
 			continue
 		}
 		below.point.mounts.Add(1)
-		ns.put(ns.copyTree(below, below.Root, true, how), Path{c, below.point})
+		ns.put(ns.copyThose(below, below.Root, how, which), Path{c, below.point})
 	}
 	return c
 }

@@ -1,0 +1,558 @@
+/* Namespaces: of process IDs, names, mounts; their files; setns(2), unshare(2), clone3(2). */
+#include "check.h"
+#include <dirent.h>
+#include <fcntl.h>
+#include <linux/nsfs.h>
+#include <linux/sched.h>
+#include <sched.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/syscall.h>
+#include <sys/utsname.h>
+#include <sys/vfs.h>
+#include <sys/wait.h>
+
+/* child runs f in a process with new namespaces and returns its status, or -errno. */
+static pid_t start(u64 flags, void (*f)(void))
+{
+	struct clone_args a = {.flags = flags, .exit_signal = SIGCHLD};
+	pid_t pid = syscall(SYS_clone3, &a, sizeof a);
+	if (pid == 0) {
+		f();
+		_exit(check_failures != 0);
+	}
+	return pid;
+}
+
+static int end(pid_t pid)
+{
+	int status;
+	return waitpid(pid, &status, 0) == pid ? status : -1;
+}
+
+static void in(u64 flags, void (*f)(void))
+{
+	pid_t pid = start(flags, f);
+	NEED(pid > 0);
+	SAME(end(pid), 0);
+}
+
+static char *slurp(const char *path)
+{
+	static char b[65536];
+	int fd = open(path, O_RDONLY);
+	if (fd < 0)
+		return NULL;
+	int n = 0, r;
+	while ((r = read(fd, b + n, sizeof b - 1 - n)) > 0)
+		n += r;
+	close(fd);
+	b[n] = 0;
+	return b;
+}
+
+static long field(const char *path, const char *name)
+{
+	char *p = slurp(path);
+	p = p ? strstr(p, name) : NULL;
+	return p ? strtol(p + strlen(name), NULL, 10) : -1;
+}
+
+static void first(void)
+{
+	SAME(getpid(), 1);
+	SAME(gettid(), 1);
+	SAME(getppid(), 0);
+	SAME(syscall(SYS_set_tid_address, NULL), 1);
+	SAME(getpgid(0), 0); /* that of the parent */
+	SAME(getsid(0), 0);
+	SAME(kill(1, 0), 0);
+	EXPECT(kill(2, 0), ESRCH);
+	SAME(setsid(), 1);
+	SAME(getpgrp(), 1);
+	pid_t pid = fork();
+	if (pid == 0) {
+		if (getpid() != 2 || getppid() != 1 || getpgrp() != 1)
+			_exit(1);
+		_exit(setpgid(0, 0) || getpgrp() != 2 || getpgid(1) != 1);
+	}
+	SAME(pid, 2);
+	siginfo_t i;
+	SAME(waitid(P_PID, 2, &i, WEXITED | WNOWAIT), 0);
+	SAME(i.si_pid, 2);
+	SAME(i.si_status, 0);
+	SAME(end(2), 0);
+	EXPECT(kill(2, 0), ESRCH);
+}
+
+TEST(pid_numbers) { in(CLONE_NEWPID, first); }
+
+static volatile sig_atomic_t got, from;
+static void note(int sig, siginfo_t *i, void *c)
+{
+	(void)c;
+	got = sig;
+	from = i->si_pid;
+}
+
+static int sync_pipe[2];
+static void tell(void) { if (write(sync_pipe[1], "x", 1) != 1) _exit(98); }
+static void hear(void) { char c; if (read(sync_pipe[0], &c, 1) != 1) _exit(97); }
+
+static void deaf(void)
+{
+	struct sigaction a = {.sa_sigaction = note, .sa_flags = SA_SIGINFO};
+	sigaction(SIGUSR1, &a, NULL);
+	kill(1, SIGTERM); /* it has no handler */
+	kill(1, SIGKILL);
+	pid_t pid = fork();
+	if (pid == 0) {
+		kill(1, SIGKILL);
+		kill(1, SIGTERM);
+		kill(1, SIGSTOP);
+		kill(1, SIGUSR1);
+		_exit(0);
+	}
+	end(pid);
+	SAME(got, SIGUSR1);
+	SAME(from, pid);
+	got = from = 0;
+	tell();
+	while (!got)
+		usleep(1000);
+	SAME(from, 0); /* from outside */
+	tell();
+	for (;;)
+		pause();
+}
+
+TEST(pid_init_signals)
+{
+	NEED(pipe(sync_pipe) == 0);
+	pid_t pid = start(CLONE_NEWPID, deaf);
+	NEED(pid > 0);
+	hear();
+	SAME(kill(pid, SIGTERM), 0); /* from outside, and ignored too */
+	SAME(kill(pid, SIGUSR1), 0);
+	hear();
+	SAME(kill(pid, SIGKILL), 0);
+	SAME(end(pid), SIGKILL);
+	close(sync_pipe[0]), close(sync_pipe[1]);
+}
+
+static void orphans(void)
+{
+	int p[2];
+	NEED(pipe(p) == 0);
+	if (fork() == 0) {
+		pid_t me = getpid();
+		if (fork() == 0) {
+			while (getppid() == me)
+				usleep(1000);
+			int pp = getppid();
+			_exit(write(p[1], &pp, sizeof pp) != sizeof pp);
+		}
+		_exit(7);
+	}
+	int pp = 0, status, n = 0;
+	SAME(read(p[0], &pp, sizeof pp), sizeof pp);
+	SAME(pp, 1);
+	while (wait(&status) > 0)
+		n++;
+	SAME(n, 2);
+}
+
+TEST(pid_orphans) { in(CLONE_NEWPID, orphans); }
+
+static void leaves_many(void)
+{
+	for (int i = 0; i < 10; i++)
+		if (fork() == 0)
+			for (;;)
+				pause();
+	_exit(5);
+}
+
+TEST(pid_init_kills)
+{
+	pid_t pid = start(CLONE_NEWPID, leaves_many);
+	NEED(pid > 0);
+	SAME(end(pid), 5 << 8);
+}
+
+TEST(pid_dead_namespace)
+{
+	pid_t pid = fork();
+	if (pid == 0) {
+		CHECK(unshare(CLONE_NEWPID) == 0);
+		EXPECT(unshare(CLONE_NEWPID), EINVAL);
+		EXPECT(clone(NULL, NULL, CLONE_THREAD | CLONE_SIGHAND | CLONE_VM, NULL), EINVAL);
+		SAME(access("/proc/self/ns/pid_for_children", F_OK), -1); /* there is none yet */
+		pid_t c = fork();
+		if (c == 0)
+			_exit(getpid() != 1);
+		SAME(end(c), 0);
+		EXPECT(fork(), ENOMEM);
+		_exit(check_failures != 0);
+	}
+	SAME(end(pid), 0);
+}
+
+static void nested2(void)
+{
+	SAME(getpid(), 1);
+	for (;;)
+		pause();
+}
+
+static void nested1(void)
+{
+	CHECK(fork() != 0 || (pause(), 0));
+	pid_t pid = start(CLONE_NEWPID, nested2);
+	SAME(pid, 3);
+	tell();
+	end(pid);
+}
+
+TEST(pid_nested)
+{
+	NEED(pipe(sync_pipe) == 0);
+	pid_t pid = start(CLONE_NEWPID, nested1);
+	NEED(pid > 0);
+	hear();
+	char path[64], *s;
+	snprintf(path, sizeof path, "/proc/%d/task/%d/children", pid, pid);
+	/* Of the inner one's numbers the last is 1, the one before 3. */
+	int found = 0;
+	for (int n = pid + 1; n < pid + 20; n++) {
+		snprintf(path, sizeof path, "/proc/%d/status", n);
+		if ((s = slurp(path)) && (s = strstr(s, "NSpid:"))) {
+			int a, b, c;
+			if (sscanf(s, "NSpid:\t%d\t%d\t%d", &a, &b, &c) == 3 && a == n && b == 3 && c == 1) {
+				found = n;
+				break;
+			}
+		}
+	}
+	CHECK(found);
+	SAME(kill(found, SIGKILL), 0);
+	SAME(end(pid), 0);
+	close(sync_pipe[0]), close(sync_pipe[1]);
+}
+
+TEST(pid_level)
+{
+	pid_t pid = fork();
+	if (pid == 0) {
+		int level = 0;
+		for (;;) { /* each is the only child of the one before */
+			if (unshare(CLONE_NEWPID) < 0)
+				_exit(errno == ENOSPC ? 100 + level : 1);
+			pid_t c = fork();
+			if (c != 0) {
+				int s;
+				waitpid(c, &s, 0);
+				_exit(WEXITSTATUS(s));
+			}
+			level++;
+		}
+	}
+	int s = end(pid);
+	CHECK(WEXITSTATUS(s) > 120 && WEXITSTATUS(s) <= 132);
+}
+
+static void threads_of(void)
+{
+	pid_t want[] = {31, 0};
+	struct clone_args a = {.exit_signal = SIGCHLD, .set_tid = (u64)want, .set_tid_size = 1};
+	pid_t pid = syscall(SYS_clone3, &a, sizeof a);
+	if (pid == 0)
+		_exit(getpid() != 31);
+	SAME(pid, 31);
+	SAME(end(pid), 0);
+	a.set_tid_size = 3;
+	want[1] = 31999;
+	EXPECT(syscall(SYS_clone3, &a, sizeof a), EINVAL);
+}
+
+TEST(pid_set_tid) { in(CLONE_NEWPID, threads_of); }
+
+static void own_proc(void)
+{
+	NEED(mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0);
+	NEED(mount("proc", "/proc", "proc", 0, NULL) == 0);
+	SAME(field("/proc/self/status", "NSpid:"), 1);
+	SAME(field("/proc/self/stat", ""), 1);
+	pid_t pid = fork();
+	if (pid == 0)
+		for (;;)
+			pause();
+	int n = 0, other = 0;
+	DIR *d = opendir("/proc");
+	NEED(d);
+	for (struct dirent *e; (e = readdir(d));)
+		if (e->d_name[0] >= '1' && e->d_name[0] <= '9') {
+			n++;
+			if (strcmp(e->d_name, "1") && strcmp(e->d_name, "2"))
+				other++;
+		}
+	closedir(d);
+	SAME(n, 2);
+	SAME(other, 0);
+	char b[16] = "";
+	SAME(readlink("/proc/self", b, sizeof b), 1);
+	CHECK(b[0] == '1');
+	SAME(field("/proc/2/status", "PPid:\t"), 1);
+	SAME(umount("/proc"), 0);
+	kill(pid, SIGKILL);
+	end(pid);
+}
+
+TEST(pid_proc) { in(CLONE_NEWPID | CLONE_NEWNS, own_proc); }
+
+static int pair[2];
+static void sends_creds(void)
+{
+	SAME(write(pair[1], "x", 1), 1);
+	char c;
+	SAME(read(pair[1], &c, 1), 1);
+}
+
+TEST(pid_credentials)
+{
+	int on = 1;
+	NEED(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
+	NEED(setsockopt(pair[0], SOL_SOCKET, SO_PASSCRED, &on, sizeof on) == 0);
+	pid_t pid = start(CLONE_NEWPID, sends_creds);
+	NEED(pid > 0);
+	char c, control[64];
+	struct iovec v = {&c, 1};
+	struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+	SAME(recvmsg(pair[0], &m, 0), 1);
+	struct cmsghdr *h = CMSG_FIRSTHDR(&m);
+	NEED(h && h->cmsg_type == SCM_CREDENTIALS);
+	struct ucred u;
+	memcpy(&u, CMSG_DATA(h), sizeof u);
+	SAME(u.pid, pid);
+	SAME(write(pair[0], "x", 1), 1);
+	SAME(end(pid), 0);
+	close(pair[0]), close(pair[1]);
+}
+
+static void names(void)
+{
+	struct utsname u;
+	SAME(sethostname("inner", 5), 0);
+	SAME(setdomainname("example", 7), 0);
+	uname(&u);
+	SAME(strcmp(u.nodename, "inner"), 0);
+	SAME(strcmp(u.domainname, "example"), 0);
+	SAME(strcmp(slurp("/proc/sys/kernel/hostname"), "inner\n"), 0);
+}
+
+TEST(uts)
+{
+	struct utsname a, b;
+	uname(&a);
+	in(CLONE_NEWUTS, names);
+	uname(&b);
+	SAME(strcmp(a.nodename, b.nodename), 0);
+}
+
+TEST(links)
+{
+	static const char *kinds[] = {"cgroup", "mnt", "pid", "pid_for_children", "user", "uts"};
+	for (unsigned i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+		char path[64], b[64] = "";
+		snprintf(path, sizeof path, "/proc/self/ns/%s", kinds[i]);
+		CHECK(readlink(path, b, sizeof b - 1) > 0);
+		struct stat s;
+		NEED(stat(path, &s) == 0);
+		char want[64];
+		snprintf(want, sizeof want, "%s:[%lu]", i == 3 ? "pid" : kinds[i], (unsigned long)s.st_ino);
+		SAME(strcmp(b, want), 0);
+		SAME(s.st_mode & ~0777u, S_IFREG);
+		int fd = open(path, O_RDONLY);
+		NEED(fd >= 0);
+		struct statfs f;
+		SAME(fstatfs(fd, &f), 0);
+		SAME(f.f_type, 0x6e736673);
+		CHECK(ioctl(fd, NS_GET_NSTYPE) > 0);
+		EXPECT(ioctl(fd, NS_GET_OWNER_UID, b), i == 4 ? 0 : EINVAL);
+		close(fd);
+		CHECK(open(path, O_RDWR) < 0);
+	}
+}
+
+static u64 ino(const char *path)
+{
+	struct stat s;
+	return stat(path, &s) ? 0 : s.st_ino;
+}
+
+TEST(setns)
+{
+	struct utsname u;
+	int self = open("/proc/self/ns/uts", O_RDONLY);
+	NEED(self >= 0);
+	u64 before = ino("/proc/self/ns/uts");
+	NEED(unshare(CLONE_NEWUTS) == 0);
+	CHECK(ino("/proc/self/ns/uts") != before);
+	SAME(sethostname("other", 5), 0);
+	EXPECT(setns(self, CLONE_NEWPID), EINVAL);
+	EXPECT(setns(-1, 0), EBADF);
+	EXPECT(setns(0, 0), EINVAL);
+	SAME(setns(self, CLONE_NEWUTS), 0);
+	SAME(ino("/proc/self/ns/uts"), before);
+	uname(&u);
+	CHECK(strcmp(u.nodename, "other"));
+	close(self);
+}
+
+static void waits(void)
+{
+	sethostname("there", 5);
+	tell();
+	pause();
+}
+
+TEST(setns_pidfd)
+{
+	NEED(pipe(sync_pipe) == 0);
+	pid_t pid = start(CLONE_NEWUTS | CLONE_NEWPID, waits);
+	NEED(pid > 0);
+	hear();
+	int fd = syscall(SYS_pidfd_open, pid, 0);
+	NEED(fd >= 0);
+	pid_t c = fork();
+	if (c == 0) {
+		struct utsname u;
+		EXPECT(setns(fd, 0), EINVAL);
+		CHECK(setns(fd, CLONE_NEWUTS | CLONE_NEWPID) == 0);
+		uname(&u);
+		SAME(strcmp(u.nodename, "there"), 0);
+		CHECK(ino("/proc/self/ns/pid_for_children") != ino("/proc/self/ns/pid"));
+		pid_t g = fork();
+		if (g == 0)
+			_exit(getpid() != 2 || getppid() != 0);
+		_exit(end(g) != 0 || check_failures);
+	}
+	SAME(end(c), 0);
+	kill(pid, SIGKILL);
+	end(pid);
+	EXPECT(setns(fd, CLONE_NEWUTS), ESRCH);
+	close(fd);
+	close(sync_pipe[0]), close(sync_pipe[1]);
+}
+
+static void mounts(void)
+{
+	NEED(mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0);
+	NEED(mount("inner", "/tmp", "tmpfs", 0, NULL) == 0);
+	CHECK(mkdir("/tmp/x", 0700) == 0);
+	CHECK(strstr(slurp("/proc/self/mounts"), "inner /tmp"));
+}
+
+TEST(mount_private)
+{
+	in(CLONE_NEWNS, mounts);
+	CHECK(access("/tmp/x", F_OK) != 0);
+	CHECK(!strstr(slurp("/proc/self/mounts"), "inner /tmp"));
+}
+
+static void propagates(void)
+{
+	NEED(mount("below", "/tmp/ns-shared/in", "tmpfs", 0, NULL) == 0);
+	tell();
+	pause();
+}
+
+static void sharing(void)
+{
+	NEED(mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0);
+	NEED(mount("t", "/tmp", "tmpfs", 0, NULL) == 0);
+	mkdir("/tmp/ns-shared", 0700);
+	NEED(mount("s", "/tmp/ns-shared", "tmpfs", 0, NULL) == 0);
+	NEED(mount(NULL, "/tmp/ns-shared", NULL, MS_SHARED, NULL) == 0);
+	mkdir("/tmp/ns-shared/in", 0700);
+	NEED(pipe(sync_pipe) == 0);
+	pid_t pid = start(CLONE_NEWNS, propagates);
+	hear();
+	CHECK(strstr(slurp("/proc/self/mounts"), "below /tmp/ns-shared/in"));
+	int fd = syscall(SYS_pidfd_open, pid, 0);
+	pid_t c = fork();
+	if (c == 0)
+		_exit(setns(fd, CLONE_NEWNS) != 0 || access("/tmp/ns-shared/in", F_OK));
+	SAME(end(c), 0);
+	kill(pid, SIGKILL);
+	end(pid);
+	/* What it mounted stays here, with its namespace gone. */
+	CHECK(strstr(slurp("/proc/self/mounts"), "below /tmp/ns-shared/in"));
+}
+
+TEST(mount_propagates) { in(CLONE_NEWNS, sharing); }
+
+static void binds(void)
+{
+	NEED(mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0);
+	NEED(mount("t", "/tmp", "tmpfs", 0, NULL) == 0);
+	close(open("/tmp/uts", O_CREAT | O_RDWR, 0600));
+	NEED(unshare(CLONE_NEWUTS) == 0);
+	sethostname("kept", 4);
+	NEED(mount("/proc/self/ns/uts", "/tmp/uts", NULL, MS_BIND, NULL) == 0);
+	u64 n = ino("/proc/self/ns/uts");
+	NEED(unshare(CLONE_NEWUTS) == 0);
+	sethostname("else", 4);
+	SAME(ino("/tmp/uts"), n);
+	int fd = open("/tmp/uts", O_RDONLY);
+	NEED(setns(fd, 0) == 0);
+	struct utsname u;
+	uname(&u);
+	SAME(strcmp(u.nodename, "kept"), 0);
+	close(fd);
+	SAME(umount("/tmp/uts"), 0);
+}
+
+TEST(bound) { in(CLONE_NEWNS, binds); }
+
+static void hidden(void)
+{
+	NEED(mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0);
+	struct stat a, b;
+	NEED(stat("/proc", &a) == 0);
+	NEED(mount("proc", "/proc", "proc", 0, "subset=pid") == 0);
+	NEED(stat("/proc", &b) == 0);
+	CHECK(a.st_dev != b.st_dev);
+	CHECK(access("/proc/self/status", R_OK) == 0);
+	EXPECT(access("/proc/meminfo", R_OK), ENOENT);
+	EXPECT(mount("proc", "/proc", "proc", 0, "hidepid=7"), EINVAL);
+	NEED(umount("/proc") == 0);
+	NEED(mount("proc", "/proc", "proc", 0, "hidepid=invisible") == 0);
+	char path[32];
+	snprintf(path, sizeof path, "/proc/%d", getppid());
+	CHECK(access(path, F_OK) == 0);
+	NEED(setresgid(5, 5, 5) == 0 && setresuid(5, 5, 5) == 0);
+	EXPECT(access(path, F_OK), ENOENT);
+	CHECK(access("/proc/self", F_OK) == 0);
+}
+
+TEST(proc_options) { in(CLONE_NEWNS, hidden); }
+
+TEST(needs_rights)
+{
+	pid_t pid = fork();
+	if (pid == 0) {
+		CHECK(setresuid(5, 5, 5) == 0);
+		EXPECT(unshare(CLONE_NEWPID), EPERM);
+		EXPECT(unshare(CLONE_NEWUTS), EPERM);
+		EXPECT(unshare(CLONE_NEWNS), EPERM);
+		EXPECT(start(CLONE_NEWPID, first), EPERM);
+		_exit(check_failures != 0);
+	}
+	SAME(end(pid), 0);
+	EXPECT(unshare(0x10000000 | 1), EINVAL);
+	EXPECT(start(CLONE_NEWNS | CLONE_FS, first), EINVAL);
+}
