@@ -38,8 +38,10 @@ func newProfiler(work, only string, top int) (*profiler, error) {
 
 func (p *profiler) wanted(kernel string) bool { return p.only == "" || p.only == kernel }
 
-func (p *profiler) fifo() string { return filepath.Join(p.dir, "count.fifo") }
-func (p *profiler) out() string  { return filepath.Join(p.dir, "count.out") }
+func (p *profiler) fifo() string {
+	return filepath.Join(p.dir, fmt.Sprintf("count.%d.fifo", os.Getpid()))
+}
+func (p *profiler) out() string { return filepath.Join(p.dir, "count.out") }
 
 // prepare makes the FIFO, and returns what QEMU is told.
 func (p *profiler) prepare() ([]string, error) {
@@ -71,7 +73,8 @@ func (p *profiler) end() ([]block, error) {
 	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		if f, err := os.Open(p.out()); err == nil {
 			defer f.Close()
-			return readBlocks(f)
+			blocks, err := readBlocks(f)
+			return blocks, errors.Join(err, os.Remove(p.fifo())) // the counts stay, for whoever wants to look at single instructions
 		}
 	}
 	return nil, errors.New("QEMU wrote no counts: does it know plugins of version 1?")
