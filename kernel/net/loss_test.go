@@ -64,10 +64,12 @@ func TestLoss(t *testing.T) {
 		{"all", 0.02, 0.05, 0.1, 0, 1 << 20},
 		{"tiny window", 0, 0, 0.02, 2304, 128 << 10},
 		{"urgent", 0.02, 0.05, 0.1, 0, 256 << 10},
+		{"large packets", 0.03, 0.05, 0.1, 0, 1 << 20},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			a, b, wa, wb := twoHosts(t)
+			large := test.name == "large packets"
+			a, b, wa, wb := twoHosts(t, func(wa, wb *wire) { wa.large, wb.large = large, large })
 			l, at := serving(t, b, func(l *fd) {
 				if test.window > 0 {
 					l.must(l.SetOption(&l.caller, unix.SOL_SOCKET, unix.SO_RCVBUF, []byte{byte(test.window / 2), byte(test.window / 2 >> 8), 0, 0}))
@@ -78,6 +80,9 @@ func TestLoss(t *testing.T) {
 			if test.name == "urgent" { // the last byte of each piece, which must not be missed in the stream
 				flags, most = unix.MSG_OOB, 3000
 				l.must(s.SetOption(&s.caller, unix.SOL_SOCKET, unix.SO_OOBINLINE, []byte{1, 0, 0, 0}))
+			}
+			if large {
+				most = 200000
 			}
 			bad(wa, 7, test.lost, test.twice, test.late)
 			bad(wb, 9, test.lost, test.twice, test.late)

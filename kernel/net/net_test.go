@@ -21,6 +21,7 @@ import (
 // wire is one end of a cable: a netdev.Device without offload.
 type wire struct {
 	mac      byte
+	large    bool // takes large packets, which the other end gets as they are
 	peer     *wire
 	receiver chan []byte
 	done     chan struct{}
@@ -35,19 +36,21 @@ func cable(t *testing.T) (a, b *wire) {
 	return a, b
 }
 
-func (w *wire) MAC() [6]byte              { return [6]byte{2, 0, 0, 0, 0, w.mac} }
-func (w *wire) MTU() int                  { return 1500 }
-func (w *wire) Features() netdev.Features { return netdev.Features{} }
-func (w *wire) Flush()                    {}
-func (w *wire) Up() bool                  { return true }
-func (w *wire) Stats() netdev.Stats       { return netdev.Stats{} }
+func (w *wire) MAC() [6]byte        { return [6]byte{2, 0, 0, 0, 0, w.mac} }
+func (w *wire) MTU() int            { return 1500 }
+func (w *wire) Flush()              {}
+func (w *wire) Up() bool            { return true }
+func (w *wire) Stats() netdev.Stats { return netdev.Stats{} }
+func (w *wire) Features() netdev.Features {
+	return netdev.Features{Checksum: w.large, TCPv4: w.large, TCPv6: w.large}
+}
 
 func (w *wire) Start(r netdev.Receiver) error {
 	go func() {
 		for {
 			select {
 			case f := <-w.receiver:
-				r([][]byte{f[:14], f[14:]}, netdev.Offload{})
+				r([][]byte{f[:14], f[14:]}, netdev.Offload{Valid: w.large})
 			case <-w.done:
 				return
 			}
@@ -70,8 +73,11 @@ func (w *wire) Send(parts [][]byte, _ netdev.Offload) error {
 }
 
 // twoHosts are two networks on one cable, 10.0.0.1 and 10.0.0.2.
-func twoHosts(t *testing.T) (a, b *Network, wa, wb *wire) {
+func twoHosts(t *testing.T, prepare ...func(wa, wb *wire)) (a, b *Network, wa, wb *wire) {
 	wa, wb = cable(t)
+	for _, f := range prepare {
+		f(wa, wb)
+	}
 	make := func(w *wire, address string) *Network {
 		cfg := Config{Memory: 128 << 20, Log: func(s string) { t.Log(s) }, Open: func() (netdev.Device, error) { return w, nil }}
 		if err := cfg.Parse([]string{address + "/24"}, nil); err != nil {
