@@ -266,6 +266,9 @@ func (k *sock) connectStream(c *socket.Caller, a tcpip.FullAddress) error {
 		k.cut = false
 		_ = k.s.TakeError() // of the last connection
 	}
+	if k.fast.Load() == nil && (k.waited || k.told) && k.met() {
+		return unix.EISCONN // also when it has failed since
+	}
 	if k.s.HasError() {
 		k.told = true
 		return k.s.TakeError()
@@ -310,19 +313,20 @@ func (k *sock) connectStream(c *socket.Caller, a tcpip.FullAddress) error {
 
 // again prepares another attempt after a connection failed: ECONNABORTED when no connect(2) has said so yet, as on Linux. k.mu is held.
 func (k *sock) again() error {
-	if !k.waited && !k.told {
+	untold := !k.waited && !k.told
+	var err error
+	if e, ok := k.ep.(renewable); ok && e.Renew() {
+		k.waited, k.told, k.rshut, k.wshut = false, false, false, false
+		if k.named != (tcpip.FullAddress{}) {
+			err = errno(k.ep.Bind(k.named))
+		}
+	} else { // netstack says what is wrong
 		k.told = true
+	}
+	if untold {
 		return unix.ECONNABORTED
 	}
-	e, ok := k.ep.(interface{ Renew() bool })
-	if !ok || !e.Renew() {
-		return nil // netstack says what is wrong
-	}
-	k.waited, k.told, k.rshut, k.wshut = false, false, false, false
-	if k.named != (tcpip.FullAddress{}) {
-		return errno(k.ep.Bind(k.named))
-	}
-	return nil
+	return err
 }
 
 // state is the state of a TCP endpoint.
@@ -593,15 +597,17 @@ func (k *sock) receiveStream(m *socket.Message, dst uio.Sink) (int64, error) {
 		k.receivedControl(m, &r.ControlMessages)
 		return int64(r.Count - w.skipped), nil
 	case *tcpip.ErrClosedForReceive:
-		return 0, k.s.TakeError()
+		return 0, k.readError()
+	case *tcpip.ErrAborted:
+		return 0, nil // see readError
 	case *tcpip.ErrNotConnected, *tcpip.ErrInvalidEndpointState:
 		if k.s.HasError() {
-			return 0, k.s.TakeError()
+			return 0, k.readError()
 		}
 		return 0, unix.ENOTCONN
 	case *tcpip.ErrWouldBlock:
 		if k.s.HasError() {
-			return 0, k.s.TakeError()
+			return 0, k.readError()
 		}
 		k.mu.Lock()
 		ended := k.rshut
@@ -611,6 +617,17 @@ func (k *sock) receiveStream(m *socket.Message, dst uio.Sink) (int64, error) {
 		}
 	}
 	return 0, errno(err)
+}
+
+// readError is the error that a read of a stream gives that has no more bytes; nil at the end. A reset after the other end's end is EPIPE, and no
+// reader's business, as on Linux.
+func (k *sock) readError() error {
+	err := k.s.TakeError()
+	if err == unix.EPIPE {
+		k.s.SetError(unix.EPIPE)
+		return nil
+	}
+	return err
 }
 
 // tellQueued adds how many bytes are left to read (TCP_INQ).

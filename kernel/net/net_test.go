@@ -370,3 +370,10 @@ func TestParse(t *testing.T) {
 		}
 	}
 }
+
+// receive is one recv(2), which does not block.
+func (f *fd) receive(b []byte) error {
+	dst := uio.Buffer(b)
+	_, err := f.Ops().Receive(&socket.Message{Caller: f.caller}, &dst)
+	return err
+}

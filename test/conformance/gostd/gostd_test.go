@@ -61,7 +61,7 @@ func TestGo(t *testing.T) {
 			linuxText := run(t, linuxLimit, dir, environment(root, cache), program, flags...)
 			keep(t, pkg+".linux", linuxText)
 			linux := results(linuxText)
-			args := []string{"run", "--root", "/", "--accel", "tcg", "--cpus", "2", "-m", "4G", "--timeout", vmLimit.String(), "-w", dir}
+			args := []string{"run", "--root", "/", "--accel", "tcg", "--cpus", "2", "-m", "7G", "--timeout", vmLimit.String(), "-w", dir}
 			for _, e := range environment(root, cache) {
 				args = append(args, "-e", e)
 			}

@@ -22,6 +22,14 @@ type counts struct {
 	lowat atomic.Uint32 // TCP_NOTSENT_LOWAT; 0 for none
 }
 
+// reset makes all of them 0, but for the option.
+func (c *counts) reset() {
+	c.acked, c.received, c.sent, c.resent = 0, 0, 0, 0
+	c.dataIn, c.dataOut, c.delivered = 0, 0, 0
+	c.lastIn, c.lastOut = tcpip.MonotonicTime{}, tcpip.MonotonicTime{}
+	c.rate, c.rateBegin, c.rateAcked = 0, tcpip.MonotonicTime{}, 0
+}
+
 // noteSent counts a segment that is about to be sent.
 // +checklocks:s.ep.mu
 func (s *sender) noteSent(seg *segment) {
