@@ -23,7 +23,7 @@ func newNetwork(m machine.Machine, pool *mem.Pool, found devices, args *bootargs
 	total, _ := m.Usage()
 	cfg := inet.Config{Pool: pool, Memory: int(total * machine.PageSize), Monotonic: m.Monotonic, Log: func(s string) { l.line("gosv: " + s) }}
 	if list := found[virtio.TypeNet]; len(list) > 0 {
-		cfg.Open = func() (netdev.Device, error) { return net.New(list[0], m) }
+		cfg.Open = func() (netdev.Device, error) { return net.New(list[0], m, m.CPUs()) }
 	}
 	if err := cfg.Parse(args.Addresses, args.Gateways); err != nil {
 		return nil, err

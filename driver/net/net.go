@@ -1,6 +1,7 @@
 // Package net drives virtio network devices (OASIS virtio 1.2 §5.1): checksums and
 // segmentation are left to the device where it can do them, large packets are
-// received in several buffers, and both queues run with event indices.
+// received in several buffers, and the queues run with event indices. A device that has several pairs of queues gets
+// as many used as there are processors; a flow of packets keeps to one of them.
 //
 // The device is not trusted. Lengths, chains and buffer counts are checked; a
 // device that breaks the rules makes its queue broken, after which nothing is
@@ -11,8 +12,8 @@
 // while the device runs out of them. What is sent is copied once, from the stack's buffers into frames;
 // what is received is copied out once, by the Receiver.
 //
-// Locks: rxMu guards the receive queue, txMu the send queue; neither is held when
-// the Receiver is called, and neither is taken within the other.
+// Locks: of each pair, rxMu guards the receive queue, txMu the send queue; neither is held when
+// the Receiver is called, and neither is taken within the other. The control queue's is none of them.
 package net
 
 import (
@@ -42,6 +43,8 @@ const (
 	featureMergeable = 1 << 15
 	featureStatus    = 1 << 16
 	featureCtrlQueue = 1 << 17
+	featureCtrlRX    = 1 << 18
+	featureMQ        = 1 << 22
 	featureCtrlMAC   = 1 << 23
 )
 
@@ -49,6 +52,7 @@ const (
 const (
 	configMAC    = 0
 	configStatus = 6
+	configPairs  = 8
 	configMTU    = 10
 	configSize   = 12
 
@@ -76,9 +80,10 @@ const (
 )
 
 const (
-	rxQueue   = 0
+	rxQueue   = 0 // of the first pair
 	txQueue   = 1
-	ctrlQueue = 2 // without multiqueue
+	ctrlQueue = 2 // without multiqueue, else behind all pairs that the device has
+	maxPairs  = 8 // that are used
 
 	ringSize   = 256
 	defaultMTU = 1500
@@ -97,10 +102,22 @@ type Machine interface {
 type Device struct {
 	m     Machine
 	dev   *virtio.Device
-	mac   [6]byte
+	mac   [6]byte // as it was at first
 	mtu   int
 	works netdev.Features
 	tso   bool // large packets are received
+
+	pairs   []*pair      // that are there
+	active  atomic.Int32 // of them, those that the device uses
+	control *control
+
+	stats   counters
+	closing atomic.Bool
+}
+
+// A pair is two queues, to receive and to send.
+type pair struct {
+	d *Device
 
 	rxMu sync.Mutex
 	rx   receiver // +checklocks:rxMu
@@ -111,9 +128,7 @@ type Device struct {
 	wake    machine.Parker // of the receiving goroutine
 	room    chan struct{}  // holds an element when the device may have sent something
 	waiting atomic.Int32   // senders that wait for room
-	stats   counters
-	closing atomic.Bool
-	done    chan struct{} // closed when nothing is received any more
+	done    chan struct{}  // closed when nothing is received any more
 }
 
 type counters struct {
@@ -121,23 +136,28 @@ type counters struct {
 	txPackets, txBytes, txErrors, txDropped atomic.Uint64
 }
 
-// New takes over the device behind t. It reads what the device is; nothing is received before Start.
-func New(t virtio.Transport, m Machine) (*Device, error) {
+// New takes over the device behind t, of which it uses at most so many pairs of queues. It reads what the device is; nothing is received before Start.
+func New(t virtio.Transport, m Machine, pairs int) (*Device, error) {
 	want := uint64(featureCsum | featureGuestCsum | featureMTU | featureMAC | featureHostTSO4 | featureHostTSO6 | featureMergeable | featureStatus)
+	offered := t.Offered()
 	// A large packet needs buffers that merge, and its checksum is left open.
-	if offered := t.Offered(); offered&featureMergeable != 0 && offered&featureGuestCsum != 0 {
+	if offered&featureMergeable != 0 && offered&featureGuestCsum != 0 {
 		want |= featureGuestTSO4 | featureGuestTSO6 | featureGuestECN
+	}
+	// What needs the control queue is not there without it (§5.1.3.1).
+	if offered&featureCtrlQueue != 0 {
+		want |= featureCtrlQueue | featureCtrlRX | featureCtrlMAC | featureMQ
 	}
 	dev, err := virtio.New(t, m, want)
 	if err != nil {
 		return nil, err
 	}
-	d := &Device{m: m, dev: dev, room: make(chan struct{}, 1), done: make(chan struct{})}
+	d := &Device{m: m, dev: dev}
 	d.tso = dev.Features&(featureGuestTSO4|featureGuestTSO6) != 0
 	csum := dev.Features&featureCsum != 0
 	d.works = netdev.Features{Checksum: csum, TCPv4: csum && dev.Features&featureHostTSO4 != 0, TCPv6: csum && dev.Features&featureHostTSO6 != 0}
 	d.readConfig()
-	if err := d.setUp(t); err != nil {
+	if err := d.setUp(t, pairs); err != nil {
 		// A device that does not let itself be closed is not told to use
 		// the queues either.
 		_ = dev.Close()
@@ -147,20 +167,50 @@ func New(t virtio.Transport, m Machine) (*Device, error) {
 }
 
 // setUp makes the queues.
-func (d *Device) setUp(t virtio.Transport) error {
+func (d *Device) setUp(t virtio.Transport, pairs int) error {
 	if err := t.Interrupt(d.interrupt); err != nil {
 		return &virtio.DeviceError{Device: t.Name(), Err: err}
 	}
-	d.rxMu.Lock()
-	defer d.rxMu.Unlock()
-	d.txMu.Lock()
-	defer d.txMu.Unlock()
-	var err error
-	if d.rx.q, err = d.dev.Queue(rxQueue, ringSize, 1); err != nil {
+	has := d.devicePairs()
+	for i := range min(max(pairs, 1), has, maxPairs) {
+		q, err := d.newPair(i)
+		if err != nil {
+			return err
+		}
+		d.pairs = append(d.pairs, q)
+	}
+	if d.dev.Features&featureCtrlQueue == 0 {
+		return nil
+	}
+	q, err := d.dev.Queue(2*has, ctrlSize, 1)
+	if err != nil {
 		return err
 	}
-	d.tx.q, err = d.dev.Queue(txQueue, ringSize, 1)
-	return err
+	d.control = &control{q: q, m: d.m, wake: make(chan struct{}, 1)}
+	return nil
+}
+
+// devicePairs is how many pairs of queues the device has. It has the control queue behind them.
+func (d *Device) devicePairs() int {
+	c := d.dev.Config()
+	if d.dev.Features&featureMQ == 0 || c == nil || c.Len() < configSize {
+		return 1
+	}
+	return max(int(min(c.Load16(configPairs), 0x8000)), 1)
+}
+
+func (d *Device) newPair(i int) (*pair, error) {
+	q := &pair{d: d, room: make(chan struct{}, 1), done: make(chan struct{})}
+	q.rxMu.Lock()
+	defer q.rxMu.Unlock()
+	q.txMu.Lock()
+	defer q.txMu.Unlock()
+	var err error
+	if q.rx.q, err = d.dev.Queue(2*i+rxQueue, ringSize, 1); err != nil {
+		return nil, err
+	}
+	q.tx.q, err = d.dev.Queue(2*i+txQueue, ringSize, 1)
+	return q, err
 }
 
 // readConfig takes address and MTU from the configuration space.
@@ -213,39 +263,69 @@ func (d *Device) Stats() netdev.Stats {
 	}
 }
 
-// interrupt is called for both queues.
+// interrupt is called for all queues.
 func (d *Device) interrupt() {
-	d.wake.Wake()
-	if d.waiting.Load() > 0 {
-		d.ring()
+	for _, q := range d.pairs {
+		q.wake.Wake()
+		if q.waiting.Load() > 0 {
+			q.ring()
+		}
+	}
+	if d.control != nil {
+		d.control.ring()
 	}
 }
 
-func (d *Device) ring() {
+func (q *pair) ring() {
 	select {
-	case d.room <- struct{}{}:
+	case q.room <- struct{}{}:
 	default:
 	}
 }
 
-// Start implements netdev.Device: ENOMEM.
+// Start implements netdev.Device: ENOMEM. A device that does not do what it is asked by the control queue is used as it is then.
 func (d *Device) Start(r netdev.Receiver) error {
-	d.rxMu.Lock()
-	defer d.rxMu.Unlock()
-	if n := max(firstBuffers, d.least()+1); d.rx.grow(d.m, n) < d.least() {
-		return unix.ENOMEM
+	for i, q := range d.pairs {
+		if n := q.fill(); n < d.least() {
+			if i == 0 {
+				return unix.ENOMEM
+			}
+			d.pairs = d.pairs[:i] // memory is short
+			break
+		}
 	}
 	d.dev.Start()
-	d.rx.q.Kick()
-	go d.receive(r)
+	for _, q := range d.pairs {
+		q.rxMu.Lock()
+		q.rx.q.Kick()
+		q.rxMu.Unlock()
+		go q.receive(r)
+	}
+	d.usePairs(1)
+	if n := len(d.pairs); n > 1 && d.control.command(classMQ, cmdPairs, uint16(n)) == nil {
+		d.usePairs(n)
+	}
+	if d.dev.Features&featureCtrlRX != 0 {
+		_ = d.Promiscuous(false)                                 // it begins with it on
+		_ = d.control.command(classRX, cmdAllMulticast, byte(1)) // the stack knows which groups
+	}
 	return nil
+}
+
+// fill gives the device its first buffers and returns how many.
+func (q *pair) fill() int {
+	q.rxMu.Lock()
+	defer q.rxMu.Unlock()
+	return q.rx.grow(q.d.m, max(firstBuffers, q.d.least()+1))
 }
 
 // Close resets the device. Nothing is received after it, and Send must not be called. Start was called before.
 func (d *Device) Close() error {
 	d.closing.Store(true)
-	d.wake.Wake()
-	<-d.done
+	for _, q := range d.pairs {
+		q.wake.Wake()
+		<-q.done
+	}
 	return d.dev.Close()
 }
 

@@ -3,6 +3,7 @@ package net
 import (
 	"bytes"
 	"encoding/binary"
+	"sync"
 	"testing"
 	"time"
 
@@ -18,49 +19,107 @@ import (
 // nic is the host's side of a device: it sends back what it is sent.
 type nic struct {
 	*virtiotest.Device
-	sent [][]byte // with headers
-	echo bool
+	sent  [][]byte // with headers
+	echo  bool
+	pairs int // that the driver is to use
+
+	commands [][]byte                       // of the control queue
+	answer   func(command []byte) (ack int) // below 0: none
+	active   int                            // pairs that the driver has said that it uses
+	by       map[int]int                    // packets by the queue that sent them
 }
+
+// devPairs is how many pairs a device with control queue has.
+const devPairs = 4
 
 const allFeatures = featureCsum | featureGuestCsum | featureMTU | featureMAC | featureHostTSO4 | featureHostTSO6 | featureMergeable |
 	featureStatus | featureGuestTSO4 | featureGuestTSO6
 
+const controlFeatures = featureCtrlQueue | featureCtrlRX | featureCtrlMAC | featureMQ
+
+// b0 is the first byte, if there is one.
+func b0(b []byte) byte {
+	if len(b) == 0 {
+		return 0
+	}
+	return b[0]
+}
+
 func newNIC(m *fake.Machine, cleanup func(func()), features uint64, async bool) *nic {
-	n := &nic{}
-	n.Device = &virtiotest.Device{Machine: m, GSI: 6, Type: virtio.TypeNet, Features: virtiotest.FeatureVersion1 | features, MaxQueue: 256, Queues: 2,
-		Async: async, Space: []byte{0x52, 0x54, 0, 1, 2, 3, 1, 0, 1, 0, 0xdc, 0x05, 0, 0}}
+	n := &nic{pairs: 1, active: 1, by: map[int]int{}}
+	queues, control := 2, 2
+	if features&featureCtrlQueue != 0 {
+		queues = 3
+		if features&featureMQ != 0 {
+			n.pairs, control, queues = devPairs, 2*devPairs, 2*devPairs+1
+		}
+	}
+	n.Device = &virtiotest.Device{Machine: m, GSI: 6, Type: virtio.TypeNet, Features: virtiotest.FeatureVersion1 | features, MaxQueue: 256, Queues: queues,
+		Async: async, Space: []byte{0x52, 0x54, 0, 1, 2, 3, 1, 0, devPairs, 0, 0xdc, 0x05, 0, 0}}
 	n.Notified = func(q *virtiotest.Queue) {
-		if q.Index != txQueue {
+		switch {
+		case q.Index == control && queues > 2:
+			n.control(q)
+			return
+		case q.Index%2 != txQueue:
 			return
 		}
 		for e := q.Pop(); e != nil; e = q.Pop() {
 			b := e.Bytes()
 			n.sent = append(n.sent, b)
+			n.by[q.Index]++
 			q.Push(e, 0)
 			if n.echo {
-				n.receive(b)
+				n.receiveBy(q.Index-1, b)
 			}
 		}
 		q.Notify()
-		n.Queue(rxQueue).Notify()
+		n.Queue(q.Index - 1).Notify()
 	}
 	n.Init(cleanup)
 	return n
 }
 
+// control does what the control queue says, or what answer does. The device is locked.
+func (n *nic) control(q *virtiotest.Queue) {
+	for e := q.Pop(); e != nil; e = q.Pop() {
+		b := bytes.Clone(e.Bytes())
+		n.commands = append(n.commands, b)
+		ack := ackOK
+		if n.answer != nil {
+			ack = n.answer(b)
+		}
+		if ack < 0 {
+			continue
+		}
+		if b[0] == classMQ && ack == ackOK {
+			n.active = int(binary.LittleEndian.Uint16(b[2:]))
+		}
+		e.In[0][0] = byte(ack)
+		q.Push(e, 1)
+	}
+	q.Notify()
+}
+
 // receive gives a packet with its header to the driver, in as many buffers as it needs. The device is locked.
-func (n *nic) receive(b []byte) {
-	q := n.Queue(rxQueue)
+func (n *nic) receive(b []byte) { n.receiveBy(rxQueue, b) }
+
+func (n *nic) receiveBy(queue int, b []byte) {
+	q := n.Queue(queue)
 	b = bytes.Clone(b)
-	count := max((len(b)+bufferSize-1)/bufferSize, 1)
-	if q.Avail() < count {
+	if q.Avail() < 1 || q.Avail()*bufferSize < len(b) { // there may be room in large ones nevertheless
 		return
 	}
-	if len(b) >= headerSize {
-		binary.LittleEndian.PutUint16(b[hdrBuffers:], uint16(count))
-	}
-	for range count {
+	var taken []*virtiotest.Element
+	for room := 0; room < len(b) || room == 0; {
 		e := q.Pop()
+		taken = append(taken, e)
+		room += len(e.In[0])
+	}
+	if len(b) >= headerSize {
+		binary.LittleEndian.PutUint16(b[hdrBuffers:], uint16(len(taken)))
+	}
+	for _, e := range taken {
 		k := e.Fill(b)
 		q.PushRaw(e.ID, uint32(k))
 		b = b[k:]
@@ -80,13 +139,30 @@ func (n *nic) awaitBuffer() {
 	}
 }
 
-func (n *nic) open(t testing.TB) *Device {
-	t.Helper()
+// awaitBuffers waits until there are enough for any packet.
+func (n *nic) awaitBuffers() {
+	for {
+		n.Lock()
+		a := n.Queue(rxQueue).Avail()
+		n.Unlock()
+		if a >= largePacket {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+func (n *nic) try() (*Device, error) {
 	tr, err := virtio.NewMMIO(n, n.Machine, 0xfeb00000, n.GSI)
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
-	d, err := New(tr, n.Machine)
+	return New(tr, n.Machine, n.pairs)
+}
+
+func (n *nic) open(t testing.TB) *Device {
+	t.Helper()
+	d, err := n.try()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -247,10 +323,11 @@ func TestBurst(t *testing.T) {
 		}
 		n.awaitBuffer()
 	}
-	d.rxMu.Lock()
-	defer d.rxMu.Unlock()
-	if d.rx.buffers != ringSize {
-		t.Errorf("%d buffers", d.rx.buffers)
+	q := d.pairs[0]
+	q.rxMu.Lock()
+	defer q.rxMu.Unlock()
+	if q.rx.buffers != ringSize {
+		t.Errorf("%d buffers", q.rx.buffers)
 	}
 }
 
@@ -303,7 +380,7 @@ func TestLies(t *testing.T) {
 			n.Queue(rxQueue).Notify()
 			n.Unlock()
 			if test.broken {
-				<-d.done
+				<-d.pairs[0].done
 				return
 			}
 			for d.Stats().RxErrors == 0 && d.Stats().RxPackets == 0 {
@@ -394,6 +471,8 @@ func TestNoMemory(t *testing.T) {
 func FuzzUsed(f *testing.F) {
 	f.Add([]byte{0, 0, 1, 0, 1, 1, 2, 0})
 	f.Add([]byte{0x70, 4, 0, 0, 0, 0, 0xff, 1})
+	f.Add([]byte{0x0c, 0, 1, 0, 0x08, 0, 0, 0, 0x7c, 9, 0, 0, 0x04, 200, 50, 0})  // the control queue
+	f.Add([]byte{0x62, 0, 0, 0, 0x82, 0, 200, 0, 0x73, 0, 1, 0, 0x83, 3, 255, 9}) // the second pair
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m := fake.New(fake.Config{RealClock: true, Frames: 512})
 		defer m.Close()
@@ -403,12 +482,23 @@ func FuzzUsed(f *testing.F) {
 				end()
 			}
 		}()
-		n := newNIC(m, func(end func()) { ends = append(ends, end) }, virtiotest.FeatureRing|allFeatures, false)
+		n := newNIC(m, func(end func()) { ends = append(ends, end) }, virtiotest.FeatureRing|allFeatures|controlFeatures, false)
 		work := n.Notified
-		n.Notified = func(*virtiotest.Queue) {}
+		n.Notified = func(q *virtiotest.Queue) {
+			if q.Index == 2*devPairs && len(b) > 0 && b[0]&4 == 0 { // else what the fuzzer makes of it; the device that says nothing has a test
+				n.answer = func([]byte) int { return int(b[len(b)-1] & 1) }
+				work(q)
+			} else if q.Index == 2*devPairs {
+				q.PushRaw(uint32(b0(b)), 1)
+				q.Notify()
+			}
+		}
 		d := n.open(t)
 		total := 0
+		var mu sync.Mutex
 		if err := d.Start(func(parts [][]byte, _ netdev.Offload) {
+			mu.Lock()
+			defer mu.Unlock()
 			for _, p := range parts {
 				total += len(p)
 			}
@@ -417,7 +507,7 @@ func FuzzUsed(f *testing.F) {
 		}
 		for ; len(b) >= 4; b = b[4:] {
 			n.Lock()
-			q := n.Queue(int(b[0] & 1))
+			q := n.Queue(int(b[0]&1) + int(b[0]&8)>>2)
 			for e := q.Pop(); e != nil && b[0]&2 != 0; e = q.Pop() {
 				if len(e.In) > 0 {
 					copy(e.In[0], b)

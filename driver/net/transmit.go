@@ -13,11 +13,26 @@ import (
 // maxSpare bounds the frames that are kept for sending when nothing is on its way.
 const maxSpare = ringSize
 
-// transmitter is the sending side: each packet is copied to frames, one descriptor each.
+// A large block holds nearly every large packet in one descriptor, each of which the device maps apart. There are at most maxLarge, so that a
+// device that sends nothing holds no more than 2 MiB in them; when they are out, packets take frames.
+const (
+	largePages = 16
+	maxLarge   = 32
+)
+
+// block is contiguous memory of one descriptor.
+type block struct {
+	frame machine.Frame
+	pages int
+}
+
+// transmitter is the sending side: each packet is copied to blocks, one descriptor each.
 type transmitter struct {
 	q     *virtio.Queue
-	chain [ringSize][]machine.Frame // frames of each chain that the device has
+	chain [ringSize][]block // blocks of each chain that the device has
 	spare []machine.Frame
+	large []machine.Frame // spare blocks of largePages
+	count int             // large blocks that there are
 }
 
 // reap takes back what the device has sent.
@@ -27,15 +42,42 @@ func (t *transmitter) reap(m Machine) {
 		if !ok {
 			return
 		}
-		for _, f := range t.chain[id] {
-			if len(t.spare) < maxSpare {
-				t.spare = append(t.spare, f)
-			} else {
-				m.Free(f, 1)
-			}
-		}
+		t.giveBack(m, t.chain[id])
 		t.chain[id] = t.chain[id][:0]
 	}
+}
+
+// giveBack keeps blocks for later packets.
+func (t *transmitter) giveBack(m Machine, blocks []block) {
+	for _, b := range blocks {
+		switch {
+		case b.pages == largePages:
+			t.large = append(t.large, b.frame)
+		case len(t.spare) < maxSpare:
+			t.spare = append(t.spare, b.frame)
+		default:
+			m.Free(b.frame, 1)
+		}
+	}
+}
+
+// block returns memory for what is left of a packet, size bytes; false when memory is short.
+func (t *transmitter) block(m Machine, size int) (block, bool) {
+	if size > 2*machine.PageSize {
+		if n := len(t.large); n > 0 {
+			f := t.large[n-1]
+			t.large = t.large[:n-1]
+			return block{f, largePages}, true
+		}
+		if t.count < maxLarge {
+			if f, err := m.AllocRaw(largePages); err == nil {
+				t.count++
+				return block{f, largePages}, true
+			}
+		}
+	}
+	f := t.frame(m)
+	return block{f, 1}, f != machine.NoFrame
 }
 
 // frame returns a frame to send from; NoFrame when memory is short.
@@ -62,9 +104,13 @@ func (d *Device) Send(parts [][]byte, o netdev.Offload) error {
 		return unix.EMSGSIZE
 	}
 	count := (size + machine.PageSize - 1) / machine.PageSize
-	d.txMu.Lock()
-	defer d.txMu.Unlock()
-	if err := d.awaitRoom(count); err != nil {
+	q := d.pairs[0]
+	if n := d.sending(); n > 1 {
+		q = d.pairs[flow(parts)%uint32(n)]
+	}
+	q.txMu.Lock()
+	defer q.txMu.Unlock()
+	if err := q.awaitRoom(count); err != nil {
 		if err == unix.EIO {
 			d.stats.txErrors.Add(1)
 		} else {
@@ -72,7 +118,7 @@ func (d *Device) Send(parts [][]byte, o netdev.Offload) error {
 		}
 		return err
 	}
-	if err := d.submit(parts, &o, size, count); err != nil {
+	if err := q.submit(parts, &o, size); err != nil {
 		d.stats.txDropped.Add(1)
 		return err
 	}
@@ -81,49 +127,51 @@ func (d *Device) Send(parts [][]byte, o netdev.Offload) error {
 	return nil
 }
 
-// submit copies a packet into frames and makes them available. There is room.
+// submit copies a packet into blocks and makes them available. There is room, for frames alone.
 //
-// +checklocks:d.txMu
-func (d *Device) submit(parts [][]byte, o *netdev.Offload, size, count int) error {
-	t := &d.tx
-	var frames [maxFrame/machine.PageSize + 2]machine.Frame
+// +checklocks:q.txMu
+func (q *pair) submit(parts [][]byte, o *netdev.Offload, size int) error {
+	t, d := &q.tx, q.d
+	var blocks [maxFrame/machine.PageSize + 2]block
 	var buffers [maxFrame/machine.PageSize + 2]virtio.Buffer
-	for i := range count {
-		if frames[i] = t.frame(d.m); frames[i] == machine.NoFrame {
-			t.spare = append(t.spare, frames[:i]...)
+	n := 0
+	for left := size; left > 0; n++ {
+		var ok bool
+		if blocks[n], ok = t.block(d.m, left); !ok {
+			t.giveBack(d.m, blocks[:n])
 			return unix.ENOBUFS
 		}
+		used := min(left, blocks[n].pages*machine.PageSize)
+		buffers[n] = virtio.Buffer{Addr: uint64(blocks[n].frame) * machine.PageSize, Len: uint32(used)}
+		left -= used
 	}
-	b := d.m.Bytes(frames[0], 1)
+	b := d.m.Bytes(blocks[0].frame, blocks[0].pages)
 	header(b, o)
-	at, page := headerSize, 0
+	at, next := headerSize, 1
 	for _, p := range parts {
 		for len(p) > 0 {
-			if at == machine.PageSize {
-				page, at = page+1, 0
-				b = d.m.Bytes(frames[page], 1)
+			if at == len(b) {
+				b, at = d.m.Bytes(blocks[next].frame, blocks[next].pages), 0
+				next++
 			}
 			n := copy(b[at:], p)
 			at, p = at+n, p[n:]
 		}
 	}
-	for i := range count {
-		buffers[i] = virtio.Buffer{Addr: uint64(frames[i]) * machine.PageSize, Len: uint32(min(size-i*machine.PageSize, machine.PageSize))}
-	}
-	id, ok := t.q.Add(buffers[:count], nil)
+	id, ok := t.q.Add(buffers[:n], nil)
 	if !ok {
-		t.spare = append(t.spare, frames[:count]...)
+		t.giveBack(d.m, blocks[:n])
 		return unix.EIO
 	}
-	t.chain[id] = append(t.chain[id], frames[:count]...)
+	t.chain[id] = append(t.chain[id], blocks[:n]...)
 	return nil
 }
 
 // awaitRoom waits until count descriptors are free, for at most sendTime.
 //
-// +checklocks:d.txMu
-func (d *Device) awaitRoom(count int) error {
-	t := &d.tx
+// +checklocks:q.txMu
+func (q *pair) awaitRoom(count int) error {
+	t, d := &q.tx, q.d
 	if t.q.Free() < ringSize/2 {
 		t.reap(d.m)
 	}
@@ -134,9 +182,9 @@ func (d *Device) awaitRoom(count int) error {
 		return unix.EMSGSIZE
 	}
 	deadline := d.m.Monotonic() + int64(sendTime)
-	d.waiting.Add(1)
+	q.waiting.Add(1)
 	defer func() {
-		d.waiting.Add(-1)
+		q.waiting.Add(-1)
 		t.q.Disarm()
 	}()
 	for {
@@ -153,18 +201,20 @@ func (d *Device) awaitRoom(count int) error {
 		if t.q.Arm(max(t.q.InFlight()/2, 1)) {
 			continue
 		}
-		d.txMu.Unlock()
+		q.txMu.Unlock()
 		select {
-		case <-d.room:
+		case <-q.room:
 		case <-time.After(sendTime / 10):
 		}
-		d.txMu.Lock()
+		q.txMu.Lock()
 	}
 }
 
 // Flush implements netdev.Device.
 func (d *Device) Flush() {
-	d.txMu.Lock()
-	d.tx.q.Kick()
-	d.txMu.Unlock()
+	for _, q := range d.pairs {
+		q.txMu.Lock()
+		q.tx.q.Kick()
+		q.txMu.Unlock()
+	}
 }
