@@ -61,7 +61,7 @@ func mountInfo(m *bare.Machine, ctx *vfs.Context, k *task.Kernel, d *disks, sock
 	showNetwork(socks.inet, procFS, sysFS)
 	socks.show(procFS)
 	proc, sys := procFS.FS(), sysFS.FS()
-	k.Namespace.AddType(vfs.Type{Name: proc.Type, New: procFS.Mount})
+	k.Namespace.AddType(vfs.Type{Name: proc.Type, Anyone: true, New: procFS.Mount})
 	k.Namespace.AddType(vfs.Type{Name: sys.Type, New: sysFS.Mount})
 	if err := mount(k.Namespace, ctx, "/proc", proc); err != nil {
 		return err

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gosv/kernel/cred"
+	"gosv/kernel/namespace"
 	"gosv/kernel/tty"
 	"gosv/kernel/vfs"
 )
@@ -91,6 +92,19 @@ func New(jobs tty.Jobs, now func() int64, data string) (*vfs.FS, error) {
 	if err != nil {
 		return nil, err
 	}
+	return newFS(jobs, now, o)
+}
+
+// inside takes the IDs as those of a user namespace: EINVAL.
+func (o *options) inside(u *namespace.User) error {
+	o.uid, o.gid = u.RealUID(o.uid), u.RealGID(o.gid)
+	if o.hasUID && o.uid == namespace.None || o.hasGID && o.gid == namespace.None {
+		return unix.EINVAL
+	}
+	return nil
+}
+
+func newFS(jobs tty.Jobs, now func() int64, o options) (*vfs.FS, error) {
 	d := &FS{jobs: jobs, options: o, ptys: make(map[int]*tty.Pty)}
 	d.fs = vfs.NewFS("devpts", d, now)
 	d.fs.Resident = true
@@ -103,7 +117,16 @@ func New(jobs tty.Jobs, now func() int64, data string) (*vfs.FS, error) {
 
 // Type returns what makes instances for mount(2).
 func Type(jobs tty.Jobs, now func() int64) vfs.Type {
-	return vfs.Type{Name: "devpts", New: func(r *vfs.MountRequest) (*vfs.FS, error) { return New(jobs, now, r.Options) }}
+	return vfs.Type{Name: "devpts", Anyone: true, New: func(r *vfs.MountRequest) (*vfs.FS, error) {
+		o, err := parseOptions(r.Options)
+		if err == nil && r.Ctx != nil && r.Ctx.Cred != nil {
+			err = o.inside(r.Ctx.Cred.User)
+		}
+		if err != nil {
+			return nil, err
+		}
+		return newFS(jobs, now, o)
+	}}
 }
 
 func (d *FS) makeLocked(name string, m *making) error {

@@ -244,7 +244,7 @@ func (o *file) Write(f *vfs.File, src uio.Source, off int64) (done int64, err er
 // dropPrivileges takes set-user-ID and set-group-ID away from a file that c changes: the server may not do so
 // for those who ask through it. The inode is locked.
 func (n *node) dropPrivileges(c *cred.Cred, i *vfs.Inode) error {
-	if i.Mode()&(unix.S_ISUID|unix.S_ISGID) == 0 || c.Capable(unix.CAP_FSETID) {
+	if i.Mode()&(unix.S_ISUID|unix.S_ISGID) == 0 || c.CapableOver(i.UID(), i.GID(), unix.CAP_FSETID) {
 		return nil
 	}
 	mode := i.WithoutPrivileges(c)

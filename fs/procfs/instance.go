@@ -40,6 +40,9 @@ func (f *FS) Mount(r *vfs.MountRequest) (*vfs.FS, error) {
 		}
 		n.opts.Store(o)
 	}
+	if r.Ctx != nil && r.Ctx.Cred != nil && !r.Ctx.Cred.CapableIn(n.pids.Owner(), unix.CAP_SYS_ADMIN) {
+		return nil, unix.EPERM
+	}
 	if n.pids != f.Kernel.PIDs() {
 		n.pids.Hold()
 	}

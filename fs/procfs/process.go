@@ -44,6 +44,9 @@ var processRows = []*row{
 	{path: "statm", mode: ro, show: showStatm, inTask: true},
 	{path: "status", mode: ro, show: showStatus, inTask: true},
 	{path: "syscall", mode: 0o400, show: showSyscall, private: true, inTask: true},
+	{path: "gid_map", mode: rw, show: showMap(true), store: storeMap(true), inTask: true},
+	{path: "setgroups", mode: rw, show: showSetgroups, store: storeSetgroups, inTask: true},
+	{path: "uid_map", mode: rw, show: showMap(false), store: storeMap(false), inTask: true},
 	{path: "wchan", mode: ro, show: text("0"), inTask: true},
 	{path: "task", mode: unix.S_IFDIR | 0o555, more: threads{}},
 }
@@ -519,11 +522,12 @@ func showStatus(v *view, b *out) error {
 		}
 		b.nl()
 	}
-	ids("Uid", c.UID, c.EUID, c.SUID, c.FSUID)
-	ids("Gid", c.GID, c.EGID, c.SGID, c.FSGID)
+	u := v.user()
+	ids("Uid", u.ShowUID(c.UID), u.ShowUID(c.EUID), u.ShowUID(c.SUID), u.ShowUID(c.FSUID))
+	ids("Gid", u.ShowGID(c.GID), u.ShowGID(c.EGID), u.ShowGID(c.SGID), u.ShowGID(c.FSGID))
 	b.str("FDSize:\t").num(int64(v.fdSize())).str("\nGroups:\t")
 	for _, g := range c.Groups {
-		b.unum(uint64(g)).str(" ")
+		b.unum(uint64(u.ShowGID(g))).str(" ")
 	}
 	b.nl()
 	for _, f := range []struct {

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gosv/kernel/mem"
+	"gosv/kernel/namespace"
 	"gosv/kernel/vfs"
 )
 
@@ -130,15 +131,30 @@ func New(pool *mem.Pool, now func() int64, o Options) *vfs.FS {
 
 // Type returns what makes instances for mount(2), under one of the names "tmpfs" and "ramfs".
 func Type(name string, pool *mem.Pool, now func() int64) vfs.Type {
-	return vfs.Type{Name: name, New: func(r *vfs.MountRequest) (*vfs.FS, error) {
+	return vfs.Type{Name: name, Anyone: true, New: func(r *vfs.MountRequest) (*vfs.FS, error) {
 		total, _ := pool.Usage()
-		o, err := ParseOptions(r.Options, total)
+		o, err := parseFor(r, total)
 		if err != nil {
 			return nil, r.Fail(err, "bad options "+r.Options)
 		}
 		o.Type = name
 		return New(pool, now, o), nil
 	}}
+}
+
+// parseFor is ParseOptions with the owner in numbers of who mounts, and that one as the default.
+func parseFor(r *vfs.MountRequest, total uint64) (Options, error) {
+	data, u := r.Options, (*namespace.User)(nil)
+	if r.Ctx != nil && r.Ctx.Cred != nil {
+		c := r.Ctx.Cred
+		u = c.User
+		data = "uid=" + strconv.FormatUint(uint64(u.UID(c.FSUID)), 10) + ",gid=" + strconv.FormatUint(uint64(u.GID(c.FSGID)), 10) + "," + data
+	}
+	o, err := ParseOptions(data, total)
+	if o.UID, o.GID = u.RealUID(o.UID), u.RealGID(o.GID); err == nil && (o.UID == namespace.None || o.GID == namespace.None) {
+		err = unix.EINVAL
+	}
+	return o, err
 }
 
 // Remount implements vfs.Remounter: the limits may change, but not below what is there (EINVAL).

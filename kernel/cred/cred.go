@@ -94,6 +94,30 @@ func (c *Cred) CapableIn(ns *namespace.User, capability int) bool {
 	}
 }
 
+// own is CapableIn for c's own user namespace.
+func (c *Cred) own(capability int) bool { return c.Effective.Has(capability) }
+
+// CapableOwn is CapableIn for c's own user namespace.
+func (c *Cred) CapableOwn(capability int) bool { return c.own(capability) }
+
+// CapableOver is CapableOwn over a file of that owner: one that has no number in the user namespace is out of reach.
+func (c *Cred) CapableOver(uid, gid uint32, capability int) bool {
+	return c.own(capability) && (c.User == nil || c.User.UID(uid) != namespace.None && c.User.GID(gid) != namespace.None)
+}
+
+// CapableOverUser is CapableOver, whatever the group.
+func (c *Cred) CapableOverUser(uid uint32, capability int) bool {
+	return c.own(capability) && (c.User == nil || c.User.UID(uid) != namespace.None)
+}
+
+// root is the ID of user 0 of the user namespace, None when it has none.
+func (c *Cred) root() uint32 {
+	if c.User == nil {
+		return 0
+	}
+	return c.User.RealUID(0)
+}
+
 // InGroup reports whether gid is the file system group ID or a supplementary group.
 func (c *Cred) InGroup(gid uint32) bool {
 	if gid == c.FSGID {
@@ -115,14 +139,15 @@ func (c *Cred) InEffectiveGroup(gid uint32) bool {
 // RealView returns c as access(2) sees it: the real IDs in place of the file
 // system IDs, with the capabilities that go with them.
 func (c *Cred) RealView() *Cred {
-	if c.FSUID == c.UID && c.FSGID == c.GID && (c.UID != 0 || c.Effective == c.Permitted) && (c.UID == 0 || c.Effective == 0) {
+	root := c.root()
+	if c.FSUID == c.UID && c.FSGID == c.GID && (c.UID != root || c.Effective == c.Permitted) && (c.UID == root || c.Effective == 0) {
 		return c
 	}
 	n := *c
 	n.FSUID, n.FSGID = c.UID, c.GID
 	if c.Securebits&SecureNoSetuidFixup == 0 {
 		n.Effective = 0
-		if c.UID == 0 {
+		if c.UID == root {
 			n.Effective = c.Permitted
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"sort"
 
 	"golang.org/x/sys/unix"
+
+	"gosv/kernel/namespace"
 )
 
 // fixup adapts the capabilities of n, made from c, to a change of user IDs
@@ -13,18 +15,19 @@ func (n *Cred) fixup(c *Cred) *Cred {
 	if c.Securebits&SecureNoSetuidFixup != 0 {
 		return n
 	}
-	wasRoot := c.UID == 0 || c.EUID == 0 || c.SUID == 0
-	isRoot := n.UID == 0 || n.EUID == 0 || n.SUID == 0
+	root := c.root()
+	wasRoot := c.UID == root || c.EUID == root || c.SUID == root
+	isRoot := n.UID == root || n.EUID == root || n.SUID == root
 	if wasRoot && !isRoot {
 		if c.Securebits&SecureKeepCaps == 0 {
 			n.Permitted, n.Effective = 0, 0
 		}
 		n.Ambient = 0
 	}
-	if c.EUID == 0 && n.EUID != 0 {
+	if c.EUID == root && n.EUID != root {
 		n.Effective = 0
 	}
-	if c.EUID != 0 && n.EUID == 0 {
+	if c.EUID != root && n.EUID == root {
 		n.Effective = n.Permitted
 	}
 	return n.fixupFS(c.FSUID)
@@ -32,11 +35,12 @@ func (n *Cred) fixup(c *Cred) *Cred {
 
 // fixupFS follows a change of the file system user ID from old.
 func (n *Cred) fixupFS(old uint32) *Cred {
+	root := n.root()
 	switch {
 	case n.Securebits&SecureNoSetuidFixup != 0:
-	case old == 0 && n.FSUID != 0:
+	case old == root && n.FSUID != root:
 		n.Effective &^= fsCaps
-	case old != 0 && n.FSUID == 0:
+	case old != root && n.FSUID == root:
 		n.Effective |= fsCaps & n.Permitted
 	}
 	return n
@@ -49,7 +53,7 @@ func (c *Cred) SetUID(uid uint32) (*Cred, error) {
 	}
 	n := *c
 	switch {
-	case c.Capable(unix.CAP_SETUID):
+	case c.own(unix.CAP_SETUID):
 		n.UID, n.SUID = uid, uid
 	case uid != c.UID && uid != c.SUID:
 		return nil, unix.EPERM
@@ -65,7 +69,7 @@ func (c *Cred) SetGID(gid uint32) (*Cred, error) {
 	}
 	n := *c
 	switch {
-	case c.Capable(unix.CAP_SETGID):
+	case c.own(unix.CAP_SETGID):
 		n.GID, n.SGID = gid, gid
 	case gid != c.GID && gid != c.SGID:
 		return nil, unix.EPERM
@@ -84,7 +88,7 @@ func set(dst *uint32, id uint32) {
 
 // SetREUID is setreuid(2): EPERM.
 func (c *Cred) SetREUID(r, e uint32) (*Cred, error) {
-	if !c.Capable(unix.CAP_SETUID) && (!oneOf(r, c.UID, c.EUID) || !oneOf(e, c.UID, c.EUID, c.SUID)) {
+	if !c.own(unix.CAP_SETUID) && (!oneOf(r, c.UID, c.EUID) || !oneOf(e, c.UID, c.EUID, c.SUID)) {
 		return nil, unix.EPERM
 	}
 	n := *c
@@ -99,7 +103,7 @@ func (c *Cred) SetREUID(r, e uint32) (*Cred, error) {
 
 // SetREGID is setregid(2): EPERM.
 func (c *Cred) SetREGID(r, e uint32) (*Cred, error) {
-	if !c.Capable(unix.CAP_SETGID) && (!oneOf(r, c.GID, c.EGID) || !oneOf(e, c.GID, c.EGID, c.SGID)) {
+	if !c.own(unix.CAP_SETGID) && (!oneOf(r, c.GID, c.EGID) || !oneOf(e, c.GID, c.EGID, c.SGID)) {
 		return nil, unix.EPERM
 	}
 	n := *c
@@ -114,7 +118,7 @@ func (c *Cred) SetREGID(r, e uint32) (*Cred, error) {
 
 // SetRESUID is setresuid(2): EPERM.
 func (c *Cred) SetRESUID(r, e, s uint32) (*Cred, error) {
-	if !c.Capable(unix.CAP_SETUID) {
+	if !c.own(unix.CAP_SETUID) {
 		for _, id := range [...]uint32{r, e, s} {
 			if !oneOf(id, c.UID, c.EUID, c.SUID) {
 				return nil, unix.EPERM
@@ -131,7 +135,7 @@ func (c *Cred) SetRESUID(r, e, s uint32) (*Cred, error) {
 
 // SetRESGID is setresgid(2): EPERM.
 func (c *Cred) SetRESGID(r, e, s uint32) (*Cred, error) {
-	if !c.Capable(unix.CAP_SETGID) {
+	if !c.own(unix.CAP_SETGID) {
 		for _, id := range [...]uint32{r, e, s} {
 			if !oneOf(id, c.GID, c.EGID, c.SGID) {
 				return nil, unix.EPERM
@@ -148,7 +152,7 @@ func (c *Cred) SetRESGID(r, e, s uint32) (*Cred, error) {
 
 // SetFSUID is setfsuid(2), which never fails: it returns c when it may not change.
 func (c *Cred) SetFSUID(id uint32) *Cred {
-	if id == Keep || !c.Capable(unix.CAP_SETUID) && !oneOf(id, c.UID, c.EUID, c.SUID, c.FSUID) {
+	if id == Keep || !c.own(unix.CAP_SETUID) && !oneOf(id, c.UID, c.EUID, c.SUID, c.FSUID) {
 		return c
 	}
 	n := *c
@@ -158,7 +162,7 @@ func (c *Cred) SetFSUID(id uint32) *Cred {
 
 // SetFSGID is setfsgid(2), which never fails: it returns c when it may not change.
 func (c *Cred) SetFSGID(id uint32) *Cred {
-	if id == Keep || !c.Capable(unix.CAP_SETGID) && !oneOf(id, c.GID, c.EGID, c.SGID, c.FSGID) {
+	if id == Keep || !c.own(unix.CAP_SETGID) && !oneOf(id, c.GID, c.EGID, c.SGID, c.FSGID) {
 		return c
 	}
 	n := *c
@@ -176,7 +180,7 @@ func (g byID) Swap(i, j int)      { g[i], g[j] = g[j], g[i] }
 
 // SetGroups is setgroups(2): EPERM, EINVAL. It keeps the slice, and sorts it.
 func (c *Cred) SetGroups(groups []uint32) (*Cred, error) {
-	if !c.Capable(unix.CAP_SETGID) {
+	if !c.own(unix.CAP_SETGID) || !c.User.MaySetgroups() {
 		return nil, unix.EPERM
 	}
 	if len(groups) > MaxGroups || slices.Contains(groups, Keep) {
@@ -192,7 +196,7 @@ func (c *Cred) SetGroups(groups []uint32) (*Cred, error) {
 func (c *Cred) SetCaps(effective, permitted, inheritable Cap) (*Cred, error) {
 	effective, permitted, inheritable = effective&AllCaps, permitted&AllCaps, inheritable&AllCaps
 	if permitted&^c.Permitted != 0 || effective&^permitted != 0 || inheritable&^(c.Inheritable|c.Bounding) != 0 ||
-		!c.Capable(unix.CAP_SETPCAP) && inheritable&^(c.Inheritable|c.Permitted) != 0 {
+		!c.own(unix.CAP_SETPCAP) && inheritable&^(c.Inheritable|c.Permitted) != 0 {
 		return nil, unix.EPERM
 	}
 	n := *c
@@ -206,7 +210,7 @@ func (c *Cred) DropBounding(capability int) (*Cred, error) {
 	if capability < 0 || capability > unix.CAP_LAST_CAP {
 		return nil, unix.EINVAL
 	}
-	if !c.Capable(unix.CAP_SETPCAP) {
+	if !c.own(unix.CAP_SETPCAP) {
 		return nil, unix.EPERM
 	}
 	n := *c
@@ -248,7 +252,7 @@ func (c *Cred) ClearAmbient() *Cred {
 // a flag, freezes the flag and itself.
 func (c *Cred) SetSecurebits(bits uint32) (*Cred, error) {
 	locked := c.Securebits & secureLocks
-	if bits&^secureAll != 0 || (bits^c.Securebits)&(locked|locked>>1) != 0 || !c.Capable(unix.CAP_SETPCAP) {
+	if bits&^secureAll != 0 || (bits^c.Securebits)&(locked|locked>>1) != 0 || !c.own(unix.CAP_SETPCAP) {
 		return nil, unix.EPERM
 	}
 	n := *c
@@ -282,7 +286,9 @@ func (c *Cred) SetNoNewPrivs() *Cred {
 // nosuid is true when the file's mount or tracing forbids gaining privileges.
 // File capabilities do not exist here.
 func (c *Cred) Exec(mode, uid, gid uint32, nosuid bool) (n *Cred, secure bool) {
-	nosuid = nosuid || c.NoNewPrivs
+	// Who has no number in the user namespace cannot be become there.
+	nosuid = nosuid || c.NoNewPrivs || c.User.UID(uid) == namespace.None || c.User.GID(gid) == namespace.None
+	root := c.root()
 	x := *c
 	if !nosuid {
 		if mode&unix.S_ISUID != 0 {
@@ -298,9 +304,9 @@ func (c *Cred) Exec(mode, uid, gid uint32, nosuid bool) (n *Cred, secure bool) {
 		x.Ambient = 0
 	}
 	x.Permitted, x.Effective = x.Ambient, x.Ambient
-	if c.Securebits&SecureNoRoot == 0 && (x.UID == 0 || x.EUID == 0) {
+	if c.Securebits&SecureNoRoot == 0 && (x.UID == root || x.EUID == root) {
 		x.Permitted = x.Inheritable | x.Bounding
-		if x.EUID == 0 {
+		if x.EUID == root {
 			x.Effective = x.Permitted
 		}
 	}

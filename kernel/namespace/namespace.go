@@ -3,11 +3,10 @@
 //
 // What a namespace holds belongs to the room that it is about: process IDs to kernel/task, mounts to kernel/vfs and so on.
 //
-// User.mu guards the maps of one user namespace; it is a leaf.
+// User.mu guards the maps of one user namespace, users.mu the list of them; both are leaves.
 package namespace
 
 import (
-	"runtime"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -79,17 +78,12 @@ func (k Kind) Limit() int32 { return limits[k].Load() }
 // SetLimit changes it.
 func (k Kind) SetLimit(n int32) { limits[k].Store(n) }
 
-// charge counts one more: ENOSPC. User namespaces end when the collector finds them, which is asked to look before one is refused.
+// charge counts one more: ENOSPC.
 func (k Kind) charge() error {
-	for try := range 2 {
-		if counts[k].Add(1) <= limits[k].Load() {
-			return nil
-		}
-		counts[k].Add(-1)
-		if try == 0 && k == Users && limits[k].Load() > 0 {
-			runtime.GC()
-		}
+	if counts[k].Add(1) <= limits[k].Load() {
+		return nil
 	}
+	counts[k].Add(-1)
 	return unix.ENOSPC
 }
 
@@ -121,9 +115,13 @@ func (h *Head) Init(k Kind, owner *User, end func()) error {
 	if err := k.charge(); err != nil {
 		return err
 	}
+	h.set(k, owner, end)
+	return nil
+}
+
+func (h *Head) set(k Kind, owner *User, end func()) {
 	h.kind, h.id, h.owner, h.end = k, lastID.Add(1), owner, end
 	h.refs.Store(1)
-	return nil
 }
 
 // NS implements Object.

@@ -2,7 +2,10 @@ package namespace
 
 import (
 	"runtime"
+	"slices"
 	"sync"
+	"sync/atomic"
+	"weak"
 
 	"golang.org/x/sys/unix"
 )
@@ -39,17 +42,39 @@ var first = func() *User {
 	return u
 }()
 
+// made says that there has been a user namespace beside the initial one.
+var made atomic.Bool
+
+// Made reports whether there has been a user namespace beside the initial one: until then all IDs are what they seem.
+func Made() bool { return made.Load() }
+
 // NewUser makes a user namespace below parent, by somebody with these IDs: ENOSPC.
 func NewUser(parent *User, uid, gid uint32) (*User, error) {
 	if parent.Level() >= MaxLevel {
 		return nil, unix.ENOSPC
 	}
 	u := &User{parent: parent, level: parent.Level() + 1, uid: uid, gid: gid, setgroups: parent.Setgroups()}
-	if err := u.Init(Users, parent, nil); err != nil {
-		return nil, err
+	users.mu.Lock()
+	defer users.mu.Unlock()
+	limit := int(Users.Limit())
+	if len(users.list) >= limit && limit > 0 {
+		runtime.GC()
+		users.list = slices.DeleteFunc(users.list, func(p weak.Pointer[User]) bool { return p.Value() == nil })
 	}
-	runtime.AddCleanup(u, func(int) { counts[Users].Add(-1) }, 0)
+	if len(users.list) >= limit {
+		return nil, unix.ENOSPC
+	}
+	u.set(Users, parent, nil)
+	users.list = append(users.list, weak.Make(u))
+	made.Store(true)
 	return u, nil
+}
+
+// users are the user namespaces that there are, and some that nobody uses any more: those end when the collector finds them, which is asked to look
+// before one is refused.
+var users struct {
+	mu   sync.Mutex
+	list []weak.Pointer[User] // guarded by mu
 }
 
 // Object returns u, or what stands for the initial namespace.

@@ -37,14 +37,14 @@ func changeRows(r *table) {
 		func(t *task.Task, fd int32, path string, mode, flags uint32) (uint64, error) {
 			return onPath(t, fd, path, int(flags), func(ctx *vfs.Context, p vfs.Path) error { return vfs.Chmod(ctx, p, mode) })
 		}))
-	r.set(unix.SYS_CHOWN, call3("chown", aPath, aUID, aUID, func(t *task.Task, p string, u, g uint32) (uint64, error) { return sysFchownat(t, cwd, p, u, g, 0) }))
-	r.set(unix.SYS_LCHOWN, call3("lchown", aPath, aUID, aUID, func(t *task.Task, p string, u, g uint32) (uint64, error) {
+	r.set(unix.SYS_CHOWN, call3("chown", aPath, aUID, aGID, func(t *task.Task, p string, u, g uint32) (uint64, error) { return sysFchownat(t, cwd, p, u, g, 0) }))
+	r.set(unix.SYS_LCHOWN, call3("lchown", aPath, aUID, aGID, func(t *task.Task, p string, u, g uint32) (uint64, error) {
 		return sysFchownat(t, cwd, p, u, g, unix.AT_SYMLINK_NOFOLLOW)
 	}))
-	r.set(unix.SYS_FCHOWN, call3("fchown", aFD, aUID, aUID, func(t *task.Task, fd int32, u, g uint32) (uint64, error) {
+	r.set(unix.SYS_FCHOWN, call3("fchown", aFD, aUID, aGID, func(t *task.Task, fd int32, u, g uint32) (uint64, error) {
 		return onFile(t, fd, func(ctx *vfs.Context, p vfs.Path) error { return vfs.Chown(ctx, p, u, g) })
 	}))
-	r.set(unix.SYS_FCHOWNAT, call5("fchownat", aDirFD, aPath, aUID, aUID, flags("flags", unix.AT_SYMLINK_NOFOLLOW|unix.AT_EMPTY_PATH, atNames), sysFchownat))
+	r.set(unix.SYS_FCHOWNAT, call5("fchownat", aDirFD, aPath, aUID, aGID, flags("flags", unix.AT_SYMLINK_NOFOLLOW|unix.AT_EMPTY_PATH, atNames), sysFchownat))
 	r.set(unix.SYS_UTIME, call2("utime", aPath, inOpt(lUtimbuf), func(t *task.Task, p string, times opt[[2]int64]) (uint64, error) {
 		return setTimes(t, cwd, p, 0, times.ok, unix.Timespec{Sec: times.v[0]}, unix.Timespec{Sec: times.v[1]})
 	}))

@@ -19,37 +19,37 @@ func credRows(r *table) {
 	get := func(f func(*cred.Cred) uint32) func(*task.Task) (uint64, error) {
 		return func(t *task.Task) (uint64, error) { return uint64(f(t.Cred())), nil }
 	}
-	r.set(unix.SYS_GETUID, call0("getuid", get(func(c *cred.Cred) uint32 { return c.UID })))
-	r.set(unix.SYS_GETGID, call0("getgid", get(func(c *cred.Cred) uint32 { return c.GID })))
-	r.set(unix.SYS_GETEUID, call0("geteuid", get(func(c *cred.Cred) uint32 { return c.EUID })))
-	r.set(unix.SYS_GETEGID, call0("getegid", get(func(c *cred.Cred) uint32 { return c.EGID })))
+	r.set(unix.SYS_GETUID, call0("getuid", get(func(c *cred.Cred) uint32 { return c.User.ShowUID(c.UID) })))
+	r.set(unix.SYS_GETGID, call0("getgid", get(func(c *cred.Cred) uint32 { return c.User.ShowGID(c.GID) })))
+	r.set(unix.SYS_GETEUID, call0("geteuid", get(func(c *cred.Cred) uint32 { return c.User.ShowUID(c.EUID) })))
+	r.set(unix.SYS_GETEGID, call0("getegid", get(func(c *cred.Cred) uint32 { return c.User.ShowGID(c.EGID) })))
 	r.set(unix.SYS_SETUID, call1("setuid", aUID, func(t *task.Task, id uint32) (uint64, error) { return setCred(t)(t.Cred().SetUID(id)) }))
-	r.set(unix.SYS_SETGID, call1("setgid", aUID, func(t *task.Task, id uint32) (uint64, error) { return setCred(t)(t.Cred().SetGID(id)) }))
+	r.set(unix.SYS_SETGID, call1("setgid", aGID, func(t *task.Task, id uint32) (uint64, error) { return setCred(t)(t.Cred().SetGID(id)) }))
 	r.set(unix.SYS_SETREUID, call2("setreuid", aUID, aUID, func(t *task.Task, r, e uint32) (uint64, error) { return setCred(t)(t.Cred().SetREUID(r, e)) }))
-	r.set(unix.SYS_SETREGID, call2("setregid", aUID, aUID, func(t *task.Task, r, e uint32) (uint64, error) { return setCred(t)(t.Cred().SetREGID(r, e)) }))
+	r.set(unix.SYS_SETREGID, call2("setregid", aGID, aGID, func(t *task.Task, r, e uint32) (uint64, error) { return setCred(t)(t.Cred().SetREGID(r, e)) }))
 	r.set(unix.SYS_SETRESUID, call3("setresuid", aUID, aUID, aUID, func(t *task.Task, r, e, s uint32) (uint64, error) {
 		return setCred(t)(t.Cred().SetRESUID(r, e, s))
 	}))
-	r.set(unix.SYS_SETRESGID, call3("setresgid", aUID, aUID, aUID, func(t *task.Task, r, e, s uint32) (uint64, error) {
+	r.set(unix.SYS_SETRESGID, call3("setresgid", aGID, aGID, aGID, func(t *task.Task, r, e, s uint32) (uint64, error) {
 		return setCred(t)(t.Cred().SetRESGID(r, e, s))
 	}))
 	r.set(unix.SYS_GETRESUID, call3("getresuid", out(lUint32), out(lUint32), out(lUint32), func(t *task.Task, r, e, s dest[uint32]) (uint64, error) {
 		c := t.Cred()
-		return putThree(t, r, e, s, c.UID, c.EUID, c.SUID)
+		return putThree(t, r, e, s, c.User.ShowUID(c.UID), c.User.ShowUID(c.EUID), c.User.ShowUID(c.SUID))
 	}))
 	r.set(unix.SYS_GETRESGID, call3("getresgid", out(lUint32), out(lUint32), out(lUint32), func(t *task.Task, r, e, s dest[uint32]) (uint64, error) {
 		c := t.Cred()
-		return putThree(t, r, e, s, c.GID, c.EGID, c.SGID)
+		return putThree(t, r, e, s, c.User.ShowGID(c.GID), c.User.ShowGID(c.EGID), c.User.ShowGID(c.SGID))
 	}))
-	r.set(unix.SYS_SETFSUID, call1("setfsuid", aUID, func(t *task.Task, id uint32) (uint64, error) {
+	r.set(unix.SYS_SETFSUID, call1("setfsuid", aUint.as(aUID.formatter), func(t *task.Task, id uint32) (uint64, error) {
 		old := t.Cred()
-		t.SetCred(old.SetFSUID(id))
-		return uint64(old.FSUID), nil
+		t.SetCred(old.SetFSUID(old.User.RealUID(id)))
+		return uint64(old.User.ShowUID(old.FSUID)), nil
 	}))
-	r.set(unix.SYS_SETFSGID, call1("setfsgid", aUID, func(t *task.Task, id uint32) (uint64, error) {
+	r.set(unix.SYS_SETFSGID, call1("setfsgid", aUint.as(aGID.formatter), func(t *task.Task, id uint32) (uint64, error) {
 		old := t.Cred()
-		t.SetCred(old.SetFSGID(id))
-		return uint64(old.FSGID), nil
+		t.SetCred(old.SetFSGID(old.User.RealGID(id)))
+		return uint64(old.User.ShowGID(old.FSGID)), nil
 	}))
 	r.set(unix.SYS_GETGROUPS, call2("getgroups", aInt, aAddr, sysGetgroups))
 	r.set(unix.SYS_SETGROUPS, call2("setgroups", aInt, aAddr, sysSetgroups))
@@ -89,13 +89,13 @@ func sysGetgroups(t *task.Task, n int32, addr uint64) (uint64, error) {
 	}
 	b := make([]byte, 4*len(groups))
 	for i, g := range groups {
-		le.PutUint32(b[4*i:], g)
+		le.PutUint32(b[4*i:], t.Cred().User.ShowGID(g))
 	}
 	return uint64(len(groups)), copyOut(t, addr, b)
 }
 
 func sysSetgroups(t *task.Task, n int32, addr uint64) (uint64, error) {
-	if !t.Cred().Capable(unix.CAP_SETGID) {
+	if c := t.Cred(); !c.CapableOwn(unix.CAP_SETGID) || !c.User.MaySetgroups() {
 		return 0, unix.EPERM
 	}
 	if n < 0 || n > cred.MaxGroups {
@@ -107,7 +107,11 @@ func sysSetgroups(t *task.Task, n int32, addr uint64) (uint64, error) {
 	}
 	groups := make([]uint32, n)
 	for i := range groups {
-		groups[i] = le.Uint32(b[4*i:])
+		g, err := realID(le.Uint32(b[4*i:]), t.Cred().User.RealGID)
+		if err != nil {
+			return 0, err
+		}
+		groups[i] = g
 	}
 	return setCred(t)(t.Cred().SetGroups(groups))
 }

@@ -155,7 +155,7 @@ func (s *Calls) Load(t *task.Task, a *task.ExecArgs) (*task.Image, error) {
 		Filename: a.Path, Argv: a.Argv, Envp: a.Envp,
 		Cred: func(f *vfs.File) (*cred.Cred, bool) {
 			i := f.Inode()
-			return old.Exec(i.Mode(), i.UID(), i.GID(), f.Path().Mount.Flags()&unix.MS_NOSUID != 0)
+			return old.Exec(i.Mode(), i.UID(), i.GID(), f.Path().Mount.Flags()&unix.MS_NOSUID != 0 || !old.User.Within(i.FS().Owner))
 		},
 		Random:     rand.Uint64,
 		Entropy:    fillRandom,

@@ -6,6 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gosv/kernel/abi"
+	"gosv/kernel/cred"
 	"gosv/kernel/task"
 )
 
@@ -51,10 +52,23 @@ var (
 	aFD     = aInt.as(show("fd", showInt32))
 	aPID    = newKind(func(t *task.Task, v uint64) (int32, error) { return t.Process().PIDs().Argument(int32(v)), nil }, show("pid", showInt32))
 	aWhoID  = aInt.as(show("id", showInt32))
-	aUID    = aUint.as(show("id", showInt32))
+	aUID    = newKind(func(t *task.Task, v uint64) (uint32, error) { return realID(uint32(v), t.Cred().User.RealUID) }, show("id", showInt32))
+	aGID    = newKind(func(t *task.Task, v uint64) (uint32, error) { return realID(uint32(v), t.Cred().User.RealGID) }, show("id", showInt32))
 	aDirFD  = aInt.as(show("dirfd", showDirFD))
 	aSignal = newKind(func(_ *task.Task, v uint64) (unix.Signal, error) { return unix.Signal(int32(v)), nil }, show("signal", showSignal))
 )
+
+// realID is an ID that a program names as the kernel knows it: EINVAL when its user namespace has no such one; −1 stays.
+func realID(n uint32, real func(uint32) uint32) (uint32, error) {
+	if n == cred.Keep {
+		return n, nil
+	}
+	id := real(n)
+	if id == cred.Keep {
+		return 0, unix.EINVAL
+	}
+	return id, nil
+}
 
 //go:noinline
 func showDirFD(b []byte, raw uint64) []byte {

@@ -231,7 +231,7 @@ func sysOpenTree(t *task.Task, dirfd int32, name string, flags uint32) (uint64, 
 	if flags&^(clone|unix.OPEN_TREE_CLOEXEC|atRecursive|unix.AT_EMPTY_PATH|unix.AT_NO_AUTOMOUNT|unix.AT_SYMLINK_NOFOLLOW) != 0 || flags&(clone|atRecursive) == atRecursive {
 		return 0, unix.EINVAL
 	}
-	if flags&clone != 0 && !t.Cred().Capable(unix.CAP_SYS_ADMIN) {
+	if flags&clone != 0 && !vfs.MayMount(view(t)) {
 		return 0, unix.EPERM
 	}
 	p, err := lookupAt(t, dirfd, name, int(flags)&(unix.AT_EMPTY_PATH|unix.AT_SYMLINK_NOFOLLOW))
@@ -254,7 +254,7 @@ func sysOpenTree(t *task.Task, dirfd int32, name string, flags uint32) (uint64, 
 func sysMoveMount(t *task.Task, fromFD int32, from string, toFD int32, to string, flags uint32) (uint64, error) {
 	const known = unix.MOVE_MOUNT_F_SYMLINKS | unix.MOVE_MOUNT_F_AUTOMOUNTS | unix.MOVE_MOUNT_F_EMPTY_PATH |
 		unix.MOVE_MOUNT_T_SYMLINKS | unix.MOVE_MOUNT_T_AUTOMOUNTS | unix.MOVE_MOUNT_T_EMPTY_PATH
-	if !t.Cred().Capable(unix.CAP_SYS_ADMIN) {
+	if !vfs.MayMount(view(t)) {
 		return 0, unix.EPERM
 	}
 	if flags&^known != 0 {
@@ -295,7 +295,7 @@ func sysMountSetattr(t *task.Task, dirfd int32, name string, flags uint32, addr,
 		return 0, unix.E2BIG
 	case size < sizeofMountAttr:
 		return 0, unix.EINVAL
-	case !t.Cred().Capable(unix.CAP_SYS_ADMIN):
+	case !vfs.MayMount(view(t)):
 		return 0, unix.EPERM
 	}
 	var b [sizeofMountAttr]byte
@@ -351,7 +351,7 @@ func attrChange(set, clear, propagation, userNS uint64) (c vfs.MountChange, err 
 }
 
 func sysPivotRoot(t *task.Task, next, put string) (uint64, error) {
-	if !t.Cred().Capable(unix.CAP_SYS_ADMIN) {
+	if !vfs.MayMount(view(t)) {
 		return 0, unix.EPERM
 	}
 	ctx := view(t)

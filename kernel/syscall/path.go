@@ -168,6 +168,9 @@ func sysFstat(t *task.Task, fd int32, to dest[unix.Stat_t]) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
+	if u := t.Cred().User; u != nil {
+		st.Uid, st.Gid = u.ShowUID(st.Uid), u.ShowGID(st.Gid)
+	}
 	return done(to.put(t, st))
 }
 
@@ -181,6 +184,9 @@ func sysFstatat(t *task.Task, dirfd int32, path string, to dest[unix.Stat_t], fl
 	p.done()
 	if err != nil {
 		return 0, err
+	}
+	if u := t.Cred().User; u != nil {
+		st.Uid, st.Gid = u.ShowUID(st.Uid), u.ShowGID(st.Gid)
 	}
 	return done(to.put(t, st))
 }
@@ -198,6 +204,9 @@ func sysStatx(t *task.Task, dirfd int32, path string, flags uint32, mask uint64,
 	p.done()
 	if err != nil {
 		return 0, err
+	}
+	if u := t.Cred().User; u != nil {
+		st.Uid, st.Gid = u.ShowUID(st.Uid), u.ShowGID(st.Gid)
 	}
 	return done(to.put(t, st))
 }
@@ -277,7 +286,7 @@ func sysChroot(t *task.Task, path string) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	if !t.Cred().Capable(unix.CAP_SYS_CHROOT) {
+	if !t.Cred().CapableOwn(unix.CAP_SYS_CHROOT) {
 		return 0, unix.EPERM
 	}
 	t.FS.SetRoot(p)

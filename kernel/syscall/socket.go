@@ -7,6 +7,7 @@ import (
 
 	"gosv/kernel/abi"
 	"gosv/kernel/bpf"
+	"gosv/kernel/cred"
 	"gosv/kernel/socket"
 	"gosv/kernel/task"
 	"gosv/kernel/uio"
@@ -397,6 +398,9 @@ func sysGetsockopt(t *task.Task, fd, level, name int32, addr, size uint64) (uint
 	if err != nil {
 		return 0, err
 	}
+	if level == unix.SOL_SOCKET && name == unix.SO_PEERCRED {
+		showUcred(t, b)
+	}
 	if name == unix.SO_PEERGROUPS && level == unix.SOL_SOCKET && int(n) < len(b) {
 		if err := lInt32.store(t, size, int32(len(b))); err != nil {
 			return 0, err
@@ -615,6 +619,13 @@ func (o *outgoing) send(t *task.Task, f *vfs.File, s *socket.Socket, flags uint3
 		m = withAddr(t)
 		m.Addr = o.addr
 	}
+	for _, c := range o.control {
+		if c.Level == unix.SOL_SOCKET && c.Type == unix.SCM_CREDENTIALS {
+			if err := realUcred(t, c.Data); err != nil {
+				return 0, err
+			}
+		}
+	}
 	m.Control = o.control
 	m.MaxFiles = openLimit(t)
 	m.Flags, m.Nonblock = int(flags), nonblock(f, flags)
@@ -675,6 +686,35 @@ func receiveFor(t *task.Task, f *vfs.File, s *socket.Socket, h *abi.Msghdr, at u
 	return v, lUint64.store(t, at+controllenAt, uint64(used))
 }
 
+// showUcred makes struct ucred what t is to see.
+func showUcred(t *task.Task, b []byte) {
+	u, err := socket.GetUcred(b)
+	if err != nil || u.UID == cred.Keep {
+		return
+	}
+	ns := t.Cred().User
+	u.PID, u.UID, u.GID = t.Number(u.PID), ns.ShowUID(u.UID), ns.ShowGID(u.GID)
+	copy(b, u.Bytes())
+}
+
+// realUcred makes struct ucred that t sends what the kernel knows: EINVAL.
+func realUcred(t *task.Task, b []byte) error {
+	u, err := socket.GetUcred(b)
+	if err != nil {
+		return nil // the family says so
+	}
+	ns := t.Cred().User
+	u.PID = t.Process().PIDs().Global(u.PID)
+	if u.UID, err = realID(u.UID, ns.RealUID); err != nil {
+		return err
+	}
+	if u.GID, err = realID(u.GID, ns.RealGID); err != nil {
+		return err
+	}
+	copy(b, u.Bytes())
+	return nil
+}
+
 // putControl stores the ancillary data that was received, and gives the files that came with it descriptors. It returns
 // how many bytes were stored. What there is no room for is lost, and MSG_CTRUNC tells.
 func putControl(t *task.Task, m *socket.Message, h *abi.Msghdr) (int, error) {
@@ -688,6 +728,9 @@ func putControl(t *task.Task, m *socket.Message, h *abi.Msghdr) (int, error) {
 	}
 	var b []byte
 	for _, c := range m.Control {
+		if c.Level == unix.SOL_SOCKET && c.Type == unix.SCM_CREDENTIALS {
+			showUcred(t, c.Data)
+		}
 		var full bool
 		if b, full = socket.AppendControl(b, room, c); full {
 			m.Out |= unix.MSG_CTRUNC

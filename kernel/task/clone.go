@@ -26,7 +26,7 @@ func (a *CloneArgs) check(t *Task) error {
 	f := a.Flags
 	has := func(bits uint64) bool { return f&bits == bits }
 	switch {
-	case f&unix.CLONE_NEWUSER != 0, has(unix.CLONE_NEWNS | unix.CLONE_FS), has(unix.CLONE_NEWUSER | unix.CLONE_FS), has(unix.CLONE_NEWIPC | unix.CLONE_SYSVSEM),
+	case has(unix.CLONE_NEWNS | unix.CLONE_FS), has(unix.CLONE_NEWUSER | unix.CLONE_FS), has(unix.CLONE_NEWIPC | unix.CLONE_SYSVSEM),
 		has(unix.CLONE_THREAD) && (f&(unix.CLONE_NEWUSER|unix.CLONE_NEWPID) != 0 || t.ns.List[namespace.PID] != t.proc.pids),
 		has(unix.CLONE_PARENT) && t.proc.nsInit,
 		has(unix.CLONE_THREAD) && !has(unix.CLONE_SIGHAND),
@@ -37,7 +37,7 @@ func (a *CloneArgs) check(t *Task) error {
 		a.ExitSignal < 0 || a.ExitSignal > signal.Max:
 		return unix.EINVAL
 	}
-	if f&namespace.AllFlags&^unix.CLONE_NEWUSER != 0 && f&unix.CLONE_NEWUSER == 0 && !t.Cred().Capable(unix.CAP_SYS_ADMIN) {
+	if f&namespace.AllFlags&^unix.CLONE_NEWUSER != 0 && f&unix.CLONE_NEWUSER == 0 && !t.Cred().CapableOwn(unix.CAP_SYS_ADMIN) {
 		return unix.EPERM
 	}
 	return a.checkTIDs(t)
@@ -61,8 +61,14 @@ func (a *CloneArgs) checkTIDs(t *Task) error {
 			return unix.EINVAL
 		}
 	}
-	if !t.Cred().Capable(unix.CAP_SYS_ADMIN) && !t.Cred().Capable(unix.CAP_CHECKPOINT_RESTORE) {
-		return unix.EPERM
+	n := len(a.TIDs)
+	if a.Flags&unix.CLONE_NEWPID != 0 {
+		n-- // it is the caller's to fill
+	}
+	for in := ns; n > 0; n, in = n-1, in.parent {
+		if c := t.Cred(); !c.CapableIn(in.Owner(), unix.CAP_SYS_ADMIN) && !c.CapableIn(in.Owner(), unix.CAP_CHECKPOINT_RESTORE) {
+			return unix.EPERM
+		}
 	}
 	return nil
 }
@@ -157,10 +163,17 @@ func (t *Task) copy(a *CloneArgs) (*Task, error) {
 	} else {
 		n.FS = t.FS.clone()
 	}
-	n.cred.Store(t.cred.Load())
+	c := t.Cred()
+	if f&unix.CLONE_NEWUSER != 0 {
+		if c, err = t.newUser(c); err != nil {
+			n.discard(f)
+			return nil, err
+		}
+	}
+	n.cred.Store(c)
 	if n.ns = t.ns; f&(namespace.AllFlags&^unix.CLONE_NEWUSER) == 0 {
 		n.ns.hold()
-	} else if n.ns, err = t.makeNamespaces(f, t.Cred().User, n.FS); err != nil {
+	} else if n.ns, err = t.makeNamespaces(f, c.User, n.FS); err != nil {
 		n.ns = nil
 		n.discard(f)
 		return nil, err

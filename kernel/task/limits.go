@@ -87,7 +87,7 @@ func (t *Task) Prlimit(pid int32, resource int, set *unix.Rlimit) (old unix.Rlim
 func (t *Task) mayLimit(o *Task) bool {
 	c, d := t.Cred(), o.Cred()
 	return c.UID == d.UID && c.UID == d.EUID && c.UID == d.SUID && c.GID == d.GID && c.GID == d.EGID && c.GID == d.SGID ||
-		c.Capable(unix.CAP_SYS_RESOURCE)
+		c.CapableIn(d.User, unix.CAP_SYS_RESOURCE)
 }
 
 // applyLimits tells the address space what the limits are now.

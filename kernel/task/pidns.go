@@ -241,6 +241,3 @@ func (t *Task) Number(n int32) int32 { return t.proc.pids.Local(n) }
 
 // OwnTID returns t's number in its own namespace.
 func (t *Task) OwnTID() int32 { return t.ownTID.Load() }
-
-// isInit reports whether p is the first process of a PID namespace below the first one.
-func (p *Process) isInit() bool { return p.nsInit }

@@ -178,11 +178,11 @@ func (t *Task) MayAccess(p *Process) error {
 		return nil
 	}
 	c, d := t.Cred(), p.Cred()
-	if c.Capable(unix.CAP_SYS_PTRACE) {
+	if c.CapableIn(d.User, unix.CAP_SYS_PTRACE) {
 		return nil
 	}
 	same := c.UID == d.EUID && c.UID == d.SUID && c.UID == d.UID && c.GID == d.EGID && c.GID == d.SGID && c.GID == d.GID
-	if !same || !p.Dumpable() || d.Permitted&^c.Permitted != 0 {
+	if !same || !p.Dumpable() || c.User != d.User || d.Permitted&^c.Permitted != 0 {
 		return unix.EPERM
 	}
 	return nil

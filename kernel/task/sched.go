@@ -74,7 +74,7 @@ func (t *Task) find(tid int32) (*Task, error) {
 // mayChange is the rule of sched_setscheduler(2): the same user or CAP_SYS_NICE.
 func (t *Task) mayChange(o *Task) bool {
 	c, d := t.Cred(), o.Cred()
-	return c.EUID == d.EUID || c.EUID == d.UID || c.Capable(unix.CAP_SYS_NICE)
+	return c.EUID == d.EUID || c.EUID == d.UID || c.CapableIn(d.User, unix.CAP_SYS_NICE)
 }
 
 // Affinity is sched_getaffinity(2): ESRCH, EINVAL.

@@ -57,7 +57,7 @@ type FilterOptions struct {
 // mode, EBUSY for a second listener, and a *SeccompError.
 func (t *Task) AddFilter(prog []bpf.Insn, o FilterOptions) (*vfs.File, error) {
 	c := t.Cred()
-	if !c.NoNewPrivs && !c.Capable(unix.CAP_SYS_ADMIN) {
+	if !c.NoNewPrivs && !c.CapableOwn(unix.CAP_SYS_ADMIN) {
 		return nil, unix.EACCES
 	}
 	p := t.proc

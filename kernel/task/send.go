@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	"gosv/kernel/cred"
+	"gosv/kernel/namespace"
 	"gosv/kernel/signal"
 
 	"golang.org/x/sys/unix"
@@ -41,6 +42,11 @@ func stops(info *signal.Info) bool { return signal.Stops.Has(info.Signo()) }
 // sendFrom sends info, to the thread t if that is not nil, on behalf of another task.
 func (p *Process) sendFrom(from *Task, t *Task, info *signal.Info) error {
 	forced := from.proc == p && !stops(info) && !p.nsInit
+	if namespace.Made() && (info.Code() == signal.User || info.Code() == signal.TKill) {
+		theirs := *info
+		theirs.SetSender(info.PID(), p.user().ShowUID(info.UID()))
+		info = &theirs
+	}
 	if p.pids.parent != nil && p.pids.Local(from.PID()) == 0 { // from outside
 		theirs := *info
 		theirs.SetSender(0, info.UID())
@@ -290,7 +296,7 @@ func (t *Task) mayKill(p *Process, sig unix.Signal) bool {
 		return true
 	}
 	mine, theirs := t.Cred(), p.Cred()
-	if theirs == nil || sameUser(mine, theirs) || mine.Capable(unix.CAP_KILL) {
+	if theirs == nil || sameUser(mine, theirs) || mine.CapableIn(theirs.User, unix.CAP_KILL) {
 		return true
 	}
 	return sig == unix.SIGCONT && p.SID() == t.proc.SID()
@@ -299,6 +305,9 @@ func (t *Task) mayKill(p *Process, sig unix.Signal) bool {
 func sameUser(a, b *cred.Cred) bool {
 	return a.EUID == b.SUID || a.EUID == b.UID || a.UID == b.SUID || a.UID == b.UID
 }
+
+// user returns the user namespace of the leader.
+func (p *Process) user() *namespace.User { return p.Cred().User }
 
 // Cred returns the credentials of the leader.
 func (p *Process) Cred() *cred.Cred { return p.Leader().Cred() }

@@ -11,7 +11,7 @@ import (
 // Unshare is unshare(2): EINVAL, EPERM, ENOSPC, ENOMEM.
 func (t *Task) Unshare(flags uint64) error {
 	const known = unix.CLONE_FILES | unix.CLONE_FS | unix.CLONE_SYSVSEM | unix.CLONE_THREAD | unix.CLONE_SIGHAND | unix.CLONE_VM | namespace.AllFlags
-	if flags&^known != 0 || flags&unix.CLONE_NEWUSER != 0 {
+	if flags&^known != 0 {
 		return unix.EINVAL
 	}
 	if flags&unix.CLONE_NEWUSER != 0 {
@@ -100,8 +100,11 @@ func (t *Task) SetNS(list []namespace.Object) error {
 		t.FS.SetRoot(top)
 		t.FS.SetCwd(top)
 	}
-	if c != t.Cred() {
-		t.SetCred(c)
+	if old := t.Cred(); c != old {
+		t.cred.Store(c)
+		if maker, _ := c.User.Creator(); maker != old.EUID {
+			t.proc.setDumpable(false)
+		}
 	}
 	return nil
 }

@@ -100,7 +100,7 @@ func (t *Task) findChild(a *WaitArgs) (r WaitResult, any, found bool) {
 			return t.takeZombie(c, a), true, true
 		}
 		if !c.zombie && c.report(a.Options, &r) {
-			r.PID, r.UID, r.Usage = t.Number(c.PID), c.leader.Cred().UID, c.usageOf(unix.RUSAGE_SELF)
+			r.PID, r.UID, r.Usage = t.Number(c.PID), t.Cred().User.ShowUID(c.leader.Cred().UID), c.usageOf(unix.RUSAGE_SELF)
 			return r, true, true
 		}
 	}
@@ -137,7 +137,7 @@ func (t *Task) selects(c *Process, a *WaitArgs) bool {
 
 // takeZombie reports the end of c, and reaps it unless WNOWAIT. k.mu is held.
 func (t *Task) takeZombie(c *Process, a *WaitArgs) WaitResult {
-	r := WaitResult{PID: t.Number(c.PID), UID: c.leader.Cred().UID, Status: c.status, Usage: c.usageOf(unix.RUSAGE_SELF)}
+	r := WaitResult{PID: t.Number(c.PID), UID: t.Cred().User.ShowUID(c.leader.Cred().UID), Status: c.status, Usage: c.usageOf(unix.RUSAGE_SELF)}
 	r.Code, _ = endOf(c.status)
 	if a.Options&unix.WNOWAIT == 0 {
 		p := t.proc
@@ -211,7 +211,7 @@ func (k *Kernel) reap(p *Process) {
 func (p *Process) childInfo(to *Process, sig unix.Signal, code, status int32) (info signal.Info) {
 	u := p.sum()
 	info.SetHead(sig, 0, code)
-	info.SetChild(to.pids.Local(p.PID), p.leader.Cred().UID, status, u.utime/tick, u.stime/tick)
+	info.SetChild(to.pids.Local(p.PID), to.leader.Cred().User.ShowUID(p.leader.Cred().UID), status, u.utime/tick, u.stime/tick)
 	return info
 }
 

@@ -29,7 +29,7 @@ func Chmod(ctx *Context, p Path, mode uint32) error {
 	mode &= 0o7777
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if !ctx.Cred.InGroup(i.gid.Load()) && !ctx.Cred.Capable(unix.CAP_FSETID) {
+	if !ctx.Cred.InGroup(i.gid.Load()) && !i.capable(ctx.Cred, unix.CAP_FSETID) {
 		mode &^= unix.S_ISGID
 	}
 	if err := i.setAttr(ctx.Cred, &Attr{Valid: AttrMode | AttrCtime, Mode: mode, Ctime: i.fs.now()}); err != nil {
@@ -48,7 +48,7 @@ func Chown(ctx *Context, p Path, uid, gid uint32) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	owner := i.uid.Load()
-	if !c.Capable(unix.CAP_CHOWN) {
+	if !i.capable(c, unix.CAP_CHOWN) {
 		switch {
 		case uid != cred.Keep && (uid != owner || c.FSUID != owner),
 			gid != cred.Keep && (c.FSUID != owner || gid != i.gid.Load() && !c.InGroup(gid)):

@@ -35,7 +35,7 @@ func inherit(c *cred.Cred, dir *Inode, n *NewNode) {
 	switch {
 	case n.Mode&unix.S_IFMT == unix.S_IFDIR:
 		n.Mode |= unix.S_ISGID
-	case n.Mode&(unix.S_ISGID|unix.S_IXGRP) == unix.S_ISGID|unix.S_IXGRP && !c.InGroup(n.GID) && !c.Capable(unix.CAP_FSETID):
+	case n.Mode&(unix.S_ISGID|unix.S_IXGRP) == unix.S_ISGID|unix.S_IXGRP && !c.InGroup(n.GID) && !dir.capable(c, unix.CAP_FSETID):
 		n.Mode &^= unix.S_ISGID
 	}
 }
@@ -235,7 +235,7 @@ func mayRemove(c *cred.Cred, dir, i *Inode) error {
 	if err := dir.ops.MayChange(dir); err != nil {
 		return err
 	}
-	if dir.mode.Load()&unix.S_ISVTX != 0 && c.FSUID != i.uid.Load() && c.FSUID != dir.uid.Load() && !c.Capable(unix.CAP_FOWNER) {
+	if dir.mode.Load()&unix.S_ISVTX != 0 && c.FSUID != i.uid.Load() && c.FSUID != dir.uid.Load() && !i.capable(c, unix.CAP_FOWNER) {
 		return unix.EPERM
 	}
 	return nil

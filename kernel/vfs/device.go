@@ -20,7 +20,7 @@ func (ns *Namespace) AddDevice(typ, major, minor uint32, open OpenDevice) {
 // openDevice opens the device that f's inode stands for: EACCES on a mount
 // without devices, ENXIO when there is no such device.
 func (ns *Namespace) openDevice(ctx *Context, f *File) (FileOps, error) {
-	if f.path.Mount.Flags()&unix.MS_NODEV != 0 {
+	if f.path.Mount.Flags()&unix.MS_NODEV != 0 || f.inode.fs.Owner != nil {
 		return nil, unix.EACCES
 	}
 	ns.mu.RLock()

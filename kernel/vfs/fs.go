@@ -5,6 +5,8 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+
+	"gosv/kernel/namespace"
 )
 
 // FSOps is what the driver of a file system does for a whole instance.
@@ -39,6 +41,8 @@ type FS struct {
 	ReadOnly bool
 	// Bindable says that files of a mount that is in no tree may be bound to places.
 	Bindable bool
+	// Owner is the user namespace of who mounted it: device files on it mean nothing, and set-user-ID nothing outside, unless that is the initial one.
+	Owner *namespace.User
 	// NoAtime says that times of access are not stamped here.
 	NoAtime bool
 

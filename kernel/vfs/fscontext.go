@@ -43,7 +43,7 @@ type FSContext struct {
 
 // NewFSContext is fsopen(2): EPERM, ENODEV.
 func NewFSContext(ctx *Context, typ string) (*File, error) {
-	if !ctx.Cred.Capable(unix.CAP_SYS_ADMIN) {
+	if !ctx.mayMount() {
 		return nil, unix.EPERM
 	}
 	ns := ctx.Root.Mount.ns
@@ -58,10 +58,13 @@ func NewFSContext(ctx *Context, typ string) (*File, error) {
 
 // PickFS is fspick(2) of the file system whose mount's root p is: EPERM, EINVAL.
 func PickFS(ctx *Context, p Path) (*File, error) {
-	if !ctx.Cred.Capable(unix.CAP_SYS_ADMIN) {
+	if !ctx.mayMount() {
 		return nil, unix.EPERM
 	}
 	fs := p.Mount.FS
+	if !ctx.Cred.CapableIn(fs.Owner, unix.CAP_SYS_ADMIN) {
+		return nil, unix.EPERM
+	}
 	if p.Dentry != p.Mount.Root {
 		return nil, unix.EINVAL
 	}
@@ -134,7 +137,7 @@ func (c *FSContext) Create(ctx *Context) error {
 	switch {
 	case c.phase != phaseParams:
 		return unix.EBUSY
-	case !ctx.Cred.Capable(unix.CAP_SYS_ADMIN):
+	case !ctx.mayMount():
 		return unix.EPERM
 	}
 	r := &MountRequest{Ctx: ctx, Source: c.source, Options: strings.Join(c.options, ","), Flags: c.set}
@@ -154,7 +157,7 @@ func (c *FSContext) Reconfigure(ctx *Context) error {
 	switch {
 	case c.phase != phaseChange:
 		return unix.EBUSY
-	case !ctx.Cred.Capable(unix.CAP_SYS_ADMIN):
+	case !ctx.mayMount():
 		return unix.EPERM
 	}
 	if len(c.options) > 0 {
@@ -177,7 +180,7 @@ func (c *FSContext) Reconfigure(ctx *Context) error {
 
 // Mount is fsmount(2): it mounts the file system that Create made nowhere, and returns the file of that mount. EPERM, EINVAL, EBUSY, ENOSPC.
 func (c *FSContext) Mount(ctx *Context, flags uint64) (*File, error) {
-	if !ctx.Cred.Capable(unix.CAP_SYS_ADMIN) {
+	if !ctx.mayMount() {
 		return nil, unix.EPERM
 	}
 	c.mu.Lock()

@@ -11,6 +11,8 @@ type Type struct {
 	Name string
 	// OnDevice says that the source is a block device; /proc/filesystems has "nodev" before the others.
 	OnDevice bool
+	// Anyone says that root of any user namespace may mount it in a mount namespace of its own.
+	Anyone bool
 	// New makes an instance, or returns one that is mounted already: EINVAL for an option that it does not know.
 	New func(r *MountRequest) (*FS, error)
 }
@@ -65,6 +67,9 @@ func (ns *Namespace) NewFS(typ string, r *MountRequest) (*FS, error) {
 	ns.mu.RUnlock()
 	if !ok {
 		return nil, r.Fail(unix.ENODEV, "unknown type of file system")
+	}
+	if !t.Anyone && r.Ctx != nil && r.Ctx.Cred != nil && !r.Ctx.Cred.Capable(unix.CAP_SYS_ADMIN) {
+		return nil, unix.EPERM
 	}
 	fs, err := t.New(r)
 	if err != nil {

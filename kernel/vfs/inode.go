@@ -356,13 +356,18 @@ func (i *Inode) Access(c *cred.Cred, want uint32) error {
 	return i.override(c, mode, want)
 }
 
+// capable reports whether a capability counts for i (Linux's capable_wrt_inode_uidgid).
+func (i *Inode) capable(c *cred.Cred, capability int) bool {
+	return c.CapableOver(i.uid.Load(), i.gid.Load(), capability)
+}
+
 // override lets capabilities decide where the mode says no.
 func (i *Inode) override(c *cred.Cred, mode, want uint32) error {
 	dir := mode&unix.S_IFMT == unix.S_IFDIR
-	if c.Capable(unix.CAP_DAC_OVERRIDE) && (dir || want&MayExec == 0 || mode&0o111 != 0) {
+	if i.capable(c, unix.CAP_DAC_OVERRIDE) && (dir || want&MayExec == 0 || mode&0o111 != 0) {
 		return nil
 	}
-	if c.Capable(unix.CAP_DAC_READ_SEARCH) && (want == MayRead || dir && want&MayWrite == 0) {
+	if i.capable(c, unix.CAP_DAC_READ_SEARCH) && (want == MayRead || dir && want&MayWrite == 0) {
 		return nil
 	}
 	return unix.EACCES
@@ -370,5 +375,5 @@ func (i *Inode) override(c *cred.Cred, mode, want uint32) error {
 
 // owns reports whether c may do what only the owner may.
 func (i *Inode) owns(c *cred.Cred) bool {
-	return c.FSUID == i.uid.Load() || c.Capable(unix.CAP_FOWNER)
+	return c.FSUID == i.uid.Load() || c.CapableOverUser(i.uid.Load(), unix.CAP_FOWNER)
 }

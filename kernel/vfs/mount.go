@@ -31,6 +31,10 @@ type Mount struct {
 	unbindable bool
 	loose      bool  // made by fsmount(2) or open_tree(2), and given no place yet
 	tree       *Tree // of the root of a tree
+	// A copy for a user namespace that has not the rights of the mount's keeps what that shows, and how: it cannot be taken away, and the flags in
+	// keep cannot be lost.
+	locked bool
+	keep   atomic.Uint64
 
 	pseudo bool // see PseudoMount
 }
@@ -202,7 +206,7 @@ func (ns *Namespace) above(m *Mount) (p Path, ok bool) {
 
 // DoMount is mount(2). The source of a bind mount is a path, else it only names the mount.
 func DoMount(ctx *Context, source string, at Path, typ string, flags uint64, data string) error {
-	if !ctx.Cred.Capable(unix.CAP_SYS_ADMIN) {
+	if !ctx.mayMount() {
 		return unix.EPERM
 	}
 	ns := at.Mount.ns
@@ -244,6 +248,9 @@ func (ns *Namespace) newFS(typ string, r *MountRequest) (*FS, error) {
 	fs, err := ns.NewFS(typ, r)
 	if err == nil && fs.mounts.Add(1) == 1 { // nobody has it yet
 		fs.Options = r.Options
+		if r.Ctx != nil && r.Ctx.Cred != nil {
+			fs.Owner = r.Ctx.Cred.User
+		}
 	}
 	return fs, err
 }
@@ -274,12 +281,23 @@ func (p Path) remount(r *MountRequest) error {
 	if p.Dentry != p.Mount.Root {
 		return unix.EINVAL
 	}
+	flags := r.Flags
+	if flags&atimes == 0 {
+		flags |= p.Mount.Flags() & atimes // what is not named stays
+	}
+	flags = defaultAtime(flags)
+	if p.Mount.held(flags) {
+		return unix.EPERM
+	}
+	if r.Flags&unix.MS_BIND == 0 && !r.Ctx.Cred.CapableIn(p.Mount.FS.Owner, unix.CAP_SYS_ADMIN) {
+		return unix.EPERM
+	}
 	if r.Flags&unix.MS_BIND == 0 && r.Options != "" {
 		if err := p.Mount.ns.reconfigure(p.Mount.FS, r); err != nil {
 			return err
 		}
 	}
-	p.Mount.setFlags(defaultAtime(r.Flags))
+	p.Mount.setFlags(flags)
 	return nil
 }
 
@@ -315,7 +333,7 @@ func (ns *Namespace) move(from, at Path) error {
 			return unix.ELOOP
 		}
 	}
-	if m.parent != nil && m.parent.group != nil {
+	if m.locked || m.parent != nil && m.parent.group != nil {
 		return unix.EINVAL // its copies would stay behind
 	}
 	parent, point, loose := m.parent, m.point, m.loose
@@ -361,17 +379,20 @@ func (ns *Namespace) cloneTree(from Path, recursive bool) (*Mount, error) {
 	if len(ns.all)+len(ns.below(m, recursive)) > maxMounts {
 		return nil, unix.ENOSPC
 	}
+	if !recursive && ns.hides(m, from.Dentry) {
+		return nil, unix.EINVAL
+	}
 	return ns.copyTree(m, from.Dentry, recursive, peer), nil
 }
 
 // Unmount is umount2(2); at is what the path leads to: EINVAL when that is not the root of a
 // mount, EBUSY. MNT_DETACH and MNT_FORCE are honoured; UMOUNT_NOFOLLOW is for the lookup.
 func Unmount(ctx *Context, at Path, flags int) error {
-	if !ctx.Cred.Capable(unix.CAP_SYS_ADMIN) {
+	if !ctx.mayMount() {
 		return unix.EPERM
 	}
 	m := at.Mount
-	if at.Dentry != m.Root || m.tree != nil || !ctx.sees(at) {
+	if at.Dentry != m.Root || m.tree != nil || m.locked || !ctx.sees(at) {
 		return unix.EINVAL
 	}
 	gone, err := m.ns.detach(m, flags&unix.MNT_DETACH != 0)

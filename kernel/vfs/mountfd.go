@@ -72,7 +72,7 @@ func (ctx *Context) sees(p Path) bool {
 // CloneTree is open_tree(2) with OPEN_TREE_CLONE: a file of a copy of the mount at p, from p on, which lies nowhere; with recursive of those
 // below it too. EPERM, EINVAL, ENOSPC.
 func CloneTree(ctx *Context, p Path, recursive bool) (*File, error) {
-	if !ctx.Cred.Capable(unix.CAP_SYS_ADMIN) {
+	if !ctx.mayMount() {
 		return nil, unix.EPERM
 	}
 	ns := ctx.Root.Mount.ns
@@ -93,7 +93,7 @@ func OpenPath(ctx *Context, p Path) (*File, error) { return openAt(ctx, p, unix.
 
 // MoveMount is move_mount(2): what is mounted at from goes to another place. EPERM, EINVAL, ENOTDIR, ELOOP, ENOENT.
 func MoveMount(ctx *Context, from, to Path) error {
-	if !ctx.Cred.Capable(unix.CAP_SYS_ADMIN) {
+	if !ctx.mayMount() {
 		return unix.EPERM
 	}
 	return from.Mount.ns.move(from, to)
@@ -108,7 +108,7 @@ type MountChange struct {
 
 // ChangeMount is mount_setattr(2) on the mount whose root p is: EPERM, EINVAL.
 func ChangeMount(ctx *Context, p Path, c MountChange) error {
-	if !ctx.Cred.Capable(unix.CAP_SYS_ADMIN) {
+	if !ctx.mayMount() {
 		return unix.EPERM
 	}
 	ns := p.Mount.ns
@@ -117,7 +117,13 @@ func ChangeMount(ctx *Context, p Path, c MountChange) error {
 	if p.Dentry != p.Mount.Root || p.Mount.base().tree == nil && !p.Mount.loose {
 		return unix.EINVAL
 	}
-	for _, m := range ns.below(p.Mount, c.Recursive) {
+	list := ns.below(p.Mount, c.Recursive)
+	for _, m := range list {
+		if m.held(m.Flags()&^c.Clear | c.Set) {
+			return unix.EPERM
+		}
+	}
+	for _, m := range list {
 		m.setFlags(m.Flags()&^c.Clear | c.Set)
 		if c.Propagation != 0 {
 			ns.propagate(m, c.Propagation)
@@ -142,7 +148,7 @@ func (ns *Namespace) below(m *Mount, recursive bool) []*Mount {
 // PivotRoot is pivot_root(2): the mount whose root is next takes the place of the caller's root, and that goes to put, which is below next.
 // EPERM, EINVAL, EBUSY, ENOTDIR, ENOENT. Whoever has the old root as root or current directory is to get the new one.
 func PivotRoot(ctx *Context, next, put Path) error {
-	if !ctx.Cred.Capable(unix.CAP_SYS_ADMIN) {
+	if !ctx.mayMount() {
 		return unix.EPERM
 	}
 	if !next.Inode().IsDir() || !put.Inode().IsDir() {
@@ -158,6 +164,8 @@ func PivotRoot(ctx *Context, next, put Path) error {
 		return unix.EINVAL
 	case n == r || put.Mount == r:
 		return unix.EBUSY
+	case n.locked:
+		return unix.EINVAL
 	case root.Dentry != r.Root || r.parent == nil || next.Dentry != n.Root || n.parent == nil:
 		return unix.EINVAL
 	case !ns.reachable(put, next) || !ns.reachable(next, root):
@@ -175,6 +183,7 @@ func PivotRoot(ctx *Context, next, put Path) error {
 	ns.put(n, Path{parent, point})
 	point.mounts.Add(1)
 	ns.put(r, put)
+	n.locked, r.locked = r.locked, false
 	return nil
 }
 

@@ -4,6 +4,8 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"gosv/kernel/namespace"
 )
 
 // Propagation of mounts (mount_namespaces(7), Linux's Documentation/filesystems/sharedsubtree.rst): what is mounted on a shared mount is
@@ -89,7 +91,9 @@ func (ns *Namespace) targets(p *Mount, point *Dentry, skip []*Mount) (list []tar
 // copyTree copies m from root on, and with recursive what lies on it, but for unbindable mounts, to nowhere; how is told of each mount and its
 // copy. There must be room for all of it. ns.mu is held.
 func (ns *Namespace) copyTree(m *Mount, root *Dentry, recursive bool, how func(m, c *Mount)) *Mount {
-	return ns.copyThose(m, root, how, func(m *Mount) bool { return recursive && !m.unbindable })
+	c := ns.copyThose(m, root, how, func(m *Mount) bool { return recursive && !m.unbindable })
+	c.locked = false
+	return c
 }
 
 // copyAll is copyTree with all that lies on m.
@@ -99,6 +103,8 @@ func (ns *Namespace) copyAll(m *Mount, root *Dentry, how func(m, c *Mount)) *Mou
 
 func (ns *Namespace) copyThose(m *Mount, root *Dentry, how func(m, c *Mount), which func(m *Mount) bool) *Mount {
 	c := ns.newMount(m.FS, root, m.Source, m.Flags())
+	c.locked = m.locked && root == m.Root
+	c.keep.Store(m.keep.Load())
 	n := len(ns.all)
 	ns.all = append(ns.all, c)
 	how(m, c)
@@ -156,7 +162,20 @@ func (ns *Namespace) place(m *Mount, at Path) error {
 			}
 		}
 		copies[i] = ns.copyTree(from, from.Root, true, how)
+		if to := t.m.base().tree; to != nil && to.Owner() != ownerOf(at.Mount) {
+			for _, c := range ns.below(copies[i], true) {
+				c.lock()
+			}
+		}
 		ns.slide(copies[i], Path{t.m, at.Dentry})
+	}
+	return nil
+}
+
+// ownerOf returns the user namespace that the tree of m belongs to. ns.mu is held.
+func ownerOf(m *Mount) *namespace.User {
+	if t := m.base().tree; t != nil {
+		return t.Owner()
 	}
 	return nil
 }

@@ -81,7 +81,7 @@ func (i *Inode) mayWriteLocked(off, n int64) error {
 // dropPrivileges takes set-user-ID and set-group-ID away from a file that
 // changes, unless c may keep them (inode(7)); i.mu is held.
 func (i *Inode) dropPrivileges(c *cred.Cred) {
-	if i.mode.Load()&(unix.S_ISUID|unix.S_ISGID) != 0 && !c.Capable(unix.CAP_FSETID) {
+	if i.mode.Load()&(unix.S_ISUID|unix.S_ISGID) != 0 && !i.capable(c, unix.CAP_FSETID) {
 		i.mode.Store(i.WithoutPrivileges(c))
 	}
 }
@@ -94,7 +94,7 @@ func (i *Inode) DropPrivileges(c *cred.Cred) { i.dropPrivileges(c) }
 // or c is not in the group, set-group-ID.
 func (i *Inode) WithoutPrivileges(c *cred.Cred) uint32 {
 	mode := i.mode.Load() &^ unix.S_ISUID
-	if mode&unix.S_IXGRP != 0 || !c.InGroup(i.gid.Load()) && !c.Capable(unix.CAP_FSETID) {
+	if mode&unix.S_IXGRP != 0 || !c.InGroup(i.gid.Load()) && !i.capable(c, unix.CAP_FSETID) {
 		mode &^= unix.S_ISGID
 	}
 	return mode
@@ -228,7 +228,7 @@ func (i *Inode) truncate(c *cred.Cred, size int64) error {
 	if o, ok := i.ops.(AttrOps); ok {
 		now := i.fs.now()
 		a := &Attr{Valid: AttrSize | AttrMtime | AttrCtime | AttrMtimeNow, Size: size, Mtime: now, Ctime: now}
-		if i.mode.Load()&(unix.S_ISUID|unix.S_ISGID) != 0 && !c.Capable(unix.CAP_FSETID) {
+		if i.mode.Load()&(unix.S_ISUID|unix.S_ISGID) != 0 && !i.capable(c, unix.CAP_FSETID) {
 			a.Valid, a.Mode = a.Valid|AttrMode, i.WithoutPrivileges(c)
 		}
 		return o.SetAttr(c, i, a)

@@ -53,11 +53,14 @@ func (t *Tree) Copy(owner *namespace.User, at []*Path) (*Tree, error) {
 		copies[m] = c
 		peer(m, c)
 		c.unbindable = m.unbindable
-		if less && c.group != nil {
-			c.group, c.master = nil, m.group
+		if less {
+			c.lock()
+			if c.group != nil {
+				c.group, c.master = nil, m.group
+			}
 		}
 	})
-	n.root.tree = n
+	n.root.tree, n.root.locked = n, false
 	for _, p := range at {
 		if c := copies[p.Mount]; c != nil {
 			p.Mount = c
@@ -65,6 +68,52 @@ func (t *Tree) Copy(owner *namespace.User, at []*Path) (*Tree, error) {
 	}
 	return n, nil
 }
+
+// keepFlags are the flags that a locked mount does not lose; which of the times of access it stamps is one thing.
+const (
+	keepFlags = unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
+	atimes    = unix.MS_NOATIME | unix.MS_NODIRATIME | unix.MS_RELATIME | unix.MS_STRICTATIME
+)
+
+// lock makes m what a user namespace cannot undo. ns.mu is held.
+func (m *Mount) lock() {
+	m.locked = true
+	m.keep.Store(m.Flags()&keepFlags | lockedAtime)
+}
+
+// lockedAtime in Mount.keep says that the flags of access times are locked.
+const lockedAtime = 1 << 63
+
+// held reports whether the flags lack what m has to keep.
+func (m *Mount) held(flags uint64) bool {
+	k := m.keep.Load()
+	return k&keepFlags&^flags != 0 || k&lockedAtime != 0 && (defaultAtime(m.Flags())^defaultAtime(flags))&atimes != 0
+}
+
+// hides reports whether a locked mount lies on m at or below d: what is under it must not be seen. ns.mu is held.
+func (ns *Namespace) hides(m *Mount, d *Dentry) bool {
+	for _, c := range ns.all {
+		if c.parent == m && c.locked && c.point.within(d) {
+			return true
+		}
+	}
+	return false
+}
+
+// mayMount reports whether the caller may change the mounts of its mount namespace.
+func (ctx *Context) mayMount() bool {
+	ns := ctx.Root.Mount.ns
+	ns.mu.RLock()
+	t := ctx.Root.Mount.base().tree
+	ns.mu.RUnlock()
+	if t == nil {
+		t = ns.first
+	}
+	return ctx.Cred.CapableIn(t.Owner(), unix.CAP_SYS_ADMIN)
+}
+
+// MayMount reports whether the caller may change the mounts of its mount namespace.
+func MayMount(ctx *Context) bool { return ctx.mayMount() }
 
 // end takes the tree apart.
 func (t *Tree) end() {

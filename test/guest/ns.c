@@ -4,9 +4,11 @@
 #include <fcntl.h>
 #include <linux/nsfs.h>
 #include <linux/sched.h>
+#include <grp.h>
 #include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
@@ -555,4 +557,203 @@ TEST(needs_rights)
 	SAME(end(pid), 0);
 	EXPECT(unshare(0x10000000 | 1), EINVAL);
 	EXPECT(start(CLONE_NEWNS | CLONE_FS, first), EINVAL);
+}
+
+static int put(const char *path, const char *s)
+{
+	int fd = open(path, O_WRONLY);
+	if (fd < 0)
+		return -1;
+	int r = write(fd, s, strlen(s)) == (ssize_t)strlen(s) ? 0 : -1, e = errno;
+	close(fd);
+	errno = e;
+	return r;
+}
+
+static void as_user(void (*f)(void))
+{
+	pid_t pid = fork();
+	if (pid == 0) {
+		if (setgroups(0, NULL) || setresgid(1000, 1000, 1000) || setresuid(1000, 1000, 1000) || prctl(PR_SET_DUMPABLE, 1))
+			_exit(9);
+		f();
+		_exit(check_failures != 0);
+	}
+	SAME(end(pid), 0);
+}
+
+static void maps(void)
+{
+	NEED(unshare(CLONE_NEWUSER) == 0);
+	SAME(getuid(), 65534);
+	SAME(getgid(), 65534);
+	EXPECT(unshare(CLONE_NEWUSER), EPERM); /* its user has no number */
+	EXPECT(put("/proc/self/uid_map", "0 0 1"), EPERM);
+	EXPECT(put("/proc/self/uid_map", "0 1000 2"), EPERM);
+	EXPECT(put("/proc/self/uid_map", "0 1000"), EINVAL);
+	EXPECT(put("/proc/self/gid_map", "0 1000 1"), EPERM); /* while setgroups is allowed */
+	SAME(put("/proc/self/setgroups", "deny"), 0);
+	SAME(put("/proc/self/gid_map", "0 1000 1"), 0);
+	SAME(put("/proc/self/uid_map", "0 1000 1"), 0);
+	EXPECT(put("/proc/self/uid_map", "0 1000 1"), EPERM);
+	SAME(getuid(), 0);
+	SAME(getegid(), 0);
+	SAME(strcmp(slurp("/proc/self/uid_map"), "         0       1000          1\n"), 0);
+	SAME(strcmp(slurp("/proc/self/setgroups"), "deny\n"), 0);
+	EXPECT(setgroups(0, NULL), EPERM);
+	EXPECT(setuid(1), EINVAL);
+	EXPECT(setresuid(0, -1, 5), EINVAL);
+	SAME(setuid(0), 0);
+	struct stat s;
+	NEED(stat("/proc/1", &s) == 0); /* of root, which has no number */
+	SAME(s.st_uid, 65534);
+	/* What belongs to the machine is out of reach. */
+	EXPECT(sethostname("x", 1), EPERM);
+	EXPECT(mount("x", "/tmp", "tmpfs", 0, NULL), EPERM);
+	EXPECT(chroot("/proc"), 0);
+}
+
+TEST(user_maps) { as_user(maps); }
+
+static void power(void)
+{
+	struct utsname u;
+	NEED(unshare(CLONE_NEWUSER | CLONE_NEWUTS | CLONE_NEWNS | CLONE_NEWPID) == 0);
+	SAME(put("/proc/self/setgroups", "deny"), 0);
+	SAME(put("/proc/self/gid_map", "5 1000 1"), 0);
+	SAME(put("/proc/self/uid_map", "5 1000 1"), 0);
+	SAME(getuid(), 5);
+	SAME(sethostname("mine", 4), 0);
+	uname(&u);
+	SAME(strcmp(u.nodename, "mine"), 0);
+	EXPECT(mknod("/dev/shm/ns-dev", S_IFCHR | 0666, 0x105), EPERM);
+	EXPECT(chown("/dev/null", 5, 5), EPERM);
+	EXPECT(chmod("/proc/1", 0777), EPERM);
+	EXPECT(kill(getppid(), 0), EPERM);
+	NEED(mount("t", "/tmp", "tmpfs", 0, "mode=755") == 0);
+	struct stat s;
+	NEED(stat("/tmp", &s) == 0);
+	SAME(s.st_uid, 5);
+	EXPECT(mount("t", "/tmp", "tmpfs", 0, "uid=7"), EINVAL);
+	EXPECT(mount("/dev/vda", "/tmp", "ext4", 0, NULL), EPERM);
+	SAME(mkdir("/tmp/d", 0700), 0);
+	SAME(mount("/tmp/d", "/tmp/d", NULL, MS_BIND, NULL), 0);
+	SAME(umount("/tmp/d"), 0);
+	EXPECT(umount("/proc"), EINVAL); /* it came with the copy */
+	EXPECT(mount("proc", "/tmp/d", "proc", 0, NULL), EPERM); /* of a PID namespace that is not its own */
+	pid_t pid = fork();
+	if (pid == 0) {
+		CHECK(mount("proc", "/tmp/d", "proc", 0, NULL) == 0);
+		SAME(getpid(), 1);
+		_exit(check_failures != 0);
+	}
+	SAME(end(pid), 0);
+}
+
+TEST(user_power) { as_user(power); }
+
+static void locked(void)
+{
+	NEED(mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0);
+	NEED(mount("t", "/tmp", "tmpfs", 0, NULL) == 0);
+	NEED(mkdir("/tmp/a", 0755) == 0 && mkdir("/tmp/b", 0777) == 0 && mkdir("/tmp/a/secret", 0755) == 0);
+	NEED(mount("cover", "/tmp/a", "tmpfs", 0, NULL) == 0);
+	NEED(mount("/tmp/b", "/tmp/b", NULL, MS_BIND, NULL) == 0);
+	NEED(mount(NULL, "/tmp/b", NULL, MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID, NULL) == 0);
+	pid_t pid = fork();
+	if (pid == 0) {
+		NEED(setresgid(1000, 1000, 1000) == 0 && setresuid(1000, 1000, 1000) == 0);
+		NEED(unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0);
+		EXPECT(umount("/tmp/a"), EINVAL);
+		EXPECT(umount2("/tmp/a", MNT_DETACH), EINVAL);
+		EXPECT(mount("/tmp", "/dev", NULL, MS_BIND, NULL), EINVAL); /* would show what lies under a */
+		EXPECT(mount(NULL, "/tmp/b", NULL, MS_BIND | MS_REMOUNT | MS_NOSUID, NULL), EPERM);
+		EXPECT(mount(NULL, "/tmp/b", NULL, MS_BIND | MS_REMOUNT | MS_RDONLY, NULL), EPERM);
+		EXPECT(mount(NULL, "/tmp/b", NULL, MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV, NULL), 0);
+		SAME(mount("/tmp", "/dev", NULL, MS_BIND | MS_REC, NULL), 0);
+		CHECK(access("/dev/a/secret", F_OK) != 0);
+		EXPECT(umount("/dev/a"), EINVAL);
+		_exit(check_failures != 0);
+	}
+	SAME(end(pid), 0);
+}
+
+TEST(user_locked_mounts) { in(CLONE_NEWNS, locked); }
+
+static void outside(void)
+{
+	NEED(pipe(sync_pipe) == 0);
+	int back[2];
+	NEED(pipe(back) == 0);
+	pid_t pid = fork();
+	if (pid == 0) {
+		char c;
+		CHECK(unshare(CLONE_NEWUSER) == 0);
+		tell();
+		SAME(read(back[0], &c, 1), 1);
+		SAME(getuid(), 65534);
+		SAME(setresgid(10, 10, 10), 0);
+		SAME(setresuid(10, 10, 10), 0);
+		_exit(check_failures != 0);
+	}
+	hear();
+	char path[64];
+	snprintf(path, sizeof path, "/proc/%d/uid_map", pid);
+	SAME(put(path, "0 200000 1000\n2000 300000 5\n"), 0);
+	SAME(strcmp(slurp(path), "         0     200000       1000\n      2000     300000          5\n"), 0);
+	snprintf(path, sizeof path, "/proc/%d/gid_map", pid);
+	EXPECT(put(path, "0 200000 1000\n999 300000 5\n"), EINVAL);
+	SAME(put(path, "0 200000 1000\n"), 0);
+	snprintf(path, sizeof path, "/proc/%d/ns/user", pid);
+	int fd = open(path, O_RDONLY);
+	NEED(fd >= 0);
+	uid_t owner = 77;
+	SAME(ioctl(fd, NS_GET_OWNER_UID, &owner), 0);
+	SAME(owner, 0);
+	int up = ioctl(fd, NS_GET_PARENT);
+	NEED(up >= 0);
+	EXPECT(ioctl(up, NS_GET_PARENT), EPERM);
+	SAME(write(back[1], "x", 1), 1);
+	pid_t c = fork();
+	if (c == 0) {
+		CHECK(setns(fd, CLONE_NEWUSER) == 0);
+		SAME(getuid(), 65534);
+		SAME(setuid(0), 0);
+		SAME(getuid(), 0);
+		EXPECT(setns(fd, CLONE_NEWUSER), EINVAL);
+		EXPECT(setns(up, CLONE_NEWUSER), EPERM);
+		_exit(check_failures != 0);
+	}
+	SAME(end(c), 0);
+	siginfo_t i;
+	SAME(waitid(P_PID, pid, &i, WEXITED), 0);
+	SAME(i.si_status, 0);
+	SAME(i.si_uid, 200010);
+}
+
+TEST(user_mapped_by_root)
+{
+	pid_t pid = fork();
+	if (pid == 0) {
+		outside();
+		_exit(check_failures != 0);
+	}
+	SAME(end(pid), 0);
+}
+
+TEST(user_level)
+{
+	pid_t pid = fork();
+	if (pid == 0) {
+		for (int level = 0; level < 100; level++) {
+			if (unshare(CLONE_NEWUSER) < 0)
+				_exit(errno == ENOSPC ? level : 200);
+			put("/proc/self/setgroups", "deny");
+			if (put("/proc/self/uid_map", "0 0 1") || put("/proc/self/gid_map", "0 0 1"))
+				_exit(201);
+		}
+		_exit(202);
+	}
+	int s = end(pid);
+	CHECK(WEXITSTATUS(s) > 20 && WEXITSTATUS(s) <= 33);
 }

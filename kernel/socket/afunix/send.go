@@ -100,9 +100,9 @@ func mayClaim(m *socket.Message, u socket.Ucred) error {
 	switch {
 	case u.UID == ^uint32(0) || u.GID == ^uint32(0):
 		return unix.EINVAL
-	case u.PID != m.PID && !c.Capable(unix.CAP_SYS_ADMIN),
-		u.UID != c.UID && u.UID != c.EUID && u.UID != c.SUID && !c.Capable(unix.CAP_SETUID),
-		u.GID != c.GID && u.GID != c.EGID && u.GID != c.SGID && !c.Capable(unix.CAP_SETGID):
+	case u.PID != m.PID && !c.CapableOwn(unix.CAP_SYS_ADMIN),
+		u.UID != c.UID && u.UID != c.EUID && u.UID != c.SUID && !c.CapableOwn(unix.CAP_SETUID),
+		u.GID != c.GID && u.GID != c.EGID && u.GID != c.SGID && !c.CapableOwn(unix.CAP_SETGID):
 		return unix.EPERM
 	}
 	return nil
