@@ -130,16 +130,22 @@ func (l *link) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) {
 
 // SendSegment takes segments that are frames already: it is the stack.QuickLink of scripts/netstack. Who looks at frames, or chooses among
 // them, does so in WritePackets.
-func (l *link) SendSegment(parts [][]byte, mss int, open bool) (bool, tcpip.Error) {
+func (l *link) SendSegment(protocol tcpip.NetworkProtocolNumber, parts [][]byte, mss int, open bool) (bool, tcpip.Error) {
 	if l.wall != nil || l.taps.any() {
 		return false, nil
 	}
 	var o netdev.Offload
 	if open {
 		o.Checksum, o.Start, o.Offset = true, header.EthernetMinimumSize+header.IPv4MinimumSize, header.TCPChecksumOffset
+		if protocol == header.IPv6ProtocolNumber {
+			o.Start = header.EthernetMinimumSize + header.IPv6MinimumSize
+		}
 	}
 	if mss > 0 {
 		o.Segment, o.Size, o.Header = netdev.TCPv4, uint16(mss), uint16(len(parts[0]))
+		if protocol == header.IPv6ProtocolNumber {
+			o.Segment = netdev.TCPv6
+		}
 	}
 	if l.dev.Send(parts, o) != nil {
 		return true, &tcpip.ErrNoBufferSpace{}
@@ -183,7 +189,7 @@ func offload(pkt *stack.PacketBuffer) (o netdev.Offload) {
 // A quickReceiver is an interface of netstack with what scripts/netstack adds: it says false, and has done nothing, of all but segments of
 // connections.
 type quickReceiver interface {
-	DeliverQuick(pkt *stack.PacketBuffer) bool
+	DeliverQuick(protocol tcpip.NetworkProtocolNumber, pkt *stack.PacketBuffer) bool
 }
 
 // receive takes a frame from the device. What the device says of segments is not needed: TCP takes segments
@@ -230,7 +236,7 @@ func (l *link) receive(parts [][]byte, o netdev.Offload) {
 		return
 	}
 	pkt.RXChecksumValidated = o.Checksum || o.Valid
-	if q, ok := (*d).(quickReceiver); ok && eth.Type() == header.IPv4ProtocolNumber && q.DeliverQuick(pkt) {
+	if q, ok := (*d).(quickReceiver); ok && q.DeliverQuick(eth.Type(), pkt) {
 		return
 	}
 	(*d).DeliverNetworkPacket(eth.Type(), pkt)

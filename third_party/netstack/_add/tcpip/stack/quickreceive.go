@@ -2,15 +2,22 @@ package stack
 
 import (
 	"encoding/binary"
+	"sync/atomic"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 )
 
-// DeliverQuick delivers a packet, whose link's header is consumed, when it is a whole segment of TCP over IPv4 without options for
-// a connection. It returns false when it is not, and nothing was done. That the addresses are good was found out when
+// An Expecter is an endpoint that may know what comes next.
+type Expecter interface {
+	// TakeExpected takes a segment that is as expected, whose transport header is h, and reports whether it was.
+	TakeExpected(pkt *PacketBuffer, h []byte) bool
+}
+
+// DeliverQuick delivers a packet of protocol, whose link's header is consumed, when it is a whole segment of TCP for a connection, over IPv4 or IPv6
+// without options. It returns false when it is not, and nothing was done. That the addresses are good was found out when
 // the connection was made: what remains is to look it up, a fraction of what all layers do for each packet.
-func (n *nic) DeliverQuick(pkt *PacketBuffer) bool {
+func (n *nic) DeliverQuick(protocol tcpip.NetworkProtocolNumber, pkt *PacketBuffer) bool {
 	if pkt.PktType != tcpip.PacketHost || !n.Enabled() {
 		return false
 	}
@@ -19,16 +26,12 @@ func (n *nic) DeliverQuick(pkt *PacketBuffer) bool {
 	if front == nil || front.Size() <= pkt.consumed || pkt.reserved != 0 {
 		return false
 	}
-	total, h, ok := quickSegment(front.AsSlice()[pkt.consumed:], int(pkt.buf.Size())-pkt.consumed)
+	b := front.AsSlice()[pkt.consumed:]
+	g, ok := quickSegment(protocol, b, int(pkt.buf.Size())-pkt.consumed)
 	if !ok {
 		return false
 	}
-	b := front.AsSlice()[pkt.consumed:]
-	id := TransportEndpointID{
-		LocalPort: binary.BigEndian.Uint16(b[header.IPv4MinimumSize+2:]), LocalAddress: tcpip.AddrFrom4([4]byte(b[16:20])),
-		RemotePort: binary.BigEndian.Uint16(b[header.IPv4MinimumSize:]), RemoteAddress: tcpip.AddrFrom4([4]byte(b[12:16])),
-	}
-	protocol, ep := n.quickEndpoint(id)
+	queue, ep := n.quickEndpoint(protocol, g.id)
 	if ep == nil {
 		return false
 	}
@@ -38,54 +41,102 @@ func (n *nic) DeliverQuick(pkt *PacketBuffer) bool {
 	s.stats.IP.PacketsReceived.Increment()
 	s.stats.IP.ValidPacketsReceived.Increment()
 	s.stats.IP.PacketsDelivered.Increment()
-	if extra := int64(pkt.consumed + total); extra < pkt.buf.Size() {
+	if extra := int64(pkt.consumed + g.total); extra < pkt.buf.Size() {
 		pkt.buf.Truncate(extra)
 	}
-	pkt.headers[networkHeader] = headerInfo{offset: pkt.consumed, length: header.IPv4MinimumSize}
-	pkt.headers[transportHeader] = headerInfo{offset: pkt.consumed + header.IPv4MinimumSize, length: h}
-	pkt.consumed += header.IPv4MinimumSize + h
-	pkt.NetworkProtocolNumber, pkt.TransportProtocolNumber, pkt.NICID = header.IPv4ProtocolNumber, header.TCPProtocolNumber, n.id
+	pkt.headers[networkHeader] = headerInfo{offset: pkt.consumed, length: g.network}
+	pkt.headers[transportHeader] = headerInfo{offset: pkt.consumed + g.network, length: g.transport}
+	pkt.consumed += g.network + g.transport
+	pkt.NetworkProtocolNumber, pkt.TransportProtocolNumber, pkt.NICID = protocol, header.TCPProtocolNumber, n.id
 	// No lock is held, and whoever queues it may keep it.
-	data := total - header.IPv4MinimumSize - h
+	data := g.total - g.network - g.transport
 	pkt.Quick, pkt.Small = true, data > 0 && data < smallSegment
-	protocol.QueuePacket(ep, id, pkt)
+	if x, ok := ep.(Expecter); ok && pkt.Small && pkt.RXChecksumValidated && x.TakeExpected(pkt, b[g.network:g.network+g.transport]) {
+		return true
+	}
+	queue.QueuePacket(ep, g.id, pkt)
 	return true
 }
 
 // smallSegment is more than a request has, and less than a full segment, in bytes.
 const smallSegment = 1200
 
-// quickSegment checks the headers at the start of b, whose packet has size bytes, and returns how many of them are the packet's, and
-// the length of the header of TCP.
-func quickSegment(b []byte, size int) (total, h int, ok bool) {
-	if len(b) < header.IPv4MinimumSize+header.TCPMinimumSize || b[0] != 4<<4|header.IPv4MinimumSize/4 || b[9] != uint8(header.TCPProtocolNumber) {
-		return 0, 0, false
+// A quickHeaders is what the headers of a segment say: the lengths of the packet and of its headers in bytes, and whose it is.
+type quickHeaders struct {
+	total, network, transport int
+	id                        TransportEndpointID
+}
+
+// quickSegment checks the headers at the start of b, whose packet has size bytes.
+func quickSegment(protocol tcpip.NetworkProtocolNumber, b []byte, size int) (g quickHeaders, ok bool) {
+	switch protocol {
+	case header.IPv4ProtocolNumber:
+		if len(b) < header.IPv4MinimumSize+header.TCPMinimumSize || !quickIPv4(b) {
+			return g, false
+		}
+		g.total, g.network = int(binary.BigEndian.Uint16(b[2:])), header.IPv4MinimumSize
+		g.id.LocalAddress, g.id.RemoteAddress = tcpip.AddrFrom4([4]byte(b[16:20])), tcpip.AddrFrom4([4]byte(b[12:16]))
+	case header.IPv6ProtocolNumber:
+		if len(b) < header.IPv6MinimumSize+header.TCPMinimumSize || b[0]>>4 != header.IPv6Version || b[6] != uint8(header.TCPProtocolNumber) {
+			return g, false
+		}
+		g.total, g.network = header.IPv6MinimumSize+int(binary.BigEndian.Uint16(b[4:])), header.IPv6MinimumSize
+		g.id.LocalAddress, g.id.RemoteAddress = tcpip.AddrFrom16([16]byte(b[24:40])), tcpip.AddrFrom16([16]byte(b[8:24]))
+	default:
+		return g, false
 	}
+	h := b[g.network:]
+	g.transport = int(h[12]>>4) * 4
+	if g.transport < header.TCPMinimumSize || g.total < g.network+g.transport || g.total > size || g.transport > len(h) {
+		return g, false
+	}
+	g.id.RemotePort, g.id.LocalPort = binary.BigEndian.Uint16(h), binary.BigEndian.Uint16(h[2:])
+	return g, true
+}
+
+// quickIPv4 says whether b begins with a header of IPv4 without options, in front of TCP in one piece, whose sum is right.
+func quickIPv4(b []byte) bool {
 	const fragment = header.IPv4FlagMoreFragments<<13 | 1<<13 - 1
-	if binary.BigEndian.Uint16(b[6:])&fragment != 0 {
-		return 0, 0, false
+	if b[0] != 4<<4|header.IPv4MinimumSize/4 || b[9] != uint8(header.TCPProtocolNumber) || binary.BigEndian.Uint16(b[6:])&fragment != 0 {
+		return false
 	}
-	sum := uint32(0)
-	for i := 0; i < header.IPv4MinimumSize; i += 4 {
-		w := binary.BigEndian.Uint32(b[i:])
-		sum += w>>16 + w&0xffff
+	// The sum may be taken of wider words, and folded in the end (RFC 1071 section 2).
+	sum := uint64(binary.BigEndian.Uint32(b)) + uint64(binary.BigEndian.Uint32(b[4:])) + uint64(binary.BigEndian.Uint32(b[8:])) +
+		uint64(binary.BigEndian.Uint32(b[12:])) + uint64(binary.BigEndian.Uint32(b[16:]))
+	sum = sum>>32 + sum&0xffffffff
+	sum = sum>>16 + sum&0xffff
+	sum = sum>>16 + sum&0xffff
+	return sum>>16+sum&0xffff == 0xffff
+}
+
+// A quickTable is where connections of one network protocol are looked up.
+type quickTable struct {
+	eps   *transportEndpoints
+	queue queuedTransportProtocol
+}
+
+// quickTables are those of IPv4 and IPv6, which are found once.
+type quickTables [2]atomic.Pointer[quickTable]
+
+func (d *transportDemuxer) quickTable(protocol tcpip.NetworkProtocolNumber) *quickTable {
+	at := &d.quick[0]
+	if protocol == header.IPv6ProtocolNumber {
+		at = &d.quick[1]
 	}
-	if sum = sum>>16 + sum&0xffff; sum>>16+sum&0xffff != 0xffff {
-		return 0, 0, false
+	t := at.Load()
+	if t == nil {
+		ids := protocolIDs{protocol, header.TCPProtocolNumber}
+		t = &quickTable{d.protocol[ids], d.queuedProtocols[ids]}
+		at.Store(t)
 	}
-	total, h = int(binary.BigEndian.Uint16(b[2:])), int(b[header.IPv4MinimumSize+12]>>4)*4
-	if h < header.TCPMinimumSize || total < header.IPv4MinimumSize+h || total > size || header.IPv4MinimumSize+h > len(b) {
-		return 0, 0, false
-	}
-	return total, h, true
+	return t
 }
 
 // quickEndpoint finds a connection; nil when there is none, or a raw socket wants to see what it gets.
-func (n *nic) quickEndpoint(id TransportEndpointID) (queuedTransportProtocol, TransportEndpoint) {
-	d := n.stack.demux
-	ids := protocolIDs{header.IPv4ProtocolNumber, header.TCPProtocolNumber}
-	eps, protocol := d.protocol[ids], d.queuedProtocols[ids]
-	if eps == nil || protocol == nil {
+func (n *nic) quickEndpoint(protocol tcpip.NetworkProtocolNumber, id TransportEndpointID) (queuedTransportProtocol, TransportEndpoint) {
+	t := n.stack.demux.quickTable(protocol)
+	eps := t.eps
+	if eps == nil || t.queue == nil {
 		return nil, nil
 	}
 	eps.mu.RLock()
@@ -111,5 +162,5 @@ func (n *nic) quickEndpoint(id TransportEndpointID) (queuedTransportProtocol, Tr
 	if len(m.endpoints) != 1 {
 		return nil, nil
 	}
-	return protocol, m.endpoints[0]
+	return t.queue, m.endpoints[0]
 }

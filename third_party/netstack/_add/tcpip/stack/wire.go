@@ -21,12 +21,12 @@ func (pk *PacketBuffer) AppendData(b [][]byte) [][]byte {
 	return b
 }
 
-// A QuickLink takes segments of TCP over IPv4 that are whole frames already.
+// A QuickLink takes segments of TCP over IPv4 and IPv6 that are whole frames already.
 type QuickLink interface {
-	// SendSegment sends a frame whose headers are the first part. When open, the sum of TCP is left to the link, to which mss, above 0,
+	// SendSegment sends a frame of protocol whose headers are the first part. When open, the sum of TCP is left to the link, to which mss, above 0,
 	// says how much data each of its segments may have. It returns false when frames have to go by WritePackets. Nothing may
 	// happen before FlushSegments.
-	SendSegment(parts [][]byte, mss int, open bool) (bool, tcpip.Error)
+	SendSegment(protocol tcpip.NetworkProtocolNumber, parts [][]byte, mss int, open bool) (bool, tcpip.Error)
 	FlushSegments()
 }
 

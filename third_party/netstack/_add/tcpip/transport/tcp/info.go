@@ -48,7 +48,7 @@ func (s *sender) noteSent(seg *segment) {
 // noteAcked counts what the other end has acknowledged.
 // +checklocks:s.ep.mu
 func (s *sender) noteAcked(bytes, segments int) {
-	c, now := &s.ep.counts, s.ep.stack.Clock().NowMonotonic()
+	c, now := &s.ep.counts, s.ep.rcv.lastRcvdAckTime
 	c.acked += uint64(bytes)
 	c.delivered += uint32(max(segments, 0))
 	s.rtt.Lock()
