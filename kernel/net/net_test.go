@@ -72,20 +72,20 @@ func (w *wire) Send(parts [][]byte, _ netdev.Offload) error {
 	}
 }
 
-// twoHosts are two networks on one cable, 10.0.0.1 and 10.0.0.2.
+// twoHosts are two networks on one cable, 10.0.0.1 and 10.0.0.2, fd00::1 and fd00::2.
 func twoHosts(t *testing.T, prepare ...func(wa, wb *wire)) (a, b *Network, wa, wb *wire) {
 	wa, wb = cable(t)
 	for _, f := range prepare {
 		f(wa, wb)
 	}
-	make := func(w *wire, address string) *Network {
+	make := func(w *wire, addresses ...string) *Network {
 		cfg := Config{Memory: 128 << 20, Log: func(s string) { t.Log(s) }, Open: func() (netdev.Device, error) { return w, nil }}
-		if err := cfg.Parse([]string{address + "/24"}, nil); err != nil {
+		if err := cfg.Parse(addresses, nil); err != nil {
 			t.Fatal(err)
 		}
 		return New(cfg)
 	}
-	a, b = make(wa, "10.0.0.1"), make(wb, "10.0.0.2")
+	a, b = make(wa, "10.0.0.1/24", "fd00::1/64"), make(wb, "10.0.0.2/24", "fd00::2/64")
 	a.Stack()
 	b.Stack()
 	return a, b, wa, wb
