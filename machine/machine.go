@@ -151,7 +151,7 @@ type Space interface {
 
 // A Clock tells the time and wakes the kernel at a chosen moment.
 type Clock interface {
-	// Monotonic returns nanoseconds since power-on. It never goes back.
+	// Monotonic returns nanoseconds since power-on, or a moment before. It never goes back.
 	Monotonic() int64
 	// Ticks reads the counter behind Monotonic; TicksToNS makes a difference of
 	// two readings nanoseconds. That is cheaper where many readings are made

@@ -68,6 +68,6 @@ func (l *log) bytes(b []byte) {
 func (l *log) bootLine(m *bare.Machine) {
 	total, free := m.Usage()
 	l.line("gosv: " + strconv.Itoa(m.CPUs()) + " CPUs, " + strconv.FormatUint(total*machine.PageSize>>10, 10) + " KiB of memory, " +
-		strconv.FormatUint(free*machine.PageSize>>10, 10) + " KiB free, up in " + strconv.FormatInt(m.Monotonic()/1000, 10) +
+		strconv.FormatUint(free*machine.PageSize>>10, 10) + " KiB free, up in " + strconv.FormatInt(m.Uptime()/1000, 10) +
 		" us, entry tsc " + strconv.FormatUint(m.EntryTSC(), 10))
 }

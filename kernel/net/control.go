@@ -132,8 +132,12 @@ const sizeExtendedErr = 16
 
 // receiveError is recvmsg(2) with MSG_ERRQUEUE: the packet that an error is about, and the error (ip(7), IP_RECVERR).
 func (k *sock) receiveError(m *socket.Message, dst uio.Sink) (int64, error) {
+	if k.receiveCopied(m) {
+		return 0, nil
+	}
 	e := k.ep.SocketOptions().DequeueErr()
 	if e == nil {
+		m.Nonblock = true // nobody waits for an error
 		return 0, unix.EAGAIN
 	}
 	data := make([]byte, sizeExtendedErr)

@@ -55,6 +55,8 @@ type sock struct {
 	opts   options           // guarded by mu
 	named  tcpip.FullAddress // guarded by mu: what bind(2) asked for
 
+	copies copies
+
 	heldMu sync.Mutex
 	held   *held // guarded by heldMu: a datagram of which more is to come
 

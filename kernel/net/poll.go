@@ -20,8 +20,11 @@ const (
 func (k *sock) Poll() wait.Mask {
 	k.collectError()
 	var ready wait.Mask
-	if k.s.HasError() {
+	if k.s.HasError() || k.copies.waiting() {
 		ready |= unix.EPOLLERR
+		if k.s.Is(socket.SelectErrQueue) && !k.s.HasError() && !k.stream() {
+			ready |= unix.EPOLLPRI
+		}
 	}
 	if !k.stream() {
 		return ready | k.pollDatagram()

@@ -48,6 +48,7 @@ var flagNames = map[int]Flags{
 	unix.SO_BROADCAST: Broadcast, unix.SO_KEEPALIVE: KeepAlive, unix.SO_OOBINLINE: OOBInline, unix.SO_NO_CHECK: NoCheck,
 	unix.SO_PASSCRED: PassCred, unix.SO_TIMESTAMP: Timestamp, unix.SO_TIMESTAMPNS: TimestampNS,
 	unix.SO_RXQ_OVFL: RxqOvfl, unix.SO_SELECT_ERR_QUEUE: SelectErrQueue,
+	unix.SO_ZEROCOPY: ZeroCopy,
 }
 
 // Options are the options of level SOL_SOCKET that every socket has. Any goroutine may read them.
@@ -288,6 +289,9 @@ func (s *Socket) setCommon(c *cred.Cred, name int, value []byte) error {
 	if err != nil {
 		return err
 	}
+	if name == unix.SO_ZEROCOPY {
+		return s.setZeroCopy(v)
+	}
 	if f, ok := flagNames[name]; ok {
 		return s.setFlag(c, f, v != 0)
 	}
@@ -356,6 +360,18 @@ func (s *Socket) setFlag(c *cred.Cred, f Flags, on bool) error {
 	case f == TimestampNS && on:
 		s.SetFlag(Timestamp, false)
 	}
+	return nil
+}
+
+// setZeroCopy is SO_ZEROCOPY: EINVAL, EOPNOTSUPP where MSG_ZEROCOPY tells nothing.
+func (s *Socket) setZeroCopy(v int) error {
+	switch _, ok := s.ops.(ZeroCopier); {
+	case !ok || s.Type == unix.SOCK_RAW || s.Type == unix.SOCK_DGRAM && s.Protocol != unix.IPPROTO_UDP:
+		return unix.EOPNOTSUPP
+	case v&^1 != 0:
+		return unix.EINVAL
+	}
+	s.SetFlag(ZeroCopy, v != 0)
 	return nil
 }
 

@@ -277,6 +277,12 @@ func (s *Socket) Register(_ *vfs.File, e *wait.Entry) { s.Queue.Add(e) }
 // Unregister implements vfs.FileOps.
 func (s *Socket) Unregister(_ *vfs.File, e *wait.Entry) { s.Queue.Remove(e) }
 
+// A ZeroCopier is an Ops whose socket tells when sends with MSG_ZEROCOPY are done, while SO_ZEROCOPY is on.
+type ZeroCopier interface {
+	// Copied notes that a call has sent bytes, and that they were copied.
+	Copied()
+}
+
 // A Mapper is an Ops whose socket can be mapped.
 type Mapper interface {
 	// Map returns the cache that a mapping shows, nil when there is none.

@@ -431,6 +431,11 @@ func send(t *task.Task, f *vfs.File, s *socket.Socket, m *socket.Message, src ui
 			t.SendSignal(unix.SIGPIPE)
 		}
 		if done > 0 {
+			if m.Flags&unix.MSG_ZEROCOPY != 0 && s.Is(socket.ZeroCopy) {
+				if z, ok := s.Ops().(socket.ZeroCopier); ok {
+					z.Copied()
+				}
+			}
 			return uint64(done), nil
 		}
 		return value(n, err)

@@ -66,7 +66,7 @@ func (s *Calls) systemRows(r *table) {
 	r.set(unix.SYS_GETRANDOM, call3("getrandom", aSink, aSize, flags("flags", unix.GRND_NONBLOCK|unix.GRND_RANDOM|unix.GRND_INSECURE, grndNames), sysGetrandom))
 	r.set(unix.SYS_GETCPU, call3("getcpu", out(lUint32), out(lUint32), aAddr, sysGetcpu))
 	r.set(unix.SYS_REBOOT, call4("reboot", aUint.as(show("magic", appendHex)), aUint.as(show("magic", appendHex)), aUint.as(show("command", appendHex)), aAddr, sysReboot).
-		partly("the host's business: EPERM"))
+		partly("restarting and halting end the machine, as powering off does; no kexec, no suspending: EINVAL"))
 	schedRows(r)
 }
 
@@ -136,16 +136,47 @@ func sysGetcpu(t *task.Task, cpu, node dest[uint32], _ uint64) (uint64, error) {
 	return done(node.putOpt(t, 0))
 }
 
-// sysReboot is reboot(2) as far as its checks: EINVAL, EPERM.
-func sysReboot(t *task.Task, magic, magic2, _ uint32, _ uint64) (uint64, error) {
-	if !t.Cred().Capable(unix.CAP_SYS_BOOT) {
+// Commands of reboot(2).
+const (
+	rebootRestart  = 0x01234567
+	rebootHalt     = 0xcdef0123
+	rebootCADOn    = 0x89abcdef
+	rebootCADOff   = 0
+	rebootPowerOff = 0x4321fedc
+	rebootRestart2 = 0xa1b2c3d4
+)
+
+// sysReboot is reboot(2): EINVAL, EPERM, EFAULT. A machine that would start again or halt ends too: it is there for one program.
+func sysReboot(t *task.Task, magic, magic2, command uint32, arg uint64) (uint64, error) {
+	first := t.Process().PIDs() == t.Kernel().PIDs()
+	if !t.Cred().CapableIn(t.Process().PIDs().Owner(), unix.CAP_SYS_BOOT) {
 		return 0, unix.EPERM
 	}
 	switch magic2 {
 	case 0x28121969, 0x05121996, 0x16041998, 0x20112000:
-		if magic == 0xfee1dead {
-			return 0, unix.EPERM
-		}
+	default:
+		return 0, unix.EINVAL
 	}
-	return 0, unix.EINVAL
+	if magic != 0xfee1dead {
+		return 0, unix.EINVAL
+	}
+	switch command {
+	case rebootCADOn, rebootCADOff: // there is no keyboard
+		if !first {
+			return 0, unix.EINVAL
+		}
+		return 0, nil
+	case rebootRestart2:
+		if _, err := readString(t, arg, 256); first && err == unix.EFAULT {
+			return 0, err
+		}
+		fallthrough
+	case rebootRestart:
+		t.Shutdown(unix.SIGHUP)
+	case rebootHalt, rebootPowerOff:
+		t.Shutdown(unix.SIGINT)
+	default: // no other kernel is loaded, and nothing is there to sleep on
+		return 0, unix.EINVAL
+	}
+	return 0, nil
 }

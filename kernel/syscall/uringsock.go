@@ -89,7 +89,7 @@ func ioprioOf(q *iouring.Request, known uint16) error {
 
 // mayZeroCopy refuses sockets that Linux refuses for sends without a copy: EOPNOTSUPP.
 func mayZeroCopy(q *iouring.Request, s *socket.Socket) error {
-	if q.Notifies && s.Family != unix.AF_INET && s.Family != unix.AF_INET6 {
+	if _, ok := s.Ops().(socket.ZeroCopier); q.Notifies && !ok {
 		return unix.EOPNOTSUPP
 	}
 	return nil

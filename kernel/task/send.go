@@ -265,10 +265,7 @@ func (p *Process) exit(status int32) {
 
 // kill ends the process as by the default action of sig, whatever it thinks of it.
 func (p *Process) kill(sig unix.Signal) {
-	p.mu.Lock()
-	p.endFinalStops()
-	p.exit(int32(sig))
-	p.mu.Unlock()
+	p.end(int32(sig))
 }
 
 // Force sends a signal that the thread's own instruction caused: it cannot be

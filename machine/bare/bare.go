@@ -65,5 +65,8 @@ func (m *Machine) Off(status int) {
 // OnOff implements machine.Power.
 func (m *Machine) OnOff(f func()) { m.off.Store(&f) }
 
+// Uptime is the time in ns since the kernel's first instruction.
+func (m *Machine) Uptime() int64 { return m.Monotonic() - floor.AtEntry }
+
 // EntryTSC is the time stamp counter at the kernel's first instruction.
 func (*Machine) EntryTSC() uint64 { return floor.EntryTSC() }

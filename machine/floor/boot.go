@@ -67,6 +67,7 @@ func boot(c *cpu, info uint64) *context {
 	floorStack(c)
 	start(c)
 	calibrate(c)
+	timeTSC -= ticksAtEntry()
 	apicWrite(apicTimer, vectorTimer)
 	startAPs(c)
 	return firstThread(c)

@@ -151,7 +151,7 @@ func MapRegisters(pa, n uint64) uint64 { return call(serviceWindow, pa, n, 0) }
 // Stop ends the machine with the debug-exit device or a reset.
 func Stop(status uint64) { call(serviceStop, status, 0, 0) }
 
-// Now returns ns since power-on.
+// Now returns ns, AtEntry of them at the kernel's first instruction.
 func Now() uint64 {
 	for {
 		s := atomic.LoadUint32(&timeSeq)

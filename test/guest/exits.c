@@ -6,11 +6,13 @@
  *   exits kill SIG   kill(getpid(), SIG)
  *   exits raise SIG  tgkill(self), the default action
  *   exits fault WHAT segv | bus | ill | fpe | trap | gp | abort | stack
+ *   exits reboot HOW off | halt | restart | restart2: reboot(2) in a child; only as the first process, which tests on Linux never are
  *   exits segvloop   a SIGSEGV handler that faults again with the signal blocked
  *   exits return     return from main through atexit handlers
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <linux/reboot.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -95,6 +97,22 @@ static int fault(const char *w)
 	return 2;
 }
 
+static int reboot_(const char *how)
+{
+	unsigned command = !strcmp(how, "off") ? LINUX_REBOOT_CMD_POWER_OFF : !strcmp(how, "halt") ? LINUX_REBOOT_CMD_HALT :
+		!strcmp(how, "restart2") ? LINUX_REBOOT_CMD_RESTART2 : LINUX_REBOOT_CMD_RESTART;
+	if (getpid() != 1)
+		return 99;
+	if (syscall(SYS_reboot, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, LINUX_REBOOT_CMD_CAD_OFF, 0) != 0)
+		return 98;
+	if (fork() == 0) {
+		syscall(SYS_reboot, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, command, "for a reason");
+		_exit(97);
+	}
+	pause();
+	return 96;
+}
+
 int main(int argc, char **argv)
 {
 	const char *what = argc > 1 ? argv[1] : "0";
@@ -133,6 +151,8 @@ int main(int argc, char **argv)
 	}
 	if (!strcmp(what, "fault"))
 		return fault(argv[2]);
+	if (!strcmp(what, "reboot"))
+		return reboot_(argv[2]);
 	if (!strcmp(what, "segvloop")) {
 		signal(SIGSEGV, segv_again);
 		*(volatile int *)16 = 1;

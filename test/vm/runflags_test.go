@@ -1,6 +1,7 @@
 package vm
 
 import (
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -31,5 +32,14 @@ func TestRunFlags(t *testing.T) {
 				t.Error(o)
 			}
 		})
+	}
+}
+
+// reboot(2) ends the machine, with status 0, whichever way it is called.
+func TestReboot(t *testing.T) {
+	for _, how := range []string{"off", "halt", "restart", "restart2"} {
+		if o := run(t, job{program: filepath.Join(guestDir, "exits.static"), args: []string{"reboot", how}}, small); o.status != 0 || o.stdout+o.stderr != "" {
+			t.Error(how, o)
+		}
 	}
 }

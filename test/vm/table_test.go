@@ -115,7 +115,7 @@ func programs() []program {
 	add(guest("pipes.dyn", smp).needing("fork pipe"))
 	add(guest("sysv.static", smp).needing("fork"), guest("inotify.dyn", once))
 	add(guest("ptrace.static", smp).needing("fork proc"), guest("seccomp.static", smp).needing("fork proc"), guest("rseq.static", smp).needing("fork"), guest("msgq.static", smp).needing("fork poll"), guest("procmisc.static", smp).needing("fork proc"))
-	add(guest("bomb.static", smp).needing("fork"))
+	add(guest("bomb.static", smp).needing("fork"), guest("reboot.static", smp).needing("fork"))
 	add(guest("aio.static", smp).needing("fork pipe eventfd"), guest("uring.static", smp).needing("fork pipe eventfd"))
 	add(guest("cxx.static", smp), guest("cxx.dyn", everywhere), guest("gostock", everywhere).within(4*time.Minute))
 	add(guest("inet.static", everywhere).needing("socket"), guest("sockopt.static", once).needing("socket"), guest("urgent.static", smp).needing("socket"), guest("sockpoll.static", once).needing("socket"))

@@ -80,7 +80,7 @@ func (c *code) now(name, fallback string, wall bool) {
 	c.op("or rax, rdx", 0x48, 0x09, 0xd0)
 	c.op("mov edx, 0", 0xba, 0, 0, 0, 0)
 	c.op("sub rax, [r8+8]", 0x49, 0x2b, 0x40, dataTSC)
-	c.op("cmovb rax, rdx", 0x48, 0x0f, 0x42, 0xc2)
+	c.op("cmovs rax, rdx", 0x48, 0x0f, 0x48, 0xc2) // signed: the base may lie before the counter's 0
 	c.op("mul qword ptr [r8+16]", 0x49, 0xf7, 0x60, dataMult)
 	c.op("shrd rax, rdx, 32", 0x48, 0x0f, 0xac, 0xd0, 0x20)
 	if !wall {
