@@ -123,6 +123,9 @@ func build(o *buildOptions, args []string, std streams) error {
 		name := filepath.Base(what)
 		output = strings.TrimSuffix(name, filepath.Ext(name)) + ".img"
 	}
+	if info, err := os.Stat(output); err == nil && info.IsDir() {
+		return fmt.Errorf("%s is a folder; the image is a file", output)
+	}
 	size, hash, err := o.write(output, kernel, source, std.err)
 	if err != nil {
 		return err
@@ -190,6 +193,11 @@ func (o *buildOptions) finish(b *bundle.Bundle) error {
 	for _, f := range []struct{ to, from *string }{{&s.WorkDir, &o.dir}, {&s.User, &o.user}, {&s.Hostname, &o.hostname}, {&s.Memory, &o.memory}} {
 		if *f.from != "" {
 			*f.to = *f.from
+		}
+	}
+	if o.hostname != "" {
+		if err := spec.Hostname(o.hostname); err != nil {
+			return fmt.Errorf("--hostname: %w", err)
 		}
 	}
 	if s.Memory != "" {

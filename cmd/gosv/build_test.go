@@ -145,6 +145,8 @@ func TestBuildFailures(t *testing.T) {
 		{[]string{"build", "-o", out, "-f", yaml}, 125, `gosv.yaml:2: unknown key "prot"`},
 		{[]string{"build", "-o", out, "no-such-program"}, 127, "no such program"},
 		{[]string{"build", "-o", "/no/such/folder/x.img", dir, "app"}, 125, "/no/such/folder"},
+		{[]string{"build", "-o", dir, dir, "app"}, 125, "is a folder"},
+		{[]string{"build", "-o", out, "--hostname", "a b", dir, "app"}, 125, "no host name"},
 		{[]string{"image", "ls", text}, 125, "neither an image"},
 		{[]string{"image", "ls", short}, 125, "truncated"},
 		{[]string{"image", "ls", "/no/image"}, 125, "/no/image"},

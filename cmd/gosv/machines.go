@@ -13,8 +13,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
+	"gosv/image/spec"
 	"gosv/vmm"
 	"gosv/vmm/registry"
 	"gosv/vmm/remote"
@@ -215,7 +215,7 @@ func stop(reg *registry.Registry, m *registry.Machine, patience time.Duration) e
 	ask := syscall.SIGTERM
 	if m.StopSignal != "" {
 		var err error
-		if ask, err = parseSignal(m.StopSignal); err != nil {
+		if ask, err = spec.Signal(m.StopSignal); err != nil {
 			return err
 		}
 	}
@@ -268,7 +268,7 @@ func newKill(std streams) *cobra.Command {
 		Short: "Send programs a signal; SIGKILL ends their machines at once",
 		Args:  some,
 		RunE: func(_ *cobra.Command, args []string) error {
-			n, err := parseSignal(name)
+			n, err := spec.Signal(name)
 			if err != nil {
 				return err
 			}
@@ -282,22 +282,6 @@ func newKill(std streams) *cobra.Command {
 	}
 	cmd.Flags().StringVarP(&name, "signal", "s", "KILL", "name or number of the signal")
 	return cmd
-}
-
-// parseSignal reads a signal's name, with or without SIG, or its number.
-func parseSignal(s string) (syscall.Signal, error) {
-	if n, err := strconv.Atoi(s); err == nil && n > 0 && n <= 64 {
-		return syscall.Signal(n), nil
-	}
-	if above, ok := strings.CutPrefix(strings.TrimPrefix(strings.ToUpper(s), "SIG"), "RTMIN+"); ok {
-		if n, err := strconv.Atoi(above); err == nil && n >= 0 && n <= 30 {
-			return syscall.Signal(34 + n), nil // signal(7)
-		}
-	}
-	if n := unix.SignalNum("SIG" + strings.TrimPrefix(strings.ToUpper(s), "SIG")); n != 0 {
-		return n, nil
-	}
-	return 0, fmt.Errorf("%q is no signal", s)
 }
 
 func newWait(std streams) *cobra.Command {

@@ -19,6 +19,7 @@ import (
 	"gosv/image/elfdeps"
 	"gosv/image/pvh"
 	"gosv/image/rootfs"
+	"gosv/image/spec"
 	"gosv/vmm"
 	"gosv/vmm/qemu"
 )
@@ -267,8 +268,13 @@ func (o *runOptions) service(root *rootSource) (err error) {
 		}
 	}
 	if o.signal != "" {
-		if _, err := parseSignal(o.signal); err != nil {
+		if _, err := spec.Signal(o.signal); err != nil {
 			return fmt.Errorf("--stop-signal: %w", err)
+		}
+	}
+	if o.hostname != "" {
+		if err := spec.Hostname(o.hostname); err != nil {
+			return fmt.Errorf("--hostname: %w", err)
 		}
 	}
 	if o.ports, err = o.exposed(image); err == nil && o.net.all {

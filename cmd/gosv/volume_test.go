@@ -93,7 +93,7 @@ func TestImageIsService(t *testing.T) {
 		t.Error("volume create, ls, rm")
 	}
 	for _, test := range []struct{ flag, value, want string }{
-		{"--stop-signal", "SIGNOT", "no signal"}, {"--expose", "http", "PORT"}, {"-v", "volume.go:/x", "./volume.go"},
+		{"--stop-signal", "SIGNOT", "no signal"}, {"--hostname", "a b", "no host name"}, {"--expose", "http", "PORT"}, {"-v", "volume.go:/x", "./volume.go"},
 	} {
 		if status, _, stderr := gosv(t, "", "run", "--accel", "tcg", "--kernel", kernelFile(t), test.flag, test.value, image); status != 125 || !strings.Contains(stderr, test.want) {
 			t.Errorf("%s %s: %d, %q", test.flag, test.value, status, stderr)

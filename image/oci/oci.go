@@ -7,6 +7,7 @@ package oci
 
 import (
 	"archive/tar"
+	"cmp"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -245,7 +246,7 @@ func choose(index v1.ImageIndex, ref string, depth int) (v1.Image, error) {
 		switch {
 		case !d.MediaType.IsImage() && !d.MediaType.IsIndex(), p != nil && p.OS == "unknown": // attestations
 		case ref != "" && depth == 0 && ref != name && ref != full:
-			others = append(others, name)
+			others = append(others, cmp.Or(name, full, "one without a tag"))
 		case p != nil && (p.OS != "linux" || p.Architecture != "amd64"):
 			others = append(others, p.String())
 		default:
@@ -254,7 +255,11 @@ func choose(index v1.ImageIndex, ref string, depth int) (v1.Image, error) {
 	}
 	switch {
 	case len(found) == 0:
-		return nil, fmt.Errorf("no image for linux/amd64; there are: %s", strings.Join(others, ", "))
+		what := "no image for linux/amd64"
+		if ref != "" && depth == 0 {
+			what += " with the tag " + ref
+		}
+		return nil, fmt.Errorf("%s; there are: %s", what, strings.Join(others, ", "))
 	case len(found) > 1:
 		var names []string
 		for _, d := range found {

@@ -308,7 +308,8 @@ func TestOpenRefuses(t *testing.T) {
 	}
 	for name, test := range map[string]struct{ file, ref, want string }{
 		"foreign": {foreign["docker archive"], "", "arm64"}, "foreign layout": {foreign["layout"], "", "arm64"}, "other tag": {good["docker archive"], "x:2", "example.org/app:1"},
-		"truncated": {write("t.tar", b[:len(b)/2]), "", ""}, "plain tar": {write("p.tar", layerOf(t, file{"a", "b"})), "", "neither"},
+		"other tag of a layout": {good["layout"], "x:2", "with the tag x:2; there are: "},
+		"truncated":             {write("t.tar", b[:len(b)/2]), "", ""}, "plain tar": {write("p.tar", layerOf(t, file{"a", "b"})), "", "neither"},
 		"no tar": {write("n.tar", []byte(strings.Repeat("no ", 300))), "", "header"}, "missing": {"/no/image.tar", "", "no such file"},
 		"damaged layer": {damaged, "", "checksum"},
 	} {

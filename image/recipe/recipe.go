@@ -142,14 +142,16 @@ var keys = map[string]func(*parser, *Recipe, *yaml.Node){
 	"args":     func(p *parser, r *Recipe, v *yaml.Node) { r.Args = p.list(v) },
 	"workdir":  func(p *parser, r *Recipe, v *yaml.Node) { r.Spec.WorkDir = p.absolute(v) },
 	"user":     func(p *parser, r *Recipe, v *yaml.Node) { r.Spec.User = p.text(v) },
-	"hostname": func(p *parser, r *Recipe, v *yaml.Node) { r.Spec.Hostname = p.text(v) },
+	"hostname": func(p *parser, r *Recipe, v *yaml.Node) { r.Spec.Hostname = p.valid(v, spec.Hostname) },
 	"memory":   func(p *parser, r *Recipe, v *yaml.Node) { r.Spec.Memory = p.match(v, sizes, "a size like 256M") },
 	"cpus":     func(p *parser, r *Recipe, v *yaml.Node) { r.Spec.CPUs = p.number(v, 1, 255) },
 	"read-only": func(p *parser, r *Recipe, v *yaml.Node) {
 		r.Spec.ReadOnly = p.truth(v)
 	},
-	"stop-signal": func(p *parser, r *Recipe, v *yaml.Node) { r.Spec.StopSignal = p.text(v) },
-	"env":         func(p *parser, r *Recipe, v *yaml.Node) { r.Spec.Env = p.env(v) },
+	"stop-signal": func(p *parser, r *Recipe, v *yaml.Node) {
+		r.Spec.StopSignal = p.valid(v, func(s string) error { _, err := spec.Signal(s); return err })
+	},
+	"env": func(p *parser, r *Recipe, v *yaml.Node) { r.Spec.Env = p.env(v) },
 	"ports": func(p *parser, r *Recipe, v *yaml.Node) {
 		p.each(v, func(v *yaml.Node) { r.Spec.Ports = append(r.Spec.Ports, p.port(v)) })
 	},
@@ -230,6 +232,14 @@ func (p *parser) match(n *yaml.Node, re *regexp.Regexp, what string) string {
 	s := p.scalar(n)
 	if !re.MatchString(s) {
 		p.fail(n, "%q is not %s", s, what)
+	}
+	return s
+}
+
+func (p *parser) valid(n *yaml.Node, check func(string) error) string {
+	s := p.text(n)
+	if err := check(s); err != nil {
+		p.fail(n, "%v", err)
 	}
 	return s
 }

@@ -67,6 +67,8 @@ func TestErrors(t *testing.T) {
 		"program: a\nenv: [x]":                  `2: "x" is not KEY=VALUE`,
 		"program: a\nenv: {a b: c}":             `2: "a b" is no name`,
 		"program: a\nworkdir: x":                `2: "x" is no absolute path`,
+		"program: a\nstop-signal: SIGNOT":       `2: "SIGNOT" is no signal`,
+		"program: a\nhostname: a b":             `2: "a b" is no host name`,
 		"program: a\nargs: x":                   "2: want a list",
 		"program: a\n  args: x":                 "2: ",
 		"program: &a x\nhostname: *a":           "2: want a text",
