@@ -22,6 +22,8 @@ type Net struct {
 	Forwards []Forward
 	// File is the tap interface, or the socket.
 	File *os.File
+	// Queues are further queues of the tap interface, one for each of the processors that there are beyond the first.
+	Queues []*os.File
 }
 
 // Forward is a port of this machine that leads to one of the guest's.

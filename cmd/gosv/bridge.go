@@ -12,32 +12,31 @@ import (
 
 // bridgeTap makes a tap interface, attaches it to a bridge and brings it up; it vanishes with its
 // file. EPERM without CAP_NET_ADMIN.
-func bridgeTap(bridge string) (*os.File, error) {
+func bridgeTap(bridge string, cpus int) ([]*os.File, error) {
 	link, err := net.InterfaceByName(bridge)
 	if err != nil {
 		return nil, errors.New("there is no such bridge (`ip link add NAME type bridge` as root makes one)")
 	}
-	f, err := openTap("gosv%d")
+	files, err := openTap("gosv%d", cpus)
 	if err != nil {
 		return nil, err
 	}
-	if err := attach(f, link.Name); err != nil {
-		f.Close()
+	if err := attach(files[0], link.Name); err != nil {
+		for _, f := range files {
+			f.Close()
+		}
 		return nil, err
 	}
-	return f, nil
+	return files, nil
 }
 
 // attach puts the tap interface of f on a bridge.
 func attach(f *os.File, bridge string) error {
-	req, err := unix.NewIfreq("x")
+	name, err := tapName(f)
 	if err != nil {
 		return err
 	}
-	if err := unix.IoctlIfreq(int(f.Fd()), unix.TUNGETIFF, req); err != nil {
-		return err
-	}
-	tap, err := net.InterfaceByName(req.Name())
+	tap, err := net.InterfaceByName(name)
 	if err != nil {
 		return err
 	}

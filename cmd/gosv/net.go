@@ -46,12 +46,13 @@ func (o *netOptions) flags(f *pflag.FlagSet) {
 type network struct {
 	device vmm.Net
 	guest  rootfs.Network
+	cpus   int
 	close  func() // ends what was made for it
 }
 
-// open makes the network that the flags ask for.
-func (o *netOptions) open() (*network, error) {
-	n := &network{close: func() {}, guest: rootfs.Network{AllowIn: o.allowIn, AllowOut: o.allowOut}}
+// open makes the network that the flags ask for, for a machine of so many processors.
+func (o *netOptions) open(cpus int) (*network, error) {
+	n := &network{cpus: cpus, close: func() {}, guest: rootfs.Network{AllowIn: o.allowIn, AllowOut: o.allowOut}}
 	kind, name, _ := strings.Cut(o.kind, ":")
 	if kind != vmm.NetUser && len(o.publish) > 0 {
 		return nil, fmt.Errorf("--publish leads to the guest by way of --net user only; with --net %s the guest has an address of its own", o.kind)
@@ -245,22 +246,72 @@ func (n *network) tap(name string) error {
 	if len(name) >= unix.IFNAMSIZ {
 		return fmt.Errorf("--net tap:%s: names of interfaces have %d characters at most", name, unix.IFNAMSIZ-1)
 	}
-	f, err := openTap(name)
+	files, err := openTap(name, n.cpus)
 	if err != nil {
 		return fmt.Errorf("--net tap:%s: %w (`ip tuntap add %s mode tap user $USER` as root makes one for you)", name, err, name)
 	}
-	n.use(vmm.NetTap, f)
+	n.use(vmm.NetTap, files...)
 	return nil
 }
 
-func openTap(name string) (*os.File, error) {
+// maxQueues bounds the queues of a tap interface; the kernel uses no more.
+const maxQueues = 8
+
+// openTap opens the queues of a tap interface, which it makes when there is none: one for each processor, where somebody has not made the interface with
+// one queue (`ip tuntap add` without multi_queue).
+func openTap(name string, cpus int) ([]*os.File, error) {
+	want := min(max(cpus, 1), maxQueues)
+	ways := []uint16{0, unix.IFF_MULTI_QUEUE}
+	if want > 1 {
+		ways = []uint16{unix.IFF_MULTI_QUEUE, 0}
+	}
+	f, err := openQueue(name, ways[0])
+	flags := ways[0]
+	if errors.Is(err, unix.EINVAL) { // it was made the other way
+		f, err = openQueue(name, ways[1])
+		flags = ways[1]
+	}
+	if err != nil {
+		return nil, err
+	}
+	files := []*os.File{f}
+	if flags == 0 {
+		return files, nil
+	}
+	if name, err = tapName(f); err != nil {
+		f.Close()
+		return nil, err
+	}
+	for len(files) < want {
+		more, err := openQueue(name, flags)
+		if err != nil {
+			break // it works with those that there are
+		}
+		files = append(files, more)
+	}
+	return files, nil
+}
+
+// tapName is the name of the interface that a file is a queue of.
+func tapName(f *os.File) (string, error) {
+	req, err := unix.NewIfreq("x")
+	if err != nil {
+		return "", err
+	}
+	if err := unix.IoctlIfreq(int(f.Fd()), unix.TUNGETIFF, req); err != nil {
+		return "", err
+	}
+	return req.Name(), nil
+}
+
+func openQueue(name string, flags uint16) (*os.File, error) {
 	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: "/dev/net/tun", Err: err}
 	}
 	req, err := unix.NewIfreq(name)
 	if err == nil {
-		req.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
+		req.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR | flags)
 		err = unix.IoctlIfreq(fd, unix.TUNSETIFF, req)
 	}
 	if err != nil {
@@ -271,11 +322,16 @@ func openTap(name string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), name), nil
 }
 
-// use makes a file the machine's device, with an address of its own.
-func (n *network) use(kind string, f *os.File) {
-	n.device.Kind, n.device.File, n.device.MAC = kind, f, randomMAC()
+// use makes files, the queues of an interface or one socket, the machine's device, with an address of its own.
+func (n *network) use(kind string, files ...*os.File) {
+	n.device.Kind, n.device.File, n.device.Queues, n.device.MAC = kind, files[0], files[1:], randomMAC()
 	before := n.close
-	n.close = func() { before(); f.Close() }
+	n.close = func() {
+		before()
+		for _, f := range files {
+			f.Close()
+		}
+	}
 }
 
 // randomMAC returns a locally administered address; QEMU's own is the same for each machine.
@@ -287,13 +343,15 @@ func randomMAC() (mac [6]byte) {
 
 // bridge makes a tap interface on a bridge: by hand with privilege, else by QEMU's helper.
 func (n *network) bridge(name string) error {
-	f, err := bridgeTap(name)
+	files, err := bridgeTap(name, n.cpus)
 	if errors.Is(err, unix.EPERM) {
+		var f *os.File // of one queue
 		f, err = bridgeHelper(name)
+		files = []*os.File{f}
 	}
 	if err != nil {
 		return fmt.Errorf("--net bridge:%s: %w", name, err)
 	}
-	n.use(vmm.NetTap, f)
+	n.use(vmm.NetTap, files...)
 	return nil
 }

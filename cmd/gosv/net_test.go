@@ -42,7 +42,7 @@ func TestNetworkOptions(t *testing.T) {
 		{netOptions{kind: "user", dns: []string{"example.org"}}, "no IP address"},
 		{netOptions{kind: "segment:a/b", ip: []string{"10.0.0.1/8"}}, "no slash"},
 	} {
-		n, err := test.o.open()
+		n, err := test.o.open(1)
 		if err == nil {
 			n.close()
 		}
@@ -57,7 +57,7 @@ func TestSegment(t *testing.T) {
 	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
 	var ends [3]net.PacketConn
 	for i := range ends {
-		n, err := (&netOptions{kind: "segment:test", ip: []string{"10.0.0.1/24"}}).open()
+		n, err := (&netOptions{kind: "segment:test", ip: []string{"10.0.0.1/24"}}).open(1)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -188,7 +188,7 @@ func runProgram(ctx context.Context, o *runOptions, args []string, std streams) 
 	if err := o.service(root); err != nil {
 		return err
 	}
-	if o.network, err = o.net.open(); err != nil {
+	if o.network, err = o.net.open(o.cpus); err != nil {
 		return err
 	}
 	defer o.network.close()

@@ -72,6 +72,33 @@ wait
 	}
 }
 
+// A machine of two processors uses two pairs of queues of a tap interface, whether it was made for that before or by gosv, and one where it was made with one.
+func TestTapQueues(t *testing.T) {
+	o := inNamespace(t, `
+start() {
+  for i in 1 2 3 4; do "$PEER" serve 700$i 1 >/dev/null & done
+  RUN --cpus 2 --net tap:$1 --ip $2.2/24 "$PEER" serve 7000 4 talk $2.1 7001 300000 talk $2.1 7002 300000 talk $2.1 7003 300000 talk $2.1 7004 300000 &
+  until ip link show $1 >/dev/null 2>&1; do sleep 0.1; done
+  ip addr add $2.1/24 dev $1 2>/dev/null || true
+  ip link set $1 up
+  for i in 1 2 3 4; do "$PEER" talk $2.2 7000 300000; done
+  wait
+}
+ip tuntap add tap0 mode tap
+start tap0 10.77.0
+ip tuntap add tap1 mode tap multi_queue
+start tap1 10.77.1
+start tap2 10.77.2
+`)
+	for _, net := range []string{"10.77.0", "10.77.1", "10.77.2"} {
+		for _, end := range []string{".1", ".2"} {
+			if n := strings.Count(o.stdout, "talked to "+net+end+"\n"); n != 4 {
+				t.Errorf("%d of 4 talked to %s%s: %v", n, net, end, o)
+			}
+		}
+	}
+}
+
 // A bridge with a server of DHCP that also announces itself as a router of IPv6: addresses, routes, name servers and the
 // machine's name come from it, and two machines on the bridge reach each other.
 func TestBridgeDHCP(t *testing.T) {

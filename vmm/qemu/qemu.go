@@ -60,7 +60,13 @@ func (m *Monitor) CommandLine(c vmm.Config, serial string) ([]string, error) {
 			return fmt.Sprintf("socket,id=%s,path=%s", id, escape(filepath.Join(filepath.Dir(serial), id+".sock")))
 		}
 		return fmt.Sprintf(devices[id], id)
-	}, func() int { return firstFile })
+	}, func() []int {
+		numbers := []int{firstFile}
+		for i := range c.Net.Queues {
+			numbers = append(numbers, firstFile+1+i)
+		}
+		return numbers
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -83,8 +89,8 @@ const (
 
 // arguments returns the arguments for a machine, Config.Extra left out. The
 // character device behind each port, and behind the serial port (serialID), is
-// what chardev says; netFile is called for the number of the network's file.
-func arguments(c vmm.Config, kernel, initrd string, chardev func(id string) string, netFile func() int) ([]string, error) {
+// what chardev says; netFiles is called for the numbers of the network's files.
+func arguments(c vmm.Config, kernel, initrd string, chardev func(id string) string, netFiles func() []int) ([]string, error) {
 	machine, bus, err := machineOption(c.Machine)
 	if err != nil {
 		return nil, err
@@ -140,7 +146,7 @@ func arguments(c vmm.Config, kernel, initrd string, chardev func(id string) stri
 		args = append(args, "-device", fmt.Sprintf("%s,guest-cid=%d", virtioDevice("vhost-vsock", bus), c.Vsock))
 	}
 	args = append(args, balloonArguments(c, bus)...)
-	network, err := netArguments(c.Net, bus == busPCI, netFile)
+	network, err := netArguments(c.Net, bus == busPCI, netFiles)
 	return append(args, network...), err
 }
 

@@ -274,3 +274,19 @@ func TestRealEmulator(t *testing.T) {
 		}
 	}
 }
+
+// A tap interface with several queues has them all passed on, and the device has pairs of queues.
+func TestTapQueues(t *testing.T) {
+	for _, test := range []struct {
+		files []int
+		want  string
+	}{
+		{[]int{3}, "-netdev tap,id=net0,fd=3,vhost=off -device virtio-net-device,netdev=net0"},
+		{[]int{3, 4, 5}, "-netdev tap,id=net0,vhost=off,fds=3:4:5 -device virtio-net-device,netdev=net0,mq=on"},
+	} {
+		got, err := netArguments(vmm.Net{Kind: vmm.NetTap}, false, func() []int { return test.files })
+		if err != nil || strings.Join(got, " ") != test.want {
+			t.Errorf("%v: %q, %v", test.files, got, err)
+		}
+	}
+}

@@ -64,7 +64,13 @@ func (m *Monitor) Start(c vmm.Config) (vmm.VM, error) {
 		vm.ports[id] = host
 		guestEnds = append(guestEnds, guest)
 		return fmt.Sprintf("socket,id=%s,fd=%d", id, inherit(guest))
-	}, func() int { return inherit(c.Net.File) })
+	}, func() []int {
+		numbers := []int{inherit(c.Net.File)}
+		for _, f := range c.Net.Queues {
+			numbers = append(numbers, inherit(f))
+		}
+		return numbers
+	})
 	if err == nil {
 		err = portErr
 	}
