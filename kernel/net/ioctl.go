@@ -90,6 +90,9 @@ type iface struct {
 func (n *Network) interfaces() []iface {
 	var all []iface
 	for id, info := range n.Stack().NICInfo() {
+		if id == Ethernet && n.eth != nil {
+			info.Flags.Promiscuous = n.eth.filter.flag.Load()
+		}
 		all = append(all, iface{id, info})
 	}
 	sorting.Sort(all, func(a, b iface) int { return int(a.index) - int(b.index) })
@@ -159,7 +162,7 @@ func (n *Network) Ioctl(a *vfs.IoctlArgs) (uint64, error) {
 	case unix.SIOCGIFNAME, unix.SIOCGIFINDEX, unix.SIOCGIFFLAGS, unix.SIOCGIFADDR, unix.SIOCGIFNETMASK, unix.SIOCGIFBRDADDR, unix.SIOCGIFDSTADDR,
 		unix.SIOCGIFHWADDR, unix.SIOCGIFMTU, unix.SIOCGIFMETRIC, unix.SIOCGIFTXQLEN, unix.SIOCGIFMAP:
 		return 0, n.getInterface(a)
-	case unix.SIOCSIFADDR, unix.SIOCSIFNETMASK, unix.SIOCSIFFLAGS, unix.SIOCSIFMTU:
+	case unix.SIOCSIFADDR, unix.SIOCSIFNETMASK, unix.SIOCSIFFLAGS, unix.SIOCSIFMTU, unix.SIOCSIFHWADDR:
 		if !a.Ctx.Cred.Capable(unix.CAP_NET_ADMIN) {
 			return 0, unix.EPERM
 		}
@@ -306,7 +309,15 @@ func (n *Network) setInterface(a *vfs.IoctlArgs) error {
 	u := req[nameSize:]
 	s := n.Stack()
 	switch a.Cmd {
+	case unix.SIOCSIFHWADDR:
+		if binary.LittleEndian.Uint16(u) != i.hardware() {
+			return unix.EINVAL
+		}
+		return n.setHardwareAddress(i.index, u[2:2+header.EthernetAddressSize])
 	case unix.SIOCSIFFLAGS:
+		if i.index == Ethernet && n.eth != nil {
+			n.eth.setPromiscuousFlag(binary.LittleEndian.Uint16(u)&unix.IFF_PROMISC != 0)
+		}
 		if binary.LittleEndian.Uint16(u)&unix.IFF_UP == 0 {
 			return errno(s.DisableNIC(i.index))
 		}

@@ -18,13 +18,14 @@ import (
 type link struct {
 	taps *taps
 	dev  netdev.Device
-	mac  tcpip.LinkAddress
+	mac  atomic.Pointer[tcpip.LinkAddress]
 	mtu  uint32
 	gso  stack.SupportedGSO
 	wall *firewall // nil without rules
 	// asked, when not nil, takes the answers that the kernel itself has asked for, which so pass the firewall.
 	asked      func(frame []byte, checked bool) bool
 	dispatcher atomic.Pointer[stack.NetworkDispatcher]
+	filter     filter
 }
 
 var _ stack.LinkEndpoint = (*link)(nil)
@@ -32,10 +33,11 @@ var _ stack.GSOEndpoint = (*link)(nil)
 
 func newLink(dev netdev.Device, t *taps) *link {
 	mac := dev.MAC()
-	l := &link{dev: dev, taps: t, mac: tcpip.LinkAddress(mac[:]), mtu: uint32(dev.MTU()), gso: stack.GVisorGSOSupported}
+	l := &link{dev: dev, taps: t, mtu: uint32(dev.MTU()), gso: stack.GVisorGSOSupported}
 	if f := dev.Features(); f.Checksum && f.TCPv4 && f.TCPv6 {
 		l.gso = stack.HostGSOSupported
 	}
+	l.SetLinkAddress(tcpip.LinkAddress(mac[:]))
 	return l
 }
 
@@ -58,10 +60,10 @@ func (l *link) SetMTU(mtu uint32) { atomic.StoreUint32(&l.mtu, mtu) }
 func (*link) MaxHeaderLength() uint16 { return header.EthernetMinimumSize }
 
 // LinkAddress implements stack.LinkEndpoint.
-func (l *link) LinkAddress() tcpip.LinkAddress { return l.mac }
+func (l *link) LinkAddress() tcpip.LinkAddress { return *l.mac.Load() }
 
-// SetLinkAddress implements stack.LinkEndpoint; the address stays the device's.
-func (*link) SetLinkAddress(tcpip.LinkAddress) {}
+// SetLinkAddress implements stack.LinkEndpoint.
+func (l *link) SetLinkAddress(a tcpip.LinkAddress) { l.mac.Store(&a) }
 
 // Capabilities implements stack.LinkEndpoint.
 func (*link) Capabilities() stack.LinkEndpointCapabilities {
@@ -224,7 +226,7 @@ func (l *link) receive(parts [][]byte, o netdev.Offload) {
 		pkt.PktType = tcpip.PacketBroadcast
 	case header.IsMulticastEthernetAddress(dst):
 		pkt.PktType = tcpip.PacketMulticast
-	case dst == l.mac:
+	case dst == l.LinkAddress():
 		pkt.PktType = tcpip.PacketHost
 	default:
 		pkt.PktType = tcpip.PacketOtherHost

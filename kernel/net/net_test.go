@@ -123,8 +123,11 @@ func open(t *testing.T, n *Network, family, typ, protocol int) *fd {
 	t.Helper()
 	f := &fd{t: t, caller: socket.Caller{Cred: cred.Root(), PID: 1}}
 	make := n.INET()
-	if family == unix.AF_INET6 {
+	switch family {
+	case unix.AF_INET6:
 		make = n.INET6()
+	case unix.AF_PACKET:
+		make = n.Packet()
 	}
 	s, err := make.New(&f.caller, typ, protocol)
 	if err != nil {

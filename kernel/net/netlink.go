@@ -37,13 +37,13 @@ func (r routes) Links() (all []netlink.Link) {
 	return all
 }
 
-// SetLink implements netlink.Stack: up, down and MTU.
+// SetLink implements netlink.Stack: up, down, promiscuous, MTU and address.
 func (r routes) SetLink(index int, c netlink.LinkChange) error {
 	s, id := r.n.Stack(), tcpip.NICID(index)
 	switch {
 	case !s.HasNIC(id):
 		return unix.ENODEV
-	case c.Name != "" || c.Address != nil:
+	case c.Name != "":
 		return unix.EOPNOTSUPP
 	case c.MTU != 0 && (c.MTU < header.IPv4MinimumMTU || c.MTU > 65536):
 		return unix.EINVAL
@@ -52,6 +52,14 @@ func (r routes) SetLink(index int, c netlink.LinkChange) error {
 		if err := s.SetNICMTU(id, uint32(c.MTU)); err != nil {
 			return errno(err)
 		}
+	}
+	if c.Address != nil {
+		if err := r.n.setHardwareAddress(id, c.Address); err != nil {
+			return err
+		}
+	}
+	if c.Mask&unix.IFF_PROMISC != 0 && id == Ethernet && r.n.eth != nil {
+		r.n.eth.setPromiscuousFlag(c.Flags&unix.IFF_PROMISC != 0)
 	}
 	if c.Mask&unix.IFF_UP == 0 {
 		return nil

@@ -48,6 +48,10 @@ type packetSock struct {
 	net *Network
 	raw bool // frames have their Ethernet header
 
+	membersMu sync.Mutex   // not held within mu
+	members   []membership // +checklocks:membersMu
+	gone      bool         // it has no more of them; +checklocks:membersMu
+
 	mu       sync.Mutex // all below is guarded by mu; nothing is locked within but the socket's queue
 	protocol uint16     // 0: nothing is received
 	nic      tcpip.NICID
@@ -225,7 +229,7 @@ func (p *packetSock) Send(m *socket.Message, src uio.Source) (int64, error) {
 	case !p.raw:
 		frame = frame[:header.EthernetMinimumSize]
 		if nic == Ethernet {
-			mac := p.net.eth.mac
+			mac := p.net.eth.LinkAddress()
 			copy(frame[6:], mac)
 			if len(to) < header.EthernetAddressSize {
 				return 0, unix.EINVAL
@@ -321,6 +325,7 @@ func (p *packetSock) Close() {
 	p.ring, p.queue, p.bytes = nil, nil, 0
 	p.mu.Unlock()
 	p.attach(0, 0)
+	p.leaveAll()
 	if ring != nil {
 		ring.release()
 	}
@@ -411,17 +416,7 @@ func (p *packetSock) SetOption(_ *socket.Caller, level, name int, value []byte) 
 	}
 	switch name {
 	case unix.PACKET_ADD_MEMBERSHIP, unix.PACKET_DROP_MEMBERSHIP:
-		// The device receives everything that is on its wire: nothing has to be changed for it.
-		if len(value) < 16 {
-			return unix.EINVAL
-		}
-		if p.net.device(tcpip.NICID(int32(v))) != nil {
-			return unix.ENODEV
-		}
-		if typ := binary.LittleEndian.Uint16(value[4:]); typ > unix.PACKET_MR_UNICAST {
-			return unix.EINVAL
-		}
-		return nil
+		return p.member(value, name == unix.PACKET_ADD_MEMBERSHIP)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

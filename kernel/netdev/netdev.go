@@ -46,6 +46,14 @@ type Stats struct {
 // may be called on one goroutine at a time and may send.
 type Receiver func(parts [][]byte, o Offload)
 
+// A Filter is a Device that can be told which frames it receives besides those for everybody and for groups. It begins with those for its own address.
+type Filter interface {
+	// Promiscuous has it receive all there are, or not any more: EOPNOTSUPP, EIO.
+	Promiscuous(on bool) error
+	// SetMAC gives it another address: EOPNOTSUPP, EIO.
+	SetMAC(mac [6]byte) error
+}
+
 // Device is an Ethernet interface.
 type Device interface {
 	// MAC is the hardware address.

@@ -99,6 +99,27 @@ start tap2 10.77.2
 	}
 }
 
+// An interface with another address gets what is sent to that one, and says in which mode it is.
+func TestTapAddress(t *testing.T) {
+	o := inNamespace(t, `
+ip tuntap add tap0 mode tap
+ip addr add 10.77.0.1/24 dev tap0
+ip link set tap0 up
+RUN --net tap:tap0 --ip 10.77.0.2/24 /bin/busybox sh -c '
+b=/bin/busybox
+$b ip link set eth0 address 02:00:00:00:77:09 && $b ping -c 3 10.77.0.1 && $b ifconfig eth0 promisc && $b ip link show eth0 &&
+$b ifconfig eth0 -promisc hw ether 02:00:00:00:77:0a && $b ping -c 3 10.77.0.1 && $b ip link show eth0; $b ifconfig eth0 hw ether 01:00:00:00:77:0a'  || [ $? = 1 ]
+`, "busybox")
+	for _, want := range []string{"link/ether 02:00:00:00:77:09", "LOWER_UP100>", "link/ether 02:00:00:00:77:0a"} {
+		if !strings.Contains(o.stdout, want) {
+			t.Errorf("no %q: %v", want, o)
+		}
+	}
+	if strings.Count(o.stdout, ", 0% packet loss") != 2 || !strings.Contains(o.stderr, "Cannot assign requested address") {
+		t.Error(o)
+	}
+}
+
 // A bridge with a server of DHCP that also announces itself as a router of IPv6: addresses, routes, name servers and the
 // machine's name come from it, and two machines on the bridge reach each other.
 func TestBridgeDHCP(t *testing.T) {
