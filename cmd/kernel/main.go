@@ -92,6 +92,7 @@ func start(m *bare.Machine, e *ending) error {
 		Hostname: args.Hostname, Machine: m, Pool: pool, Clock: c, Namespace: ns,
 		Calls: calls.Table(), Failed: calls.Failed, Dispatch: calls.Dispatch, Load: calls.Load,
 		Log: e.log.line, Ended: calls.Ended, OnExit: e.exited,
+		Makers: calls.Makers(), Firsts: calls.Firsts(),
 	})
 	if err := mountInfo(m, ctx, k, disks, socks); err != nil {
 		return err

@@ -407,7 +407,7 @@ func showPersonality(v *view, b *out) error {
 
 // showSyscall tells where a thread that sleeps is: in which system call, with which arguments, and its stack pointer and program counter.
 func showSyscall(v *view, b *out) error {
-	where, ok := v.t.Where()
+	where, ok := v.t.Where(v.t == v.asker())
 	if !ok {
 		b.str("running\n")
 		return nil

@@ -114,7 +114,7 @@ func New(c Config) *FS {
 	for _, r := range slices.Concat(processRows, nsRows) {
 		number(r)
 	}
-	return f.fill("proc", append(slices.Clone(rows), limitRows()...), processes{})
+	return f.fill("proc", append(slices.Clone(rows), slices.Concat(limitRows(), ipcRows(), sysvRows)...), processes{})
 }
 
 // NewSys returns a /sys, to be mounted.

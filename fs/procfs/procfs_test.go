@@ -8,7 +8,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gosv/kernel/clock"
+	"gosv/kernel/ipc"
 	"gosv/kernel/mm"
+	"gosv/kernel/mqueue"
+	"gosv/kernel/namespace"
 	"gosv/kernel/nsfs"
 	"gosv/kernel/pipe"
 	"gosv/kernel/task"
@@ -27,6 +30,16 @@ type world struct {
 	ctx *vfs.Context // process 1's
 }
 
+// ipcSpaces is an IPC namespace.
+type ipcSpaces struct {
+	sysv *ipc.Space
+	mq   *mqueue.Space
+	namespace.Head
+}
+
+func (s *ipcSpaces) SysV() *ipc.Space      { return s.sysv }
+func (s *ipcSpaces) Queues() *mqueue.Space { return s.mq }
+
 const argBase = 0x10000
 
 func start(t *testing.T) *world {
@@ -38,7 +51,10 @@ func start(t *testing.T) *world {
 	w := &world{Tree: vfstest.NewOn(t, m)}
 	over := make(chan struct{})
 	c := clock.New(m)
+	spaces := &ipcSpaces{ipc.New(w.Pool, c.Now, nil), mqueue.New(c.Now), namespace.Head{}}
+	spaces.First(namespace.IPC)
 	w.k = task.New(task.Config{
+		Firsts:   [namespace.Kinds]namespace.Object{namespace.IPC: spaces},
 		Hostname: "host", Machine: m, Pool: w.Pool, Clock: c, Namespace: w.NS,
 		Dispatch: func(t *task.Task) { t.ExitGroup(0) },
 		OnExit:   func(int, unix.Signal) { close(over) },

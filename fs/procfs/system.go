@@ -11,7 +11,6 @@ import (
 	"gosv/kernel/inotify"
 	"gosv/kernel/ipc"
 	"gosv/kernel/mem"
-	"gosv/kernel/mqueue"
 	"gosv/kernel/namespace"
 	"gosv/kernel/pipe"
 	"gosv/kernel/task"
@@ -40,11 +39,6 @@ var rows = []row{
 	{path: "sys/fs/file-max", mode: ro, show: text("9223372036854775807\n")},
 	{path: "sys/fs/inotify/max_queued_events", mode: ro, show: number10(inotify.MaxEvents)},
 	{path: "sys/fs/inotify/max_user_watches", mode: ro, show: number10(inotify.MaxWatches)},
-	{path: "sys/fs/mqueue/msg_default", mode: ro, show: number10(mqueue.MaxMessages)},
-	{path: "sys/fs/mqueue/msg_max", mode: ro, show: number10(mqueue.MaxMessages)},
-	{path: "sys/fs/mqueue/msgsize_default", mode: ro, show: number10(mqueue.MaxSize)},
-	{path: "sys/fs/mqueue/msgsize_max", mode: ro, show: number10(mqueue.MaxSize)},
-	{path: "sys/fs/mqueue/queues_max", mode: ro, show: number10(mqueue.MaxQueues)},
 	{path: "sys/fs/nr_open", mode: ro, show: text("1048576\n")},
 	{path: "sys/fs/pipe-max-size", mode: ro, show: number10(pipe.MaxSize)},
 	{path: "sys/fs/protected_hardlinks", mode: rw, show: showFlag(vfs.ProtectHardlinks), store: storeFlag(vfs.ProtectHardlinks)},
@@ -184,8 +178,8 @@ func showFilesystems(v *view, b *out) error {
 
 func showLoad(v *view, b *out) error {
 	threads, _, last := v.Kernel.Counts()
-	if v.pids != v.Kernel.PIDs() {
-		last = v.pids.Last()
+	if t := v.asker(); t != nil && t.Process().PIDs() != v.Kernel.PIDs() {
+		last = t.Process().PIDs().Last()
 	}
 	running := 0
 	for _, p := range v.Kernel.Processes() {

@@ -5,6 +5,7 @@
 package ipc
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -12,6 +13,7 @@ import (
 
 	"gosv/kernel/cred"
 	"gosv/kernel/mem"
+	"gosv/kernel/namespace"
 )
 
 // Commands, flags and modes that golang.org/x/sys/unix lacks (sys/ipc.h).
@@ -41,12 +43,39 @@ type Space struct {
 
 	messages atomic.Int64 // bytes that all messages take
 
-	pool *mem.Pool
-	now  func() int64 // wall time in seconds
+	pool  *mem.Pool
+	now   func() int64 // wall time in seconds
+	owner *namespace.User
 }
 
-// New returns an empty space. now tells the wall time in seconds.
-func New(pool *mem.Pool, now func() int64) *Space { return &Space{pool: pool, now: now} }
+// New returns an empty space, which belongs to a user namespace. now tells the wall time in seconds.
+func New(pool *mem.Pool, now func() int64, owner *namespace.User) *Space {
+	s := &Space{pool: pool, now: now, owner: owner}
+	s.Shm.init(owner)
+	s.Sem.init(owner)
+	s.Msg.init(owner)
+	return s
+}
+
+// A Holder is an IPC namespace.
+type Holder interface {
+	SysV() *Space
+}
+
+// Clear removes all objects: nobody can name them any more.
+func (s *Space) Clear() {
+	each(&s.Shm, func(o *Segment) { _ = o.Remove(cred.Root()) })
+	each(&s.Sem, func(o *Semaphores) { _ = o.Remove(cred.Root()) })
+	each(&s.Msg, func(o *Messages) { _ = o.Remove(cred.Root()) })
+}
+
+func each[T object](r *registry[T], f func(T)) {
+	for last, _ := r.Last(); last >= 0; last-- {
+		if o, _, err := r.At(last); err == nil {
+			f(o)
+		}
+	}
+}
 
 // Perm is struct ipc64_perm.
 type Perm struct {
@@ -54,6 +83,7 @@ type Perm struct {
 	UID, GID, CUID, CGID uint32
 	Mode                 uint32
 	Seq                  uint16
+	owner                *namespace.User // of the space
 }
 
 // allows checks mode bits (as Read, Write) that a program asks for: EACCES. It is Linux's ipcperms.
@@ -66,7 +96,7 @@ func (p *Perm) allows(c *cred.Cred, want uint32) error {
 		granted >>= 3
 	}
 	want = want>>6 | want>>3 | want
-	if want&^granted&7 != 0 && !c.Capable(unix.CAP_IPC_OWNER) {
+	if want&^granted&7 != 0 && !c.CapableIn(p.owner, unix.CAP_IPC_OWNER) {
 		return unix.EACCES
 	}
 	return nil
@@ -74,7 +104,7 @@ func (p *Perm) allows(c *cred.Cred, want uint32) error {
 
 // owned checks that a program may change or remove the object: EPERM.
 func (p *Perm) owned(c *cred.Cred) error {
-	if c.EUID != p.CUID && c.EUID != p.UID && !c.Capable(unix.CAP_SYS_ADMIN) {
+	if c.EUID != p.CUID && c.EUID != p.UID && !c.CapableIn(p.owner, unix.CAP_SYS_ADMIN) {
 		return unix.EPERM
 	}
 	return nil
@@ -106,7 +136,20 @@ type registry[T object] struct {
 	seq   []uint16
 	keys  map[int32]int32 // identifiers by key; guarded by mu
 	count atomic.Int32
+	owner *namespace.User
+	next  atomic.Int32 // the identifier that the next object gets if it can, −1: any
 }
+
+func (r *registry[T]) init(owner *namespace.User) {
+	r.owner = owner
+	r.next.Store(-1)
+}
+
+// Next returns what SetNext set (/proc/sys/kernel/msg_next_id and its like), −1 when nothing is set.
+func (r *registry[T]) Next() int32 { return r.next.Load() }
+
+// SetNext asks for an identifier for the next object.
+func (r *registry[T]) SetNext(id int32) { r.next.Store(id) }
 
 const places = 1 << 15
 
@@ -140,7 +183,7 @@ func (r *registry[T]) get(key int32, flags uint32, c *cred.Cred, check func(T) e
 		return 0, err
 	}
 	p := o.perm()
-	*p = Perm{Key: key, UID: c.EUID, GID: c.EGID, CUID: c.EUID, CGID: c.EGID, Mode: flags & modeBits}
+	*p = Perm{Key: key, UID: c.EUID, GID: c.EGID, CUID: c.EUID, CGID: c.EGID, Mode: flags & modeBits, owner: r.owner}
 	id := r.place(o)
 	if key != Private {
 		if r.keys == nil {
@@ -154,12 +197,21 @@ func (r *registry[T]) get(key int32, flags uint32, c *cred.Cred, check func(T) e
 // place puts o into the table and returns its identifier. r.mu is held.
 func (r *registry[T]) place(o T) int32 {
 	var none T
-	i := 0
+	i, next := 0, r.next.Swap(-1)
+	if next >= 0 {
+		i = int(next % places)
+	}
 	for i < len(r.table) && r.table[i] != none {
 		i++
 	}
-	if i == len(r.table) {
+	if i >= places { // all behind the wanted one are taken, and there is room before
+		i = slices.Index(r.table, none)
+	}
+	for i >= len(r.table) {
 		r.table, r.seq = append(r.table, none), append(r.seq, 0)
+	}
+	if next >= 0 {
+		r.seq[i] = uint16(next / places)
 	}
 	r.table[i] = o
 	o.perm().Seq = r.seq[i]

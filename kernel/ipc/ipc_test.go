@@ -13,7 +13,7 @@ import (
 func newSpace(t *testing.T) *Space {
 	pool := mem.NewPool(fake.ForTest(t, fake.Config{}))
 	t.Cleanup(pool.Close)
-	return New(pool, func() int64 { return 1000 })
+	return New(pool, func() int64 { return 1000 }, nil)
 }
 
 func user(id uint32) *cred.Cred { return &cred.Cred{UID: id, EUID: id, GID: id, EGID: id} }

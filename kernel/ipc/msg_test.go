@@ -9,7 +9,7 @@ import (
 )
 
 func TestMessages(t *testing.T) {
-	sp := New(nil, func() int64 { return 5 })
+	sp := New(nil, func() int64 { return 5 }, nil)
 	c := cred.Root()
 	id, err := sp.Msgget(Private, Creat|0o600, c)
 	if err != nil {
@@ -62,7 +62,7 @@ func TestMessages(t *testing.T) {
 
 // What all queues take together has a limit, as it is the kernel's own memory.
 func TestMessageTotal(t *testing.T) {
-	sp := New(nil, func() int64 { return 5 })
+	sp := New(nil, func() int64 { return 5 }, nil)
 	c := cred.Root()
 	var err error
 	sent := 0

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -19,11 +20,19 @@ import (
 	"gosv/kernel/wait"
 )
 
-// Limits (/proc/sys/fs/mqueue, mq_overview(7)).
+// Limits is /proc/sys/fs/mqueue (mq_overview(7)): the most queues, and without CAP_SYS_RESOURCE the most messages of a queue and the largest
+// message; and what a queue gets that is made without attributes.
+type Limits struct{ Queues, Messages, Size, DefaultMessages, DefaultSize atomic.Int32 }
+
+// Bounds of the limits: Linux's HARD_MSGMAX and HARD_MSGSIZEMAX; MinSize is the least that the size may be limited to.
 const (
-	MaxQueues   = 256
-	MaxMessages = 10   // without CAP_SYS_RESOURCE
-	MaxSize     = 8192 // without CAP_SYS_RESOURCE
+	MaxQueues   = 65536
+	MaxMessages = hardCount
+	MaxSize     = hardSize
+	MinSize     = 128
+)
+
+const (
 	hardCount   = 65536
 	hardSize    = 16 << 20
 	MaxPriority = 32768
@@ -46,11 +55,25 @@ type Space struct {
 	named map[string]*Queue // guarded by mu
 	bytes map[uint32]uint64 // what each user's queues may take; guarded by mu
 	now   func() int64
+
+	Limits Limits
+}
+
+// A Holder is an IPC namespace.
+type Holder interface {
+	Queues() *Space
 }
 
 // New returns an empty space; now tells the wall time in seconds.
 func New(now func() int64) *Space {
-	return &Space{named: make(map[string]*Queue), bytes: make(map[uint32]uint64), now: now}
+	s := &Space{named: make(map[string]*Queue), bytes: make(map[uint32]uint64), now: now}
+	l := &s.Limits
+	l.Queues.Store(256)
+	l.Messages.Store(10)
+	l.DefaultMessages.Store(10)
+	l.Size.Store(8192)
+	l.DefaultSize.Store(8192)
+	return s
 }
 
 // Queue is one message queue.
@@ -113,11 +136,12 @@ func (s *Space) Open(name string, flags int, mode uint32, attr *Attr, c *cred.Cr
 
 // create makes a queue. s.mu is held.
 func (s *Space) create(mode uint32, attr *Attr, c *cred.Cred, limit uint64) (*Queue, error) {
-	a := Attr{MaxMessages, MaxSize}
+	l := &s.Limits
+	a := Attr{int64(min(l.DefaultMessages.Load(), l.Messages.Load())), int64(min(l.DefaultSize.Load(), l.Size.Load()))}
 	privileged := c.Capable(unix.CAP_SYS_RESOURCE)
 	if attr != nil {
 		a = *attr
-		count, size := int64(MaxMessages), int64(MaxSize)
+		count, size := int64(l.Messages.Load()), int64(l.Size.Load())
 		if privileged {
 			count, size = hardCount, hardSize
 		}
@@ -125,7 +149,7 @@ func (s *Space) create(mode uint32, attr *Attr, c *cred.Cred, limit uint64) (*Qu
 			return nil, unix.EINVAL
 		}
 	}
-	if len(s.named) >= MaxQueues && !privileged {
+	if len(s.named) >= int(l.Queues.Load()) && !privileged {
 		return nil, unix.ENOSPC
 	}
 	q := &Queue{space: s, attr: a, uid: c.FSUID, gid: c.FSGID, mode: mode & 0o777}

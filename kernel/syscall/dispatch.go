@@ -2,14 +2,11 @@ package syscall
 
 import (
 	"errors"
-	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
-	"gosv/kernel/ipc"
 	"gosv/kernel/mem"
-	"gosv/kernel/mqueue"
 	"gosv/kernel/task"
 	"gosv/machine"
 )
@@ -19,11 +16,8 @@ type Calls struct {
 	rows table
 	o    Options
 
-	ipc     atomic.Pointer[ipc.Space] // nil until it is needed
-	ipcOnce sync.Once
-	mq      atomic.Pointer[mqueue.Space] // the same
-	mqOnce  sync.Once
-	timex   clockState
+	ipc   ipcSpaces // the first
+	timex clockState
 	// told are the missing calls that were logged already.
 	told [numbers]atomic.Bool
 }

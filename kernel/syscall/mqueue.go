@@ -24,14 +24,8 @@ func (s *Calls) mqRows(r *table) {
 	r.set(unix.SYS_MQ_GETSETATTR, call3("mq_getsetattr", aFD, aAddr, aAddr, sysMqAttr))
 }
 
-// mqueues returns the kernel's POSIX message queues.
-func (s *Calls) mqueues(t *task.Task) *mqueue.Space {
-	s.mqOnce.Do(func() {
-		k := t.Kernel()
-		s.mq.Store(mqueue.New(func() int64 { return k.Clock.Wall() / 1e9 }))
-	})
-	return s.mq.Load()
-}
+// mqueues returns the POSIX message queues that t knows.
+func (s *Calls) mqueues(t *task.Task) *mqueue.Space { return ipcOf(t).Queues() }
 
 // sizeofMqAttr is the size of struct mq_attr: flags, maxmsg, msgsize, curmsgs, four reserved longs.
 const sizeofMqAttr = 64

@@ -6,6 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gosv/kernel/abi"
+	"gosv/kernel/namespace"
 	"gosv/kernel/socket"
 	"gosv/kernel/task"
 	"gosv/kernel/vdso"
@@ -35,6 +36,7 @@ type Options struct {
 // Dispatch and Load are for task.Config.
 func New(o Options) *Calls {
 	s := &Calls{o: o}
+	s.ipc.First(namespace.IPC)
 	s.timex.status, s.timex.maxError, s.timex.estError = staUnsync, 16_000_000, 16_000_000
 	s.fill()
 	return s

@@ -29,24 +29,8 @@ func (s *Calls) sysvRows(r *table) {
 	r.set(unix.SYS_SEMCTL, call4("semctl", aInt, aInt, aInt, aHex, s.semctl))
 }
 
-// space returns the kernel's System V objects.
-func (s *Calls) space(t *task.Task) *ipc.Space {
-	s.ipcOnce.Do(func() {
-		k := t.Kernel()
-		s.ipc.Store(ipc.New(k.Pool, func() int64 { return k.Clock.Wall() / 1e9 }))
-	})
-	return s.ipc.Load()
-}
-
-// Ended is to be called when a process has ended.
-func (s *Calls) Ended(pid int32) {
-	if sp := s.ipc.Load(); sp != nil {
-		sp.Exited(pid)
-	}
-	if mq := s.mq.Load(); mq != nil {
-		mq.Exited(pid)
-	}
-}
+// space returns the System V objects that t knows.
+func (s *Calls) space(t *task.Task) *ipc.Space { return ipcOf(t).SysV() }
 
 func (s *Calls) shmat(t *task.Task, id int32, addr uint64, flags uint32) (uint64, error) {
 	seg, err := s.space(t).Shm.Find(id)
@@ -116,8 +100,9 @@ const (
 )
 
 // putPerm writes ipc64_perm to b.
-func putPerm(b []byte, p *ipc.Perm) {
-	for i, v := range [...]uint32{uint32(p.Key), p.UID, p.GID, p.CUID, p.CGID, p.Mode, uint32(p.Seq)} {
+func putPerm(t *task.Task, b []byte, p *ipc.Perm) {
+	u := t.Cred().User
+	for i, v := range [...]uint32{uint32(p.Key), u.ShowUID(p.UID), u.ShowGID(p.GID), u.ShowUID(p.CUID), u.ShowGID(p.CGID), p.Mode, uint32(p.Seq)} {
 		le.PutUint32(b[4*i:], v)
 	}
 }
@@ -128,7 +113,8 @@ func ipcPerm(t *task.Task, addr uint64) (*ipc.Perm, error) {
 	if err := copyIn(t, b, addr); err != nil {
 		return nil, err
 	}
-	return &ipc.Perm{UID: le.Uint32(b[4:]), GID: le.Uint32(b[8:]), Mode: le.Uint32(b[20:])}, nil
+	u := t.Cred().User
+	return &ipc.Perm{UID: u.RealUID(le.Uint32(b[4:])), GID: u.RealGID(le.Uint32(b[8:])), Mode: le.Uint32(b[20:])}, nil
 }
 
 // putWords writes 64-bit words at addr: EFAULT.
@@ -183,9 +169,9 @@ func putShm(t *task.Task, seg *ipc.Segment, addr uint64, any bool) error {
 		return err
 	}
 	var b [sizeofShmDS]byte
-	putPerm(b[:], &ds.Perm)
+	putPerm(t, b[:], &ds.Perm)
 	for i, v := range [...]uint64{ds.Size, uint64(ds.ATime), uint64(ds.DTime), uint64(ds.CTime),
-		uint64(uint32(ds.CPID)) | uint64(ds.LPID)<<32, uint64(ds.Attached)} {
+		uint64(uint32(t.Number(ds.CPID))) | uint64(t.Number(ds.LPID))<<32, uint64(ds.Attached)} {
 		le.PutUint64(b[sizeofIPCPerm+8*i:], v)
 	}
 	return copyOut(t, addr, b[:])
@@ -258,7 +244,10 @@ func (s *Calls) semctl(t *task.Task, id, n, cmd int32, arg uint64) (uint64, erro
 		return 0, err
 	}
 	switch cmd {
-	case ipc.GetVal, ipc.GetPID, ipc.GetNCnt, ipc.GetZCnt:
+	case ipc.GetPID:
+		pid, err := set.Get(cmd, n, t.Cred())
+		return value(t.Number(pid), err)
+	case ipc.GetVal, ipc.GetNCnt, ipc.GetZCnt:
 		return value(set.Get(cmd, n, t.Cred()))
 	case ipc.GetAll:
 		list, err := set.All(t.Cred())
@@ -324,7 +313,7 @@ func putSem(t *task.Task, set *ipc.Semaphores, addr uint64, any bool) error {
 		return err
 	}
 	var b [sizeofSemDS]byte
-	putPerm(b[:], &ds.Perm)
+	putPerm(t, b[:], &ds.Perm)
 	for i, v := range [...]uint64{uint64(ds.OTime), 0, uint64(ds.CTime), 0, ds.Count} {
 		le.PutUint64(b[sizeofIPCPerm+8*i:], v)
 	}

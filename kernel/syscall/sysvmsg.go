@@ -141,9 +141,9 @@ func putMsg(t *task.Task, q *ipc.Messages, addr uint64, any bool) error {
 		return err
 	}
 	var b [sizeofMsgDS]byte
-	putPerm(b[:], &ds.Perm)
+	putPerm(t, b[:], &ds.Perm)
 	for i, v := range [...]uint64{uint64(ds.STime), uint64(ds.RTime), uint64(ds.CTime), ds.Bytes, ds.Count, ds.Limit,
-		uint64(uint32(ds.LSPID)) | uint64(ds.LRPID)<<32} {
+		uint64(uint32(t.Number(ds.LSPID))) | uint64(t.Number(ds.LRPID))<<32} {
 		le.PutUint64(b[sizeofIPCPerm+8*i:], v)
 	}
 	return copyOut(t, addr, b[:])

@@ -82,7 +82,7 @@ func newWorld(tb testing.TB, o Options) *world {
 	w.ctx = &vfs.Context{Root: ns.Root(), Cwd: ns.Root(), Cred: cred.Root()}
 	w.files = vfs.NewFDTable()
 	w.k = task.New(task.Config{
-		Hostname: "here", Machine: w.m, Pool: pool, Clock: c, Namespace: ns, Dispatch: w.calls.Dispatch, Load: w.calls.Load,
+		Hostname: "here", Firsts: w.calls.Firsts(), Makers: w.calls.Makers(), Machine: w.m, Pool: pool, Clock: c, Namespace: ns, Dispatch: w.calls.Dispatch, Load: w.calls.Load,
 		Log: func(s string) {
 			w.mu.Lock()
 			w.log = append(w.log, s)

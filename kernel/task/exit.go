@@ -43,7 +43,7 @@ func (t *Task) end() {
 	}
 	p.stopTimers()
 	if k.Ended != nil {
-		k.Ended(p.PID)
+		k.Ended(t)
 	}
 	switch {
 	case p == k.init:

@@ -87,8 +87,10 @@ type Config struct {
 	Log func(line string)
 	// Makers make namespaces of the kinds that are other rooms' business.
 	Makers [namespace.Kinds]Maker
-	// Ended, if not nil, is called when a process has ended.
-	Ended func(pid int32)
+	// Firsts are the first namespaces of those kinds; nil: there is nothing to show.
+	Firsts [namespace.Kinds]namespace.Object
+	// Ended, if not nil, is called when a process has ended, with its last thread, or leaves its IPC namespace.
+	Ended func(t *Task)
 	// OnExit is called once, when the first process has ended and all others are gone:
 	// its exit status, or else the signal that killed it.
 	OnExit func(status int, sig unix.Signal)

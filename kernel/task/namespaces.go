@@ -73,6 +73,14 @@ func (k *Kernel) firstNamespaces() {
 	if k.Namespace != nil {
 		n.List[namespace.Mount] = k.Namespace.First()
 	}
+	for kind, o := range k.Firsts {
+		if o != nil {
+			n.List[kind] = o
+		}
+		if b, ok := o.(interface{ Bind(*Kernel) }); ok {
+			b.Bind(k)
+		}
+	}
 	k.first = n
 }
 
@@ -213,6 +221,9 @@ func (f *FS) copyTree(old *vfs.Tree, owner *namespace.User) (*vfs.Tree, error) {
 
 // setNamespaces gives t others.
 func (t *Task) setNamespaces(n *Namespaces) {
+	if k := t.k; k.Ended != nil && n.List[namespace.IPC] != t.ns.List[namespace.IPC] {
+		k.Ended(t)
+	}
 	t.proc.mu.Lock()
 	old := t.ns
 	t.ns = n

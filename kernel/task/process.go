@@ -269,11 +269,11 @@ type Where struct {
 	SP, PC uint64
 }
 
-// Where returns where t is; ok is false while it runs. The registers are those of a thread that sleeps, but for one that wakes up meanwhile.
-func (t *Task) Where() (w Where, ok bool) {
+// Where returns where t is; ok is false while it runs, unless it asks itself. The registers are those of a thread that sleeps, but for one that wakes up meanwhile.
+func (t *Task) Where(self bool) (w Where, ok bool) {
 	t.proc.mu.Lock()
 	defer t.proc.mu.Unlock()
-	if t.exiting || t.usage.since.Load() != 0 {
+	if t.exiting || t.usage.since.Load() != 0 && !self {
 		return w, false
 	}
 	c := t.Ctx

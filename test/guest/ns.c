@@ -5,10 +5,15 @@
 #include <linux/nsfs.h>
 #include <linux/sched.h>
 #include <grp.h>
+#include <mqueue.h>
 #include <sched.h>
 #include <sys/ioctl.h>
+#include <sys/ipc.h>
 #include <sys/mount.h>
+#include <sys/msg.h>
 #include <sys/prctl.h>
+#include <sys/sem.h>
+#include <sys/shm.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
@@ -366,7 +371,7 @@ TEST(uts)
 
 TEST(links)
 {
-	static const char *kinds[] = {"cgroup", "mnt", "pid", "pid_for_children", "user", "uts"};
+	static const char *kinds[] = {"cgroup", "ipc", "mnt", "pid", "pid_for_children", "user", "uts"};
 	for (unsigned i = 0; i < sizeof kinds / sizeof *kinds; i++) {
 		char path[64], b[64] = "";
 		snprintf(path, sizeof path, "/proc/self/ns/%s", kinds[i]);
@@ -374,7 +379,7 @@ TEST(links)
 		struct stat s;
 		NEED(stat(path, &s) == 0);
 		char want[64];
-		snprintf(want, sizeof want, "%s:[%lu]", i == 3 ? "pid" : kinds[i], (unsigned long)s.st_ino);
+		snprintf(want, sizeof want, "%s:[%lu]", i == 4 ? "pid" : kinds[i], (unsigned long)s.st_ino);
 		SAME(strcmp(b, want), 0);
 		SAME(s.st_mode & ~0777u, S_IFREG);
 		int fd = open(path, O_RDONLY);
@@ -383,7 +388,7 @@ TEST(links)
 		SAME(fstatfs(fd, &f), 0);
 		SAME(f.f_type, 0x6e736673);
 		CHECK(ioctl(fd, NS_GET_NSTYPE) > 0);
-		EXPECT(ioctl(fd, NS_GET_OWNER_UID, b), i == 4 ? 0 : EINVAL);
+		EXPECT(ioctl(fd, NS_GET_OWNER_UID, b), i == 5 ? 0 : EINVAL);
 		close(fd);
 		CHECK(open(path, O_RDWR) < 0);
 	}
@@ -756,4 +761,36 @@ TEST(user_level)
 	}
 	int s = end(pid);
 	CHECK(WEXITSTATUS(s) > 20 && WEXITSTATUS(s) <= 33);
+}
+
+static void identifiers(void)
+{
+	EXPECT(shmget(0x6e73, 0, 0), ENOENT);
+	EXPECT(mq_unlink("/ns-queue"), ENOENT);
+	int m = msgget(0x6e73, IPC_CREAT | 0600), s = semget(0x6e73, 1, IPC_CREAT | 0600), h = shmget(0x6e73, 4096, IPC_CREAT | 0600);
+	SAME(m, 0);
+	SAME(s, 0);
+	SAME(h, 0);
+	CHECK(shmat(h, NULL, 0) != (void *)-1);
+	mqd_t q = mq_open("/ns-queue", O_CREAT | O_RDWR, 0600, NULL);
+	CHECK(q >= 0);
+	SAME(field("/proc/sys/fs/mqueue/msg_max", ""), 10);
+	SAME(put("/proc/sys/fs/mqueue/msg_max", "77"), 0);
+	SAME(field("/proc/sys/fs/mqueue/msg_max", ""), 77);
+	EXPECT(put("/proc/sys/fs/mqueue/msgsize_max", "5"), EINVAL);
+	SAME(put("/proc/sys/kernel/msg_next_id", "98305"), 0);
+	SAME(msgget(IPC_PRIVATE, 0600), 98305);
+	SAME(field("/proc/sys/kernel/msg_next_id", ""), -1);
+	EXPECT(put("/proc/sys/kernel/msg_next_id", "-5"), EINVAL);
+}
+
+TEST(ipc)
+{
+	int h = shmget(0x6e73, 4096, IPC_CREAT | 0600);
+	mqd_t q = mq_open("/ns-queue", O_CREAT | O_RDWR, 0600, NULL);
+	NEED(h >= 0 && q >= 0);
+	in(CLONE_NEWIPC, identifiers);
+	SAME(mq_unlink("/ns-queue"), 0);
+	SAME(shmctl(h, IPC_RMID, NULL), 0);
+	EXPECT(msgget(0x6e73, 0), ENOENT);
 }
