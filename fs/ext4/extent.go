@@ -229,8 +229,8 @@ func (t *extentTree) before(lblock uint64) (e extent, ok bool) {
 	return t.leaves[li].extents[ei], true
 }
 
-// cut takes the blocks [from, to) out of the map and returns what was there, in order.
-func (t *extentTree) cut(from, to uint64) (gone []extent) {
+// cut takes the blocks [from, to) out of the map and returns what was there, in order. An extent may become two.
+func (t *extentTree) cut(from, to uint64, room int) (gone []extent) {
 	for {
 		li, ei := t.seek(from)
 		if li == len(t.leaves) {
@@ -257,8 +257,18 @@ func (t *extentTree) cut(from, to uint64) (gone []extent) {
 			if l.block != 0 {
 				t.index = append(t.index, l.block)
 			}
+		} else if len(l.extents) > room {
+			t.split(li, len(l.extents)/2)
 		}
 	}
+}
+
+// split moves the extents of a leaf from the index at on to a leaf of their own.
+func (t *extentTree) split(li, at int) {
+	l := t.leaves[li]
+	second := &leaf{extents: slices.Clone(l.extents[at:]), dirty: true}
+	l.extents = l.extents[:at]
+	t.leaves = slices.Insert(t.leaves, li+1, second)
 }
 
 // put enters an extent where nothing is, joined to its neighbours where that can be.
@@ -295,9 +305,7 @@ func (t *extentTree) put(e extent, room int) {
 	if ei == len(l.extents)-1 {
 		at = ei // files grow at the end: leave the leaf full
 	}
-	second := &leaf{extents: slices.Clone(l.extents[at:]), dirty: true}
-	l.extents = l.extents[:at]
-	t.leaves = slices.Insert(t.leaves, li+1, second)
+	t.split(li, at)
 }
 
 // storeMap writes what changed of the map to the disk: ENOSPC, EIO, EFBIG. fs.mu is held for writing; n.store must follow.

@@ -204,7 +204,7 @@ func (n *node) placed(list []piece, end int64, failed error) error {
 		case stateNew:
 			failed = n.enter(&x)
 		case stateUnwritten:
-			n.tree.cut(x.lblock, x.lblock+uint64(x.count))
+			n.tree.cut(x.lblock, x.lblock+uint64(x.count), fs.leafRoom())
 			n.tree.put(extent{lblock: x.lblock, pblock: x.block, length: x.count}, fs.leafRoom())
 		}
 		changed = changed || x.state != stateWritten
@@ -555,7 +555,7 @@ func (n *node) release(from, to uint64) error {
 			if end := min(last.end(), to); end > step {
 				low = max(from, end-step)
 			}
-			gone := n.tree.cut(low, to)
+			gone := n.tree.cut(low, to, fs.leafRoom())
 			for _, e := range gone {
 				if n.tree.indirect {
 					for i := range uint64(e.length) {

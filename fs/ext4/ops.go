@@ -219,7 +219,7 @@ func (n *node) create(dir *vfs.Inode, name string, nn *vfs.NewNode) (*vfs.Inode,
 			fs.table.Drop(ino, i)
 			m := of(i)
 			m.deleted = true
-			for _, e := range m.tree.cut(0, 1<<32) {
+			for _, e := range m.tree.cut(0, 1<<32, fs.leafRoom()) {
 				_ = fs.free(e.pblock, e.length, true)
 			}
 			if b, raw, rerr := fs.rawInode(ino); rerr == nil {
