@@ -76,6 +76,8 @@ type CPU interface {
 	Kick(c *Context)
 	// Unkick forgets a Kick that no Enter has returned for yet.
 	Unkick(c *Context)
+	// Inside reports whether an Enter runs the program of c on some processor just now. c has not been freed.
+	Inside(c *Context) bool
 	// Number is the number of the processor that runs the caller, from 0; it
 	// may be another one already.
 	Number() int

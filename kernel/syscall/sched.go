@@ -14,7 +14,6 @@ func schedRows(r *table) {
 	aWhich := choice("which", []flagName{{unix.PRIO_PROCESS, "PRIO_PROCESS"}, {unix.PRIO_PGRP, "PRIO_PGRP"}, {unix.PRIO_USER, "PRIO_USER"}})
 	aPolicy := choice("policy", []flagName{{task.SchedNormal, "SCHED_OTHER"}, {task.SchedFIFO, "SCHED_FIFO"}, {task.SchedRR, "SCHED_RR"},
 		{task.SchedBatch, "SCHED_BATCH"}, {task.SchedIdle, "SCHED_IDLE"}, {task.SchedDeadline, "SCHED_DEADLINE"}})
-	const kept = "higher priorities than normal are kept, but scheduled as normal ones"
 	r.set(unix.SYS_SCHED_YIELD, call0("sched_yield", func(t *task.Task) (uint64, error) { t.Yield(); return 0, nil }))
 	r.set(unix.SYS_SCHED_GETAFFINITY, call3("sched_getaffinity", aPID, aSize, aAddr, sysGetaffinity))
 	r.set(unix.SYS_SCHED_SETAFFINITY, call3("sched_setaffinity", aPID, aSize, aAddr, sysSetaffinity))
@@ -24,7 +23,7 @@ func schedRows(r *table) {
 	}))
 	r.set(unix.SYS_SETPRIORITY, call3("setpriority", aWhich, aWhoID, aInt, func(t *task.Task, which, who, nice int32) (uint64, error) {
 		return done(t.SetPriority(int(which), whom(t, which, who), nice))
-	}).partly(kept))
+	}))
 	r.set(unix.SYS_SCHED_GETSCHEDULER, call1("sched_getscheduler", aPID, func(t *task.Task, pid int32) (uint64, error) {
 		policy, _, _, reset, err := t.Scheduler(pid)
 		if reset {
@@ -37,7 +36,7 @@ func schedRows(r *table) {
 			return 0, unix.EINVAL
 		}
 		return done(t.SetScheduler(pid, policy&^schedResetOnFork, priority, policy&schedResetOnFork != 0))
-	}).partly(kept))
+	}))
 	r.set(unix.SYS_SCHED_GETPARAM, call2("sched_getparam", aPID, out(lInt32), func(t *task.Task, pid int32, to dest[int32]) (uint64, error) {
 		_, priority, _, _, err := t.Scheduler(pid)
 		if err != nil {
@@ -47,9 +46,9 @@ func schedRows(r *table) {
 	}))
 	r.set(unix.SYS_SCHED_SETPARAM, call2("sched_setparam", aPID, in(lInt32), func(t *task.Task, pid, priority int32) (uint64, error) {
 		return done(t.SetScheduler(pid, -1, priority, false))
-	}).partly(kept))
+	}))
 	r.set(unix.SYS_SCHED_GETATTR, call4("sched_getattr", aPID, aAddr, aUint, flags("flags", 0, nil), sysGetattr))
-	r.set(unix.SYS_SCHED_SETATTR, call3("sched_setattr", aPID, aAddr, flags("flags", 0, nil), sysSetattr).partly(kept+"; no SCHED_DEADLINE"))
+	r.set(unix.SYS_SCHED_SETATTR, call3("sched_setattr", aPID, aAddr, flags("flags", 0, nil), sysSetattr).partly("SCHED_DEADLINE is never admitted: EBUSY"))
 	priority := func(pick func(low, high int32) int32) func(*task.Task, int32) (uint64, error) {
 		return func(_ *task.Task, policy int32) (uint64, error) {
 			low, high, err := task.PriorityRange(policy)
@@ -59,10 +58,18 @@ func schedRows(r *table) {
 	r.set(unix.SYS_SCHED_GET_PRIORITY_MAX, call1("sched_get_priority_max", aPolicy, priority(func(_, high int32) int32 { return high })))
 	r.set(unix.SYS_SCHED_GET_PRIORITY_MIN, call1("sched_get_priority_min", aPolicy, priority(func(low, _ int32) int32 { return low })))
 	r.set(unix.SYS_SCHED_RR_GET_INTERVAL, call2("sched_rr_get_interval", aPID, out(lTimespec), func(t *task.Task, pid int32, to dest[unix.Timespec]) (uint64, error) {
-		if _, _, _, _, err := t.Scheduler(pid); err != nil {
+		policy, _, _, _, err := t.Scheduler(pid)
+		if err != nil {
 			return 0, err
 		}
-		return done(to.put(t, unix.Timespec{Nsec: 10e6})) // Go's time slice
+		slice := int64(4e6) // a tick
+		switch policy {
+		case task.SchedFIFO:
+			slice = 0
+		case task.SchedRR:
+			_, _, slice = t.Kernel().RealTime()
+		}
+		return done(to.put(t, unix.NsecToTimespec(slice)))
 	}))
 }
 
@@ -132,8 +139,11 @@ func sysSetattr(t *task.Task, tid int32, addr uint64, _ uint32) (uint64, error) 
 		return 0, err
 	}
 	a := abi.GetSchedAttr(b[:])
-	if a.Flags&^unix.SCHED_FLAG_RESET_ON_FORK != 0 || int32(a.Policy) < 0 || a.Policy == task.SchedDeadline {
+	if a.Flags&^unix.SCHED_FLAG_RESET_ON_FORK != 0 || int32(a.Policy) < 0 {
 		return 0, unix.EINVAL
+	}
+	if a.Policy == task.SchedDeadline {
+		return 0, deadlineError(t, tid, &a)
 	}
 	if err := t.SetScheduler(tid, int32(a.Policy), int32(a.Priority), a.Flags != 0); err != nil {
 		return 0, err
@@ -153,4 +163,23 @@ func whom(t *task.Task, which, who int32) int32 {
 		return int32(t.Cred().User.RealUID(uint32(who)))
 	}
 	return t.Process().PIDs().Argument(who)
+}
+
+// deadlineError is what sched_setattr(2) says to SCHED_DEADLINE, which finds all processors taken: EINVAL, ESRCH, EPERM, or EBUSY.
+func deadlineError(t *task.Task, tid int32, a *unix.SchedAttr) error {
+	const least = 1024 // ns
+	period := a.Period
+	if period == 0 {
+		period = a.Deadline
+	}
+	if a.Runtime < least || a.Runtime > a.Deadline || a.Deadline > period || (a.Deadline|period)>>63 != 0 {
+		return unix.EINVAL
+	}
+	if _, _, _, _, err := t.Scheduler(tid); err != nil {
+		return err
+	}
+	if !t.Cred().Capable(unix.CAP_SYS_NICE) {
+		return unix.EPERM
+	}
+	return unix.EBUSY
 }

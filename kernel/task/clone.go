@@ -132,7 +132,6 @@ func (t *Task) copy(a *CloneArgs) (*Task, error) {
 	}
 	n := &Task{k: t.k, cpu: t.cpu, Ctx: ctx, blocked: t.blocked, alt: t.alt, sched: t.sched.clone()}
 	n.table.Store(&t.k.table)
-	n.gives.Store(n.sched.turns())
 	n.mem, err = t.copyMemory(f)
 	if err != nil {
 		t.cpu.FreeContext(ctx)
@@ -262,6 +261,7 @@ func (n *Task) join(t *Task, a *CloneArgs) (event int, err error) {
 	k.started++
 	n.tid.Store(tid)
 	n.ownTID.Store(p.pids.Local(tid))
+	k.turns.enter(n)
 	if !thread {
 		p.PID, p.own, p.leader, p.threads = tid, n.OwnTID(), n, []*Task{n}
 		k.ids[tid].proc = p

@@ -35,6 +35,7 @@ func (t *Task) end() {
 	t.setFiles(nil)
 	useFilters(t.filter.Swap(nil), -1)
 	t.unplace()
+	k.turns.leave(t)
 	t.cpu.FreeContext(t.Ctx) // nobody kicks a task that is exiting
 	t.Ctx = nil
 	if !t.leave() {

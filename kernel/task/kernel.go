@@ -115,6 +115,7 @@ type Kernel struct {
 	hooked callTable // for those who have hooks
 
 	load  load
+	turns turns
 	pool  workers
 	dying bool // process 1 has ended; guarded by mu
 
@@ -142,6 +143,7 @@ func New(c Config) *Kernel {
 	}
 	k := &Kernel{Config: c, Futex: futex.New(), ids: make(map[int32]*id)}
 	k.firstNamespaces()
+	k.turns.init(k)
 	copy(k.table[:], c.Calls)
 	for nr := range k.hooked {
 		k.hooked[nr] = (*Task).hookedCall
@@ -209,6 +211,7 @@ func (k *Kernel) publish(t *Task, n int32, tty Terminal) {
 	t.tid.Store(n)
 	t.ownTID.Store(n)
 	k.ids[n].proc = p
+	k.turns.enter(t)
 	s := &Session{ID: n, leader: p, tty: tty}
 	k.ids[n].session = s
 	g := k.newGroup(n, s)

@@ -10,14 +10,22 @@ import (
 )
 
 // Wake makes Block return, now or when it is next called. Any goroutine may call it; it does not block.
-func (t *Task) Wake() { t.parker.Wake() }
+func (t *Task) Wake() {
+	if t.turn.rt.Load() {
+		t.k.turns.woken(t)
+	}
+	t.parker.Wake()
+}
 
 // Ready implements wait.Waiter.
-func (t *Task) Ready(*wait.Entry, wait.Mask) { t.parker.Wake() }
+func (t *Task) Ready(*wait.Entry, wait.Mask) { t.Wake() }
 
 // sleep parks the goroutine until Wake.
 func (t *Task) sleep() {
 	m := t.k.Machine
+	if t.turn.held.Load() || t.turn.rt.Load() {
+		t.k.turns.release(t)
+	}
 	t.usage.off(m.Ticks())
 	t.parker.Park()
 	t.usage.on(m.Ticks())

@@ -17,7 +17,8 @@ const (
 	workSignal = 1 << iota // look at signals, stops
 	workKill               // end
 	workPlace              // the affinity has changed
-	work       = workSignal | workKill | workPlace
+	workTurn               // wait for a turn; written under turns.mu
+	work       = workSignal | workKill | workPlace | workTurn
 )
 
 // ask sets a work bit and makes t see it. proc.mu is held: a task that has begun to end, and may have
@@ -25,6 +26,9 @@ const (
 func (t *Task) ask(bits uint32) {
 	t.flags.Or(bits)
 	t.Wake()
+	if bits&workKill != 0 {
+		t.turn.park.Wake()
+	}
 	if !t.exiting {
 		t.cpu.Kick(t.Ctx)
 	}
@@ -122,15 +126,20 @@ func (t *Task) yield() {
 	}
 	m, u := t.k.Machine, &t.usage
 	before := m.Ticks()
-	for range max(t.gives.Load(), 1) {
-		runtime.Gosched()
+	if t.turn.held.Load() {
+		t.turn.seen.Store(true)
 	}
+	runtime.Gosched()
 	u.since.Add(m.Ticks() - before) // others ran
 	u.nivcsw.Add(1)
 }
 
 // Yield is sched_yield(2).
-func (t *Task) Yield() { t.yield() }
+func (t *Task) Yield() {
+	if !t.turn.held.Load() || !t.k.turns.yield(t) {
+		t.yield()
+	}
+}
 
 // work does what others asked for; false when the task has ended.
 func (t *Task) work() bool {
@@ -146,6 +155,9 @@ func (t *Task) work() bool {
 	if f&workKill != 0 {
 		t.end()
 		return false
+	}
+	if f&workTurn != 0 {
+		t.takeTurn()
 	}
 	return true
 }
@@ -306,6 +318,9 @@ const maxIdle = 16
 
 // run starts a task that is ready.
 func (k *Kernel) run(t *Task) {
+	if k.turns.active.Load() {
+		k.turns.woken(t)
+	}
 	t.usage.on(k.Machine.Ticks())
 	p := &k.pool
 	p.mu.Lock()

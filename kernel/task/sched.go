@@ -12,28 +12,13 @@ const (
 	SchedDeadline = 6
 )
 
-// sched is what a thread has asked of the scheduler. The affinity holds (see place), and low priorities make
-// it wait (see turns). Otherwise Go's scheduler runs all alike; policy and priority are checked and kept as Linux does, so
-// that programs find what they set. Guarded by proc.mu.
+// sched is what a thread has asked of the scheduler: for the affinity see place, for the rest turns. Guarded by proc.mu.
 type sched struct {
 	policy      int32
 	priority    int32 // of SCHED_FIFO and SCHED_RR
 	nice        int32
 	resetOnFork bool
 	affinity    CPUSet
-}
-
-// turns is how many turns of others a thread of low priority waits for one of its own. Linux gives each step of the nice value a
-// weight that is 1.25 times smaller; threads of higher priority than normal are as normal ones here.
-func (s *sched) turns() int32 {
-	if s.policy == SchedIdle {
-		return 1024 / 3 // WEIGHT_IDLEPRIO
-	}
-	n := 1.0
-	for range max(s.nice, 0) {
-		n *= 1.25
-	}
-	return int32(n + 0.5)
 }
 
 // CPUSet is a set of processors, one bit each.
@@ -52,7 +37,11 @@ func (s *sched) init(k *Kernel) { s.affinity = AllCPUs(k.Machine.CPUs()) }
 func (s *sched) clone() sched {
 	n := *s
 	if s.resetOnFork {
-		n = sched{affinity: s.affinity}
+		n.resetOnFork = false
+		if s.realTime() {
+			n.policy, n.priority, n.nice = SchedNormal, 0, 0
+		}
+		n.nice = max(n.nice, 0)
 	}
 	return n
 }
@@ -117,6 +106,7 @@ func (t *Task) SetAffinity(tid int32, set CPUSet) error {
 	o.sched.affinity = set
 	if !o.exiting {
 		o.ask(workPlace)
+		t.k.turns.changed(o)
 	}
 	return nil
 }
@@ -166,8 +156,11 @@ func (t *Task) SetScheduler(tid, policy, priority int32, resetOnFork bool) error
 	}
 	o.proc.mu.Lock()
 	o.sched.policy, o.sched.priority, o.sched.resetOnFork = policy, priority, resetOnFork
-	o.gives.Store(o.sched.turns())
+	if !o.exiting {
+		t.k.turns.changed(o)
+	}
 	o.proc.mu.Unlock()
+	t.k.turns.settle()
 	return nil
 }
 
@@ -234,6 +227,7 @@ func (t *Task) SetPriority(which int, who, nice int32) error {
 			err = e
 		}
 	}
+	t.k.turns.settle()
 	return err
 }
 
@@ -247,7 +241,9 @@ func (t *Task) setNice(o *Task, nice int32) error {
 		return unix.EACCES
 	}
 	o.sched.nice = nice
-	o.gives.Store(o.sched.turns())
+	if !o.exiting {
+		t.k.turns.changed(o)
+	}
 	return nil
 }
 

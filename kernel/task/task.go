@@ -72,10 +72,9 @@ type Task struct {
 	trace    tracee
 	debug    *debugRegs
 	rseq     rseq
-	gives    atomic.Int32 // how often others get a turn for each of its own; see sched.turns
-	bound    bool         // its goroutine is locked to a thread of the runtime; see place
-	exitCode int32        // wait(2)'s encoding
-	ending   bool         // end has begun
+	bound    bool  // its goroutine is locked to a thread of the runtime; see place
+	exitCode int32 // wait(2)'s encoding
+	ending   bool  // end has begun
 
 	clearTID uint64 // user address, 0 for none
 	robust   uint64 // user address of the robust list's head
@@ -93,6 +92,7 @@ type Task struct {
 
 	usage usage
 	sched sched
+	turn  turn
 	attr  attributes
 }
 

@@ -57,6 +57,9 @@ func (m *Machine) Kick(c *machine.Context) { floor.Kick(c) }
 // Unkick implements machine.CPU.
 func (m *Machine) Unkick(c *machine.Context) { floor.Unkick(c) }
 
+// Inside implements machine.CPU.
+func (m *Machine) Inside(c *machine.Context) bool { return floor.Inside(c) }
+
 // Number implements machine.CPU.
 func (m *Machine) Number() int { return int(floor.ThisCPU()) }
 

@@ -151,6 +151,14 @@ func (m *Machine) Unkick(c *machine.Context) {
 	}
 }
 
+// Inside implements machine.CPU.
+func (m *Machine) Inside(c *machine.Context) bool {
+	x := m.extra(c)
+	m.contexts.mu.Lock()
+	defer m.contexts.mu.Unlock()
+	return x.inside
+}
+
 // Number implements machine.CPU.
 func (m *Machine) Number() int { return 0 }
 

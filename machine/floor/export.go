@@ -124,6 +124,11 @@ func Kick(c *machine.Context) {
 	}
 }
 
+// Inside reports whether x runs in ring 3.
+func Inside(c *machine.Context) bool {
+	return atomic.LoadUint64(&(*context)(unsafe.Pointer(c)).cpu) != 0
+}
+
 // Unkick forgets a Kick that no Enter has returned for yet.
 func Unkick(c *machine.Context) { atomic.StoreUint64(&(*context)(unsafe.Pointer(c)).flag, 0) }
 
