@@ -44,7 +44,9 @@ type sock struct {
 	ep    tcpip.Endpoint
 	wq    *waiter.Queue
 	entry waiter.Entry
-	id    uint64 // set once
+	id    uint64      // set once
+	plain plainPoller // the endpoint, nil when it is none; set once
+	own   transfer
 
 	mu     sync.Mutex
 	waited bool              // guarded by mu: connect(2) was called and blocks until it is done
@@ -67,6 +69,7 @@ type sock struct {
 	deafened             atomic.Bool          // it listened until shutdown(2)
 	corked               atomic.Bool          // TCP_CORK is on because of MSG_MORE
 	inq                  atomic.Bool          // TCP_INQ
+	special              atomic.Bool          // there was urgent data, or shutdown(2): Poll has more to look at
 	notsent              atomic.Int32         // TCP_NOTSENT_LOWAT in bytes, 0 for none
 	sendAsked, recvAsked atomic.Int32         // SO_SNDBUF and SO_RCVBUF in bytes as they were asked for, 0 when they were not
 
@@ -127,6 +130,7 @@ func (n *Network) newEndpoint(family, typ, protocol int) (*sock, error) {
 // wrap makes a socket of an endpoint.
 func (n *Network) wrap(ep tcpip.Endpoint, wq *waiter.Queue, family, typ, protocol int) *sock {
 	k := &sock{net: n, ep: ep, wq: wq}
+	k.plain, _ = ep.(plainPoller)
 	k.s.Init(family, typ, protocol, k)
 	k.opts.discover = unix.IP_PMTUDISC_WANT
 	if typ == unix.SOCK_RAW {
@@ -392,6 +396,26 @@ func (k *sock) Name(peer bool) ([]byte, error) {
 	return formatAddr(k.s.Family, a), nil
 }
 
+// A transfer is what a call needs to hand a program's memory to netstack. A socket has one, for the call that comes first.
+type transfer struct {
+	taken atomic.Bool
+	source
+	sink
+}
+
+// transfer returns one for a call, which gives it back.
+func (k *sock) transfer() *transfer {
+	if k.own.taken.CompareAndSwap(false, true) {
+		return &k.own
+	}
+	return new(transfer)
+}
+
+func (t *transfer) done() {
+	t.source, t.sink = source{}, sink{}
+	t.taken.Store(false)
+}
+
 // source is a uio.Source as a tcpip.Payloader.
 type source struct{ src uio.Source }
 
@@ -451,7 +475,10 @@ func (k *sock) Send(m *socket.Message, src uio.Source) (int64, error) {
 		return 0, unix.EAGAIN
 	}
 	want := int64(src.Left())
-	var p tcpip.Payloader = source{src}
+	x := k.transfer()
+	defer x.done()
+	x.source.src = src
+	var p tcpip.Payloader = &x.source
 	if urgent {
 		if _, ok := k.ep.(urgentEndpoint); !ok {
 			return 0, unix.EOPNOTSUPP
@@ -583,7 +610,10 @@ func (k *sock) receiveStream(m *socket.Message, dst uio.Sink) (int64, error) {
 	}
 	k.collectError() // which comes after what is left to read
 	peek := m.Flags&unix.MSG_PEEK != 0
-	w := &sink{dst: dst, k: k, peek: peek}
+	x := k.transfer()
+	defer x.done()
+	w := &x.sink
+	w.dst, w.k, w.peek = dst, k, peek
 	r, err := k.ep.Read(w, tcpip.ReadOptions{Peek: peek})
 	switch err.(type) {
 	case nil:
@@ -667,6 +697,7 @@ func (k *sock) Shutdown(how int) error {
 		return k.endListening(how)
 	}
 	f := tcpip.ShutdownFlags(0)
+	k.special.Store(true)
 	k.mu.Lock()
 	if how != unix.SHUT_WR {
 		k.rshut = true

@@ -177,6 +177,14 @@ func (k *sock) setOption(c *socket.Caller, level, name int, value []byte) error 
 		return unix.EINVAL
 	}
 	key := [2]int{level, name}
+	if name == unix.TCP_CORK && level == unix.IPPROTO_TCP && k.stream() { // twice for each answer of some servers: without the tables
+		v, err := intOrByte(level, value)
+		if err == nil {
+			k.corked.Store(false)
+			k.ep.SocketOptions().SetCorkOption(v != 0)
+		}
+		return err
+	}
 	if done, err := k.setStructure(c, key, value); done {
 		return err
 	}
@@ -192,9 +200,6 @@ func (k *sock) setOption(c *socket.Caller, level, name int, value []byte) error 
 			return err
 		case key == [2]int{unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_LOOP} && v&^1 != 0, key == [2]int{unix.IPPROTO_IPV6, unix.IPV6_V6ONLY} && k.s.Type == unix.SOCK_RAW:
 			return unix.EINVAL
-		}
-		if key == [2]int{unix.IPPROTO_TCP, unix.TCP_CORK} {
-			k.corked.Store(false)
 		}
 		f.set(k.ep.SocketOptions(), (v != 0) != f.not)
 		if level == unix.SOL_SOCKET {

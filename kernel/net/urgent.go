@@ -207,6 +207,7 @@ func (k *sock) expectUrgent() {
 }
 
 func (k *sock) urgentArrived(at, copied, next uint32, b int) {
+	k.special.Store(true)
 	k.markMu.Lock()
 	news := k.mark.point(at, copied, next, k.s.Is(socket.OOBInline))
 	filled := b >= 0 && k.mark.fill(byte(b))

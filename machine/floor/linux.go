@@ -48,7 +48,7 @@ func serve(c *cpu, t *thread, x *context) (mine, keep bool) {
 	case 35: // nanosleep
 		t.key = 0
 		touchRange(c, a, 16)
-		block(c, t, nil, now()+ld64(a)*1000000000+ld64(a+8))
+		block(c, t, nil, now()+sleepTime(ld64(a)*1000000000+ld64(a+8)))
 		return false, false
 	case 39: // getpid
 		x.RAX = 1
@@ -207,4 +207,20 @@ func clone(c *cpu, t *thread, x *context) uint64 {
 	n.state = threadBlocked
 	ready(c, n)
 	return id
+}
+
+// Of the runtime's sleeps those from monitorSleep on are its monitor's (runtime.sysmon), which looks 50 times in a row, as short a time apart, whenever
+// there is work again, and then less and less often. It takes back what was in one goroutine's hands for 10 ms: to look each monitorPace is often enough, and
+// each look is an interrupt.
+const (
+	monitorSleep = 20000   // ns
+	monitorPace  = 1000000 // ns
+)
+
+// sleepTime is how long a thread of the runtime that asks for d ns is to sleep.
+func sleepTime(d uint64) uint64 {
+	if d >= monitorSleep && d < monitorPace {
+		return monitorPace
+	}
+	return d
 }
