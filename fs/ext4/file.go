@@ -439,6 +439,9 @@ func (o *file) Allocate(f *vfs.File, mode uint32, off, count int64) error {
 	}
 	i.Lock()
 	defer i.Unlock()
+	if n.flags&flagExtents == 0 && mode&unix.FALLOC_FL_PUNCH_HOLE == 0 {
+		return unix.EOPNOTSUPP // the old map cannot say that blocks are not written
+	}
 	var err error
 	switch mode {
 	case 0, keep:
@@ -476,9 +479,6 @@ func (n *node) preallocate(off, count int64) error {
 	fs := n.fs
 	if err := n.know(); err != nil {
 		return err
-	}
-	if n.tree.indirect {
-		return unix.EOPNOTSUPP
 	}
 	at, end := uint64(off)>>fs.blockBits, (uint64(off+count)+uint64(fs.blockSize)-1)>>fs.blockBits
 	for at < end {

@@ -242,12 +242,19 @@ func parseSuper(b []byte, size int64, r *vfs.MountRequest) (*super, error) {
 	s.hashVersion = b[sHashVersion]
 	s.unsignedHash = le.Uint32(b[sFlags:])&flagUnsignedHash != 0
 	perBlock := uint32(s.blockSize) * 8
+	mostBlocks := perBlock // in a group
+	if s.roCompat&roBigAlloc != 0 {
+		if !r.ReadOnly() {
+			return nil, r.Fail(unix.EROFS, "bigalloc can be mounted read-only only")
+		}
+		mostBlocks = perBlock << min(le.Uint32(b[sLogCluster:])-le.Uint32(b[sLogBlock:]), 8)
+	}
 	switch {
 	case s.blocks == 0 || s.blocks > uint64(size)>>s.blockBits:
 		return bad("the file system is larger than the disk")
 	case s.firstBlock != uint64(b2i(s.blockSize == 1024)) || s.firstBlock >= s.blocks:
 		return bad("first block")
-	case s.blocksGroup == 0 || s.blocksGroup > perBlock || s.blocksGroup%8 != 0:
+	case s.blocksGroup == 0 || s.blocksGroup > mostBlocks || s.blocksGroup%8 != 0:
 		return bad("blocks in a group")
 	case s.inodesGroup == 0 || s.inodesGroup > perBlock || s.inodesGroup%8 != 0:
 		return bad("inodes in a group")
@@ -261,8 +268,6 @@ func parseSuper(b []byte, size int64, r *vfs.MountRequest) (*super, error) {
 		return bad("number of inodes")
 	case s.groupCount() > maxGroups:
 		return nil, r.Fail(unix.EFBIG, "too many groups")
-	case s.roCompat&roBigAlloc != 0 && !r.ReadOnly():
-		return nil, r.Fail(unix.EROFS, "bigalloc can be mounted read-only only")
 	}
 	return s, nil
 }
