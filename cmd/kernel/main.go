@@ -10,6 +10,7 @@ import (
 	"gosv/kernel/bootargs"
 	"gosv/kernel/clock"
 	"gosv/kernel/mem"
+	"gosv/kernel/namespace"
 	"gosv/kernel/net"
 	"gosv/kernel/passwd"
 	"gosv/kernel/syscall"
@@ -83,16 +84,18 @@ func start(m *bare.Machine, e *ending) error {
 	object.Set(c.Timebase())
 	c.OnSet(func() { object.Set(c.Timebase()) })
 	socks := newSockets(pool, c, network, newVsock(m, found, e.log))
-	options := syscall.Options{Strace: args.Strace, VDSO: object, Families: socks.families()}
+	options := syscall.Options{Strace: args.Strace, VDSO: object}
 	if args.Missing {
 		options.Missing = new(missing).tell(out)
 	}
 	calls := syscall.New(options)
+	makers, firsts := calls.Makers(), calls.Firsts()
+	makers[namespace.Net], firsts[namespace.Net] = socks.another(otherNetwork(m, pool, e.log)), socks
 	k := task.New(task.Config{
 		Hostname: args.Hostname, Machine: m, Pool: pool, Clock: c, Namespace: ns,
 		Calls: calls.Table(), Failed: calls.Failed, Dispatch: calls.Dispatch, Load: calls.Load,
 		Log: e.log.line, Ended: calls.Ended, OnExit: e.exited,
-		Makers: calls.Makers(), Firsts: calls.Firsts(),
+		Makers: makers, Firsts: firsts,
 	})
 	if err := mountInfo(m, ctx, k, disks, socks); err != nil {
 		return err

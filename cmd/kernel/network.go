@@ -38,11 +38,14 @@ func newNetwork(m machine.Machine, pool *mem.Pool, found devices, args *bootargs
 	return inet.New(cfg), nil
 }
 
-// showNetwork adds what tells about the network to /proc and /sys.
-func showNetwork(n *inet.Network, proc, sys *procfs.FS) {
-	for _, f := range n.ProcFiles() {
-		proc.Add(f.Path, 0o444, f.Show, nil)
-	}
+// otherNetwork describes the network of a network namespace beside the first.
+func otherNetwork(m machine.Machine, pool *mem.Pool, l *log) inet.Config {
+	total, _ := m.Usage()
+	return inet.Config{Pool: pool, Memory: int(total * machine.PageSize), Monotonic: m.Monotonic, Log: func(s string) { l.line("gosv: " + s) }, Bare: true}
+}
+
+// showNetwork adds what tells about the network to /sys.
+func showNetwork(n *inet.Network, sys *procfs.FS) {
 	for _, f := range n.SysFiles() {
 		sys.Add(f.Path, 0o444, f.Show, nil)
 	}

@@ -8,42 +8,89 @@ import (
 	"gosv/fs/procfs"
 	"gosv/kernel/clock"
 	"gosv/kernel/mem"
+	"gosv/kernel/namespace"
 	"gosv/kernel/net"
 	"gosv/kernel/socket"
 	"gosv/kernel/socket/afunix"
 	"gosv/kernel/socket/netlink"
 	"gosv/kernel/socket/vsock"
+	"gosv/kernel/task"
+	"gosv/kernel/vfs"
 )
 
-// sockets are the networks that sockets belong to.
+// sockets are the networks that sockets belong to: a network namespace (network_namespaces(7)). AF_VSOCK is the same in all, and of AF_UNIX all but
+// abstract names.
 type sockets struct {
+	namespace.Head
 	inet  *net.Network
 	local *afunix.Network
 	vm    *vsock.Network
+	l     socket.Families
+	files map[string]func() string // /proc/net
 }
 
 func newSockets(pool *mem.Pool, c *clock.Clock, n *net.Network, vm *vsock.Network) *sockets {
-	s := &sockets{n, afunix.New(pool, c.Wall), vm}
-	s.local.Ioctl = n.Ioctl
+	s := &sockets{inet: n, local: afunix.New(pool, c.Wall), vm: vm}
+	s.First(namespace.Net)
+	s.local.Ioctl = ioctl
+	s.fill()
 	return s
 }
 
-// families are the address families that sockets can have.
-func (s *sockets) families() (l socket.Families) {
-	l[unix.AF_UNIX] = s.local.Family()
+// ioctl serves the requests about interfaces that come by sockets of AF_UNIX.
+func ioctl(a *vfs.IoctlArgs) (uint64, error) {
+	if t, ok := a.Task.(*task.Task); ok {
+		if s, ok := t.Namespaces().List[namespace.Net].(*sockets); ok {
+			return s.inet.Ioctl(a)
+		}
+	}
+	return 0, unix.ENOTTY
+}
+
+// another makes a network namespace, with nothing but lo: ENOSPC.
+func (s *sockets) another(cfg net.Config) task.Maker {
+	return func(_ namespace.Object, owner *namespace.User) (namespace.Object, error) {
+		mine := cfg
+		mine.Owner = owner
+		n := &sockets{inet: net.New(mine), local: s.local, vm: s.vm}
+		if err := n.Init(namespace.Net, owner, n.inet.End); err != nil {
+			return nil, err
+		}
+		n.fill()
+		return n, nil
+	}
+}
+
+// Families implements socket.Holder.
+func (s *sockets) Families() *socket.Families { return &s.l }
+
+// fill makes the address families that sockets can have.
+func (s *sockets) fill() {
+	l := &s.l
+	l[unix.AF_UNIX] = s.local.Family(s.ID())
 	l[unix.AF_INET] = s.inet.INET()
 	l[unix.AF_INET6] = s.inet.INET6()
 	l[unix.AF_PACKET] = s.inet.Packet()
 	n := netlink.New(s.inet.Netlink, s.local)
-	n.Ioctl = s.inet.Ioctl
+	n.Ioctl, n.Space, n.Owner = s.inet.Ioctl, s.ID(), s.Owner()
 	l[unix.AF_NETLINK] = n.Family()
 	l[unix.AF_VSOCK] = s.vm.Family()
-	return l
+	s.files = map[string]func() string{"net/unix": func() string { return s.local.Proc(s.ID()) }}
+	for _, f := range s.inet.ProcFiles() {
+		s.files[f.Path] = f.Show
+	}
 }
 
-// show adds what /proc tells about sockets of AF_UNIX.
+// show adds what /proc tells about networks and sockets.
 func (s *sockets) show(proc *procfs.FS) {
-	proc.Add("net/unix", 0o444, s.local.Proc, nil)
+	for path := range s.files {
+		proc.AddFor(path, namespace.Net, func(o namespace.Object) string {
+			if in, ok := o.(*sockets); ok {
+				return in.files[path]()
+			}
+			return ""
+		})
+	}
 	proc.Add("sys/net/unix/max_dgram_qlen", 0o644, func() string { return strconv.Itoa(s.local.MaxQueue()) + "\n" }, func(text string) error {
 		v, err := strconv.Atoi(text)
 		if err != nil {

@@ -58,7 +58,7 @@ func mountInfo(m *bare.Machine, ctx *vfs.Context, k *task.Kernel, d *disks, sock
 	procFS, sysFS := procfs.New(c), procfs.NewSys(c)
 	d.files.ShowLists(procFS)
 	d.files.SetSys(sysFS)
-	showNetwork(socks.inet, procFS, sysFS)
+	showNetwork(socks.inet, sysFS)
 	socks.show(procFS)
 	proc, sys := procFS.FS(), sysFS.FS()
 	k.Namespace.AddType(vfs.Type{Name: proc.Type, Anyone: true, New: procFS.Mount})

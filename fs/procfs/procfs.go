@@ -17,6 +17,7 @@ import (
 
 	"gosv/kernel/clock"
 	"gosv/kernel/mem"
+	"gosv/kernel/namespace"
 	"gosv/kernel/nsfs"
 	"gosv/kernel/task"
 	"gosv/kernel/vfs"
@@ -156,6 +157,21 @@ func (f *FS) Add(path string, mode uint32, show func() string, store func(string
 		r.store = func(_ *view, s string) error { return store(s) }
 	}
 	f.enter(f.root, r)
+}
+
+// AddFor adds a file about the namespace of who opens it.
+func (f *FS) AddFor(path string, k namespace.Kind, show func(namespace.Object) string) {
+	f.enter(f.root, &row{path: path, mode: 0o444, show: func(v *view, b *out) error {
+		var o namespace.Object
+		if t := v.asker(); t != nil {
+			o = t.NamespaceOf(k, false)
+		}
+		if o == nil {
+			o = v.Kernel.First().List[k]
+		}
+		b.str(show(o))
+		return nil
+	}})
 }
 
 // AddLink adds a symbolic link.

@@ -91,7 +91,7 @@ func (n *Network) newSock(c *socket.Caller, family, typ, protocol int) (*sock, e
 	if err != nil {
 		return nil, err
 	}
-	if raw && !c.Cred.Capable(unix.CAP_NET_RAW) {
+	if raw && !c.Cred.CapableIn(n.cfg.Owner, unix.CAP_NET_RAW) {
 		return nil, unix.EPERM
 	}
 	return n.newEndpoint(family, typ, protocol)
@@ -187,7 +187,7 @@ func (k *sock) Bind(c *socket.Caller, addr []byte) error {
 	if k.s.Family == unix.AF_INET6 && familyOf(addr) == unix.AF_INET {
 		return unix.EINVAL
 	}
-	if a.Port != 0 && a.Port < 1024 && k.s.Type != unix.SOCK_RAW && !c.Cred.Capable(unix.CAP_NET_BIND_SERVICE) {
+	if a.Port != 0 && a.Port < 1024 && k.s.Type != unix.SOCK_RAW && !c.Cred.CapableIn(k.net.cfg.Owner, unix.CAP_NET_BIND_SERVICE) {
 		return unix.EACCES
 	}
 	if k.s.Type == unix.SOCK_RAW {

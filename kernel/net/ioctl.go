@@ -118,11 +118,8 @@ func (i *iface) flags() uint32 {
 	if i.Flags.Loopback {
 		f = unix.IFF_LOOPBACK
 	}
-	if i.Flags.Up {
-		f |= unix.IFF_UP
-	}
-	if i.Flags.Running {
-		f |= unix.IFF_RUNNING | unix.IFF_LOWER_UP
+	if i.Flags.Running { // to netstack, all interfaces are up, and those that were brought down do not run
+		f |= unix.IFF_UP | unix.IFF_RUNNING | unix.IFF_LOWER_UP
 	}
 	if i.Flags.Promiscuous {
 		f |= unix.IFF_PROMISC
@@ -163,7 +160,7 @@ func (n *Network) Ioctl(a *vfs.IoctlArgs) (uint64, error) {
 		unix.SIOCGIFHWADDR, unix.SIOCGIFMTU, unix.SIOCGIFMETRIC, unix.SIOCGIFTXQLEN, unix.SIOCGIFMAP:
 		return 0, n.getInterface(a)
 	case unix.SIOCSIFADDR, unix.SIOCSIFNETMASK, unix.SIOCSIFFLAGS, unix.SIOCSIFMTU, unix.SIOCSIFHWADDR:
-		if !a.Ctx.Cred.Capable(unix.CAP_NET_ADMIN) {
+		if !a.Ctx.Cred.CapableIn(n.cfg.Owner, unix.CAP_NET_ADMIN) {
 			return 0, unix.EPERM
 		}
 		return 0, n.setInterface(a)
@@ -318,10 +315,7 @@ func (n *Network) setInterface(a *vfs.IoctlArgs) error {
 		if i.index == Ethernet && n.eth != nil {
 			n.eth.setPromiscuousFlag(binary.LittleEndian.Uint16(u)&unix.IFF_PROMISC != 0)
 		}
-		if binary.LittleEndian.Uint16(u)&unix.IFF_UP == 0 {
-			return errno(s.DisableNIC(i.index))
-		}
-		return errno(s.EnableNIC(i.index))
+		return n.setUp(i.index, binary.LittleEndian.Uint16(u)&unix.IFF_UP != 0)
 	case unix.SIOCSIFMTU:
 		mtu := int32(binary.LittleEndian.Uint32(u))
 		if mtu < header.IPv4MinimumMTU || mtu > 65535 {

@@ -35,6 +35,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 
 	"gosv/kernel/mem"
+	"gosv/kernel/namespace"
 	"gosv/kernel/netdev"
 )
 
@@ -154,17 +155,56 @@ func (n *Network) log(s string) {
 // loopback makes lo.
 func (n *Network) loopback() {
 	n.lo = newLo(&n.taps)
-	n.must("lo", n.stack.CreateNICWithOptions(Loopback, n.lo, stack.NICOptions{Name: "lo"}))
+	n.must("lo", n.stack.CreateNICWithOptions(Loopback, n.lo, stack.NICOptions{Name: "lo", Disabled: n.cfg.Bare}))
 	// Nobody else can have ::1, which so is usable at once.
 	if ep, err := n.stack.GetNetworkEndpoint(Loopback, header.IPv6ProtocolNumber); err == nil {
 		if d, ok := ep.(stack.DuplicateAddressDetector); ok {
 			d.SetDADConfigurations(stack.DADConfigurations{})
 		}
 	}
-	n.addAddress(Loopback, Prefix{Addr: tcpip.AddrFrom4([4]byte{127, 0, 0, 1}), Bits: 8})
-	n.addAddress(Loopback, Prefix{Addr: header.IPv6Loopback, Bits: 128})
-	n.stack.AddRoute(tcpip.Route{Destination: header.IPv4LoopbackSubnet, NIC: Loopback})
-	n.stack.AddRoute(tcpip.Route{Destination: header.IPv6Loopback.WithPrefix().Subnet(), NIC: Loopback})
+	if !n.cfg.Bare {
+		n.ownAddresses()
+	}
+}
+
+// ownAddresses gives lo what it has when it comes up.
+func (n *Network) ownAddresses() {
+	have := map[tcpip.Address]bool{}
+	for _, a := range n.stack.NICInfo()[Loopback].ProtocolAddresses {
+		have[a.AddressWithPrefix.Address] = true
+	}
+	for _, p := range [...]Prefix{{tcpip.AddrFrom4([4]byte{127, 0, 0, 1}), 8}, {header.IPv6Loopback, 128}} {
+		if !have[p.Addr] {
+			n.addAddress(Loopback, p)
+		}
+	}
+	for _, to := range [...]tcpip.Subnet{header.IPv4LoopbackSubnet, header.IPv6Loopback.WithPrefix().Subnet()} {
+		n.stack.RemoveRoutes(func(r tcpip.Route) bool { return r.NIC == Loopback && r.Destination == to })
+		n.stack.AddRoute(tcpip.Route{Destination: to, NIC: Loopback})
+	}
+}
+
+// setUp brings an interface up or down.
+func (n *Network) setUp(id tcpip.NICID, up bool) error {
+	s := n.Stack()
+	if !up {
+		return errno(s.DisableNIC(id))
+	}
+	if err := s.EnableNIC(id); err != nil {
+		return errno(err)
+	}
+	if id == Loopback && n.cfg.Bare {
+		n.ownAddresses()
+	}
+	return nil
+}
+
+// End stops the stack, if there is one, when no socket and nobody else uses the network any more.
+func (n *Network) End() {
+	n.once.Do(func() {})
+	if n.stack != nil {
+		go n.stack.Close()
+	}
 }
 
 // ethernet makes eth0 of the device, if there is one.
@@ -248,6 +288,10 @@ type Config struct {
 	Memory            int
 	allowIn, allowOut []rule
 
+	// Owner is the user namespace whose root may change the network.
+	Owner *namespace.User
+	// Bare: lo is down, without addresses, as that of a new network namespace is.
+	Bare bool
 	// Log takes messages.
 	Log func(string)
 	// Monotonic is the time in nanoseconds since some moment; nil: package time's.

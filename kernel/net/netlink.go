@@ -64,10 +64,7 @@ func (r routes) SetLink(index int, c netlink.LinkChange) error {
 	if c.Mask&unix.IFF_UP == 0 {
 		return nil
 	}
-	if c.Flags&unix.IFF_UP == 0 {
-		return errno(s.DisableNIC(id))
-	}
-	return errno(s.EnableNIC(id))
+	return r.n.setUp(id, c.Flags&unix.IFF_UP != 0)
 }
 
 // Addresses implements netlink.Stack.

@@ -557,7 +557,7 @@ func (k *sock) bindToDevice(c *socket.Caller, name string) error {
 	if !ok {
 		return unix.ENODEV
 	}
-	if k.ep.SocketOptions().GetBindToDevice() != 0 && !c.Cred.Capable(unix.CAP_NET_RAW) {
+	if k.ep.SocketOptions().GetBindToDevice() != 0 && !c.Cred.CapableIn(k.net.cfg.Owner, unix.CAP_NET_RAW) {
 		return unix.EPERM
 	}
 	return errno(k.ep.SocketOptions().SetBindToDevice(int32(id)))

@@ -22,7 +22,7 @@ import (
 // Packet is the family AF_PACKET (packet(7)): frames as they are on an interface.
 func (n *Network) Packet() *socket.Family {
 	return &socket.Family{New: func(c *socket.Caller, typ, protocol int) (*socket.Socket, error) {
-		if !c.Cred.Capable(unix.CAP_NET_RAW) {
+		if !c.Cred.CapableIn(n.cfg.Owner, unix.CAP_NET_RAW) {
 			return nil, unix.EPERM
 		}
 		if typ != unix.SOCK_RAW && typ != unix.SOCK_DGRAM {

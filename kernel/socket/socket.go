@@ -29,6 +29,7 @@ import (
 
 	"gosv/kernel/cred"
 	"gosv/kernel/mem"
+	"gosv/kernel/namespace"
 	"gosv/kernel/uio"
 	"gosv/kernel/vfs"
 	"gosv/kernel/wait"
@@ -155,6 +156,12 @@ const maxFamily = 46
 // Families are the address families of a kernel by number. They are set before the first program starts.
 type Families [maxFamily]*Family
 
+// A Holder is a network namespace.
+type Holder interface {
+	namespace.Object
+	Families() *Families
+}
+
 // New makes a socket: EAFNOSUPPORT, EINVAL for a type that cannot be, and the family's errors.
 func (l *Families) New(c *Caller, family, typ, protocol int) (*Socket, error) {
 	f, err := l.find(family, typ)
@@ -195,6 +202,8 @@ func (l *Families) find(family, typ int) (*Family, error) {
 type Socket struct {
 	vfs.FileDefaults
 	Options
+	// Space is the network namespace that the socket keeps alive, nil for none; it is set before there is a file.
+	Space *namespace.Head
 	// Family, Type and Protocol are SO_DOMAIN, SO_TYPE and SO_PROTOCOL.
 	Family, Type, Protocol int
 	// Queue is notified by the family.
@@ -301,4 +310,9 @@ func (s *Socket) Map(*vfs.File) *mem.Cache {
 func (s *Socket) Ioctl(_ *vfs.File, a *vfs.IoctlArgs) (uint64, error) { return s.ops.Ioctl(a) }
 
 // Release implements vfs.FileOps.
-func (s *Socket) Release(*vfs.File) { s.ops.Close() }
+func (s *Socket) Release(*vfs.File) {
+	s.ops.Close()
+	if s.Space != nil {
+		s.Space.Put()
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"gosv/kernel/abi"
 	"gosv/kernel/bpf"
 	"gosv/kernel/cred"
+	"gosv/kernel/namespace"
 	"gosv/kernel/socket"
 	"gosv/kernel/task"
 	"gosv/kernel/uio"
@@ -119,11 +120,29 @@ func (s *Calls) sysSocket(t *task.Task, family, typ, protocol int32) (uint64, er
 	if flags&^sockFlags != 0 {
 		return 0, unix.EINVAL
 	}
-	so, err := s.o.Families.New(&message(t).Caller, int(family), int(typ)&0xf, int(protocol))
+	families, space := s.families(t)
+	so, err := families.New(&message(t).Caller, int(family), int(typ)&0xf, int(protocol))
 	if err != nil {
 		return 0, err
 	}
+	keep(so, space)
 	return install(t, openSocket(t, so, flags), flags)
+}
+
+// families are those of t's network namespace, which a socket keeps alive; nil when there is only one.
+func (s *Calls) families(t *task.Task) (*socket.Families, *namespace.Head) {
+	if h, ok := t.Namespaces().List[namespace.Net].(socket.Holder); ok {
+		return h.Families(), h.NS()
+	}
+	return &s.o.Families, nil
+}
+
+// keep makes a socket keep its network namespace alive.
+func keep(s *socket.Socket, space *namespace.Head) {
+	if space != nil {
+		space.Hold()
+		s.Space = space
+	}
 }
 
 func (s *Calls) sysSocketpair(t *task.Task, family, typ, protocol int32, to dest[[2]int32]) (uint64, error) {
@@ -131,10 +150,13 @@ func (s *Calls) sysSocketpair(t *task.Task, family, typ, protocol int32, to dest
 	if flags&^sockFlags != 0 {
 		return 0, unix.EINVAL
 	}
-	a, b, err := s.o.Families.Pair(&message(t).Caller, int(family), int(typ)&0xf, int(protocol))
+	families, space := s.families(t)
+	a, b, err := families.Pair(&message(t).Caller, int(family), int(typ)&0xf, int(protocol))
 	if err != nil {
 		return 0, err
 	}
+	keep(a, space)
+	keep(b, space)
 	return done(installPair(t, openSocket(t, a, flags), openSocket(t, b, flags), flags, to))
 }
 
@@ -259,6 +281,7 @@ func sysAccept4(t *task.Task, fd int32, addr, size uint64, flags uint32) (uint64
 	if err != nil {
 		return 0, err
 	}
+	keep(n, s.Space)
 	file := openSocket(t, n, int(flags))
 	if addr != 0 {
 		b, err := n.Ops().Name(true)

@@ -35,7 +35,7 @@ func (noNetwork) Sockets(family, protocol int) []netlink.Socket { return nil }
 
 func testFamilies(pool *mem.Pool, c *clock.Clock) (l socket.Families) {
 	local := afunix.New(pool, c.Wall)
-	l[unix.AF_UNIX] = local.Family()
+	l[unix.AF_UNIX] = local.Family(0)
 	l[unix.AF_NETLINK] = netlink.New(func() netlink.Stack { return noNetwork{} }, local).Family()
 	return l
 }

@@ -6,6 +6,8 @@
 #include <linux/sched.h>
 #include <grp.h>
 #include <mqueue.h>
+#include <net/if.h>
+#include <netinet/in.h>
 #include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/ipc.h>
@@ -18,6 +20,7 @@
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <sys/utsname.h>
 #include <sys/vfs.h>
 #include <sys/wait.h>
@@ -371,7 +374,7 @@ TEST(uts)
 
 TEST(links)
 {
-	static const char *kinds[] = {"cgroup", "ipc", "mnt", "pid", "pid_for_children", "user", "uts"};
+	static const char *kinds[] = {"cgroup", "ipc", "mnt", "net", "pid", "pid_for_children", "user", "uts"};
 	for (unsigned i = 0; i < sizeof kinds / sizeof *kinds; i++) {
 		char path[64], b[64] = "";
 		snprintf(path, sizeof path, "/proc/self/ns/%s", kinds[i]);
@@ -379,7 +382,7 @@ TEST(links)
 		struct stat s;
 		NEED(stat(path, &s) == 0);
 		char want[64];
-		snprintf(want, sizeof want, "%s:[%lu]", i == 4 ? "pid" : kinds[i], (unsigned long)s.st_ino);
+		snprintf(want, sizeof want, "%s:[%lu]", i == 5 ? "pid" : kinds[i], (unsigned long)s.st_ino);
 		SAME(strcmp(b, want), 0);
 		SAME(s.st_mode & ~0777u, S_IFREG);
 		int fd = open(path, O_RDONLY);
@@ -388,7 +391,7 @@ TEST(links)
 		SAME(fstatfs(fd, &f), 0);
 		SAME(f.f_type, 0x6e736673);
 		CHECK(ioctl(fd, NS_GET_NSTYPE) > 0);
-		EXPECT(ioctl(fd, NS_GET_OWNER_UID, b), i == 5 ? 0 : EINVAL);
+		EXPECT(ioctl(fd, NS_GET_OWNER_UID, b), i == 6 ? 0 : EINVAL);
 		close(fd);
 		CHECK(open(path, O_RDWR) < 0);
 	}
@@ -793,4 +796,88 @@ TEST(ipc)
 	SAME(mq_unlink("/ns-queue"), 0);
 	SAME(shmctl(h, IPC_RMID, NULL), 0);
 	EXPECT(msgget(0x6e73, 0), ENOENT);
+}
+
+static int dial(void)
+{
+	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(9), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	int s = socket(AF_INET, SOCK_STREAM, 0);
+	int e = connect(s, (void *)&a, sizeof a) ? errno : 0;
+	close(s);
+	return e;
+}
+
+static int lo_up(void)
+{
+	struct ifreq r = {.ifr_name = "lo", .ifr_flags = IFF_UP};
+	int s = socket(AF_INET, SOCK_DGRAM, 0);
+	int e = ioctl(s, SIOCSIFFLAGS, &r);
+	close(s);
+	return e;
+}
+
+static struct sockaddr_un hidden_name = {.sun_family = AF_UNIX, .sun_path = "\0ns-abstract"};
+
+static void alone(void)
+{
+	char *dev = slurp("/proc/net/dev");
+	CHECK(dev && strstr(dev, "lo:") && !strstr(dev, "eth0"));
+	SAME(strcmp(slurp("/proc/net/unix"), "Num       RefCount Protocol Flags    Type St Inode Path\n"), 0);
+	int e = dial();
+	CHECK(e == ENETUNREACH || e == EHOSTUNREACH);
+	SAME(lo_up(), 0);
+	SAME(dial(), ECONNREFUSED);
+	/* A listener, and who connects to it, in here. */
+	int l = socket(AF_INET, SOCK_STREAM, 0), c = socket(AF_INET, SOCK_STREAM, 0);
+	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(80), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	SAME(bind(l, (void *)&a, sizeof a), 0);
+	SAME(listen(l, 5), 0);
+	SAME(connect(c, (void *)&a, sizeof a), 0);
+	int s = accept(l, NULL, NULL);
+	CHECK(s >= 0);
+	char b[4] = "";
+	SAME(write(c, "ping", 4), 4);
+	SAME(read(s, b, 4), 4);
+	SAME(memcmp(b, "ping", 4), 0);
+	/* Abstract names are the namespace's own. */
+	int u = socket(AF_UNIX, SOCK_STREAM, 0);
+	EXPECT(connect(u, (void *)&hidden_name, sizeof hidden_name), ECONNREFUSED);
+	SAME(bind(u, (void *)&hidden_name, sizeof hidden_name), 0);
+}
+
+static void alone_as_user(void)
+{
+	NEED(unshare(CLONE_NEWUSER | CLONE_NEWNET) == 0);
+	alone();
+}
+
+TEST(net)
+{
+	int u = socket(AF_UNIX, SOCK_STREAM, 0);
+	NEED(bind(u, (void *)&hidden_name, sizeof hidden_name) == 0 && listen(u, 5) == 0);
+	in(CLONE_NEWNET, alone);
+	as_user(alone_as_user);
+	/* A socket keeps its namespace. */
+	pid_t pid = fork();
+	if (pid == 0) {
+		int self = open("/proc/self/ns/net", O_RDONLY);
+		NEED(unshare(CLONE_NEWNET) == 0);
+		int s = socket(AF_INET, SOCK_DGRAM, 0);
+		NEED(setns(self, CLONE_NEWNET) == 0);
+		struct ifreq r = {.ifr_name = "lo"};
+		SAME(ioctl(s, SIOCGIFFLAGS, &r), 0);
+		CHECK(!(r.ifr_flags & IFF_UP));
+		int v = socket(AF_UNIX, SOCK_STREAM, 0);
+		SAME(connect(v, (void *)&hidden_name, sizeof hidden_name), 0);
+		_exit(check_failures != 0);
+	}
+	SAME(end(pid), 0);
+	/* Many, one after the other. */
+	for (int i = 0; i < 100; i++) {
+		pid_t c = fork();
+		if (c == 0)
+			_exit(unshare(CLONE_NEWNET) || lo_up() || dial() != ECONNREFUSED);
+		SAME(end(c), 0);
+	}
+	close(u);
 }

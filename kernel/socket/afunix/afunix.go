@@ -53,8 +53,17 @@ func New(pool *mem.Pool, now func() int64) *Network {
 	return n
 }
 
-// Family is what the kernel knows AF_UNIX by.
-func (n *Network) Family() *socket.Family { return &socket.Family{New: n.create, Pair: n.pair} }
+// Family is what the kernel knows AF_UNIX by in the network namespace of that number: abstract names are its own.
+func (n *Network) Family(space uint64) *socket.Family {
+	return &socket.Family{
+		New: func(_ *socket.Caller, typ, protocol int) (*socket.Socket, error) {
+			return n.create(space, typ, protocol)
+		},
+		Pair: func(c *socket.Caller, typ, protocol int) (a, b *socket.Socket, err error) {
+			return n.pair(space, c, typ, protocol)
+		},
+	}
+}
 
 // state is what a socket is to connect(2).
 type state uint8
@@ -81,9 +90,10 @@ const (
 
 // A sock is one socket.
 type sock struct {
-	s   socket.Socket
-	net *Network
-	id  uint64
+	s     socket.Socket
+	net   *Network
+	space uint64 // the network namespace
+	id    uint64
 	// prev and next are guarded by Network.mu.
 	prev, next *sock
 	// wmem is what packets that it sent and nobody read yet are charged with, in bytes.
@@ -110,8 +120,8 @@ type sock struct {
 // dgramBacklog is net.unix.max_dgram_qlen at first.
 const dgramBacklog = 10
 
-func (n *Network) newSock(typ int) *sock {
-	k := &sock{net: n, peerCred: noCred, backlog: n.MaxQueue()}
+func (n *Network) newSock(space uint64, typ int) *sock {
+	k := &sock{net: n, space: space, peerCred: noCred, backlog: n.MaxQueue()}
 	k.s.Init(unix.AF_UNIX, typ, 0, k)
 	n.enter(k)
 	return k
@@ -131,20 +141,20 @@ func checkType(typ, protocol int) (int, error) {
 	return typ, nil
 }
 
-func (n *Network) create(_ *socket.Caller, typ, protocol int) (*socket.Socket, error) {
+func (n *Network) create(space uint64, typ, protocol int) (*socket.Socket, error) {
 	typ, err := checkType(typ, protocol)
 	if err != nil {
 		return nil, err
 	}
-	return &n.newSock(typ).s, nil
+	return &n.newSock(space, typ).s, nil
 }
 
-func (n *Network) pair(c *socket.Caller, typ, protocol int) (a, b *socket.Socket, err error) {
+func (n *Network) pair(space uint64, c *socket.Caller, typ, protocol int) (a, b *socket.Socket, err error) {
 	typ, err = checkType(typ, protocol)
 	if err != nil {
 		return nil, nil, err
 	}
-	x, y := n.newSock(typ), n.newSock(typ)
+	x, y := n.newSock(space, typ), n.newSock(space, typ)
 	x.peer.Store(y)
 	y.peer.Store(x)
 	for _, k := range [...]*sock{x, y} {

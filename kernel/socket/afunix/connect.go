@@ -39,7 +39,7 @@ func (k *sock) Connect(c *socket.Caller, addr []byte) error {
 		}
 	}
 	for {
-		l, err := k.net.find(c, addr, k.s.Type)
+		l, err := k.net.find(k.space, c, addr, k.s.Type)
 		if err != nil {
 			return err
 		}
@@ -51,7 +51,7 @@ func (k *sock) Connect(c *socket.Caller, addr []byte) error {
 
 // connectTo puts a connection into the queue of l. again: l was closed meanwhile, its name may lead to another.
 func (k *sock) connectTo(c *socket.Caller, l *sock) (again bool, err error) {
-	n := k.net.newSock(k.s.Type)
+	n := k.net.newSock(k.space, k.s.Type)
 	n.connectedBy(c)
 	n.peer.Store(k)
 	lockTwo(k, l)
@@ -177,7 +177,7 @@ func (k *sock) connectDgram(c *socket.Caller, addr []byte) error {
 		}
 	}
 	for {
-		p, err := k.net.find(c, addr, k.s.Type)
+		p, err := k.net.find(k.space, c, addr, k.s.Type)
 		if err != nil {
 			return err
 		}

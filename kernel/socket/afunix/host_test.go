@@ -38,7 +38,7 @@ func newWorld(tb testing.TB) *world {
 	now := func() int64 { return 5e9 }
 	ns := vfs.NewNamespace(ramfs.New(pool, now, ramfs.Options{Mode: 0o755}), pool)
 	w := &world{tb: tb, file: -1, net: New(pool, now), pool: pool, m: m, fds: vfs.NewFDTable(), ctx: &vfs.Context{Root: ns.Root(), Cwd: ns.Root(), Cred: cred.Root(), Umask: 0o022, PID: int32(os.Getpid())}}
-	w.fam = w.net.Family()
+	w.fam = w.net.Family(0)
 	if err := vfs.Mkdir(w.ctx, vfs.Path{}, "/d", 0o755); err != nil {
 		tb.Fatal(err)
 	}

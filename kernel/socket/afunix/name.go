@@ -2,6 +2,7 @@ package afunix
 
 import (
 	"bytes"
+	"strconv"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -44,7 +45,9 @@ func checkAddr(addr []byte) (path string, err error) {
 
 func family(addr []byte) int { return int(addr[0]) | int(addr[1])<<8 }
 
-func abstractKey(typ int, addr []byte) string { return string(rune(typ)) + string(addr[familySize:]) }
+func abstractKey(space uint64, typ int, addr []byte) string {
+	return strconv.FormatUint(space, 36) + " " + string(rune(typ)) + string(addr[familySize:])
+}
 
 // pathAddr is the address that a path is shown with: with a NUL behind.
 func pathAddr(path string) []byte {
@@ -70,7 +73,7 @@ func (k *sock) Bind(c *socket.Caller, addr []byte) error {
 
 func (k *sock) bindAbstract(addr []byte) error {
 	n := k.net
-	key := abstractKey(k.s.Type, addr)
+	key := abstractKey(k.space, k.s.Type, addr)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	k.mu.Lock()
@@ -151,7 +154,7 @@ func (k *sock) unname() {
 
 // find returns the socket that addr names: ECONNREFUSED when there is none, EPROTOTYPE when it is of another
 // type, and what the path walk gives.
-func (n *Network) find(c *socket.Caller, addr []byte, typ int) (*sock, error) {
+func (n *Network) find(space uint64, c *socket.Caller, addr []byte, typ int) (*sock, error) {
 	path, err := checkAddr(addr)
 	if err != nil {
 		return nil, err
@@ -159,7 +162,7 @@ func (n *Network) find(c *socket.Caller, addr []byte, typ int) (*sock, error) {
 	var k *sock
 	if path == "" {
 		n.mu.Lock()
-		k = n.abstract[abstractKey(typ, addr)]
+		k = n.abstract[abstractKey(space, typ, addr)]
 		n.mu.Unlock()
 	} else {
 		p, err := vfs.Lookup(c.Ctx, vfs.Path{}, path, 0)

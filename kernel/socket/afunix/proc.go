@@ -53,12 +53,14 @@ const (
 	Listening   = 10
 )
 
-// List tells about all sockets.
-func (n *Network) List() []Info {
+// List tells about all sockets of a network namespace.
+func (n *Network) List(space uint64) []Info {
 	n.mu.Lock()
 	var list []*sock
 	for k := n.all; k != nil; k = k.next {
-		list = append(list, k)
+		if k.space == space {
+			list = append(list, k)
+		}
 	}
 	n.mu.Unlock()
 	infos := make([]Info, 0, len(list))
@@ -110,7 +112,7 @@ const (
 )
 
 // Proc is /proc/net/unix (proc(5)).
-func (n *Network) Proc() string {
+func (n *Network) Proc(space uint64) string {
 	b := []byte("Num       RefCount Protocol Flags    Type St Inode Path\n")
 	hex := func(v, width int) {
 		s := strconv.FormatInt(int64(v), 16)
@@ -125,7 +127,7 @@ func (n *Network) Proc() string {
 		}
 		b = append(b, ' ')
 	}
-	for _, i := range n.List() {
+	for _, i := range n.List(space) {
 		flags, st := 0, ssUnconnected
 		switch {
 		case i.Ino == 0 && i.State == Established:

@@ -289,7 +289,7 @@ func (k *sock) receiver(m *socket.Message, addr []byte) (*sock, error) {
 		to := k.peer.Load()
 		if addr != nil {
 			var err error
-			if to, err = k.net.find(&m.Caller, addr, k.s.Type); err != nil {
+			if to, err = k.net.find(k.space, &m.Caller, addr, k.s.Type); err != nil {
 				return nil, err
 			}
 		}

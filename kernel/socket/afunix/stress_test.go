@@ -109,7 +109,7 @@ func TestTogether(t *testing.T) {
 					o.Poll()
 				case 12:
 					o.Name(r.IntN(2) == 0)
-					w.net.Proc()
+					w.net.Proc(0)
 				case 13:
 					s.Option(&m.Caller, unix.SOL_SOCKET, unix.SO_ERROR)
 				}

@@ -97,7 +97,7 @@ func (r *request) diagUnix() (bool, error) {
 	states, ino, show := le.Uint32(r.body[4:]), uint64(le.Uint32(r.body[8:])), le.Uint32(r.body[12:])
 	if r.isDump() {
 		return true, r.startDump(func() table {
-			list := r.k.net.local.List()
+			list := r.k.net.local.List(r.k.net.Space)
 			return table{len(list), func(b []byte, i int) []byte {
 				if s := &list[i]; states>>s.State&1 == 0 || s.Ino == 0 {
 					return b
@@ -106,7 +106,7 @@ func (r *request) diagUnix() (bool, error) {
 			}}
 		})
 	}
-	for _, s := range r.k.net.local.List() {
+	for _, s := range r.k.net.local.List(r.k.net.Space) {
 		if s.Ino == ino && ino != 0 {
 			r.reply(putUnix(nil, &s, show))
 			return false, nil

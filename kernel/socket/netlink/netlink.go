@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"gosv/kernel/namespace"
 	"gosv/kernel/socket"
 	"gosv/kernel/socket/afunix"
 	"gosv/kernel/uio"
@@ -28,6 +29,9 @@ var le = binary.LittleEndian
 type Network struct {
 	stack func() Stack
 	local *afunix.Network
+	// Space is the number of the network namespace, and Owner the user namespace whose root may change it. They are set before the first socket is made.
+	Space uint64
+	Owner *namespace.User
 	// Ioctl serves the SIOC requests about interfaces (netdevice(7)); nil: ENOTTY.
 	Ioctl func(a *vfs.IoctlArgs) (uint64, error)
 
@@ -196,7 +200,7 @@ func (k *sock) Connect(c *socket.Caller, addr []byte) error {
 	if err != nil {
 		return err
 	}
-	if (id != 0 || groups != 0) && !c.Cred.Capable(unix.CAP_NET_ADMIN) {
+	if (id != 0 || groups != 0) && !c.Cred.CapableIn(k.net.Owner, unix.CAP_NET_ADMIN) {
 		return unix.EPERM
 	}
 	k.mu.Lock()
@@ -240,7 +244,7 @@ func (k *sock) Send(m *socket.Message, src uio.Source) (int64, error) {
 		if to, groups, err = parseAddr(m.Addr); err != nil {
 			return 0, err
 		}
-		if (to != 0 || groups != 0) && !m.Cred.Capable(unix.CAP_NET_ADMIN) {
+		if (to != 0 || groups != 0) && !m.Cred.CapableIn(k.net.Owner, unix.CAP_NET_ADMIN) {
 			return 0, unix.EPERM
 		}
 	}
@@ -463,7 +467,7 @@ func (k *sock) SetOption(c *socket.Caller, level, name int, value []byte) error 
 		k.flags[name] = v != 0
 		k.mu.Unlock()
 	case unix.NETLINK_LISTEN_ALL_NSID: // there is one network
-		if !c.Cred.Capable(unix.CAP_NET_ADMIN) {
+		if !c.Cred.CapableIn(k.net.Owner, unix.CAP_NET_ADMIN) {
 			return unix.EPERM
 		}
 	default:

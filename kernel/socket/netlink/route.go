@@ -41,7 +41,7 @@ func (r *request) route() (done bool, err error) {
 		return false, unix.EOPNOTSUPP
 	}
 	if r.typ%4 != unix.RTM_GETLINK%4 {
-		if !r.m.Cred.Capable(unix.CAP_NET_ADMIN) {
+		if !r.m.Cred.CapableIn(r.k.net.Owner, unix.CAP_NET_ADMIN) {
 			return false, unix.EPERM
 		}
 		return false, r.change()
