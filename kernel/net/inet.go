@@ -59,6 +59,8 @@ type sock struct {
 
 	copies copies
 
+	groMu sync.Mutex // who receives several datagrams as one looks at them first
+
 	heldMu sync.Mutex
 	held   *held // guarded by heldMu: a datagram of which more is to come
 
@@ -70,6 +72,8 @@ type sock struct {
 	corked               atomic.Bool          // TCP_CORK is on because of MSG_MORE
 	inq                  atomic.Bool          // TCP_INQ
 	special              atomic.Bool          // there was urgent data, or shutdown(2): Poll has more to look at
+	segment              atomic.Int32         // UDP_SEGMENT in bytes, 0 for none
+	gro                  atomic.Bool          // UDP_GRO
 	notsent              atomic.Int32         // TCP_NOTSENT_LOWAT in bytes, 0 for none
 	sendAsked, recvAsked atomic.Int32         // SO_SNDBUF and SO_RCVBUF in bytes as they were asked for, 0 when they were not
 
@@ -452,6 +456,13 @@ func (k *sock) Send(m *socket.Message, src uio.Source) (int64, error) {
 		return h.send(src, urgent)
 	}
 	o := tcpip.WriteOptions{More: m.Flags&unix.MSG_MORE != 0, EndOfRecord: m.Flags&unix.MSG_EOR != 0, Atomic: !k.stream()}
+	segment, said := 0, m.Control
+	if k.udp() {
+		var err error
+		if segment, err = k.udpSegment(m); err != nil {
+			return 0, err
+		}
+	}
 	if err := k.sendControl(m, &o); err != nil {
 		return 0, err
 	}
@@ -465,6 +476,13 @@ func (k *sock) Send(m *socket.Message, src uio.Source) (int64, error) {
 	}
 	if k.udp() {
 		if n, done, err := k.hold(src, &o); done {
+			return n, err
+		}
+		if segment > 0 && src.Left() > segment {
+			n, err := k.sendSegments(src, &o, segment)
+			if err == unix.EAGAIN {
+				m.Control = said // for the next try
+			}
 			return n, err
 		}
 	}
@@ -549,6 +567,12 @@ func (k *sock) Receive(m *socket.Message, dst uio.Sink) (int64, error) {
 		return 0, k.s.TakeError()
 	}
 	o := tcpip.ReadOptions{Peek: m.Flags&unix.MSG_PEEK != 0, NeedRemoteAddr: m.WantAddr}
+	gro := k.gro.Load()
+	if gro {
+		o.NeedRemoteAddr = true
+		k.groMu.Lock()
+		defer k.groMu.Unlock()
+	}
 	room := dst.Left()
 	r, err := k.ep.Read(datagram{dst}, o)
 	if err != nil {
@@ -571,6 +595,9 @@ func (k *sock) Receive(m *socket.Message, dst uio.Sink) (int64, error) {
 		m.Addr = append(m.Addr, formatAddr(k.s.Family, r.RemoteAddr)...)
 	}
 	k.receivedControl(m, &r.ControlMessages)
+	if gro && !o.Peek && n == r.Total {
+		return k.receiveMore(m, dst, &r, n), nil
+	}
 	return int64(n), nil
 }
 

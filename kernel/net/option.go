@@ -66,6 +66,8 @@ var remembered = map[[2]int]memo{
 	{unix.IPPROTO_TCP, unix.TCP_FASTOPEN}:             {most: anyInt}, // as where no client brings a cookie
 	{unix.IPPROTO_TCP, unix.TCP_FASTOPEN_CONNECT}:     strict,         // as where no server has given a cookie
 	{unix.IPPROTO_TCP, unix.TCP_INQ}:                  strict,
+	{unix.IPPROTO_UDP, unix.UDP_SEGMENT}:              {most: 1<<16 - 1},
+	{unix.IPPROTO_UDP, unix.UDP_GRO}:                  hint,
 }
 
 // flagOption is an option that is on or off.
@@ -255,6 +257,10 @@ func (k *sock) remember(key [2]int, m memo, v int, err error, value []byte) erro
 		k.setNotsent(v)
 	case [2]int{unix.IPPROTO_TCP, unix.TCP_INQ}:
 		k.inq.Store(v != 0)
+	case [2]int{unix.IPPROTO_UDP, unix.UDP_SEGMENT}:
+		k.segment.Store(int32(v))
+	case [2]int{unix.IPPROTO_UDP, unix.UDP_GRO}:
+		k.gro.Store(v != 0)
 	}
 	return nil
 }
