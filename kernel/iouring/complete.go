@@ -12,7 +12,7 @@ import (
 func (r *Ring) Completions() uint32 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.unread() + uint32(len(r.overflow))
+	return r.unread() + uint32(len(r.overflow)+len(r.work))
 }
 
 // unread returns how many completions are in the ring. What the program writes as its head counts only within the ring's size. r.mu is held.
@@ -44,6 +44,61 @@ func (r *Ring) post(c cqe, timeout, async bool) (ok bool) {
 func (r *Ring) postIfRoom(c cqe, async bool) (ok bool) { return r.postThere(c, false, async, false) }
 
 func (r *Ring) postThere(c cqe, timeout, async, mayWait bool) (ok bool) {
+	if async && r.flags&SetupDeferTaskrun != 0 {
+		return r.postLater(later{c, timeout})
+	}
+	return r.postNow(c, timeout, async, mayWait, false)
+}
+
+// later is a completion that comes into the ring when its owner next asks for completions (IORING_SETUP_DEFER_TASKRUN).
+type later struct {
+	c       cqe
+	timeout bool
+}
+
+// postLater keeps a completion until Flush, and tells those who wait that there is one: ok is false when there are too many, or the ring is closed.
+func (r *Ring) postLater(l later) (ok bool) {
+	r.mu.Lock()
+	if r.closed || len(r.work) >= maxOverflow {
+		r.mu.Unlock()
+		return false
+	}
+	r.work = append(r.work, l)
+	if r.flags&SetupTaskrunFlag != 0 {
+		r.setSQFlag(sqTaskrun, true)
+	}
+	event := r.event
+	if event != nil && r.get(offCQFlags)&cqEventfdDisabled != 0 {
+		event = nil
+	}
+	if event != nil {
+		event.IncRef()
+	}
+	r.mu.Unlock()
+	r.queue.Notify(unix.POLLIN | unix.EPOLLRDNORM)
+	if event != nil {
+		eventfd.Signal(event)
+		event.DecRef()
+	}
+	return true
+}
+
+// postWork puts what postLater kept into the ring.
+func (r *Ring) postWork() {
+	r.mu.Lock()
+	work := r.work
+	r.work = nil
+	if work != nil {
+		r.setSQFlag(sqTaskrun, false)
+	}
+	r.mu.Unlock()
+	for _, l := range work {
+		r.postNow(l.c, l.timeout, true, true, true)
+	}
+}
+
+// postNow is postThere but for what waits until it is asked for. told: who waits has been told.
+func (r *Ring) postNow(c cqe, timeout, async, mayWait, told bool) (ok bool) {
 	r.mu.Lock()
 	if r.closed || !mayWait && (len(r.overflow) > 0 || r.unread() >= r.cqEntries) {
 		r.mu.Unlock()
@@ -66,7 +121,7 @@ func (r *Ring) postThere(c cqe, timeout, async, mayWait bool) (ok bool) {
 		due = r.dueByCount()
 	}
 	event := r.event
-	if event != nil && (r.asyncEv && !async || r.get(offCQFlags)&cqEventfdDisabled != 0) {
+	if event != nil && (told || r.asyncEv && !async || r.get(offCQFlags)&cqEventfdDisabled != 0) {
 		event = nil
 	}
 	if event != nil {
@@ -92,8 +147,9 @@ func (r *Ring) setSQFlag(bit uint32, on bool) {
 	r.put(offSQFlags, v)
 }
 
-// Flush moves completions that found no room into the ring.
+// Flush moves completions into the ring that found no room, or that waited for being asked for.
 func (r *Ring) Flush() {
+	r.postWork()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	n := 0

@@ -46,6 +46,7 @@ const (
 const (
 	sqNeedWakeup      = 1 << 0
 	sqCQOverflow      = 1 << 1
+	sqTaskrun         = 1 << 2
 	cqEventfdDisabled = 1 << 0
 )
 
@@ -88,6 +89,7 @@ type Ring struct {
 	mu       sync.Mutex
 	cqTail   uint32                // guarded by mu
 	overflow []cqe                 // guarded by mu
+	work     []later               // with SetupDeferTaskrun; guarded by mu
 	posted   uint32                // completions but those of timeouts; guarded by mu
 	active   map[*Request]struct{} // started and not completed; guarded by mu
 	byData   map[uint64]*Request   // of them, the last with that user data, and through Request.same the others; guarded by mu
@@ -251,7 +253,7 @@ func (r *Ring) Unregister(_ *vfs.File, e *wait.Entry) { r.queue.Remove(e) }
 func (r *Ring) Release(*vfs.File) {
 	r.mu.Lock()
 	r.closed = true
-	r.deferred = nil
+	r.deferred, r.work = nil, nil
 	event := r.event
 	r.event = nil
 	users := r.users

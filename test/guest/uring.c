@@ -806,6 +806,40 @@ TEST(signal_ends_the_wait)
 	close_ring(&r);
 }
 
+/* IORING_SETUP_DEFER_TASKRUN: what completes later comes into the ring when it is asked for, and the eventfd, poll(2) and the ring's flags tell of it before. */
+TEST(completes_when_asked)
+{
+	for (int flagged = 0; flagged < 2; flagged++) {
+		struct ring r;
+		char in[16];
+		int p[2], e = eventfd(0, EFD_NONBLOCK);
+		u64 v;
+		NEED(pipe(p) == 0 && e >= 0);
+		open_ring(&r, 8, IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | (flagged ? IORING_SETUP_TASKRUN_FLAG : 0));
+		SAME(reg(&r, IORING_REGISTER_EVENTFD, &e, 1), 0);
+		sqe(&r, IORING_OP_READ, p[0], in, 16, 0, 1);
+		SAME(submit(&r, 0), 1);
+		EXPECT(read(e, &v, 8), EAGAIN);
+		sqe(&r, IORING_OP_NOP, 0, 0, 0, 0, 2);
+		SAME(submit(&r, 0), 1);
+		SAME(have(&r), 1); /* what completes at once is there */
+		expect(&r, 2, 0);
+		SAME(read(e, &v, 8), 8);
+		SAME(write(p[1], "later", 5), 5);
+		struct pollfd f[2] = {{.fd = e, .events = POLLIN}, {.fd = r.fd, .events = POLLIN}};
+		SAME(poll(f, 1, 20000), 1);
+		SAME(poll(f + 1, 1, 20000), 1);
+		SAME(have(&r), 0);
+		SAME(!!(LOAD(&r, r.p.sq_off.flags) & IORING_SQ_TASKRUN), flagged);
+		SAME(enter(&r, 0, 0, IORING_ENTER_GETEVENTS), 0);
+		SAME(have(&r), 1);
+		SAME(LOAD(&r, r.p.sq_off.flags) & IORING_SQ_TASKRUN, 0);
+		expect(&r, 1, 5);
+		close_ring(&r);
+		close(p[0]), close(p[1]), close(e);
+	}
+}
+
 /* A ring that lies in the queue of a socket that is registered in it: nobody can reach either, and both go, with what else the ring holds. */
 TEST(circle)
 {
