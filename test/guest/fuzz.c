@@ -85,7 +85,7 @@ static int in(const int *l, int n, int nr)
 
 static char *pages; /* readable and writable, read-only, and nothing */
 
-static const char *const paths[] = {"/tmp/fz/a", "/tmp/fz/b", "/tmp/fz/d", "/tmp/fz", "", ".", "..", "/", "/proc/self/maps", "/proc/self/fd/3", "/proc/1/stat", "/dev/null", "/dev/zero", "/dev/ptmx", "/tmp/fz/a/b", "a", "user.x", "tmpfs", "proc", "size"};
+static const char *const paths[] = {"/tmp/fz/a", "/tmp/fz/b", "/tmp/fz/d", "/tmp/fz", "", ".", "..", "/", "/proc/self/maps", "/proc/self/fd/3", "/proc/1/stat", "/dev/null", "/dev/zero", "/dev/ptmx", "/tmp/fz/a/b", "a", "user.x", "tmpfs", "proc", "size", "/proc/self/uid_map", "/proc/self/ns/user", "/proc/sys/vm/nr_hugepages"};
 
 static const u64 numbers[] = {0, 1, 2, 3, 4, 7, 8, 15, 16, 31, 64, 100, 127, 128, 255, 256, 511, 512, 1000, 1024, 4095, 4096, 4097, 8192, 65535, 65536, 1 << 20, 1 << 21, 0x7fffffff, 0x80000000, 0xffffffff,
                               0x100000000, 0x7fffffffffff, 0x7ffffffff000, 0x7fffffffffffffff, 0x8000000000000000, -1, -2, -100, -4096, -4095};
@@ -103,7 +103,7 @@ static u64 argument(u64 *s)
 	case 3:
 	case 4:
 	case 5:
-		return (r >> 16) % 24; /* a descriptor, perhaps */
+		return (r >> 16) % 32; /* a descriptor, perhaps */
 	case 6:
 		return bad[(r >> 16) % (sizeof bad / sizeof *bad)];
 	case 7:
@@ -139,7 +139,7 @@ static void furnish(void)
 {
 	int p[2], s[2];
 	mkdir("/tmp/fz", 0777), mkdir("/tmp/fz/d", 0777);
-	for (int i = 3; i < 24; i++)
+	for (int i = 3; i < 32; i++)
 		close(i);
 	if (pipe2(p, O_NONBLOCK) || pipe(p) || socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, s)) {
 	}
@@ -166,6 +166,10 @@ static void furnish(void)
 	socket(AF_VSOCK, SOCK_STREAM | SOCK_NONBLOCK, 0);
 	if (socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK, 0) < 0) /* root's */
 		socket(AF_INET6, SOCK_DGRAM | SOCK_NONBLOCK, 0);
+	open("/proc/self/ns/user", O_RDONLY);
+	open("/proc/self/ns/mnt", O_RDONLY);
+	open("/proc/self/ns/pid_for_children", O_RDONLY);
+	memfd_create("fz", MFD_HUGETLB | MFD_ALLOW_SEALING);
 }
 
 struct work {
