@@ -7,7 +7,8 @@
 // a file in 32-bit protected mode with paging off and EBX = physical address
 // of struct hvm_start_info. Link adds a low segment that enters long mode and
 // jumps to the executable's own entry point; every other segment keeps its
-// virtual address and gets the physical address p_vaddr − KernelBase.
+// virtual address and gets the physical address p_vaddr − KernelBase, or, behind the gap that
+// the small tables of functions leave, whole large pages less.
 //
 // Link is a pure function of its input: equal input gives equal bytes.
 package pvh
@@ -31,6 +32,7 @@ const (
 
 	mappedBytes = 1 << 30 // what the boot page tables map
 	pageSize    = 4096
+	largePage   = 2 << 20
 
 	noteType = 18 // XEN_ELFNOTE_PHYS32_ENTRY
 	noteName = "Xen\x00"
@@ -66,8 +68,9 @@ func load(flags elf.ProgFlag, vaddr, paddr uint64, data []byte) segment {
 		Filesz: uint64(len(data)), Memsz: uint64(len(data)), Align: pageSize}, data}
 }
 
-// hole is physical memory within the image that holds nothing.
-type hole struct{ from, to uint64 }
+// hole is physical memory within the image that holds nothing. The segments behind it lie shift bytes, a multiple of the size of a large page, lower than
+// in front of it.
+type hole struct{ from, to, shift uint64 }
 
 // parse checks that file is an executable Link can use and returns its entry
 // point and loadable segments with their physical addresses filled in.

@@ -121,9 +121,9 @@ func TestLinkKeepsTheProgram(t *testing.T) {
 // The kernel and the tests of machine/ rely on this layout.
 func TestTrampolineLayout(t *testing.T) {
 	const entry = 0xffffffff80234560
-	page := trampoline(entry, hole{})
+	page := trampoline(entry, hole{0x8e2000, 0x905000, 0x200000})
 	u64 := func(off int) uint64 { return binary.LittleEndian.Uint64(page[off:]) }
-	if len(page) != 0x5000 {
+	if len(page) != 0x6000 {
 		t.Fatalf("%#x bytes", len(page))
 	}
 	if u64(0xe08) != 0x00af9b000000ffff || u64(0xe10) != 0x00cf93000000ffff || u64(0xe18) != 0x00cf9b000000ffff {
@@ -141,16 +141,39 @@ func TestTrampolineLayout(t *testing.T) {
 			t.Errorf("PML4[%d] = %#x, want %#x", slot, got, want)
 		}
 	}
-	if u64(0x2000) != 0x104003 || u64(0x3000+8*510) != 0x104003 {
+	if u64(0x2000) != 0x104003 || u64(0x3000+8*510) != 0x105003 {
 		t.Errorf("PDPT entries %#x, %#x", u64(0x2000), u64(0x3000+8*510))
 	}
 	for i := range 512 {
 		if got := u64(0x4000 + 8*i); got != uint64(i)<<21|0x83 {
 			t.Fatalf("PD[%d] = %#x", i, got)
 		}
+		want := uint64(i)<<21 | 0x83
+		if i >= 5 { // virtual 0xb05000 is in here
+			want -= 0x200000
+		}
+		if got := u64(0x5000 + 8*i); got != want {
+			t.Fatalf("the image's PD[%d] = %#x", i, got)
+		}
+	}
+	if u64(0xfe8) != 0x8e2000 || u64(0xff0) != 0x905000 || u64(0xff8) != 0x200000 {
+		t.Errorf("gap: %x", page[0xfe8:0x1000])
 	}
 	if c := enterLongMode(entry); len(c) > gdtOffset || !bytes.Contains(c, binary.LittleEndian.AppendUint64(nil, entry)) {
 		t.Errorf("code of %d bytes does not mention the entry point", len(c))
+	}
+}
+
+// What is behind a gap of two large pages and a bit moves down by both, what is in front of it stays.
+func TestClose(t *testing.T) {
+	loads := []segment{load(elf.PF_R, 0, 0x200000, nil), load(elf.PF_R, 0, 0x7ff000+0x402000, nil), load(elf.PF_W, 0, 0xd00000, nil)}
+	gap := hole{from: 0x7ff000, to: 0x7ff000 + 0x402000}
+	gap.close(loads)
+	if want := (hole{0x7ff000, 0x801000, 0x400000}); gap != want {
+		t.Errorf("%#x, not %#x", gap, want)
+	}
+	if loads[0].Paddr != 0x200000 || loads[1].Paddr != 0x801000 || loads[2].Paddr != 0x900000 {
+		t.Errorf("%#x %#x %#x", loads[0].Paddr, loads[1].Paddr, loads[2].Paddr)
 	}
 }
 

@@ -8,7 +8,7 @@ import (
 )
 
 // withSmallTables makes the tables of functions small in an executable's segments. The pages that become free are left out
-// of the image, and are for the kernel to use. An executable without such tables stays as it is.
+// of the image, and what is behind them moves down; those that still are between are for the kernel to use. An executable without such tables stays as it is.
 func withSmallTables(f *elf.File, loads []segment) (out []segment, gap hole, err error) {
 	tables, module := f.Section(pclntab.Section), f.Section(pclntab.Module)
 	if tables == nil || module == nil {
@@ -35,7 +35,20 @@ func withSmallTables(f *elf.File, loads []segment) (out []segment, gap hole, err
 	}
 	flags := elf.ProgFlag(s.Flags)
 	out = slices.Replace(out, t, t+1, load(flags, s.Vaddr, s.Paddr, s.data[:from]), load(flags, s.Vaddr+to, s.Paddr+to, s.data[to:]))
-	return out, hole{s.Paddr + from, s.Paddr + to}, nil
+	gap = hole{s.Paddr + from, s.Paddr + to, 0}
+	gap.close(out)
+	return out, gap, nil
+}
+
+// close moves what is behind the gap, as far as large pages can map it.
+func (h *hole) close(loads []segment) {
+	h.shift = (h.to - h.from) &^ (largePage - 1)
+	for i := range loads {
+		if s := &loads[i]; s.Paddr >= h.to {
+			s.Paddr -= h.shift
+		}
+	}
+	h.to -= h.shift
 }
 
 // holder is the index of the segment that holds the section, or -1.

@@ -9,12 +9,13 @@ const (
 	trampolineBase = 0x100000
 	gdtOffset      = 0xe00
 	gdtrOffset     = 0xf00
-	gapOffset      = 0xff0 // two 64-bit words: physical memory within the image that holds nothing, from and to
+	gapOffset      = 0xfe8 // three 64-bit words: a gap's from and to, and by how much what is behind it lies lower
 	pml4Offset     = 0x1000
 	pdptLowOffset  = 0x2000
 	pdptHighOffset = 0x3000
 	pdOffset       = 0x4000
-	trampolineSize = 0x5000
+	pdImageOffset  = 0x5000
+	trampolineSize = 0x6000
 	codeSize       = pml4Offset // the page of code and GDT; tables follow
 )
 
@@ -64,7 +65,7 @@ func (c *code) orEAX(bits uint32) { c.op(0x0d); c.imm32(bits) }
 
 // trampoline returns the pages at trampolineBase: 32-bit code that enters long
 // mode and jumps to entry with RDI = EBX, a GDT, and page tables that map the
-// first GiB at 0, at 0xffff800000000000 and at kernelBase.
+// first GiB at 0, at 0xffff800000000000 and at KernelBase; there, what is behind the gap lies gap.shift lower.
 func trampoline(entry uint64, gap hole) []byte {
 	page := make([]byte, trampolineSize)
 	copy(page, enterLongMode(entry))
@@ -77,6 +78,7 @@ func trampoline(entry uint64, gap hole) []byte {
 	binary.LittleEndian.PutUint32(page[gdtrOffset+2:], trampolineBase+gdtOffset)
 	binary.LittleEndian.PutUint64(page[gapOffset:], gap.from)
 	binary.LittleEndian.PutUint64(page[gapOffset+8:], gap.to)
+	binary.LittleEndian.PutUint64(page[gapOffset+16:], gap.shift)
 
 	const table = ptePresent | pteWritable
 	putTable(page[pml4Offset:], map[int]uint64{
@@ -85,9 +87,14 @@ func trampoline(entry uint64, gap hole) []byte {
 		511: trampolineBase + pdptHighOffset | table,
 	})
 	putTable(page[pdptLowOffset:], map[int]uint64{0: trampolineBase + pdOffset | table})
-	putTable(page[pdptHighOffset:], map[int]uint64{510: trampolineBase + pdOffset | table})
-	for i := range 512 {
-		binary.LittleEndian.PutUint64(page[pdOffset+8*i:], uint64(i)<<21|table|pteLarge)
+	putTable(page[pdptHighOffset:], map[int]uint64{510: trampolineBase + pdImageOffset | table})
+	for i := range uint64(512) {
+		at := i * largePage
+		binary.LittleEndian.PutUint64(page[pdOffset+8*i:], at|table|pteLarge)
+		if at >= (gap.to+gap.shift)&^(largePage-1) {
+			at -= gap.shift
+		}
+		binary.LittleEndian.PutUint64(page[pdImageOffset+8*i:], at|table|pteLarge)
 	}
 	return page
 }

@@ -19,7 +19,8 @@ var (
 	earlyNext  uint64
 	earlyEnd   uint64
 
-	gapFrom, gapTo uint64 // physical memory within the image that holds nothing, and is free
+	// Physical memory within the image that holds nothing, and is free. What is behind it lies gapShift lower than in front of it.
+	gapFrom, gapTo, gapShift uint64
 
 	reserved  [8][2]uint64 // physical ranges that are not free, ascending
 	nreserved int
@@ -39,14 +40,14 @@ func boot(c *cpu, info uint64) *context {
 	c.online = 1
 	setSerial()
 	readStartInfo()
-	_, _, imageEnd, _, _ := symbols()
-	kernelEnd := (imageEnd - ImageBase + 4095) &^ 4095
 	addReserved(0, 0x10000)
 	addReserved(0xa0000, trampolineEnd)
-	gapFrom, gapTo = ld64(DirectMap+trampolineGap), ld64(DirectMap+trampolineGap+8)
-	if gapFrom >= gapTo || gapFrom < imageStart || gapTo > kernelEnd {
+	gapFrom, gapTo, gapShift = ld64(DirectMap+trampolineGap), ld64(DirectMap+trampolineGap+8), ld64(DirectMap+trampolineGap+16)
+	if gapTo == 0 {
 		gapFrom, gapTo = imageStart, imageStart
 	}
+	_, _, imageEnd, _, _ := symbols()
+	kernelEnd := (imageEnd - ImageBase - gapShift + 4095) &^ 4095
 	addReserved(imageStart, gapFrom)
 	addReserved(gapTo, kernelEnd)
 	if initrdSize != 0 {
@@ -202,7 +203,9 @@ func mapImage(c *cpu) {
 	var image, direct uint64 // the page tables of these 2 MiB, and of their frames in the direct map
 	for va, block := uint64(ImageBase+imageStart), uint64(0); va < end; va += 4096 {
 		pa, flags := va-ImageBase, uint64(pteNX|pteWrite)
-		if pa >= gapFrom && pa < gapTo {
+		if pa >= gapTo+gapShift {
+			pa -= gapShift
+		} else if pa >= gapFrom {
 			continue
 		}
 		if va>>21 != block {

@@ -222,7 +222,7 @@ func BootAPIC() uint32                         { return uint32(apicIDs[0]) }
 func Constant(frame, n uint64) bool {
 	_, _, _, _, start := symbols()
 	overlaps := func(from, to uint64) bool { return frame < to>>12 && frame+n > from>>12 }
-	return overlaps(imageStart, gapFrom) || overlaps(gapTo, start-ImageBase)
+	return overlaps(imageStart, gapFrom) || overlaps(gapTo, start-ImageBase-gapShift)
 }
 
 // CPUID executes the instruction.

@@ -18,8 +18,8 @@ const (
 	apPage        = 0x8000
 	trampoline    = 0x100000
 	trampolineGDT = trampoline + 0xe00
-	trampolineGap = trampoline + 0xff0
-	trampolineEnd = trampoline + 0x5000
+	trampolineGap = trampoline + 0xfe8
+	trampolineEnd = trampoline + 0x6000
 )
 
 var apicIDs [maxCPU]uint8
