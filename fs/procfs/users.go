@@ -50,11 +50,11 @@ func storeMap(groups bool) func(*view, string) error {
 		if ns == nil || c.User != ns && c.User != ns.Parent() || !c.CapableIn(ns, unix.CAP_SYS_ADMIN) {
 			return unix.EPERM
 		}
-		own := mapsOwn(ns, c, groups, lines)
-		if !own && !mayMap(v, ns.Parent(), c, groups) {
+		may := mayMap(v, ns.Parent(), c, groups)
+		if !may && !mapsOwn(ns, c, groups, lines) {
 			return unix.EPERM
 		}
-		return ns.SetMap(groups, lines, own)
+		return ns.SetMap(groups, lines, !may)
 	}
 }
 

@@ -749,6 +749,32 @@ TEST(user_mapped_by_root)
 	SAME(end(pid), 0);
 }
 
+static void rootless(void)
+{
+	NEED(unshare(CLONE_NEWUSER) == 0);
+	tell();
+	pause();
+}
+
+TEST(user_root_keeps_groups)
+{
+	NEED(pipe(sync_pipe) == 0);
+	pid_t pid = fork();
+	if (pid == 0) {
+		rootless();
+		_exit(1);
+	}
+	hear();
+	char path[64];
+	snprintf(path, sizeof path, "/proc/%d/gid_map", pid);
+	SAME(put(path, "0 0 1"), 0); /* one line, its own group, and setgroups stays allowed */
+	snprintf(path, sizeof path, "/proc/%d/setgroups", pid);
+	SAME(strcmp(slurp(path), "allow\n"), 0);
+	kill(pid, SIGKILL);
+	end(pid);
+	close(sync_pipe[0]), close(sync_pipe[1]);
+}
+
 TEST(user_level)
 {
 	pid_t pid = fork();
