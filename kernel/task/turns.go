@@ -44,6 +44,7 @@ type turn struct {
 	slot   int
 	order  int64 // among those that are equal
 	since  int64 // ns: accounted until then
+	stolen bool  // its slot was taken since it did not come by; it has not slept since
 	due    bool  // its goroutine is to come back from takeTurn
 	vtime  int64 // ns times weightNormal/weight
 	slice  int64 // ns that SCHED_RR has left
@@ -94,7 +95,7 @@ const (
 	debt  = 2_000_000_000
 	// missedMost is after how many ticks a slot is taken from a thread that sleeps with it, and missedEver from one
 	// that does not come for another reason.
-	missedMost = 3
+	missedMost = 25
 	missedEver = 500
 )
 
@@ -373,7 +374,9 @@ func (s *turns) giveUp(t *Task, now int64) {
 func (s *turns) enqueue(t *Task, front bool) {
 	s.catchUp()
 	t.turn.vtime = min(t.turn.vtime, s.vtime+debt)
-	if front {
+	if t.turn.stolen { // it goes on where it was
+		t.turn.order = s.first - 1<<40
+	} else if front {
 		s.first--
 		t.turn.order = s.first
 	} else {
@@ -424,6 +427,7 @@ func (s *turns) release(t *Task) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.active.Load() {
+		t.turn.stolen = false
 		s.drop(t)
 		s.dispatch(s.k.Clock.Now())
 	}
@@ -569,7 +573,7 @@ func (s *turns) give(i int, t *Task, now int64) {
 	s.queue = slices.DeleteFunc(s.queue, func(o *Task) bool { return o == t })
 	sl := &s.slots[i]
 	sl.task, sl.asked, sl.missed = t, false, 0
-	t.turn.queued, t.turn.slot, t.turn.since = false, i, now
+	t.turn.queued, t.turn.slot, t.turn.since, t.turn.stolen = false, i, now, false
 	t.turn.seen.Store(true)
 	t.turn.held.Store(true)
 	t.flags.And(^uint32(workTurn))
@@ -602,7 +606,7 @@ func (s *turns) preempt(t *Task, now int64) {
 func (t *Task) interrupts(o *Task) bool {
 	switch {
 	case t.turn.rt.Load():
-		return !o.turn.rt.Load() || t.turn.priority > o.turn.priority
+		return !o.turn.rt.Load() || t.turn.priority > o.turn.priority || t.turn.stolen && t.turn.priority == o.turn.priority
 	case o.turn.rt.Load():
 		return false
 	}
@@ -654,7 +658,8 @@ func (s *turns) tickSlot(i int, now int64) {
 	if !t.turn.seen.Swap(false) {
 		sl.missed++
 		if sl.missed >= missedEver || sl.missed >= missedMost && !t.turn.due && !t.cpu.Inside(t.Ctx) {
-			s.drop(t) // it sleeps, or is busy, in the kernel
+			t.turn.stolen = true // it sleeps, or is busy, in the kernel
+			s.drop(t)
 			return
 		}
 	} else {
