@@ -455,7 +455,9 @@ func (s *turns) account(t *Task, now int64) {
 	t.turn.since = now
 	if t.turn.rt.Load() {
 		s.slots[t.turn.slot].used += d
-		t.turn.slice -= d
+		if t.turn.policy == SchedRR {
+			t.turn.slice -= d
+		}
 		return
 	}
 	t.turn.vtime += d * weightNormal / max(t.turn.weight, 1)

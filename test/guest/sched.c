@@ -222,12 +222,11 @@ TEST(fifo_and_rr)
 	}
 	spin(250000000);	/* more than a slice */
 	SAME(shared[0], 0);
-	policy(SCHED_RR, 10);
+	/* With the same priority the child, which never sleeps, would keep the processor once it had it. */
+	policy(SCHED_RR, 11);
 	SAME(sched_rr_get_interval(0, &t), 0);
 	CHECK(t.tv_sec == 0 && t.tv_nsec >= 1000000 && t.tv_nsec <= 200000000);
-	/* Now the child, which is SCHED_FIFO, gets the processor and keeps it: only a higher priority helps. */
 	struct sched_param sp = {0};
-	policy(SCHED_RR, 11);
 	SAME(shared[0], 0);
 	SAME(sched_setscheduler(p, SCHED_OTHER, &sp), 0);
 	end(p);
