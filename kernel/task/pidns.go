@@ -50,6 +50,10 @@ func (ns *PIDNamespace) Local(n int32) int32 {
 	if ns.parent == nil {
 		return n
 	}
+	return ns.toLocal(n)
+}
+
+func (ns *PIDNamespace) toLocal(n int32) int32 {
 	ns.mu.RLock()
 	defer ns.mu.RUnlock()
 	return ns.local[n]
@@ -60,6 +64,10 @@ func (ns *PIDNamespace) Global(n int32) int32 {
 	if ns.parent == nil || n == 0 {
 		return n
 	}
+	return ns.toGlobal(n)
+}
+
+func (ns *PIDNamespace) toGlobal(n int32) int32 {
 	ns.mu.RLock()
 	defer ns.mu.RUnlock()
 	if g, ok := ns.global[n]; ok {
@@ -70,8 +78,15 @@ func (ns *PIDNamespace) Global(n int32) int32 {
 
 // Argument is Global for an argument of kill(2) and wait4(2), where numbers below −1 stand for groups.
 func (ns *PIDNamespace) Argument(n int32) int32 {
+	if ns.parent == nil {
+		return n
+	}
+	return ns.argument(n)
+}
+
+func (ns *PIDNamespace) argument(n int32) int32 {
 	switch {
-	case ns.parent == nil || n == 0 || n == -1 || n == -1<<31:
+	case n == -1 || n == -1<<31:
 		return n
 	case n < 0:
 		return -ns.Global(-n)
