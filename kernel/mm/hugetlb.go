@@ -99,26 +99,37 @@ func newHugeMemory(pool *mem.Pool, length uint64) (*hugeMemory, error) {
 
 func (*hugeMemory) MapName() string { return "/anon_hugepage (deleted)" }
 
-// checkHuge makes p, otherwise checked, one of large pages if that is what is asked for: EINVAL, ENOMEM. The caller calls done with
-// whether p was mapped, if it is not nil.
-func (args *MapArgs) checkHuge(pool *mem.Pool, p *plan) (done func(mapped bool), err error) {
-	switch {
-	case args.Object == nil && args.Flags&unix.MAP_HUGETLB != 0:
-		if !HugeSizeKnown(args.Flags) || args.Flags&unix.MAP_GROWSDOWN != 0 {
-			return nil, unix.EINVAL
-		}
-		p.end = hugeUp(p.end)
-	case p.cache == nil || !p.cache.IsHuge():
-		return nil, nil
-	default:
-		p.end = hugeUp(p.end)
-		if args.Offset&hugeMask != 0 {
-			return nil, unix.EINVAL
-		}
+// hugeTLB reports whether p, which is checked otherwise, is to be of large pages of the pool.
+func (args *MapArgs) hugeTLB(p *plan) bool {
+	if args.Object == nil {
+		return args.Flags&unix.MAP_HUGETLB != 0
 	}
-	if args.Flags&mapFixed != 0 && args.Addr&hugeMask != 0 {
+	return p.cache != nil && p.cache.IsHuge()
+}
+
+// mapHuge is the rest of Map for large pages of the pool.
+func (as *AddressSpace) mapHuge(args MapArgs, p plan) (uint64, error) {
+	done, err := args.planHuge(as.pool, &p)
+	if err != nil {
+		return 0, err
+	}
+	addr, populate, err := as.mapPlan(&p, args.Addr, args.Flags)
+	done(err == nil)
+	if populate {
+		_ = as.populate(addr, addr+p.end)
+	}
+	return addr, err
+}
+
+// planHuge makes p one of large pages: EINVAL, ENOMEM. The caller calls done with whether p was mapped.
+func (args *MapArgs) planHuge(pool *mem.Pool, p *plan) (done func(mapped bool), err error) {
+	switch {
+	case args.Object == nil && (!HugeSizeKnown(args.Flags) || args.Flags&unix.MAP_GROWSDOWN != 0),
+		args.Object != nil && args.Offset&hugeMask != 0,
+		args.Flags&mapFixed != 0 && args.Addr&hugeMask != 0:
 		return nil, unix.EINVAL
 	}
+	p.end = hugeUp(p.end)
 	p.flags = p.flags&^flagNoHuge | flagHugeTLB
 	drop := func() {}
 	if p.cache == nil {

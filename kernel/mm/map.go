@@ -60,9 +60,8 @@ func (as *AddressSpace) Map(args MapArgs) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	done, err := args.checkHuge(as.pool, &a)
-	if err != nil {
-		return 0, err
+	if args.hugeTLB(&a) {
+		return as.mapHuge(args, a)
 	}
 	if a.object == nil && a.shared() {
 		shm, err := newSharedMemory(as.pool, a.end, args.Flags&unix.MAP_NORESERVE != 0)
@@ -73,9 +72,6 @@ func (as *AddressSpace) Map(args MapArgs) (uint64, error) {
 		a.object, a.cache = shm, shm.cache
 	}
 	addr, populate, err := as.mapPlan(&a, args.Addr, args.Flags)
-	if done != nil {
-		done(err == nil)
-	}
 	if populate {
 		_ = as.populate(addr, addr+a.end) // like Linux, which does not report it
 	}
