@@ -255,12 +255,16 @@ func (t *Tree) put(full string, n *node) error {
 	if have != nil && have.Mode.IsDir() != n.Mode.IsDir() {
 		return &fs.PathError{Op: "pack", Path: full, Err: fmt.Errorf("%w: it would be a directory and a file at once", fs.ErrExist)}
 	}
+	above := path.Dir(full)
+	for t.nodes[above] == nil && above != "/" {
+		above = path.Dir(above)
+	}
+	if n := t.nodes[above]; n != nil && !n.Mode.IsDir() {
+		return &fs.PathError{Op: "pack", Path: full, Err: syscall.ENOTDIR}
+	}
 	for at := full; at != "/"; at = path.Dir(at) {
 		dir := path.Dir(at)
 		parent := t.nodes[dir]
-		if parent != nil && !parent.Mode.IsDir() {
-			return &fs.PathError{Op: "pack", Path: full, Err: syscall.ENOTDIR}
-		}
 		if parent == nil {
 			parent = t.newDir(0o755)
 			parent.implied = true
