@@ -72,6 +72,12 @@ func (n *node) allowed(v *view) error {
 	return nil
 }
 
+// Permit implements vfs.Permitter: a process may always look at its own descriptors, whoever it is by now (proc_pid_fd(5)).
+func (n *node) Permit(ctx *vfs.Context) bool {
+	_, ok := n.row.more.(descriptors)
+	return ok && ctx.PID == n.pid
+}
+
 // inode makes the inode of a row about s.
 func (v *view) inode(r *row, s subject) *vfs.Inode {
 	nn := vfs.NewNode{Mode: r.mode}

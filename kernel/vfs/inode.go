@@ -356,6 +356,23 @@ func (i *Inode) Access(c *cred.Cred, want uint32) error {
 	return i.override(c, mode, want)
 }
 
+// A Permitter lets callers in whom its mode refuses.
+type Permitter interface {
+	Permit(ctx *Context) bool
+}
+
+// permits checks ctx's rights to i: EACCES.
+func (i *Inode) permits(ctx *Context, want uint32) error {
+	err := i.Access(ctx.Cred, want)
+	if err == nil {
+		return nil
+	}
+	if p, ok := i.Ops().(Permitter); ok && p.Permit(ctx) {
+		return nil
+	}
+	return err
+}
+
 // capable reports whether a capability counts for i (Linux's capable_wrt_inode_uidgid).
 func (i *Inode) capable(c *cred.Cred, capability int) bool {
 	return c.CapableOver(i.uid.Load(), i.gid.Load(), capability)

@@ -196,7 +196,7 @@ func openAt(ctx *Context, p Path, flags int) (*File, error) {
 			return nil, unix.EROFS
 		}
 	}
-	if err := i.Access(ctx.Cred, wanted(flags)); err != nil {
+	if err := i.permits(ctx, wanted(flags)); err != nil {
 		return nil, err
 	}
 	if flags&unix.O_NOATIME != 0 && !i.owns(ctx.Cred) {

@@ -154,7 +154,7 @@ func Access(ctx *Context, at Path, path string, mode uint32, flags int) error {
 	if mode&MayExec != 0 && i.Type() == unix.S_IFREG && p.Mount.Flags()&unix.MS_NOEXEC != 0 {
 		return unix.EACCES
 	}
-	if err := i.Access(ctx.Cred, mode); err != nil {
+	if err := i.permits(ctx, mode); err != nil {
 		return err
 	}
 	if mode&MayWrite != 0 && p.Mount.Flags()&unix.MS_RDONLY != 0 && !i.special() {

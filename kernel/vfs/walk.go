@@ -136,7 +136,7 @@ func (p Path) search(ctx *Context) error {
 	if i := p.Inode(); !i.IsDir() {
 		return unix.ENOTDIR
 	} else {
-		return i.Access(ctx.Cred, MayExec)
+		return i.permits(ctx, MayExec)
 	}
 }
 

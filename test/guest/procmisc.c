@@ -127,6 +127,32 @@ TEST(adjtimex)
 	SAME(s, 0);
 }
 
+/* A process may look at its own descriptors, whoever it has become (Linux's proc_fd_permission). */
+TEST(own_descriptors)
+{
+	pid_t p = fork();
+	if (p == 0) {
+		int fd = open("/etc/passwd", O_PATH);
+		char name[32], b[256];
+		if (fd < 0 || setresuid(-1, 65534, -1))
+			_exit(2);
+		snprintf(name, sizeof name, "/proc/self/fd/%d", fd);
+		if (readlink(name, b, sizeof b) != strlen("/etc/passwd") || access("/proc/self/fd", R_OK | X_OK))
+			_exit(3);
+		int again = open(name, O_RDONLY), d = open("/proc/self/fd", O_RDONLY | O_DIRECTORY);
+		if (again < 0 || d < 0 || syscall(SYS_getdents64, d, b, sizeof b) <= 0)
+			_exit(4);
+		snprintf(name, sizeof name, "/proc/self/fdinfo/%d", fd);
+		if ((fd = open(name, O_RDONLY)) < 0 || read(fd, b, sizeof b) <= 0)
+			_exit(5);
+		snprintf(name, sizeof name, "/proc/%d/fd", getppid());
+		_exit(open(name, O_RDONLY) == -1 && errno == EACCES ? 0 : 6);
+	}
+	int s;
+	waitpid(p, &s, 0);
+	SAME(s, 0);
+}
+
 TEST(process_madvise)
 {
 	char *m = mmap(0, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
