@@ -53,7 +53,7 @@ var processRows = []*row{
 
 var (
 	fdRow     = &row{mode: unix.S_IFLNK | 0o700, jump: jumpFD, private: true}
-	fdinfoRow = &row{mode: unix.S_IFREG | 0o400, show: showFDInfo, private: true}
+	fdinfoRow = &row{mode: unix.S_IFREG | 0o444, show: showFDInfo, private: true}
 
 	processRow = &row{mode: unix.S_IFDIR | 0o555}
 	threadRow  = &row{mode: unix.S_IFDIR | 0o555}

@@ -247,6 +247,8 @@ func TestDirectories(t *testing.T) {
 func TestRefusals(t *testing.T) {
 	w := start(t)
 	user := w.As(1000, 1000)
+	stranger := *user
+	stranger.PID, stranger.TID = 2, 2
 	for _, c := range []struct {
 		ctx   *vfs.Context
 		path  string
@@ -259,7 +261,8 @@ func TestRefusals(t *testing.T) {
 		{w.ctx, "/proc/new", unix.O_CREAT | unix.O_RDWR, unix.EACCES},
 		{w.ctx, "/proc/meminfo", unix.O_WRONLY, unix.EACCES},
 		{user, "/proc/1/environ", unix.O_RDONLY, unix.EACCES},
-		{user, "/proc/1/fd", unix.O_RDONLY, unix.EACCES},
+		{&stranger, "/proc/1/fd", unix.O_RDONLY, unix.EACCES},
+		{user, "/proc/1/fd", unix.O_RDONLY, nil}, // its own
 		{user, "/proc/sys/vm/overcommit_memory", unix.O_WRONLY, unix.EACCES},
 		{user, "/proc/1/stat", unix.O_RDONLY, nil},
 	} {
