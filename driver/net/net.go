@@ -46,6 +46,9 @@ const (
 	featureCtrlRX    = 1 << 18
 	featureMQ        = 1 << 22
 	featureCtrlMAC   = 1 << 23
+	featureGuestUSO4 = 1 << 54 // those of UDP are virtio 1.3's
+	featureGuestUSO6 = 1 << 55
+	featureHostUSO   = 1 << 56
 )
 
 // Fields of the configuration space (§5.1.4), which are there with their features.
@@ -75,6 +78,7 @@ const (
 	gsoNone     = 0
 	gsoTCPv4    = 1
 	gsoTCPv6    = 4
+	gsoUDP      = 5 // UDP_L4
 	gsoECN      = 0x80
 	ethernetHdr = 14
 )
@@ -105,7 +109,8 @@ type Device struct {
 	mac   [6]byte // as it was at first
 	mtu   int
 	works netdev.Features
-	tso   bool // large packets are received
+	large bool // large packets are received
+	uso   bool // of UDP, too
 
 	pairs   []*pair      // that are there
 	active  atomic.Int32 // of them, those that the device uses
@@ -142,7 +147,10 @@ func New(t virtio.Transport, m Machine, pairs int) (*Device, error) {
 	offered := t.Offered()
 	// A large packet needs buffers that merge, and its checksum is left open.
 	if offered&featureMergeable != 0 && offered&featureGuestCsum != 0 {
-		want |= featureGuestTSO4 | featureGuestTSO6 | featureGuestECN
+		want |= featureGuestTSO4 | featureGuestTSO6 | featureGuestECN | featureGuestUSO4 | featureGuestUSO6
+	}
+	if offered&featureCsum != 0 {
+		want |= featureHostUSO
 	}
 	// What needs the control queue is not there without it (§5.1.3.1).
 	if offered&featureCtrlQueue != 0 {
@@ -153,9 +161,11 @@ func New(t virtio.Transport, m Machine, pairs int) (*Device, error) {
 		return nil, err
 	}
 	d := &Device{m: m, dev: dev}
-	d.tso = dev.Features&(featureGuestTSO4|featureGuestTSO6) != 0
+	d.uso = dev.Features&(featureGuestUSO4|featureGuestUSO6) != 0
+	d.large = d.uso || dev.Features&(featureGuestTSO4|featureGuestTSO6) != 0
 	csum := dev.Features&featureCsum != 0
-	d.works = netdev.Features{Checksum: csum, TCPv4: csum && dev.Features&featureHostTSO4 != 0, TCPv6: csum && dev.Features&featureHostTSO6 != 0}
+	d.works = netdev.Features{Checksum: csum, TCPv4: csum && dev.Features&featureHostTSO4 != 0, TCPv6: csum && dev.Features&featureHostTSO6 != 0,
+		UDP: csum && dev.Features&featureHostUSO != 0}
 	d.readConfig()
 	if err := d.setUp(t, pairs); err != nil {
 		// A device that does not let itself be closed is not told to use
@@ -345,6 +355,8 @@ func header(b []byte, o *netdev.Offload) {
 		b[hdrGSOType] = gsoTCPv4
 	case netdev.TCPv6:
 		b[hdrGSOType] = gsoTCPv6
+	case netdev.UDP:
+		b[hdrGSOType] = gsoUDP
 	default:
 		return
 	}
@@ -352,17 +364,19 @@ func header(b []byte, o *netdev.Offload) {
 	binary.LittleEndian.PutUint16(b[hdrGSOSize:], o.Size)
 }
 
-// parseHeader reads what a received header says.
-func parseHeader(b []byte) (o netdev.Offload, buffers int) {
+// parseHeader reads what a received header says. Large packets of UDP were agreed on, or not.
+func parseHeader(b []byte, uso bool) (o netdev.Offload, buffers int) {
 	o.Checksum, o.Valid = b[hdrFlags]&flagCsum != 0, b[hdrFlags]&flagValid != 0
 	o.Start, o.Offset = binary.LittleEndian.Uint16(b[hdrStart:]), binary.LittleEndian.Uint16(b[hdrOffset:])
 	o.Header, o.Size = binary.LittleEndian.Uint16(b[hdrLength:]), binary.LittleEndian.Uint16(b[hdrGSOSize:])
-	switch b[hdrGSOType] &^ gsoECN {
-	case gsoNone:
-	case gsoTCPv4:
+	switch kind := b[hdrGSOType] &^ gsoECN; {
+	case kind == gsoNone:
+	case kind == gsoTCPv4:
 		o.Segment = netdev.TCPv4
-	case gsoTCPv6:
+	case kind == gsoTCPv6:
 		o.Segment = netdev.TCPv6
+	case kind == gsoUDP && uso:
+		o.Segment = netdev.UDP
 	default:
 		o.Segment = netdev.Unknown
 	}

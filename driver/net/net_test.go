@@ -35,6 +35,8 @@ const devPairs = 4
 const allFeatures = featureCsum | featureGuestCsum | featureMTU | featureMAC | featureHostTSO4 | featureHostTSO6 | featureMergeable |
 	featureStatus | featureGuestTSO4 | featureGuestTSO6
 
+const usoFeatures = featureGuestUSO4 | featureGuestUSO6 | featureHostUSO
+
 const controlFeatures = featureCtrlQueue | featureCtrlRX | featureCtrlMAC | featureMQ
 
 // b0 is the first byte, if there is one.
@@ -399,9 +401,17 @@ func TestLies(t *testing.T) {
 
 // What a device says of checksums and segments is handed on as it is, and no field of it makes the driver look outside of the frame.
 func TestLyingHeaders(t *testing.T) {
+	t.Run("1.2", func(t *testing.T) { lyingHeaders(t, allFeatures, netdev.Unknown) })
+	t.Run("USO", func(t *testing.T) { lyingHeaders(t, allFeatures|usoFeatures, netdev.UDP) })
+	t.Run("USO of one family", func(t *testing.T) { lyingHeaders(t, allFeatures|featureGuestUSO6, netdev.UDP) })
+	t.Run("USO sent only", func(t *testing.T) { lyingHeaders(t, allFeatures|featureHostUSO, netdev.Unknown) })
+}
+
+// lyingHeaders is TestLyingHeaders, with what a large packet of UDP is with some features.
+func lyingHeaders(t *testing.T, features uint64, udp netdev.Segment) {
 	m := fake.New(fake.Config{RealClock: true})
 	t.Cleanup(m.Close)
-	n := newNIC(m, t.Cleanup, virtiotest.FeatureRing|allFeatures, false)
+	n := newNIC(m, t.Cleanup, virtiotest.FeatureRing|features, false)
 	d := n.open(t)
 	got := start(t, d)
 	body := pattern(100)
@@ -415,7 +425,9 @@ func TestLyingHeaders(t *testing.T) {
 		{"sum at the end", flagCsum, gsoNone, 0, 0, 99, 2, netdev.Whole},
 		{"header longer than the frame", flagCsum, gsoTCPv4, 0xffff, 1, 34, 16, netdev.TCPv4},
 		{"segments of nothing", flagCsum, gsoTCPv6, 54, 0, 34, 16, netdev.TCPv6},
-		{"UDP, which was not agreed on", flagCsum, 3, 42, 1472, 34, 6, netdev.Unknown},
+		{"fragments of UDP, which were not agreed on", flagCsum, 3, 42, 1472, 34, 6, netdev.Unknown},
+		{"UDP", flagCsum, gsoUDP, 42, 1472, 34, 6, udp},
+		{"datagrams of nothing", flagValid, gsoUDP, 0xffff, 0, 0xffff, 6, udp},
 		{"no kind of segments", 0, 0x7f, 0, 0, 0, 0, netdev.Unknown},
 		{"all at once", 0xff, 0xff, 0xffff, 0xffff, 0xffff, 0xffff, netdev.Unknown},
 	} {
@@ -434,6 +446,59 @@ func TestLyingHeaders(t *testing.T) {
 			Segment: test.segment, Size: test.size, Header: test.length}
 		if !bytes.Equal(f.b, body) || f.o != want {
 			t.Errorf("%s: %d bytes, %+v", test.name, len(f.b), f.o)
+		}
+	}
+}
+
+// A large packet of UDP goes to a device that cuts those, and says how; only to one that makes checksums, too.
+func TestUSO(t *testing.T) {
+	for _, test := range []struct {
+		name     string
+		features uint64
+		works    bool
+	}{
+		{"offered", allFeatures | usoFeatures, true},
+		{"not offered", allFeatures, false},
+		{"without checksums", (allFeatures | usoFeatures) &^ featureCsum, false},
+		{"received only", allFeatures | featureGuestUSO4 | featureGuestUSO6, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			m := fake.New(fake.Config{RealClock: true})
+			t.Cleanup(m.Close)
+			n := newNIC(m, t.Cleanup, virtiotest.FeatureRing|test.features, false)
+			d := n.open(t)
+			start(t, d)
+			if d.Features().UDP != test.works {
+				t.Fatalf("%+v", d.Features())
+			}
+			if !test.works {
+				return
+			}
+			b := pattern(65000)
+			if err := d.Send([][]byte{b[:42], b[42:]}, netdev.Offload{Checksum: true, Start: 34, Offset: 6, Segment: netdev.UDP, Size: 1400, Header: 42}); err != nil {
+				t.Fatal(err)
+			}
+			d.Flush()
+			n.Lock()
+			defer n.Unlock()
+			want := []byte{flagCsum, 5, 42, 0, 1400 & 0xff, 1400 >> 8, 34, 0, 6, 0, 0, 0}
+			if len(n.sent) != 1 || !bytes.Equal(n.sent[0][:headerSize], want) || !bytes.Equal(n.sent[0][headerSize:], b) {
+				t.Errorf("%d packets, %x", len(n.sent), n.sent[0][:headerSize])
+			}
+		})
+	}
+}
+
+// A device without buffers that merge, or that may not leave sums open, is not asked for large packets.
+func TestUSONeeds(t *testing.T) {
+	for _, without := range []uint64{featureMergeable, featureGuestCsum} {
+		m := fake.New(fake.Config{RealClock: true})
+		t.Cleanup(m.Close)
+		n := newNIC(m, t.Cleanup, virtiotest.FeatureRing|(allFeatures|usoFeatures)&^without, false)
+		d := n.open(t)
+		start(t, d)
+		if d.dev.Features&(featureGuestUSO4|featureGuestUSO6) != 0 || d.large || d.uso {
+			t.Errorf("%x", d.dev.Features)
 		}
 	}
 }

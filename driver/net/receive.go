@@ -18,7 +18,7 @@ const (
 
 // least is how many buffers the largest packet needs.
 func (d *Device) least() int {
-	if d.tso {
+	if d.large {
 		return largePacket
 	}
 	return 1
@@ -116,7 +116,7 @@ func (q *pair) take(p *packet) bool {
 		return true // no parts: it is dropped
 	}
 	var count int
-	p.offload, count = parseHeader(b)
+	p.offload, count = parseHeader(b, d.uso)
 	if d.dev.Features&featureMergeable == 0 {
 		count = 1
 	}

@@ -21,6 +21,7 @@ type link struct {
 	mac  atomic.Pointer[tcpip.LinkAddress]
 	mtu  uint32
 	gso  stack.SupportedGSO
+	udp  bool      // large packets of UDP are left to the device, too
 	wall *firewall // nil without rules
 	// asked, when not nil, takes the answers that the kernel itself has asked for, which so pass the firewall.
 	asked      func(frame []byte, checked bool) bool
@@ -37,6 +38,7 @@ func newLink(dev netdev.Device, t *taps) *link {
 	if f := dev.Features(); f.Checksum && f.TCPv4 && f.TCPv6 {
 		l.gso = stack.HostGSOSupported
 	}
+	l.udp = dev.Features().Checksum && dev.Features().UDP
 	l.SetLinkAddress(tcpip.LinkAddress(mac[:]))
 	return l
 }
@@ -171,7 +173,7 @@ func behindLink(pkt *stack.PacketBuffer) []byte {
 // offload says what of pkt is left to the device.
 func offload(pkt *stack.PacketBuffer) (o netdev.Offload) {
 	g := &pkt.GSOOptions
-	if g.Type != stack.GSOTCPv4 && g.Type != stack.GSOTCPv6 || !g.NeedsCsum {
+	if g.Type != stack.GSOTCPv4 && g.Type != stack.GSOTCPv6 && g.Type != gsoUDP || !g.NeedsCsum {
 		return o
 	}
 	o.Checksum = true
@@ -181,8 +183,11 @@ func offload(pkt *stack.PacketBuffer) (o netdev.Offload) {
 		return o
 	}
 	o.Segment, o.Size = netdev.TCPv4, g.MSS
-	if g.Type == stack.GSOTCPv6 {
+	switch g.Type {
+	case stack.GSOTCPv6:
 		o.Segment = netdev.TCPv6
+	case gsoUDP:
+		o.Segment = netdev.UDP
 	}
 	o.Header = o.Start + uint16(len(pkt.TransportHeader().Slice()))
 	return o
@@ -194,11 +199,15 @@ type quickReceiver interface {
 	DeliverQuick(protocol tcpip.NetworkProtocolNumber, pkt *stack.PacketBuffer) bool
 }
 
-// receive takes a frame from the device. What the device says of segments is not needed: TCP takes segments
-// of any size. What it says of checksums is believed, since whoever can forge that can forge the sum as well.
+// receive takes a frame from the device. What the device says of segments is not needed of TCP, which takes segments
+// of any size; datagrams are what was sent. What it says of checksums is believed, since whoever can forge that can forge the sum as well.
 func (l *link) receive(parts [][]byte, o netdev.Offload) {
 	d := l.dispatcher.Load()
 	if d == nil || len(parts) == 0 {
+		return
+	}
+	if o.Segment == netdev.UDP {
+		l.receiveUDP(parts, o)
 		return
 	}
 	size := 0

@@ -26,6 +26,8 @@ type wire struct {
 	receiver chan []byte
 	done     chan struct{}
 	lose     atomic.Pointer[func(frame []byte) bool] // whether a frame that is sent is lost
+	udp      func(frame []byte, o netdev.Offload)    // takes large packets of UDP, when not nil
+	in       netdev.Receiver
 }
 
 func cable(t *testing.T) (a, b *wire) {
@@ -42,10 +44,11 @@ func (w *wire) Flush()              {}
 func (w *wire) Up() bool            { return true }
 func (w *wire) Stats() netdev.Stats { return netdev.Stats{} }
 func (w *wire) Features() netdev.Features {
-	return netdev.Features{Checksum: w.large, TCPv4: w.large, TCPv6: w.large}
+	return netdev.Features{Checksum: w.large, TCPv4: w.large, TCPv6: w.large, UDP: w.udp != nil}
 }
 
 func (w *wire) Start(r netdev.Receiver) error {
+	w.in = r
 	go func() {
 		for {
 			select {
@@ -59,8 +62,12 @@ func (w *wire) Start(r netdev.Receiver) error {
 	return nil
 }
 
-func (w *wire) Send(parts [][]byte, _ netdev.Offload) error {
+func (w *wire) Send(parts [][]byte, o netdev.Offload) error {
 	f := bytes.Join(parts, nil)
+	if o.Segment == netdev.UDP {
+		w.udp(f, o)
+		return nil
+	}
 	if lose := w.lose.Load(); lose != nil && (*lose)(f) {
 		return nil
 	}

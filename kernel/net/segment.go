@@ -46,6 +46,9 @@ func (k *sock) sendSegments(src uio.Source, o *tcpip.WriteOptions, size int) (in
 	if k.ep.SocketOptions().GetNoChecksum() || total > size*maxSegmentsUDP || size > k.datagramRoom(o) {
 		return 0, unix.EINVAL
 	}
+	if n, done, err := k.leaveSegments(src, o, size); done {
+		return n, err
+	}
 	b := make([]byte, size)
 	for sent := 0; sent < total; sent += size {
 		part := b[:min(size, total-sent)]

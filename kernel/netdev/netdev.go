@@ -11,10 +11,11 @@ const (
 	Whole   Segment = iota // the packet is none
 	TCPv4                  // TCP over IPv4
 	TCPv6                  // TCP over IPv6
+	UDP                    // datagrams over IPv4 or IPv6
 	Unknown                // of a kind that was not agreed on
 )
 
-// Offload is the work on a packet that was left to its receiver: as virtio 1.2 §5.1.6
+// Offload is the work on a packet that was left to its receiver: as virtio 1.3 §5.1.6
 // has it. Offsets and lengths are bytes from the start of the frame, and
 // foreign when the packet was received: they may lie outside it.
 type Offload struct {
@@ -34,6 +35,7 @@ type Offload struct {
 type Features struct {
 	Checksum     bool // checksums of what is sent
 	TCPv4, TCPv6 bool // segmentation of what is sent
+	UDP          bool // the same of UDP, over both
 }
 
 // Stats count what happened since the start. Fields are as in /proc/net/dev.
