@@ -110,8 +110,8 @@ static u64 ratio(void (*how)(void))
 }
 
 static void alike(void) {}
-static void nice5(void) { setpriority(PRIO_PROCESS, 0, 5); }
-static void nice10(void) { setpriority(PRIO_PROCESS, 0, 10); }
+static void nice5(void) { setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) + 5); }
+static void nice10(void) { setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) + 10); }
 static void idle(void) { policy(SCHED_IDLE, 0); }
 
 TEST(weights)
