@@ -40,15 +40,9 @@ func parseHuge(data string, pool *mem.Pool) (o Options, err error) {
 			if o.Pages &^= mem.HugeFrames - 1; o.Pages == 0 {
 				err = unix.EINVAL // no limit, to the rest of this package
 			}
-		case "nr_inodes":
-			o.Inodes, err = parseCount(value)
-		case "mode":
-			o.Mode, err = parseID(value, 8)
+		case "nr_inodes", "mode", "uid", "gid":
+			err = o.root(key, value)
 			o.Mode &= 0o1777
-		case "uid":
-			o.UID, err = parseID(value, 10)
-		case "gid":
-			o.GID, err = parseID(value, 10)
 		default: // min_size too
 			err = unix.EINVAL
 		}

@@ -31,6 +31,22 @@ type Options struct {
 	Huge bool
 }
 
+// root reads an option about the number of inodes or the root: EINVAL.
+func (o *Options) root(key, value string) (err error) {
+	switch key {
+	case "nr_inodes":
+		o.Inodes, err = parseCount(value)
+	case "mode":
+		o.Mode, err = parseID(value, 8)
+		o.Mode &= 0o7777
+	case "uid":
+		o.UID, err = parseID(value, 10)
+	case "gid":
+		o.GID, err = parseID(value, 10)
+	}
+	return err
+}
+
 // ParseOptions reads the data argument of mount(2): EINVAL. total is the memory of the machine in
 // pages, for sizes in percent.
 func ParseOptions(data string, total uint64) (o Options, err error) {
@@ -45,15 +61,8 @@ func ParseOptions(data string, total uint64) (o Options, err error) {
 			o.Pages, err = parseSize(value, total)
 		case "nr_blocks":
 			o.Pages, err = parseCount(value)
-		case "nr_inodes":
-			o.Inodes, err = parseCount(value)
-		case "mode":
-			o.Mode, err = parseID(value, 8)
-			o.Mode &= 0o7777
-		case "uid":
-			o.UID, err = parseID(value, 10)
-		case "gid":
-			o.GID, err = parseID(value, 10)
+		case "nr_inodes", "mode", "uid", "gid":
+			err = o.root(key, value)
 		case "huge", "mpol", "inode32", "inode64", "noswap":
 			// hints about memory, which change nothing that a program sees
 		default:

@@ -75,12 +75,17 @@ func (r *Ring) postLater(l later) (ok bool) {
 		event.IncRef()
 	}
 	r.mu.Unlock()
+	r.tell(event)
+	return true
+}
+
+// tell wakes who waits for completions, and signals event, which may be nil, and whose reference it takes.
+func (r *Ring) tell(event *vfs.File) {
 	r.queue.Notify(unix.POLLIN | unix.EPOLLRDNORM)
 	if event != nil {
 		eventfd.Signal(event)
 		event.DecRef()
 	}
-	return true
 }
 
 // postWork puts what postLater kept into the ring.
@@ -128,11 +133,7 @@ func (r *Ring) postNow(c cqe, timeout, async, mayWait, told bool) (ok bool) {
 		event.IncRef()
 	}
 	r.mu.Unlock()
-	r.queue.Notify(unix.POLLIN | unix.EPOLLRDNORM)
-	if event != nil {
-		eventfd.Signal(event)
-		event.DecRef()
-	}
+	r.tell(event)
 	for _, q := range due {
 		q.timedOut(0)
 	}

@@ -68,6 +68,18 @@ static pid_t child(void)
 	return p;
 }
 
+/* counter makes a process that counts for ever, and returns when it does. */
+static pid_t counter(void)
+{
+	pid_t p = child();
+	if (p == 0)
+		for (;;)
+			shared[0]++;
+	while (!shared[0])
+		sleep_ms(1);
+	return p;
+}
+
 static void end(pid_t p)
 {
 	kill(p, SIGKILL);
@@ -143,12 +155,7 @@ TEST(fifo_before_other)
 	if (!real_time())
 		return;
 	cpu_set_t all = bind_one();
-	pid_t p = child();
-	if (p == 0)
-		for (;;)
-			shared[0]++;
-	while (!shared[0])
-		sleep_ms(1);
+	pid_t p = counter();
 	u64 n = shared[0];
 	sleep_ms(300);
 	u64 alone = shared[0] - n;
@@ -263,12 +270,7 @@ TEST(throttling)
 	if (!real_time())
 		return;
 	cpu_set_t all = bind_one();
-	pid_t p = child();
-	if (p == 0)
-		for (;;)
-			shared[0]++;
-	while (!shared[0])
-		sleep_ms(1);
+	pid_t p = counter();
 	SAME(policy(SCHED_FIFO, 50), 0);
 	spin(1000000);
 	u64 n = shared[0];
