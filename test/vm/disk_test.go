@@ -211,6 +211,11 @@ func TestExt4Root(t *testing.T) {
 	}
 }
 
+// nvme are the flags that give a machine of kind q35 an image as NVM Express disk.
+func nvme(image string) []string {
+	return []string{"--qemu-arg=-drive", "--qemu-arg=if=none,id=n,format=raw,file=" + image, "--qemu-arg=-device", "--qemu-arg=nvme,drive=n,serial=1"}
+}
+
 // TestNVMe mounts an ext4 file system on an NVM Express disk.
 func TestNVMe(t *testing.T) {
 	t.Parallel()
@@ -225,9 +230,8 @@ mount /dev/nvme0n1 /m
 cmp /m/a /m/b
 umount /m
 exit 4`
-	o := run(t, job{program: "/bin/sh", args: []string{"-c", script}, flags: append([]string{"--qemu-arg=-drive",
-		"--qemu-arg=if=none,id=n,format=raw,file=" + image, "--qemu-arg=-device", "--qemu-arg=nvme,drive=n,serial=1"},
-		with("mount", "umount", "mkdir", "dd", "cp", "cmp")...)}, place{"q35", 2})
+	o := run(t, job{program: "/bin/sh", args: []string{"-c", script}, flags: append(nvme(image), with("mount", "umount", "mkdir", "dd", "cp", "cmp")...)},
+		place{"q35", 2})
 	if o.status != 4 {
 		t.Fatalf("%v", o)
 	}
