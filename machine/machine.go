@@ -58,7 +58,7 @@ type Frames interface {
 	Free(f Frame, n int)
 	// Bytes gives access to n contiguous frames through the direct map.
 	Bytes(f Frame, n int) []byte
-	// Limit returns a frame number above that of any frame.
+	// Limit returns a frame number above that of any frame that can be allocated.
 	Limit() Frame
 	// OnShortage installs what to do when the kernel's own reserve shrinks although
 	// its collector has run: the kernel must make programs give memory
@@ -201,6 +201,11 @@ type Bus interface {
 	// In and Out access an I/O port; size is 1, 2 or 4 bytes.
 	In(port uint16, size int) uint32
 	Out(port uint16, size int, v uint32)
+	// DeviceMemory gives access to n bytes of memory that a device brings at physical address pa, cached, both multiples of PageSize.
+	// It lies above the machine's memory (Frames.Limit), and its frames, from first on, are there for good: Bytes and
+	// Space.Map take them, nobody allocates or frees them. To be called before the first NewSpace. ErrNoMemory; other errors for
+	// addresses that cannot be.
+	DeviceMemory(pa, n uint64) (first Frame, err error)
 }
 
 // Firmware tells what the boot loader and the firmware left for us.

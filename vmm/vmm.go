@@ -11,6 +11,7 @@
 package vmm
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -66,12 +67,20 @@ const (
 	BalloonMust
 )
 
-// A Disk is a file or block device of the host that the machine has as a disk, in the order of Config.Disks: /dev/vda, /dev/vdb, …
+// A Disk is a file or block device of the host that the machine has as a disk, in the order of Config.Disks for each bus: /dev/vda, /dev/vdb, …
 type Disk struct {
 	Path     string // absolute
 	Format   string // a Format constant
 	ReadOnly bool
+	Bus      string // a Bus constant; empty: BusVirtio
 }
+
+// Buses of disks, and the names of their first in the machine.
+const (
+	BusVirtio = "virtio" // /dev/vda
+	BusNVMe   = "nvme"   // /dev/nvme0n1
+	BusPmem   = "pmem"   // /dev/pmem0: memory of the machine that is the file, whole pages, raw and never read-only
+)
 
 // Formats of disks.
 const (
@@ -79,12 +88,12 @@ const (
 	FormatQcow2 = "qcow2"
 )
 
-// ParseDisk reads FILE[,ro][,format=raw|qcow2]. Without a format the name decides: .qcow2, else raw. The contents do
+// ParseDisk reads FILE[,ro][,format=raw|qcow2][,bus=virtio|nvme|pmem]. Without a format the name decides: .qcow2, else raw. The contents do
 // not, since a guest may write there what it likes.
 func ParseDisk(s string) (Disk, error) {
 	file, options, _ := strings.Cut(s, ",")
 	if file == "" {
-		return Disk{}, fmt.Errorf("--disk %q: say FILE[,ro][,format=raw|qcow2]", s)
+		return Disk{}, fmt.Errorf("--disk %q: say FILE[,ro][,format=raw|qcow2][,bus=virtio|nvme|pmem]", s)
 	}
 	d := Disk{Format: FormatRaw}
 	if strings.HasSuffix(file, "."+FormatQcow2) {
@@ -97,8 +106,10 @@ func ParseDisk(s string) (Disk, error) {
 			d.ReadOnly = true
 		case "format=" + FormatRaw, "format=" + FormatQcow2:
 			d.Format = strings.TrimPrefix(o, "format=")
+		case "bus=" + BusVirtio, "bus=" + BusNVMe, "bus=" + BusPmem:
+			d.Bus = strings.TrimPrefix(o, "bus=")
 		default:
-			return d, fmt.Errorf("--disk %s: unknown option %q: ro, format=raw and format=qcow2 are known", file, o)
+			return d, fmt.Errorf("--disk %s: unknown option %q: ro, format=raw, format=qcow2, bus=virtio, bus=nvme and bus=pmem are known", file, o)
 		}
 	}
 	st, err := os.Stat(file)
@@ -108,8 +119,31 @@ func ParseDisk(s string) (Disk, error) {
 	case st.IsDir():
 		return d, fmt.Errorf("--disk %s: is a directory; --volume takes those", file)
 	}
+	if d.Bus == BusPmem {
+		if err := d.checkPmem(st); err != nil {
+			return d, fmt.Errorf("--disk %s: %w", file, err)
+		}
+	}
 	d.Path, err = filepath.Abs(file)
 	return d, err
+}
+
+// pmemUnit is what the size of a file that is memory must be a multiple of.
+const pmemUnit = 4096
+
+// checkPmem refuses what cannot be memory of a machine.
+func (d *Disk) checkPmem(st os.FileInfo) error {
+	switch {
+	case d.ReadOnly:
+		return errors.New("bus=pmem cannot tell the machine that it must not write: leave ro out")
+	case d.Format != FormatRaw:
+		return errors.New("bus=pmem is for raw images")
+	case !st.Mode().IsRegular():
+		return errors.New("bus=pmem is for files")
+	case st.Size() == 0 || st.Size()%pmemUnit != 0:
+		return fmt.Errorf("bus=pmem is for files of whole pages of %d bytes: `truncate -s %%%[1]d` makes it one", pmemUnit)
+	}
+	return nil
 }
 
 // Monitor runs machines.

@@ -95,7 +95,7 @@ func packTree(o *runOptions, tree *rootfs.Tree, made time.Time, run *rootfs.Run,
 		if err := r.fromTree(tree, made, warn); err != nil {
 			return nil, nil, err
 		}
-		r.place(run, o, len(o.disks), dirs)
+		r.place(run, o, o.letters(), dirs)
 		d, tree = &r.disk, rootfs.New(rootfs.Options{})
 	} else if o.readOnly {
 		run.Mounts = append(scratch(dirs), run.Mounts...)

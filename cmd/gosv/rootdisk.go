@@ -284,7 +284,7 @@ func (o *runOptions) adopt(s *spec.Image) {
 	o.readOnly = o.readOnly || s.ReadOnly
 }
 
-// run returns what the kernel is told, for a root that is the n-th disk.
+// run returns what the kernel is told, for a root that is the n-th virtio disk.
 func (r *rootSource) run(o *runOptions, args []string, n int) (*rootfs.Run, error) {
 	argv := r.spec.Args(args)
 	if r.kind == sourceFolder {
@@ -312,7 +312,7 @@ func (r *rootSource) run(o *runOptions, args []string, n int) (*rootfs.Run, erro
 	return run, nil
 }
 
-// place tells the kernel where its root is: on the n-th disk. dirs can be in memory when
+// place tells the kernel where its root is: on the n-th virtio disk. dirs can be in memory when
 // the root is read-only.
 func (r *rootSource) place(run *rootfs.Run, o *runOptions, n int, dirs []string) {
 	run.Root = &rootfs.Mount{Source: fmt.Sprintf("/dev/vd%c%s", 'a'+n, r.part), Type: r.fsType, Options: "ro"}

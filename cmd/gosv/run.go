@@ -127,7 +127,7 @@ kernel failed; 126 when the program cannot be executed; 127 when it was not foun
 	f.IntVar(&o.cpus, "cpus", 1, "processors of the machine")
 	f.StringArrayVarP(&o.env, "env", "e", nil, "environment variable `KEY=VALUE`; KEY alone takes this environment's value")
 	f.StringVarP(&o.dir, "workdir", "w", "/", "working directory of the program, made when missing")
-	f.StringArrayVar(&o.disks, "disk", nil, "give the machine a disk, /dev/vda and so on: `FILE[,ro][,format=raw|qcow2]`")
+	f.StringArrayVar(&o.disks, "disk", nil, "give the machine a disk, /dev/vda and so on: `FILE[,ro][,format=raw|qcow2][,bus=virtio|nvme|pmem]`")
 	o.net.flags(f)
 	f.Uint32Var(&o.vsock, "vsock", 0, "join the machine to this one by AF_VSOCK, under the number `CID`, 3 or more")
 	f.StringArrayVarP(&o.volumes, "volume", "v", nil, "share a directory, or copy a file in: `HOST:GUEST[:ro]`; NAME:GUEST[:ro] is a volume, which is kept")
@@ -258,6 +258,16 @@ func (o *runOptions) devices(config *vmm.Config, rootDisk *vmm.Disk) (err error)
 	return nil
 }
 
+// letters is how many disks of --disk are /dev/vda and so on.
+func (o *runOptions) letters() (n int) {
+	for _, s := range o.disks {
+		if d, err := vmm.ParseDisk(s); err == nil && (d.Bus == "" || d.Bus == vmm.BusVirtio) {
+			n++
+		}
+	}
+	return n // what cannot be read, devices refuses
+}
+
 // service takes what flags and image say of how the program is reached and ended.
 func (o *runOptions) service(root *rootSource) (err error) {
 	var image []string
@@ -296,7 +306,7 @@ func pack(o *runOptions, root *rootSource, args []string, warn io.Writer) (*os.F
 		}
 		return packImage(o, args, warn)
 	}
-	run, err := root.run(o, args[1:], len(o.disks))
+	run, err := root.run(o, args[1:], o.letters())
 	if err != nil {
 		return nil, nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"gosv/driver/blk"
 	"gosv/driver/nvme"
 	"gosv/driver/pci"
+	"gosv/driver/pmem"
 	"gosv/driver/virtio"
 	"gosv/fs/devfs"
 	"gosv/fs/erofs"
@@ -31,13 +32,17 @@ type disks struct {
 func findDisks(m machine.Machine, pool *mem.Pool, found devices, nvmes []*pci.Function, l *log) *disks {
 	r := block.NewRegistry(m, m.Monotonic)
 	list := startAll(found, virtio.TypeBlock, l, func(t virtio.Transport) (*blk.Device, error) { return blk.New(t, m) })
-	if len(list)+len(nvmes) > 0 {
+	pmems := startAll(found, virtio.TypePmem, l, func(t virtio.Transport) (*pmem.Device, error) { return pmem.New(t, m) })
+	if len(list)+len(pmems)+len(nvmes) > 0 {
 		if err := r.Reserve(pool.Reclaim); err != nil {
 			l.problem(err)
 		}
 	}
 	for _, d := range list {
 		r.Add(block.Virtio, d)
+	}
+	for _, d := range pmems {
+		r.Add(block.Pmem, d)
 	}
 	for _, f := range nvmes {
 		if d, err := nvme.Open(f, m); err != nil {

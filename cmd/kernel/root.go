@@ -16,6 +16,7 @@ import (
 	"gosv/kernel/mem"
 	"gosv/kernel/uio"
 	"gosv/kernel/vfs"
+	"gosv/machine"
 )
 
 // mountRoot mounts the root file system that the host asked for over the initial one, and the private layer over that,
@@ -207,6 +208,9 @@ func findImage(initrd *ramDisk, d *disks, args *bootargs.Args, log func(string))
 			return nil, nil, err
 		}
 		if args.Verity == nil || args.Root == nil || r.Source != args.Root.Source {
+			if disk.First() != machine.NoFrame {
+				return memoryImage{diskImage{disk}}, release, nil
+			}
 			return diskImage{disk}, release, nil
 		}
 		verified, done, err := d.verify(r, disk, args.Verity, log)

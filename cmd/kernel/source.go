@@ -31,6 +31,22 @@ func (d diskImage) ReadFrames(off int64, frames []machine.Frame) error {
 	return d.Do(&block.Request{Op: block.Read, Off: off, Len: int64(len(frames)) * machine.PageSize, Data: data})
 }
 
+// memoryImage is a diskImage that is used in place, as it lies in memory. The host may change it, so that it is no image for a Merkle tree, whose
+// blocks are checked once.
+type memoryImage struct{ diskImage }
+
+// Bytes implements erofs.InMemory.
+func (m memoryImage) Bytes(off, n int64) ([]byte, error) {
+	in := off % machine.PageSize
+	pages := (in + n + machine.PageSize - 1) / machine.PageSize
+	return m.Frames().Bytes(m.First()+machine.Frame(off/machine.PageSize), int(pages))[in:][:n], nil
+}
+
+// Frame implements erofs.InMemory; the frames of a device's memory need no references.
+func (m memoryImage) Frame(off int64) machine.Frame {
+	return m.First() + machine.Frame(off/machine.PageSize)
+}
+
 // verifiedImage is a disk that is checked against a Merkle tree whose blocks are pages.
 type verifiedImage struct {
 	*verity.Device

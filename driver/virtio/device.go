@@ -27,6 +27,7 @@ const (
 	TypeBalloon = 5
 	TypeVsock   = 19
 	TypeFS      = 26
+	TypePmem    = 27
 )
 
 // Feature bits that belong to no device type (§6). New asks for all but the

@@ -14,6 +14,8 @@ package block
 
 import (
 	"golang.org/x/sys/unix"
+
+	"gosv/machine"
 )
 
 // SectorSize is the unit of sizes and offsets that people see (/sys/block/*/size), in bytes.
@@ -74,6 +76,13 @@ type Device interface {
 	// Do carries a request out: EIO; EOPNOTSUPP for what Limits says is not supported; ENOSPC; EROFS. The request is
 	// within all limits.
 	Do(r *Request) error
+}
+
+// InMemory is a Device whose contents are memory that is there for good, so that what does not change can be used in place.
+type InMemory interface {
+	Device
+	// First is the frame with the first page.
+	First() machine.Frame
 }
 
 // check verifies that r is a request that a device with limits l takes: EINVAL, EROFS, EIO beyond the end, EOPNOTSUPP.

@@ -338,6 +338,21 @@ func partName(disk string, n int) string {
 	return disk + strconv.Itoa(n)
 }
 
+// First returns the frame with the disk's first page when its contents can be used in place (InMemory): NoFrame for other disks, and
+// for partitions that begin within a page.
+func (d *Disk) First() machine.Frame {
+	if d.Whole != nil {
+		if f := d.Whole.First(); f != machine.NoFrame && d.Start%machine.PageSize == 0 {
+			return f + machine.Frame(d.Start/machine.PageSize)
+		}
+		return machine.NoFrame
+	}
+	if m, ok := d.dev.(InMemory); ok {
+		return m.First()
+	}
+	return machine.NoFrame
+}
+
 // part is the Device of a partition.
 type part struct {
 	whole *Disk

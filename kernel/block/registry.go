@@ -16,7 +16,7 @@ const (
 	MajorLoop     = 7
 	MajorSCSI     = 8
 	MajorVirtio   = 254
-	MajorExtended = 259 // NVMe, and partitions that have no minor of their own
+	MajorExtended = 259 // NVMe, persistent memory, and partitions that have no minor of their own
 )
 
 // A Kind is a family of disks that share a way of naming and numbering.
@@ -35,6 +35,7 @@ var (
 	Virtio = Kind{Prefix: "vd", Major: MajorVirtio, Minors: 16}
 	SCSI   = Kind{Prefix: "sd", Major: MajorSCSI, Minors: 16}
 	NVMe   = Kind{Prefix: "nvme", Major: MajorExtended, Numbered: true, Suffix: "n1"}
+	Pmem   = Kind{Prefix: "pmem", Major: MajorExtended, Numbered: true}
 	Loop   = Kind{Prefix: "loop", Major: MajorLoop, Minors: 1, Numbered: true}
 )
 

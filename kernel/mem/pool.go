@@ -9,6 +9,9 @@
 // just now. The last Unref frees it. A page that a private mapping may write is
 // one with a single reference; all others are copied first.
 //
+// The frames of a device's memory (machine.Bus.DeviceMemory) are there for good: their references are not counted, and they are of the kind File and
+// never exclusive.
+//
 // Lock order: Cache.truncating → Cache.syncing → an address space's lock (taken by a Mapper) →
 // Cache.mu. No lock is held while bytes are copied from or to a program, or
 // while a Backing reads or writes.
@@ -46,7 +49,7 @@ const (
 // Pool hands out the machine's frames and counts the references to them.
 type Pool struct {
 	frames machine.Frames
-	refs   []atomic.Uint32 // by frame number
+	refs   []atomic.Uint32 // by frame number; frames beyond are a device's
 	zero   atomic.Uint64   // the frame of Zero, or 0
 	commit commit
 	huge   HugePool
@@ -140,7 +143,23 @@ func (p *Pool) AdoptRun(f machine.Frame, n int) {
 // Ref adds a reference to a frame that has one.
 func (p *Pool) Ref(f machine.Frame) { p.ref(f) }
 
+// foreign reports whether f is of a device's memory.
+func (p *Pool) foreign(f machine.Frame) bool { return uint64(f) >= uint64(len(p.refs)) }
+
+// counted returns how many of n frames from f on are not of a device's memory, which is above, and counts the others in t.
+func (p *Pool) counted(f machine.Frame, n int, t *Tally) int {
+	own := n
+	if end := uint64(len(p.refs)); uint64(f)+uint64(n) > end {
+		own = int(max(end, uint64(f)) - uint64(f))
+		t[File] += int64(n - own)
+	}
+	return own
+}
+
 func (p *Pool) ref(f machine.Frame) Kind {
+	if p.foreign(f) {
+		return File
+	}
 	word := p.refs[f].Add(1)
 	if word&countMask <= 1 {
 		panic("mem: reference to a free frame")
@@ -163,6 +182,9 @@ func (p *Pool) Count() (t Tally) {
 
 // RefRun adds a reference to each of n frames and counts them in t.
 func (p *Pool) RefRun(f machine.Frame, n int, t *Tally) {
+	if n = p.counted(f, n, t); n == 0 {
+		return
+	}
 	refs := p.refs[f:][:n]
 	for i := range refs {
 		word := refs[i].Add(1)
@@ -177,6 +199,9 @@ const tooFew = "mem: a frame has fewer references than were given back"
 
 // drop takes a reference away and reports whether it was the last.
 func (p *Pool) drop(f machine.Frame) (k Kind, last bool) {
+	if p.foreign(f) {
+		return File, false
+	}
 	word := p.refs[f].Add(^uint32(0))
 	if word&countMask == countMask {
 		panic(tooFew)
@@ -201,6 +226,9 @@ func (p *Pool) Unref(f machine.Frame) {
 
 // UnrefRun gives a reference to each of n frames back and counts them in t.
 func (p *Pool) UnrefRun(f machine.Frame, n int, t *Tally) {
+	if n = p.counted(f, n, t); n == 0 {
+		return
+	}
 	refs := p.refs[f:][:n]
 	free := 0 // frames before f+i that are to be freed
 	for i := range refs {
@@ -227,17 +255,30 @@ func (p *Pool) UnrefRun(f machine.Frame, n int, t *Tally) {
 }
 
 // Refs returns the number of references to f.
-func (p *Pool) Refs(f machine.Frame) int32 { return int32(p.refs[f].Load() & countMask) }
+func (p *Pool) Refs(f machine.Frame) int32 {
+	if p.foreign(f) {
+		return countMask
+	}
+	return int32(p.refs[f].Load() & countMask)
+}
 
 // Kind returns what f holds.
-func (p *Pool) Kind(f machine.Frame) Kind { return Kind(p.refs[f].Load() >> kindShift) }
+func (p *Pool) Kind(f machine.Frame) Kind {
+	if p.foreign(f) {
+		return File
+	}
+	return Kind(p.refs[f].Load() >> kindShift)
+}
 
 // Exclusive reports whether f is private memory with a single reference: the
 // holder of that reference may write to it without a copy.
-func (p *Pool) Exclusive(f machine.Frame) bool { return p.refs[f].Load() == 1 }
+func (p *Pool) Exclusive(f machine.Frame) bool { return !p.foreign(f) && p.refs[f].Load() == 1 }
 
 // setKind changes the kind of a frame that the caller alone uses.
 func (p *Pool) setKind(f machine.Frame, k Kind) {
+	if p.foreign(f) {
+		return
+	}
 	for {
 		old := p.refs[f].Load()
 		if p.refs[f].CompareAndSwap(old, old&countMask|uint32(k)<<kindShift) {

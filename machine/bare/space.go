@@ -41,6 +41,7 @@ type space struct {
 var spaces struct {
 	mu   sync.Mutex
 	free []*floor.Space // guarded by mu
+	any  bool           // one was made; guarded by mu
 }
 
 // NewSpace implements machine.Spaces.
@@ -55,6 +56,7 @@ func (m *Machine) NewSpace() (machine.Space, error) {
 		return nil, err
 	}
 	s := &space{m: m, hot: hot, root: tableAt(uint64(f) * machine.PageSize), tables: make([]machine.Frame, 0, 16)}
+	// newHot came first: what DeviceMemory adds to the highest table is there.
 	copy(s.root[256:], tableAt(floor.KernelRoot())[256:])
 	hot.Init(uint64(f) * machine.PageSize)
 	return s, nil
@@ -63,6 +65,7 @@ func (m *Machine) NewSpace() (machine.Space, error) {
 func (m *Machine) newHot() (*floor.Space, error) {
 	spaces.mu.Lock()
 	defer spaces.mu.Unlock()
+	spaces.any = true
 	if len(spaces.free) == 0 {
 		f, err := m.Alloc()
 		if err != nil {

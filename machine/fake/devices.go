@@ -275,3 +275,15 @@ func (m *Machine) Said() string {
 	defer m.console.mu.Unlock()
 	return string(m.console.said)
 }
+
+// DeviceAddress is the physical address of the memory that devices bring, which follows the machine's own.
+func (m *Machine) DeviceAddress() uint64 { return uint64(len(m.state)) * machine.PageSize }
+
+// DeviceMemory implements machine.Bus.
+func (m *Machine) DeviceMemory(pa, n uint64) (machine.Frame, error) {
+	room := uint64(m.cfg.DeviceFrames) * machine.PageSize
+	if off := pa - m.DeviceAddress(); n == 0 || (pa|n)%machine.PageSize != 0 || off >= room || n > room-off {
+		return machine.NoFrame, errors.New("fake: there is no such memory of a device")
+	}
+	return machine.Frame(pa / machine.PageSize), nil
+}

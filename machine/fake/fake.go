@@ -35,6 +35,8 @@ type Config struct {
 	Initrd      []byte
 	// RSDP is what Firmware.RSDP returns; see AddPhysical for its memory.
 	RSDP uint64
+	// DeviceFrames is the amount of memory that devices bring, in frames, from Machine.DeviceAddress on.
+	DeviceFrames int
 	// Enter plays the program: it may change the context and use the space,
 	// and says why ring 3 was left. Nil makes CPU.Enter panic.
 	Enter func(*machine.Context, machine.Space) machine.Trap
@@ -82,7 +84,7 @@ func New(cfg Config) *Machine {
 	if cfg.CPUs == 0 {
 		cfg.CPUs = 1
 	}
-	slab, err := syscall.Mmap(-1, 0, (cfg.Frames+1)*machine.PageSize, syscall.PROT_READ|syscall.PROT_WRITE,
+	slab, err := syscall.Mmap(-1, 0, (cfg.Frames+1+cfg.DeviceFrames)*machine.PageSize, syscall.PROT_READ|syscall.PROT_WRITE,
 		syscall.MAP_PRIVATE|syscall.MAP_ANON|syscall.MAP_NORESERVE)
 	if err != nil {
 		panic("fake: no memory for the machine: " + err.Error())

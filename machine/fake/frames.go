@@ -156,7 +156,7 @@ func (m *Machine) release(f machine.Frame, n int) {
 
 // Bytes implements machine.Frames.
 func (m *Machine) Bytes(f machine.Frame, n int) []byte {
-	if f == machine.NoFrame || n < 0 || uint64(f)+uint64(n) > uint64(len(m.state)) {
+	if f == machine.NoFrame || n < 0 || uint64(f)+uint64(n) > uint64(len(m.state)+m.cfg.DeviceFrames) {
 		panic(fmt.Sprintf("fake: there are no %d frames at %d", n, f))
 	}
 	from, to := uint64(f)*machine.PageSize, (uint64(f)+uint64(n))*machine.PageSize
@@ -181,6 +181,9 @@ func (m *Machine) mapCount(f machine.Frame, n int, delta int32) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for i := range n {
+		if int(f)+i >= len(m.state) {
+			break // a device's memory
+		}
 		s := &m.state[int(f)+i]
 		if delta > 0 && !s.used {
 			panic(fmt.Sprintf("fake: frame %d is mapped but not in use", int(f)+i))

@@ -153,6 +153,9 @@ func SetAlarm(ns uint64) { call(serviceAlarm, ns, 0, 0) }
 // MapRegisters maps n bytes of device registers at physical address pa.
 func MapRegisters(pa, n uint64) uint64 { return call(serviceWindow, pa, n, 0) }
 
+// MapMemory makes [pa, pa+n), whole pages of memory that is no frames', part of the direct map.
+func MapMemory(pa, n uint64) { call(serviceMemory, pa, n, 0) }
+
 // Stop ends the machine with the debug-exit device or a reset.
 func Stop(status uint64) { call(serviceStop, status, 0, 0) }
 

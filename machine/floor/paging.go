@@ -203,6 +203,22 @@ func mapWindow(c *cpu, pa, n uint64) uint64 {
 	return va + pa - first
 }
 
+// mapMemoryOf maps [pa, pa+n) where the direct map has it, in large pages as far as it can.
+func mapMemoryOf(c *cpu, pa, n uint64) {
+	lock(c, &vmLock)
+	for end := pa + n; pa < end; {
+		size, level, flags := uint64(4096), uint(1), uint64(ptePresent|pteWrite|pteNX)
+		if pa&(2<<20-1) == 0 && end-pa >= 2<<20 {
+			size, level, flags = 2<<20, 2, flags|pteHuge
+		}
+		if e := entry(c, DirectMap+pa, level, true); ld64(e)&ptePresent == 0 {
+			st64(e, pa|flags)
+		}
+		pa += size
+	}
+	unlock(&vmLock)
+}
+
 // newStack returns the top of a fresh stack of n pages with an unmapped page below.
 func newStack(c *cpu, n uint64) uint64 {
 	lock(c, &vmLock)

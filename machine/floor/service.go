@@ -20,6 +20,7 @@ const (
 	serviceReserve
 	serviceBind
 	serviceTakeFree
+	serviceMemory
 )
 
 // service serves one; it reports whether the thread goes on.
@@ -48,6 +49,8 @@ func service(c *cpu, t *thread, x *context) bool {
 		setAlarm(c, a)
 	case serviceWindow:
 		x.RAX = mapWindow(c, a, b)
+	case serviceMemory:
+		mapMemoryOf(c, a, b)
 	case serviceTakeFree:
 		x.RAX = takeFree(c, a)
 	case serviceBind:

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -236,4 +237,77 @@ exit 4`
 		t.Fatalf("%v", o)
 	}
 	tool(t, "e2fsck", "-fn", image)
+}
+
+// TestPmem has a file of the host as memory of the machine: ext4 on it is what a disk is, and an EROFS is used where it lies, so that what is written
+// to the disk shows at once in a file that was read before. Then the EROFS is the root.
+func TestPmem(t *testing.T) {
+	t.Parallel()
+	program, dir := guestPath("fsx.static"), t.TempDir()
+	for _, d := range []string{"dev", "proc", "sys", "tmp", filepath.Dir(program)} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text := make([]byte, 1<<20)
+	noise(len(text))().Read(text)
+	copy(text[5*4096:], "before")
+	fsx, err := os.ReadFile(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, b := range map[string][]byte{"data": text, program: fsx} {
+		if err := os.WriteFile(filepath.Join(dir, name), b, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	root := filepath.Join(t.TempDir(), "root")
+	tool(t, "mkfs.erofs", "--quiet", root, dir)
+	image, err := os.ReadFile(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := bytes.Index(image, text[5*4096:6*4096])
+	if at < 0 || at%4096 != 0 {
+		t.Fatalf("the file is not in the image: %d", at)
+	}
+	if err := os.Truncate(root, int64(len(image)+4095)&^4095); err != nil {
+		t.Fatal(err)
+	}
+	disk := ext4Image(t, 32<<20)
+	script := `set -e
+mkdir /m /n
+mount /dev/pmem0 /m
+dd if=/dev/urandom of=/m/a bs=64k count=100 status=none
+cp /m/a /m/b
+sync /m/b
+umount /m
+mount /dev/pmem0 /m
+cmp /m/a /m/b
+umount /m
+mount -t erofs /dev/pmem1 /n
+dd if=/n/data bs=4096 skip=5 count=1 status=none | md5sum
+printf 'after!' | dd of=/dev/pmem1 bs=1 seek=` + strconv.Itoa(at) + ` conv=notrunc,fsync status=none
+dd if=/n/data bs=4096 skip=5 count=1 status=none | md5sum
+/n` + program + ` /tmp/x 50 > /dev/null
+cat /proc/partitions | grep -c pmem
+exit 4`
+	var want strings.Builder
+	for _, word := range []string{"before", "after!"} {
+		copy(text[5*4096:], word)
+		sum := md5.Sum(text[5*4096 : 6*4096])
+		want.WriteString(hex.EncodeToString(sum[:]) + "  -\n")
+	}
+	want.WriteString("2\n")
+	o := run(t, job{program: "/bin/sh", args: []string{"-c", script}, flags: append([]string{"--disk", disk + ",bus=pmem", "--disk", root + ",bus=pmem"},
+		with("mount", "umount", "mkdir", "dd", "cp", "cmp", "sync", "md5sum", "cat", "grep")...)}, place{"q35", 2})
+	if o.status != 4 || o.stdout != want.String() {
+		t.Fatalf("%v\nwant %s", o, want.String())
+	}
+	tool(t, "e2fsck", "-fn", disk)
+	o = run(t, job{program: program, args: []string{"/tmp/x", "500"}, flags: []string{"--disk", root + ",bus=pmem",
+		"--qemu-arg=-append", "--qemu-arg=root=/dev/pmem0 rootfstype=erofs ro gosv.overlay=tmpfs"}}, place{"q35", 1})
+	if o.status != 0 || !strings.Contains(o.stdout, "the same") {
+		t.Errorf("%v", o)
+	}
 }

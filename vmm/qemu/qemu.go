@@ -108,7 +108,7 @@ func arguments(c vmm.Config, kernel, initrd string, chardev func(id string) stri
 	}
 	backend, memory := sharedMemory(c)
 	args := []string{
-		"-M", machine + backend, "-accel", c.Accel, "-cpu", cpu, "-m", memoryOption(c.Memory), "-smp", fmt.Sprint(c.CPUs),
+		"-M", machine + backend, "-accel", c.Accel, "-cpu", cpu, "-m", memoryOption(c.Memory) + memoryRoom(c), "-smp", fmt.Sprint(c.CPUs),
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-sandbox", sandbox,
 		"-device", debugExit, "-kernel", kernel,
 		"-global", "virtio-mmio.force-legacy=false", // QEMU's default for MMIO is virtio 0.9
@@ -156,6 +156,21 @@ func diskArguments(i int, d vmm.Disk, bus string) ([]string, error) {
 	if d.Format != vmm.FormatRaw && d.Format != vmm.FormatQcow2 {
 		return nil, fmt.Errorf("%q is no format of disks", d.Format)
 	}
+	id := fmt.Sprintf("disk%d", i)
+	device := virtioDevice("virtio-blk", bus)
+	switch d.Bus {
+	case "", vmm.BusVirtio:
+	case vmm.BusNVMe, vmm.BusPmem:
+		if bus != busPCI {
+			return nil, fmt.Errorf("%s has no place for disks of the bus %s: use --machine %s", vmm.MachineMicroVM, d.Bus, vmm.MachineQ35)
+		}
+		if d.Bus == vmm.BusPmem {
+			return pmemArguments(id, d)
+		}
+		device = "nvme"
+	default:
+		return nil, fmt.Errorf("%q is no bus of disks", d.Bus)
+	}
 	driver := "file"
 	if st, err := os.Stat(d.Path); err == nil && st.Mode()&os.ModeDevice != 0 {
 		driver = "host_device"
@@ -164,12 +179,40 @@ func diskArguments(i int, d vmm.Disk, bus string) ([]string, error) {
 	if d.ReadOnly {
 		readOnly = "on"
 	}
-	id := fmt.Sprintf("disk%d", i)
 	return []string{
 		"-blockdev", fmt.Sprintf("driver=%s,node-name=%s,read-only=%s,discard=unmap,file.driver=%s,file.filename=%s",
 			d.Format, id, readOnly, driver, escape(d.Path)),
-		"-device", fmt.Sprintf("%s,drive=%s,serial=%s", virtioDevice("virtio-blk", bus), id, id),
+		"-device", fmt.Sprintf("%s,drive=%s,serial=%s", device, id, id),
 	}, nil
+}
+
+// pmemArguments returns the arguments for a disk that is memory.
+func pmemArguments(id string, d vmm.Disk) ([]string, error) {
+	st, err := os.Stat(d.Path)
+	if err != nil {
+		return nil, err
+	}
+	return []string{
+		"-object", fmt.Sprintf("memory-backend-file,id=%s,mem-path=%s,size=%d,share=on", id, escape(d.Path), st.Size()),
+		"-device", fmt.Sprintf("virtio-pmem-pci,memdev=%s,disable-legacy=on", id),
+	}, nil
+}
+
+// memoryRoom returns what is added to the value of -m for disks that are memory: address space for each, aligned as the
+// emulator does, to 1 GiB.
+func memoryRoom(c vmm.Config) string {
+	const gib = 1 << 30
+	n, room := 0, (c.Memory+gib-1)/gib
+	for _, d := range c.Disks {
+		if st, err := os.Stat(d.Path); err == nil && d.Bus == vmm.BusPmem {
+			n++
+			room += st.Size()/gib + 2
+		}
+	}
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf(",slots=%d,maxmem=%dG", n, room)
 }
 
 // virtioDevice is the name of a virtio device on a bus, as machineOption returns it.
