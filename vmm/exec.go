@@ -87,9 +87,10 @@ type execRun struct {
 
 	write sync.Mutex // one frame at a time
 
-	room   *sync.Cond // on mu
-	mu     sync.Mutex
-	credit int // bytes of input that may be sent; +checklocks:mu
+	room *sync.Cond // on mu
+	mu   sync.Mutex
+	// credit is how many bytes of input may be sent.
+	credit int // +checklocks:mu
 }
 
 func (r *execRun) send(kind frames.Kind, payload []byte) {

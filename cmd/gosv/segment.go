@@ -86,12 +86,14 @@ func (n *network) segment(name string) error {
 }
 
 type segment struct {
-	dir, self string
-	guest     net.PacketConn // to QEMU
-	member    *net.UnixConn  // to the others
+	dir    string
+	self   string
+	guest  net.PacketConn // to QEMU
+	member *net.UnixConn  // to the others
 
-	mu   sync.Mutex
-	seen map[string]*net.UnixAddr // where frames for an address go; +checklocks:mu
+	mu sync.Mutex
+	// seen says where frames for an address go.
+	seen map[string]*net.UnixAddr // +checklocks:mu
 }
 
 // in hands frames of others to the machine. It ends with the sockets.

@@ -268,12 +268,14 @@ type queue struct {
 	segments int
 	free     chan int // slots that nobody uses
 
-	mu    sync.Mutex
-	ring  *virtio.Queue   // +checklocks:mu
-	owner [depth]int      // slot of each chain, by id; +checklocks:mu
-	slots [depth]request  // done is guarded by mu
-	out   []virtio.Buffer // scratch; +checklocks:mu
-	in    []virtio.Buffer // +checklocks:mu
+	mu   sync.Mutex
+	ring *virtio.Queue // +checklocks:mu
+	// owner is the slot of each chain, by id.
+	owner [depth]int     // +checklocks:mu
+	slots [depth]request // done is guarded by mu
+	// out is scratch.
+	out []virtio.Buffer // +checklocks:mu
+	in  []virtio.Buffer // +checklocks:mu
 }
 
 // request is a request under way.

@@ -217,6 +217,8 @@ func (c *Console) discover() error {
 }
 
 // settle waits until the device has taken all control messages, and reads its own.
+//
+// +checklocks:c.mu
 func (c *Console) settle(deadline int64) error {
 	for {
 		c.reclaim()

@@ -487,7 +487,9 @@ func TestEmergency(t *testing.T) {
 			t.Fatal(err)
 		}
 		p.mu.Lock() // somebody died with it
+		defer p.mu.Unlock()
 		p.writer.Lock()
+		defer p.writer.Unlock()
 		text := noise(10000)
 		p.EmergencyWrite(text)
 		if got := host.Sent(); !bytes.Equal(got, append([]byte("before\n"), text...)) {

@@ -39,8 +39,10 @@ type control struct {
 	mu    sync.Mutex
 	q     *virtio.Queue // +checklocks:mu
 	frame machine.Frame // +checklocks:mu
-	ready bool          // frame is there; +checklocks:mu
-	dead  bool          // the device did not answer, and may still; +checklocks:mu
+	// ready: frame is there.
+	ready bool // +checklocks:mu
+	// dead: the device did not answer, and may still.
+	dead bool // +checklocks:mu
 }
 
 func (c *control) ring() {

@@ -183,10 +183,7 @@ func (q *pair) awaitRoom(count int) error {
 	}
 	deadline := d.m.Monotonic() + int64(sendTime)
 	q.waiting.Add(1)
-	defer func() {
-		q.waiting.Add(-1)
-		t.q.Disarm()
-	}()
+	defer q.endWait()
 	for {
 		t.q.Kick()
 		t.reap(d.m)
@@ -208,6 +205,14 @@ func (q *pair) awaitRoom(count int) error {
 		}
 		q.txMu.Lock()
 	}
+}
+
+// endWait ends what awaitRoom began.
+//
+// +checklocks:q.txMu
+func (q *pair) endWait() {
+	q.waiting.Add(-1)
+	q.tx.q.Disarm()
 }
 
 // Flush implements netdev.Device.

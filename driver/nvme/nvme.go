@@ -309,12 +309,13 @@ type queue struct {
 	lists machine.Frame
 	free  chan int // slots that nobody uses
 
-	mu     sync.Mutex
-	sq, cq machine.Memory // +checklocks:mu
-	tail   uint32         // +checklocks:mu
-	head   uint32         // +checklocks:mu
-	phase  uint32         // +checklocks:mu
-	slots  [depth]slot
+	mu    sync.Mutex
+	sq    machine.Memory // +checklocks:mu
+	cq    machine.Memory // +checklocks:mu
+	tail  uint32         // +checklocks:mu
+	head  uint32         // +checklocks:mu
+	phase uint32         // +checklocks:mu
+	slots [depth]slot
 }
 
 type slot struct {

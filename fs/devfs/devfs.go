@@ -130,8 +130,9 @@ func (*zero) Read(_ *vfs.File, dst uio.Sink, _ int64) (n int64, err error) {
 func (z *zero) Map(f *vfs.File) *mem.Cache {
 	c := mem.NewShmem(z.pool)
 	c.Truncate(1<<63 - mem.HugeFrames*vfs.BlockSize)
-	f.Inode().Lock()
-	defer f.Inode().Unlock()
+	inode := f.Inode()
+	inode.Lock()
+	defer inode.Unlock()
 	maps, _ := f.Data.(*[]*mem.Cache)
 	if maps == nil {
 		maps = new([]*mem.Cache)

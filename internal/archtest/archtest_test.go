@@ -46,6 +46,7 @@ func TestSourceFindsFaults(t *testing.T) {
 		"kernel/vfs/v.go":         "// Package vfs is vfs.\npackage vfs\n\nimport _ \"gvisor.dev/gvisor/pkg/tcpip/stack\"\n",
 		"tools/go.mod":            "module gosv/tools\n",
 		"tools/t.go":              "package tools\n\nimport _ \"unsafe\"\n",
+		"kernel/a/lock.go":        "package a\n\ntype t struct {\n\ta int // +checklocks:mu\n\tb int // held; +checklocks:mu\n\tc, d int\n\te int // +checklocks:mu\n}\n",
 		"kernel/a/testdata/t.go":  "package broken !\n",
 	}
 	for name, text := range files {
@@ -69,6 +70,7 @@ func TestSourceFindsFaults(t *testing.T) {
 		"gosv/machine may not import gosv/machine/m",
 		"gosv/kernel/vfs may not import gvisor.dev/gvisor/pkg/tcpip/stack of another module",
 		"gosv/vmm/v may not import gosv/image/i", "cgo", "no room for gosv/attic",
+		"lock.go:5:8: +checklocks does not begin", "lock.go:7:2: a field with +checklocks has a line of several fields before it",
 	}
 	for _, w := range want {
 		found := false

@@ -132,7 +132,38 @@ func (in *inspection) goFile(full, pkg string) error {
 	if !matches(pkg, bare+"/...") {
 		in.linknames(fset, file)
 	}
+	in.annotations(fset, file)
 	return nil
+}
+
+// annotations finds those of checklocks that the tool would pass over, or take for another field's: it knows them at the beginning of
+// a comment only, and counts the lines of a structure as its fields.
+func (in *inspection) annotations(fset *token.FileSet, file *ast.File) {
+	for _, group := range file.Comments {
+		for _, c := range group.List {
+			if i := strings.Index(c.Text, "+checklocks:"); i > 0 && !strings.HasPrefix(c.Text, "// +checklocks:") {
+				in.fault("%v: +checklocks does not begin its comment", fset.Position(c.Pos()))
+			}
+		}
+	}
+	ast.Inspect(file, func(n ast.Node) bool {
+		if s, ok := n.(*ast.StructType); ok {
+			in.oneFieldALine(fset, s.Fields.List)
+		}
+		return true
+	})
+}
+
+func (in *inspection) oneFieldALine(fset *token.FileSet, fields []*ast.Field) {
+	several := false
+	for _, f := range fields {
+		several = several || len(f.Names) > 1
+		for _, group := range []*ast.CommentGroup{f.Doc, f.Comment} {
+			if several && group != nil && strings.Contains("\n"+group.Text(), "\n+checklocks") {
+				in.fault("%v: a field with +checklocks has a line of several fields before it, or with it", fset.Position(f.Pos()))
+			}
+		}
+	}
 }
 
 func (in *inspection) linknames(fset *token.FileSet, file *ast.File) {

@@ -12,15 +12,17 @@ import (
 
 // A Disk is a device or a partition of one, with a name and a number.
 type Disk struct {
-	Name         string
-	Major, Minor uint32
+	Name  string
+	Major uint32
+	Minor uint32
 	// Whole is the disk that this is a partition of, nil when it is none.
 	Whole *Disk
 	// Start is where the partition begins on Whole, in bytes, and Number its number, from 1.
 	Start  int64
 	Number int
 	// Label and UUID are the partition's in a GPT; an MBR's partitions have SIGNATURE-NN as UUID.
-	Label, UUID string
+	Label string
+	UUID  string
 	// Removable and Serial are for people to see.
 	Removable bool
 	Serial    string
@@ -35,9 +37,11 @@ type Disk struct {
 
 	mu sync.Mutex
 	// holder is who claimed the disk; a claim of a partition counts in the whole disk's parts.
-	holder  any     // +checklocks:mu
-	shares  int     // claims by holder; +checklocks:mu
-	claimed int     // partitions that are claimed; +checklocks:mu
+	holder any // +checklocks:mu
+	// shares are the claims by holder.
+	shares int // +checklocks:mu
+	// claimed are the partitions that are claimed.
+	claimed int     // +checklocks:mu
 	parts   []*Disk // +checklocks:mu
 	// Private belongs to the layer that makes device files.
 	private any // +checklocks:mu
@@ -270,40 +274,58 @@ func (d *Disk) writeZeros(r *Request) error {
 // EBUSY when it has another, or when a partition of it or the disk that it is a partition of is claimed. The same holder
 // may claim again; each claim needs a Release.
 func (d *Disk) Claim(holder any) error {
-	if w := d.Whole; w != nil {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		if w.holder != nil {
-			return unix.EBUSY
-		}
+	w := d.Whole
+	if w == nil {
+		_, err := d.claim(holder)
+		return err
 	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.holder != nil {
+		return unix.EBUSY
+	}
+	first, err := d.claim(holder)
+	if first {
+		w.claimed++
+	}
+	return err
+}
+
+// claim is Claim without a look at the whole disk; first says that there was no claim.
+func (d *Disk) claim(holder any) (first bool, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.claimed > 0 || d.holder != nil && d.holder != holder {
-		return unix.EBUSY
-	}
-	if d.holder == nil && d.Whole != nil {
-		d.Whole.claimed++
+		return false, unix.EBUSY
 	}
 	d.holder = holder
 	d.shares++
-	return nil
+	return d.shares == 1, nil
 }
 
 // Release ends a Claim.
 func (d *Disk) Release() {
-	if w := d.Whole; w != nil {
-		w.mu.Lock()
-		defer w.mu.Unlock()
+	w := d.Whole
+	if w == nil {
+		d.release()
+		return
 	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if d.release() {
+		w.claimed--
+	}
+}
+
+// release is Release without a look at the whole disk; last says that there is no claim any more.
+func (d *Disk) release() (last bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.shares--; d.shares == 0 {
-		d.holder = nil
-		if d.Whole != nil {
-			d.Whole.claimed--
-		}
+	if d.shares--; d.shares > 0 {
+		return false
 	}
+	d.holder = nil
+	return true
 }
 
 // Claimed reports whether the disk or a partition of it is claimed.

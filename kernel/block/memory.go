@@ -9,11 +9,13 @@ import (
 type Memory struct {
 	limits Limits
 
-	mu      sync.Mutex
-	bytes   []byte               // +checklocks:mu
-	durable []byte               // contents after a loss of power; nil: not kept; +checklocks:mu
-	counts  [5]int               // requests by Op; +checklocks:mu
-	fault   func(*Request) error // +checklocks:mu
+	mu    sync.Mutex
+	bytes []byte // +checklocks:mu
+	// durable is what is left after a loss of power; nil: not kept.
+	durable []byte // +checklocks:mu
+	// counts are the requests by Op.
+	counts [5]int               // +checklocks:mu
+	fault  func(*Request) error // +checklocks:mu
 }
 
 // NewMemory returns a device with the given contents, which it keeps; blockSize is the logical block's.

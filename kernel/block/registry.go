@@ -60,13 +60,17 @@ type Registry struct {
 	// scanning serialises Rescan and Remove, and is held while a partition table is read.
 	scanning sync.Mutex
 
-	mu       sync.Mutex
-	disks    []*Disk        // with their partitions behind each; +checklocks:mu
-	count    map[string]int // next number of each kind, by prefix; +checklocks:mu
-	extended uint32         // next minor of MajorExtended; +checklocks:mu
-	freed    []uint32       // extended minors given back; +checklocks:mu
-	added    func(*Disk)    // +checklocks:mu
-	removed  func(*Disk)    // +checklocks:mu
+	mu sync.Mutex
+	// disks has the partitions behind each disk.
+	disks []*Disk // +checklocks:mu
+	// count is the next number of each kind, by prefix.
+	count map[string]int // +checklocks:mu
+	// extended is the next minor of MajorExtended.
+	extended uint32 // +checklocks:mu
+	// freed are extended minors given back.
+	freed   []uint32    // +checklocks:mu
+	added   func(*Disk) // +checklocks:mu
+	removed func(*Disk) // +checklocks:mu
 }
 
 // NewRegistry returns an empty registry. now tells the time in ns.

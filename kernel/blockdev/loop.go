@@ -30,8 +30,9 @@ const (
 type loops struct {
 	control sync.Mutex // held while one is made or taken away; taken before all others
 
-	mu   sync.Mutex
-	list map[int]*loop // by number; +checklocks:mu
+	mu sync.Mutex
+	// list is by number.
+	list map[int]*loop // +checklocks:mu
 }
 
 // loop is one; without a file it has no size.
@@ -39,13 +40,17 @@ type loop struct {
 	number int
 	disk   *block.Disk // set before it is in the list
 
-	mu            sync.Mutex
-	gone          bool      // is taken away; +checklocks:mu
-	file          *vfs.File // nil: free; +checklocks:mu
-	offset, limit int64     // of the file's part; +checklocks:mu
-	flags         uint32    // +checklocks:mu
-	blockSize     int       // +checklocks:mu
-	name          [64]byte  // +checklocks:mu
+	mu sync.Mutex
+	// gone: it is taken away.
+	gone bool // +checklocks:mu
+	// file is nil when it is free.
+	file *vfs.File // +checklocks:mu
+	// offset and limit are of the file's part.
+	offset    int64    // +checklocks:mu
+	limit     int64    // +checklocks:mu
+	flags     uint32   // +checklocks:mu
+	blockSize int      // +checklocks:mu
+	name      [64]byte // +checklocks:mu
 }
 
 // Limits implements block.Device.
@@ -494,21 +499,22 @@ func (b *Files) BackingFile(d *block.Disk) string {
 // showLoop adds what /sys has of a loop device with a file beside what all disks have.
 func (b *Files) showLoop(d *block.Disk) {
 	at := place(d) + "/loop/"
-	num := func(name string, of func(l *loop) int64) {
+	num := func(name string, of func(offset, limit int64, flags uint32) int64) {
 		b.sys.Add(at+name, 0o444, func() string {
 			l := b.loop(d)
 			if l == nil {
 				return ""
 			}
 			l.mu.Lock()
-			defer l.mu.Unlock()
-			return strconv.FormatInt(of(l), 10) + "\n"
+			offset, limit, flags := l.offset, l.limit, l.flags
+			l.mu.Unlock()
+			return strconv.FormatInt(of(offset, limit, flags), 10) + "\n"
 		}, nil)
 	}
 	b.sys.Add(at+"backing_file", 0o444, func() string { return b.BackingFile(d) + "\n" }, nil)
-	num("offset", func(l *loop) int64 { return l.offset })
-	num("sizelimit", func(l *loop) int64 { return l.limit })
-	num("autoclear", func(l *loop) int64 { return int64(l.flags & loAutoclear / loAutoclear) })
-	num("partscan", func(l *loop) int64 { return int64(l.flags & loPartScan / loPartScan) })
-	num("dio", func(*loop) int64 { return 0 })
+	num("offset", func(offset, _ int64, _ uint32) int64 { return offset })
+	num("sizelimit", func(_, limit int64, _ uint32) int64 { return limit })
+	num("autoclear", func(_, _ int64, flags uint32) int64 { return int64(flags & loAutoclear / loAutoclear) })
+	num("partscan", func(_, _ int64, flags uint32) int64 { return int64(flags & loPartScan / loPartScan) })
+	num("dio", func(_, _ int64, _ uint32) int64 { return 0 })
 }

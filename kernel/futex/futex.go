@@ -197,6 +197,8 @@ func (b *bucket) wake(k *Key, n int, bitset uint32) (woken int, err error) {
 }
 
 // lock2 locks the buckets of two keys, which may be the same.
+//
+// +checklocksignore
 func (t *Table) lock2(k1, k2 *Key) (b1, b2 *bucket) {
 	b1, b2 = t.bucket(k1), t.bucket(k2)
 	switch {
@@ -212,6 +214,9 @@ func (t *Table) lock2(k1, k2 *Key) (b1, b2 *bucket) {
 	return b1, b2
 }
 
+// unlock2 undoes lock2.
+//
+// +checklocksignore
 func unlock2(b1, b2 *bucket) {
 	b1.mu.Unlock()
 	if b1 != b2 {

@@ -164,8 +164,9 @@ func (r *registry[T]) get(key int32, flags uint32, c *cred.Cred, check func(T) e
 				return 0, unix.EEXIST
 			}
 			o := r.table[id%places]
-			o.lock().Lock()
-			defer o.lock().Unlock()
+			mu := o.lock()
+			mu.Lock()
+			defer mu.Unlock()
 			if err := check(o); err != nil {
 				return 0, err
 			}

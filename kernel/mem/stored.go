@@ -37,9 +37,13 @@ func (c *Cache) Invalidate() {
 
 // HoldSync waits for pages that are being written to the backing and keeps others from being written until ReleaseSync: while the caller
 // changes the backing by itself and then tells the cache, no older page can overtake the change.
+//
+// +checklocksignore
 func (c *Cache) HoldSync() { c.syncing.Lock() }
 
 // ReleaseSync ends what HoldSync began.
+//
+// +checklocksignore
 func (c *Cache) ReleaseSync() { c.syncing.Unlock() }
 
 // Resize is Truncate for a backing that has the new size already: nothing is read or made dirty. The caller sees to it that there is one

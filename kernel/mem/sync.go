@@ -177,7 +177,7 @@ func (c *Cache) reclaim(n int) (done int) {
 	if !c.mu.TryLock() {
 		return 0
 	}
-	defer c.mu.Unlock()
+	defer c.mu.Unlock() // +checklocksforce: TryLock
 	for index := uint64(0); done < n; index++ {
 		at, f, ok := c.pages.next(index)
 		if !ok {

@@ -106,7 +106,7 @@ func (p *Pool) flush() {
 			if c.dirty > 0 {
 				list = append(list, c)
 			}
-			c.mu.Unlock()
+			c.mu.Unlock() // +checklocksforce: TryLock
 		}
 	}
 	p.mu.Unlock()

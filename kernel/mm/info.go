@@ -118,10 +118,9 @@ func (as *AddressSpace) MaxRSS() uint64 {
 func (as *AddressSpace) Stats() Stats {
 	as.mu.RLock()
 	defer as.mu.RUnlock()
-	count := func(k mem.Kind) uint64 { return uint64(max(as.rss[k].Load(), 0)) }
 	s := Stats{
 		Size: as.size, Peak: as.peak, Locked: as.locked, Data: as.data, Areas: len(as.areas),
-		RSSAnon: count(mem.Anonymous), RSSFile: count(mem.File), RSSShmem: count(mem.Shmem), HugeTLB: count(mem.Huge),
+		RSSAnon: as.residentOf(mem.Anonymous), RSSFile: as.residentOf(mem.File), RSSShmem: as.residentOf(mem.Shmem), HugeTLB: as.residentOf(mem.Huge),
 	}
 	s.RSS = s.RSSAnon + s.RSSFile + s.RSSShmem
 	s.MaxRSS = max(as.maxRSS, s.RSS)
@@ -135,6 +134,9 @@ func (as *AddressSpace) Stats() Stats {
 	}
 	return s
 }
+
+// residentOf returns how many pages of a kind are mapped; a count may be below nothing for a moment.
+func (as *AddressSpace) residentOf(k mem.Kind) uint64 { return uint64(max(as.rss[k].Load(), 0)) }
 
 // Mapped reports whether addr lies in an area.
 func (as *AddressSpace) Mapped(addr uint64) bool {

@@ -113,6 +113,8 @@ func (as *AddressSpace) Release() {
 }
 
 // unlock releases mu, and then the files that were unmapped under it.
+//
+// +checklocksrelease:as.mu
 func (as *AddressSpace) unlock() {
 	released := as.released
 	as.released = nil

@@ -17,14 +17,18 @@ import (
 // What belongs to something that has begun passes, and so do ARP, neighbour discovery, errors of ICMP, and
 // DHCP's answers. Who answers whom in UDP is remembered for two minutes.
 type firewall struct {
-	in, out []rule
-	now     func() int64 // monotonic, in ns
-	log     func(string)
+	in  []rule
+	out []rule
+	now func() int64 // monotonic, in ns
+	log func(string)
 
-	mu      sync.Mutex
-	flows   map[flow]int64 // until when each is remembered; +checklocks:mu
-	refused [2]uint64      // packets in, out; +checklocks:mu
-	logged  int64          // when one was logged last; +checklocks:mu
+	mu sync.Mutex
+	// flows tells until when each is remembered.
+	flows map[flow]int64 // +checklocks:mu
+	// refused are packets in, out.
+	refused [2]uint64 // +checklocks:mu
+	// logged is when one was logged last.
+	logged int64 // +checklocks:mu
 }
 
 // noNextHeader is no protocol (RFC 8200 §4.7).

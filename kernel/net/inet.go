@@ -566,15 +566,20 @@ func (k *sock) Receive(m *socket.Message, dst uio.Sink) (int64, error) {
 	if k.s.HasError() {
 		return 0, k.s.TakeError()
 	}
-	o := tcpip.ReadOptions{Peek: m.Flags&unix.MSG_PEEK != 0, NeedRemoteAddr: m.WantAddr}
-	gro := k.gro.Load()
-	if gro {
-		o.NeedRemoteAddr = true
-		k.groMu.Lock()
-		defer k.groMu.Unlock()
+	if k.gro.Load() {
+		return k.receiveGRO(m, dst)
 	}
+	var r tcpip.ReadResult
+	n, err := k.receiveOne(m, dst, m.WantAddr, &r)
+	return int64(n), err
+}
+
+// receiveOne receives a datagram and says in r what was read: its length is what there was room for, with MSG_TRUNC its own. EAGAIN; a
+// socket that was shut down gives 0 bytes.
+func (k *sock) receiveOne(m *socket.Message, dst uio.Sink, wantAddr bool, r *tcpip.ReadResult) (n int, _ error) {
 	room := dst.Left()
-	r, err := k.ep.Read(datagram{dst}, o)
+	var err tcpip.Error
+	*r, err = k.ep.Read(datagram{dst}, tcpip.ReadOptions{Peek: m.Flags&unix.MSG_PEEK != 0, NeedRemoteAddr: wantAddr})
 	if err != nil {
 		if _, closed := err.(*tcpip.ErrClosedForReceive); closed {
 			if m.Nonblock {
@@ -584,7 +589,7 @@ func (k *sock) Receive(m *socket.Message, dst uio.Sink) (int64, error) {
 		}
 		return 0, errno(err)
 	}
-	n := room - dst.Left()
+	n = room - dst.Left()
 	if n < r.Total {
 		m.Out |= unix.MSG_TRUNC
 		if m.Flags&unix.MSG_TRUNC != 0 {
@@ -595,10 +600,7 @@ func (k *sock) Receive(m *socket.Message, dst uio.Sink) (int64, error) {
 		m.Addr = append(m.Addr, formatAddr(k.s.Family, r.RemoteAddr)...)
 	}
 	k.receivedControl(m, &r.ControlMessages)
-	if gro && !o.Peek && n == r.Total {
-		return k.receiveMore(m, dst, &r, n), nil
-	}
-	return int64(n), nil
+	return n, nil
 }
 
 // datagram is a uio.Sink as an io.Writer which takes what fits, and says that it took all, so that the rest is dropped.

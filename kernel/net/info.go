@@ -140,12 +140,12 @@ func (h *half) metrics(b []byte) map[string]uint64 {
 	defer h.c.mu.Unlock()
 	me, peer := h.mine(), h.theirs()
 	sent, got := peer.read+uint64(peer.ring.n), me.read+uint64(me.ring.n)
-	put := func(at int, n uint32) { binary.LittleEndian.PutUint32(b[at:], n) }
-	put(8, uint32(tcp.MinRTO/time.Microsecond))
-	put(68, 1) // tcpi_rtt: less than can be said
-	put(72, 1)
-	put(76, infinite)
-	put(80, tcp.InitialCwnd)
+	le := binary.LittleEndian
+	le.PutUint32(b[8:], uint32(tcp.MinRTO/time.Microsecond))
+	le.PutUint32(b[68:], 1) // tcpi_rtt: less than can be said
+	le.PutUint32(b[72:], 1)
+	le.PutUint32(b[76:], infinite)
+	le.PutUint32(b[80:], tcp.InitialCwnd)
 	return map[string]uint64{
 		"snd_mss": fastSegment, "advmss": fastSegment, "min_rtt": 1, "options": 7, "snd_wscale": fastScale, "rcv_wscale": fastScale,
 		"bytes_acked": sent, "bytes_sent": sent, "bytes_received": got,

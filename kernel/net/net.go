@@ -57,10 +57,11 @@ type Network struct {
 	lo   *lo
 	taps taps
 
-	mu     sync.Mutex
-	all    map[*sock]struct{} // +checklocks:mu
-	last   uint64             // number of the last socket; +checklocks:mu
-	listen listeners          // +checklocks:mu
+	mu  sync.Mutex
+	all map[*sock]struct{} // +checklocks:mu
+	// last is the number of the last socket.
+	last   uint64    // +checklocks:mu
+	listen listeners // +checklocks:mu
 }
 
 // New returns the network that cfg describes. Nothing happens before it is used.

@@ -50,7 +50,8 @@ type packetSock struct {
 
 	membersMu sync.Mutex   // not held within mu
 	members   []membership // +checklocks:membersMu
-	gone      bool         // it has no more of them; +checklocks:membersMu
+	// gone: it has no more of them.
+	gone bool // +checklocks:membersMu
 
 	mu       sync.Mutex // all below is guarded by mu; nothing is locked within but the socket's queue
 	protocol uint16     // 0: nothing is received

@@ -90,6 +90,18 @@ func (k *sock) datagramRoom(o *tcpip.WriteOptions) int {
 	return int(r.MTU()) - header.UDPMinimumSize
 }
 
+// receiveGRO receives a datagram, and with it those behind it that are like it (UDP_GRO).
+func (k *sock) receiveGRO(m *socket.Message, dst uio.Sink) (int64, error) {
+	k.groMu.Lock()
+	defer k.groMu.Unlock()
+	var r tcpip.ReadResult
+	n, err := k.receiveOne(m, dst, true, &r)
+	if err != nil || m.Flags&unix.MSG_PEEK != 0 || n != r.Total {
+		return int64(n), err
+	}
+	return k.receiveMore(m, dst, &r, n), nil
+}
+
 // receiveMore adds the datagrams behind one of n bytes that are like it (r) to what was received, as long as they have as many bytes and there is
 // room; one with less ends it. k.groMu is held.
 //

@@ -36,6 +36,8 @@ func (p *Process) beginStop(sig unix.Signal) {
 }
 
 // stopHere parks t until the stop ends. p.mu is held, and released.
+//
+// +checklocksrelease:t.proc.mu
 func (t *Task) stopHere() {
 	p := t.proc
 	if by, sig, seized := t.trace.by, p.stop.sig, t.trace.seized; by != nil {
@@ -59,6 +61,8 @@ func (t *Task) stopHere() {
 }
 
 // countStop counts t among those that have stopped, once. p.mu is held, and released.
+//
+// +checklocksrelease:t.proc.mu
 func (t *Task) countStop() {
 	if t.counted {
 		t.proc.mu.Unlock()
@@ -70,6 +74,8 @@ func (t *Task) countStop() {
 
 // stopOne counts one thread that has stopped, or ended instead; the last one tells the parent. p.mu is
 // held, and released.
+//
+// +checklocksrelease:p.mu
 func (p *Process) stopOne() {
 	s := &p.stop
 	s.left--

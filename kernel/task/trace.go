@@ -423,6 +423,8 @@ func (t *Task) signalStop() bool {
 
 // trapStop is the stop that PTRACE_INTERRUPT, a new tracee of PTRACE_SEIZE and the end of a listened stop ask
 // for. proc.mu is held, and released.
+//
+// +checklocksrelease:t.proc.mu
 func (t *Task) trapStop() {
 	sig := unix.SIGTRAP
 	if s := &t.proc.stop; s.active {

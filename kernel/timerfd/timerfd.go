@@ -239,10 +239,12 @@ func (t *timer) Release(*vfs.File) {
 func (t *timer) FDInfo() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	pair := func(ns int64) string {
-		return "(" + strconv.FormatInt(ns/1e9, 10) + ", " + strconv.FormatInt(ns%1e9, 10) + ")\n"
-	}
 	return "clockid: " + strconv.Itoa(int(t.id)) + "\nticks: " + strconv.FormatUint(t.count, 10) +
 		"\nsettime flags: 0" + strconv.FormatInt(int64(t.flags), 8) +
-		"\nit_value: " + pair(t.left()) + "it_interval: " + pair(t.step)
+		"\nit_value: " + secondsOf(t.left()) + "it_interval: " + secondsOf(t.step)
+}
+
+// secondsOf writes a time in ns as seconds and the rest.
+func secondsOf(ns int64) string {
+	return "(" + strconv.FormatInt(ns/1e9, 10) + ", " + strconv.FormatInt(ns%1e9, 10) + ")\n"
 }

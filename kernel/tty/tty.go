@@ -77,6 +77,8 @@ func newTerminal(jobs Jobs, major, minor uint32) *Terminal {
 func (t *Terminal) Device() (major, minor uint32) { return t.major, t.minor }
 
 // unlock takes what the far side has for us and now has room, gives up mu, and tells what has happened.
+//
+// +checklocksrelease:t.mu
 func (t *Terminal) unlock() {
 	t.refill()
 	ready, master, signals := t.ready, t.masterReady, t.signals

@@ -183,9 +183,13 @@ func (i *Inode) Type() uint32 { return i.mode.Load() & unix.S_IFMT }
 func (i *Inode) IsDir() bool { return i.Type() == unix.S_IFDIR }
 
 // Lock locks the contents and attributes, for the owner of Private.
+//
+// +checklocksacquire:i.mu
 func (i *Inode) Lock() { i.mu.Lock() }
 
 // Unlock ends Lock.
+//
+// +checklocksrelease:i.mu
 func (i *Inode) Unlock() { i.mu.Unlock() }
 
 // Size returns the size in bytes, as stat(2) shows it.

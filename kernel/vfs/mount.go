@@ -163,10 +163,16 @@ func (ns *Namespace) discard(m *Mount) {
 
 // pin counts a mount on d: ENOENT when d was removed.
 func (d *Dentry) pin() error {
-	if !d.fixed() {
-		d.changing().Lock()
-		defer d.changing().Unlock()
+	if d.fixed() {
+		return d.pinLocked()
 	}
+	mu := d.changing()
+	mu.Lock()
+	defer mu.Unlock()
+	return d.pinLocked()
+}
+
+func (d *Dentry) pinLocked() error {
 	if d.gone.Load() {
 		return unix.ENOENT
 	}

@@ -82,6 +82,8 @@ func (d *Dentry) deadLocked() bool {
 func special(name string) bool { return name == "" || name == "." || name == ".." }
 
 // lockBoth locks two directories, the upper one first.
+//
+// +checklocksignore
 func lockBoth(a, b *Dentry) (unlock func()) {
 	if a == b {
 		a.changing().Lock()

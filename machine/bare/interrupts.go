@@ -63,7 +63,7 @@ func (h *handler) run() {
 		for h.more.Swap(false) {
 			(*h.f.Load())() // the one of now: it may have been replaced while it ran
 		}
-		h.mu.Unlock()
+		h.mu.Unlock() // +checklocksforce: TryLock
 	}
 }
 

@@ -1,26 +1,24 @@
 package hostfs
 
 import (
-	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
 	"gosv/internal/fuseabi"
 )
 
-// fileHandle is an open regular file.
+// fileHandle is an open regular file. The number that the guest has holds it, and so does each request under way: one request may
+// name it twice (copy_file_range), and the guest may release it meanwhile.
 type fileHandle struct {
-	mu     sync.RWMutex // held for reading while the descriptor is used
-	fd     int          // guarded by mu; -1 when closed
-	writes bool
+	fd    int
+	holds atomic.Int32
 }
 
-func (h *fileHandle) close() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.fd >= 0 {
+// drop ends a hold; the last closes the file.
+func (h *fileHandle) drop() {
+	if h.holds.Add(-1) == 0 {
 		unix.Close(h.fd)
-		h.fd = -1
 	}
 }
 
@@ -42,17 +40,15 @@ func (s *Server) handle(id uint64) any {
 	return s.handles[id]
 }
 
-// file returns an open file, locked for reading: EBADF.
+// file returns an open file with a hold, which drop ends: EBADF.
 func (s *Server) file(id uint64) (*fileHandle, error) {
-	h, ok := s.handle(id).(*fileHandle)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h, ok := s.handles[id].(*fileHandle)
 	if !ok {
 		return nil, unix.EBADF
 	}
-	h.mu.RLock()
-	if h.fd < 0 {
-		h.mu.RUnlock()
-		return nil, unix.EBADF
-	}
+	h.holds.Add(1)
 	return h, nil
 }
 
@@ -102,14 +98,15 @@ func (s *Server) opened(n *node, flags int, head []byte) (*body, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.openedFD(fd, flags, head)
+	return s.openedFD(fd, head)
 }
 
-func (s *Server) openedFD(fd, flags int, head []byte) (*body, error) {
-	h := &fileHandle{fd: fd, writes: flags&unix.O_ACCMODE != unix.O_RDONLY}
+func (s *Server) openedFD(fd int, head []byte) (*body, error) {
+	h := &fileHandle{fd: fd}
+	h.holds.Store(1)
 	id, err := s.enter(h)
 	if err != nil {
-		h.close()
+		h.drop()
 		return nil, err
 	}
 	return &body{bytes: openOut(head, id)}, nil
@@ -142,7 +139,7 @@ func (s *Server) create(r *request) (*body, error) {
 		unix.Close(fd)
 		return nil, err
 	}
-	return s.openedFD(fd, flags, b.bytes)
+	return s.openedFD(fd, b.bytes)
 }
 
 // createOpen opens what is there already.
@@ -192,7 +189,7 @@ func (s *Server) tmpfile(r *request) (*body, error) {
 		unix.Close(fd)
 		return nil, err
 	}
-	return s.openedFD(fd, flags, s.putEntry(nil, n, st))
+	return s.openedFD(fd, s.putEntry(nil, n, st))
 }
 
 // adopt makes a node of an open file.
@@ -217,7 +214,7 @@ func (s *Server) release(r *request) (*body, error) {
 	s.mu.Unlock()
 	switch h := h.(type) {
 	case *fileHandle:
-		h.close()
+		h.drop()
 	case *dirHandle:
 		h.close()
 	default:
@@ -232,7 +229,7 @@ func (s *Server) read(r *request) (*body, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer h.mu.RUnlock()
+	defer h.drop()
 	n := min(int64(r.u32(16)), mostData, int64(r.room))
 	off := int64(r.u64(8))
 	if off < 0 {
@@ -252,7 +249,7 @@ func (s *Server) write(r *request) (*body, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer h.mu.RUnlock()
+	defer h.drop()
 	off, n := int64(r.u64(8)), int(r.u32(16))
 	if off < 0 || n > mostData || length(r.data) < n {
 		return nil, unix.EINVAL
@@ -280,7 +277,7 @@ func (s *Server) fsync(r *request) (*body, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer h.mu.RUnlock()
+	defer h.drop()
 	if r.u32(8)&fuseabi.FsyncDatasync != 0 {
 		return nil, unix.Fdatasync(h.fd)
 	}
@@ -292,7 +289,7 @@ func (s *Server) fallocate(r *request) (*body, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer h.mu.RUnlock()
+	defer h.drop()
 	return nil, unix.Fallocate(h.fd, r.u32(24), int64(r.u64(8)), int64(r.u64(16)))
 }
 
@@ -301,7 +298,7 @@ func (s *Server) lseek(r *request) (*body, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer h.mu.RUnlock()
+	defer h.drop()
 	whence := int(r.u32(16))
 	if whence != unix.SEEK_DATA && whence != unix.SEEK_HOLE {
 		return nil, unix.EINVAL
@@ -319,12 +316,12 @@ func (s *Server) copyFileRange(r *request) (*body, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer in.mu.RUnlock()
+	defer in.drop()
 	out, err := s.file(r.u64(24))
 	if err != nil {
 		return nil, err
 	}
-	defer out.mu.RUnlock()
+	defer out.drop()
 	from, to := int64(r.u64(8)), int64(r.u64(32))
 	if from < 0 || to < 0 {
 		return nil, unix.EINVAL

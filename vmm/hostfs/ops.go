@@ -141,7 +141,7 @@ func (n *node) stat() (*unix.Stat_t, error) {
 func (s *Server) getattr(r *request) (*body, error) {
 	if r.u32(0)&fuseabi.GetattrFH != 0 {
 		if h, err := s.file(r.u64(8)); err == nil {
-			defer h.mu.RUnlock()
+			defer h.drop()
 			var st unix.Stat_t
 			if err := unix.Fstat(h.fd, &st); err != nil {
 				return nil, err
@@ -237,7 +237,7 @@ func (s *Server) truncate(n *node, r *request, valid uint32) error {
 	}
 	if valid&fuseabi.FattrFH != 0 {
 		if h, err := s.file(r.u64(8)); err == nil {
-			defer h.mu.RUnlock()
+			defer h.drop()
 			return unix.Ftruncate(h.fd, size)
 		}
 	}

@@ -105,7 +105,7 @@ func (s *Server) reset() {
 	for _, h := range s.handles {
 		switch h := h.(type) {
 		case *fileHandle:
-			h.close()
+			h.drop()
 		case *dirHandle:
 			h.close()
 		}

@@ -103,7 +103,7 @@ func Serve(conn *net.UnixConn, n int, handle Handler) error {
 	for range workers { // all requests are done
 		b.workers <- struct{}{}
 	}
-	b.mem.release()
+	b.mem.clear()
 	if errors.Is(err, io.EOF) || errors.Is(err, unix.ECONNRESET) || errors.Is(err, net.ErrClosed) {
 		return nil
 	}

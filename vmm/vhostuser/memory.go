@@ -22,7 +22,7 @@ func unmap(list []region) {
 
 // memory is the guest's memory as it is shared.
 type memory struct {
-	mu      sync.RWMutex // held for reading while the memory is used
+	mu      sync.RWMutex // held for reading while the memory is used, see hold
 	regions []region     // guarded by mu
 }
 
@@ -35,7 +35,17 @@ func (m *memory) set(list []region) {
 	m.mu.Unlock()
 }
 
-func (m *memory) release() { m.set(nil) }
+func (m *memory) clear() { m.set(nil) }
+
+// hold keeps the memory mapped until letGo, which may be another goroutine's.
+//
+// +checklocksignore
+func (m *memory) hold() { m.mu.RLock() }
+
+// letGo ends a hold.
+//
+// +checklocksignore
+func (m *memory) letGo() { m.mu.RUnlock() }
 
 // find returns n bytes at an address of the kind that base tells; nil when they are not all in one region.
 func (m *memory) find(addr, n uint64, base func(*region) uint64) []byte {

@@ -70,12 +70,12 @@ func (q *queue) start(kick *os.File) error {
 	if err != nil {
 		return err
 	}
-	q.b.mem.mu.RLock()
+	q.b.mem.hold()
 	r := q.rings()
 	if r.desc != nil {
 		q.used = load16(r.used[2:])
 	}
-	q.b.mem.mu.RUnlock()
+	q.b.mem.letGo()
 	if r.desc == nil {
 		f.Close()
 		return errBadQueue
@@ -119,17 +119,17 @@ type chain struct {
 // serveOne takes a request, if there is one, and has it served; false when there is none.
 func (q *queue) serveOne() bool {
 	q.b.workers <- struct{}{}
-	q.b.mem.mu.RLock()
+	q.b.mem.hold()
 	c, ok := q.pop()
 	if !ok {
-		q.b.mem.mu.RUnlock()
+		q.b.mem.letGo()
 		<-q.b.workers
 		return false
 	}
 	q.busy.Go(func() {
 		n := q.b.handle(q.index, c.readable, c.writable)
 		q.push(c.id, n)
-		q.b.mem.mu.RUnlock()
+		q.b.mem.letGo()
 		<-q.b.workers
 	})
 	return true

@@ -103,9 +103,13 @@ func (d *Device) notified(i int) {
 }
 
 // Lock and Unlock guard the device against its driver.
+//
+// +checklocksacquire:d.mu
 func (d *Device) Lock() { d.mu.Lock() }
 
 // Unlock undoes Lock.
+//
+// +checklocksrelease:d.mu
 func (d *Device) Unlock() { d.mu.Unlock() }
 
 // Queue returns queue i.
@@ -166,19 +170,12 @@ func (d *Device) Store32(off uint64, v uint32) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.Accesses++
-	set := func(p *uint64, high bool) {
-		if high {
-			*p = *p&0xffffffff | uint64(v)<<32
-		} else {
-			*p = *p&^0xffffffff | uint64(v)
-		}
-	}
 	q := d.current()
 	switch off {
 	case 0x14:
 		d.sel[0] = v & 1
 	case 0x20:
-		set(&d.accepted, d.sel[1] == 1)
+		setHalf(&d.accepted, d.sel[1] == 1, v)
 	case 0x24:
 		d.sel[1] = v
 	case 0x30:
@@ -202,15 +199,23 @@ func (d *Device) Store32(off uint64, v uint32) {
 	case 0x70:
 		d.setStatus(v)
 	case 0x80, 0x84:
-		set(&q.desc, off&4 != 0)
+		setHalf(&q.desc, off&4 != 0, v)
 	case 0x90, 0x94:
-		set(&q.avail, off&4 != 0)
+		setHalf(&q.avail, off&4 != 0, v)
 	case 0xa0, 0xa4:
-		set(&q.used, off&4 != 0)
+		setHalf(&q.used, off&4 != 0, v)
 	case 0x104: // the second word of the configuration space: a balloon's size
 		copy(d.Space[4:8], []byte{byte(v), byte(v >> 8), byte(v >> 16), byte(v >> 24)})
 	default:
 		panic(fmt.Sprintf("virtiotest: write of register %#x", off))
+	}
+}
+
+func setHalf(p *uint64, high bool, v uint32) {
+	if high {
+		*p = *p&0xffffffff | uint64(v)<<32
+	} else {
+		*p = *p&^0xffffffff | uint64(v)
 	}
 }
 
