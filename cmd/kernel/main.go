@@ -93,7 +93,7 @@ func start(m *bare.Machine, e *ending) error {
 	makers[namespace.Net], firsts[namespace.Net] = socks.another(otherNetwork(m, pool, e.log)), socks
 	k := task.New(task.Config{
 		Hostname: args.Hostname, Machine: m, Pool: pool, Clock: c, Namespace: ns,
-		Calls: calls.Table(), Failed: calls.Failed, Dispatch: calls.Dispatch, Load: calls.Load,
+		Calls: calls.Table(), Clocks: object.Ask, Failed: calls.Failed, Dispatch: calls.Dispatch, Load: calls.Load,
 		Log: e.log.line, Ended: calls.Ended, OnExit: e.exited,
 		Makers: makers, Firsts: firsts,
 	})

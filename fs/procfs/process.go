@@ -46,6 +46,7 @@ var processRows = []*row{
 	{path: "syscall", mode: 0o400, show: showSyscall, private: true, inTask: true},
 	{path: "gid_map", mode: rw, show: showMap(true), store: storeMap(true), inTask: true},
 	{path: "setgroups", mode: rw, show: showSetgroups, store: storeSetgroups, inTask: true},
+	{path: "timens_offsets", mode: rw, show: showTimeOffsets, store: storeTimeOffsets},
 	{path: "uid_map", mode: rw, show: showMap(false), store: storeMap(false), inTask: true},
 	{path: "wchan", mode: ro, show: text("0"), inTask: true},
 	{path: "task", mode: unix.S_IFDIR | 0o555, more: threads{}},
@@ -474,7 +475,7 @@ func showProcessStat(v *view, b *out) error {
 	number := func(n int32) int64 { return int64(v.pids.Local(n)) }
 	b.nums(number(p.PPID()), number(p.PGID()), number(p.SID()), tty, tpgid, 0, p.Faults(), 0, 0, 0,
 		ticks(utime), ticks(stime), ticks(cutime), ticks(cstime), int64(20+nice), int64(nice), int64(len(p.Threads())), 0,
-		ticks(p.Started()), int64(s.Size*vfs.BlockSize), int64(s.RSS)).str(" ").unum(p.Limit(unix.RLIMIT_RSS).Cur)
+		ticks(p.Started()+v.ahead()), int64(s.Size*vfs.BlockSize), int64(s.RSS)).str(" ").unum(p.Limit(unix.RLIMIT_RSS).Cur)
 	b.nums(int64(l.StartCode), int64(l.EndCode), int64(l.StartStack), 0, 0)
 	ignored, caught := p.Handlers().Ignored()
 	b.nums(0, 0, int64(ignored&math.MaxInt32), int64(caught&math.MaxInt32), 0, 0, 0, int64(unix.SIGCHLD), 0, 0, 0, 0, 0, 0,

@@ -312,7 +312,7 @@ func showStat(v *view, b *out) error {
 		b.str("cpu").num(i).nums(ticks(user/n), 0, ticks(system/n), ticks(idle/n), 0, 0, 0, 0, 0, 0).nl()
 	}
 	threads, forks, _ := v.Kernel.Counts()
-	b.str("intr 0\nctxt 0\nbtime ").num((v.Clock.Wall() - v.Clock.Now()) / 1e9).nl()
+	b.str("intr 0\nctxt 0\nbtime ").num((v.Clock.Timebase().WallOffset - v.ahead()) / 1e9).nl()
 	b.str("processes ").unum(forks).str("\nprocs_running ").num(int64(min(threads, v.CPUs))).str("\nprocs_blocked 0\n")
 	return nil
 }
@@ -323,7 +323,7 @@ func showUptime(v *view, b *out) error {
 	v.idle = max(v.idle, idle) // what programs have used is known late, but time does not go back
 	idle = v.idle
 	v.mu.Unlock()
-	b.hundredths(v.Clock.Now()).str(" ").hundredths(idle).nl()
+	b.hundredths(v.Clock.Now() + v.ahead()).str(" ").hundredths(idle).nl()
 	return nil
 }
 

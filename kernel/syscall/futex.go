@@ -86,13 +86,14 @@ func sysFutex(t *task.Task, addr uint64, op, val uint32, arg, addr2 uint64, val3
 	case futexWakeOp:
 		return value(t.FutexWakeOp(addr, addr2, int(int32(val)), int(int32(arg)), val3, private))
 	case futexLockPI, futexLockPI2:
-		deadline, err := futexDeadline(t, arg)
+		wall := cmd == futexLockPI || realtime
+		deadline, err := futexDeadline(t, arg, futexClock(wall))
 		if err != nil {
 			return 0, err
 		}
-		return done(t.FutexLockPI(addr, private, deadline, cmd == futexLockPI || realtime, false))
+		return done(t.FutexLockPI(addr, private, deadline, wall, false))
 	case futexWaitRequeuePI:
-		deadline, err := futexDeadline(t, arg)
+		deadline, err := futexDeadline(t, arg, futexClock(realtime))
 		if err != nil {
 			return 0, err
 		}
@@ -107,8 +108,8 @@ func sysFutex(t *task.Task, addr uint64, op, val uint32, arg, addr2 uint64, val3
 	return 0, unix.ENOSYS
 }
 
-// futexDeadline reads an absolute timeout, which may be missing (0): EFAULT, EINVAL.
-func futexDeadline(t *task.Task, addr uint64) (int64, error) {
+// futexDeadline reads a timeout, which may be missing (0), that is a time of a clock: EFAULT, EINVAL.
+func futexDeadline(t *task.Task, addr uint64, clock int32) (int64, error) {
 	if addr == 0 {
 		return 0, nil
 	}
@@ -119,12 +120,20 @@ func futexDeadline(t *task.Task, addr uint64) (int64, error) {
 	if !abi.ValidTimespec(ts) {
 		return 0, unix.EINVAL
 	}
-	return max(abi.TimespecToNsec(ts), 1), nil
+	return t.MachineTime(clock, abi.TimespecToNsec(ts)), nil
+}
+
+// futexClock is the clock of a timeout.
+func futexClock(wall bool) int32 {
+	if wall {
+		return unix.CLOCK_REALTIME
+	}
+	return unix.CLOCK_MONOTONIC
 }
 
 // futexSleep is FUTEX_WAIT, whose timeout is relative, and FUTEX_WAIT_BITSET.
 func futexSleep(t *task.Task, addr uint64, val, bitset uint32, private bool, timeout uint64, relative, wall bool) (uint64, error) {
-	deadline, err := futexDeadline(t, timeout)
+	deadline, err := futexDeadline(t, timeout, futexClock(relative || wall)) // a relative time is the same everywhere
 	if err != nil {
 		return 0, err
 	}
@@ -158,7 +167,7 @@ func sysFutexWaitv(t *task.Task, addr uint64, n, _ uint32, timeout opt[unix.Time
 		if clockID != unix.CLOCK_REALTIME && clockID != unix.CLOCK_MONOTONIC || !abi.ValidTimespec(timeout.v) {
 			return 0, unix.EINVAL
 		}
-		deadline = max(abi.TimespecToNsec(timeout.v), 1)
+		deadline = t.MachineTime(clockID, abi.TimespecToNsec(timeout.v))
 	}
 	list := make([]task.FutexVector, n)
 	for i := range list {

@@ -67,7 +67,15 @@ func sysTimerfdSettime(t *task.Task, fd int32, flags uint32, set abi.Itimerspec,
 		return 0, err
 	}
 	defer f.DecRef()
-	v, i, err := timerfd.Set(f, abi.TimespecToNsec(set.Value), abi.TimespecToNsec(set.Interval), int(flags))
+	clock, err := timerfd.ClockOf(f)
+	if err != nil {
+		return 0, err
+	}
+	when := abi.TimespecToNsec(set.Value)
+	if when != 0 && flags&unix.TFD_TIMER_ABSTIME != 0 {
+		when = t.MachineTime(clock, when)
+	}
+	v, i, err := timerfd.Set(f, when, abi.TimespecToNsec(set.Interval), int(flags))
 	if err != nil {
 		return 0, err
 	}

@@ -107,7 +107,7 @@ func sysClone3(t *task.Task, addr, size uint64) (uint64, error) {
 	a := abi.GetCloneArgs(b[:])
 	const known = unix.CLONE_CLEAR_SIGHAND<<1 - 1 // and CLONE_INTO_CGROUP, which is not
 	switch {
-	case a.Flags&^known != 0 || a.Flags&(unix.CLONE_DETACHED|unix.CSIGNAL) != 0,
+	case a.Flags&^known != 0 || a.Flags&(unix.CLONE_DETACHED|unix.CSIGNAL&^unix.CLONE_NEWTIME) != 0,
 		a.ExitSignal > abi.NSIG,
 		(a.Stack == 0) != (a.StackSize == 0),
 		a.Stack > machine.UserTop || a.StackSize > machine.UserTop-a.Stack,

@@ -95,7 +95,7 @@ func sysSysinfo(t *task.Task, to dest[unix.Sysinfo_t]) (uint64, error) {
 	threads, _, _ := k.Counts()
 	const page = 4096
 	return done(to.put(t, unix.Sysinfo_t{
-		Uptime: k.Clock.Now() / 1e9, Totalram: total * page, Freeram: free * page, Procs: uint16(threads), Unit: 1, Loads: k.LoadAverages(),
+		Uptime: (k.Clock.Now() + t.Ahead(unix.CLOCK_BOOTTIME)) / 1e9, Totalram: total * page, Freeram: free * page, Procs: uint16(threads), Unit: 1, Loads: k.LoadAverages(),
 	}))
 }
 

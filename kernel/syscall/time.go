@@ -120,7 +120,7 @@ func sysClockNanosleep(t *task.Task, id int32, flags uint32, ts unix.Timespec, r
 	if wall {
 		err = t.SleepWall(ns)
 	} else {
-		err = t.Sleep(max(ns, 1))
+		err = t.Sleep(t.MachineTime(id, ns))
 	}
 	if err != nil {
 		err = abi.ERESTARTNOHAND
@@ -171,7 +171,7 @@ func sysTimerSettime(t *task.Task, id int32, flags uint32, set abi.Itimerspec, o
 	if !abi.ValidTimespec(set.Value) || !abi.ValidTimespec(set.Interval) {
 		return 0, unix.EINVAL
 	}
-	v, i, err := t.Process().TimerSettime(id, abi.TimespecToNsec(set.Value), abi.TimespecToNsec(set.Interval), flags&unix.TIMER_ABSTIME != 0)
+	v, i, err := t.TimerSettime(id, abi.TimespecToNsec(set.Value), abi.TimespecToNsec(set.Interval), flags&unix.TIMER_ABSTIME != 0)
 	if err != nil {
 		return 0, err
 	}

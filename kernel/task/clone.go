@@ -170,12 +170,20 @@ func (t *Task) copy(a *CloneArgs) (*Task, error) {
 		}
 	}
 	n.cred.Store(c)
-	if n.ns = t.ns; f&(namespace.AllFlags&^unix.CLONE_NEWUSER) == 0 {
+	moves := t.ns.moves && f&unix.CLONE_VM == 0
+	if n.ns = t.ns; f&(namespace.AllFlags&^unix.CLONE_NEWUSER) == 0 && !moves {
 		n.ns.hold()
 	} else if n.ns, err = t.makeNamespaces(f, c.User, n.FS); err != nil {
 		n.ns = nil
 		n.discard(f)
 		return nil, err
+	}
+	if n.ns.moves && f&unix.CLONE_VM == 0 {
+		n.ns.enterTime()
+		if err := t.k.showClocks(n.mem.AddressSpace, n.ns.time != nil); err != nil {
+			n.discard(f)
+			return nil, err
+		}
 	}
 	n.comm.Store(t.comm.Load())
 	n.attr = t.attr.clone()

@@ -6,6 +6,7 @@ import (
 	"gosv/kernel/abi"
 	"gosv/kernel/cred"
 	"gosv/kernel/mm"
+	"gosv/kernel/namespace"
 	"gosv/kernel/vfs"
 	"gosv/machine"
 
@@ -52,7 +53,14 @@ func (t *Task) Exec(args *ExecArgs) error {
 	if err != nil {
 		return err
 	}
-	if err := t.alone(); err != nil {
+	err = nil
+	if t.ns.childrenAsk() {
+		err = t.k.showClocks(img.Mem, true)
+	}
+	if err == nil {
+		err = t.alone()
+	}
+	if err != nil {
 		img.Mem.Release()
 		if img.Exe != nil {
 			img.Exe.DecRef()
@@ -145,6 +153,11 @@ func (t *Task) install(img *Image, args *ExecArgs) {
 		oldExe.DecRef()
 	}
 
+	if t.ns.moves {
+		n := t.ns.with([namespace.Kinds]namespace.Object{})
+		n.enterTime()
+		t.setNamespaces(n)
+	}
 	if img.Cred != nil {
 		t.cred.Store(img.Cred)
 	}

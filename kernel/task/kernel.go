@@ -54,6 +54,7 @@ import (
 	"gosv/kernel/cred"
 	"gosv/kernel/futex"
 	"gosv/kernel/mem"
+	"gosv/kernel/mm"
 	"gosv/kernel/namespace"
 	"gosv/kernel/signal"
 	"gosv/kernel/vfs"
@@ -79,6 +80,8 @@ type Config struct {
 	Dispatch func(t *Task)
 	// Load makes a program ready in a new address space; it changes nothing of t.
 	Load func(t *Task, args *ExecArgs) (*Image, error)
+	// Clocks has the vDSO in an address space ask the kernel for the time, or no longer: ENOMEM. nil: there is no vDSO.
+	Clocks func(as *mm.AddressSpace, ask bool) error
 	// Hostname is the host's name at the start, "" for none.
 	Hostname string
 	// Terminal is the controlling terminal of process 1, nil for none. It may be set until Start.

@@ -14,8 +14,11 @@ import (
 // the order of namespace.Kind.
 type Namespaces struct {
 	users atomic.Int64
-	// List has at the place of its Kind each namespace; for PID that of the children. nil: there is only one of that kind.
+	// List has at the place of its Kind each namespace; for PID and time that of the children. nil: there is only one of that kind.
 	List [namespace.Kinds]namespace.Object
+	// time is the time namespace of the task itself, nil for the first; List has that of its children, and moves says that it is another.
+	time  *TimeNamespace
+	moves bool
 }
 
 // UTS is a UTS namespace (uts_namespaces(7)).
@@ -69,7 +72,9 @@ func (k *Kernel) firstNamespaces() {
 	n.users.Store(1)
 	n.List[namespace.PID], n.List[namespace.UTS] = k.pids, u
 	n.List[namespace.Cgroup] = newPlain(namespace.Cgroup)
-	n.List[namespace.Time] = newPlain(namespace.Time)
+	tn := &TimeNamespace{initial: true, frozen: true}
+	tn.First(namespace.Time)
+	n.List[namespace.Time] = tn
 	if k.Namespace != nil {
 		n.List[namespace.Mount] = k.Namespace.First()
 	}
@@ -105,6 +110,11 @@ func (t *Task) NamespaceOf(kind namespace.Kind, children bool) namespace.Object 
 		return t.proc.pids
 	case ns == nil || mem == nil:
 		return nil
+	case kind == namespace.Time && !children:
+		if ns.time != nil {
+			return ns.time
+		}
+		return t.k.first.List[kind]
 	case kind == namespace.PID && ns.List[kind].(*PIDNamespace) != t.proc.pids && t.k.unborn(ns.List[kind].(*PIDNamespace)):
 		return nil
 	}
@@ -134,6 +144,9 @@ func (n *Namespaces) drop() {
 			o.NS().Put()
 		}
 	}
+	if n.time != nil {
+		n.time.Put()
+	}
 }
 
 // with returns a copy of n with one task, in which the namespaces that change is not nil for are those; whose references go over.
@@ -149,6 +162,10 @@ func (n *Namespaces) with(change [namespace.Kinds]namespace.Object) *Namespaces 
 		}
 		c.List[k] = o
 	}
+	if c.time = n.time; c.time != nil {
+		c.time.Hold()
+	}
+	c.moves = n.moves || change[namespace.Time] != nil
 	return c
 }
 
@@ -194,6 +211,8 @@ func (t *Task) makeOne(kind namespace.Kind, owner *namespace.User, fs *FS) (name
 		return u, u.Init(kind, owner, nil)
 	case namespace.Mount:
 		return orNil(fs.copyTree(old.(*vfs.Tree), owner))
+	case namespace.Time:
+		return orNil(old.(*TimeNamespace).newTime(owner))
 	case namespace.Cgroup:
 		p := new(plain)
 		return p, p.Init(kind, owner, nil)

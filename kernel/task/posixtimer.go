@@ -24,6 +24,7 @@ type posixTimer struct {
 	p      *Process
 	id     int32
 	notify int32
+	clock  int32
 	wall   bool   // its clock runs in wall time
 	cpu    bool   // its clock is CPU time: of thread, else of p
 	thread *Task  // whose CPU time
@@ -42,7 +43,7 @@ type posixTimer struct {
 // which another process's CPU time gives too.
 func (t *Task) TimerCreate(id int32, ev *abi.SigEvent) (int32, error) {
 	p := t.proc
-	pt := &posixTimer{p: p}
+	pt := &posixTimer{p: p, clock: id}
 	var err error
 	if pt.cpu = isCPUClock(id); pt.cpu {
 		var of *Process
@@ -202,7 +203,8 @@ func (p *Process) timerOf(id int32) (*posixTimer, error) {
 
 // TimerSettime is timer_settime(2) in ns: value 0 disarms, absolute says that value is a time of the timer's clock.
 // It returns what TimerGettime would have. EINVAL.
-func (p *Process) TimerSettime(id int32, value, interval int64, absolute bool) (oldValue, oldInterval int64, err error) {
+func (t *Task) TimerSettime(id int32, value, interval int64, absolute bool) (oldValue, oldInterval int64, err error) {
+	p := t.proc
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	pt, err := p.timerOf(id)
@@ -216,7 +218,9 @@ func (p *Process) TimerSettime(id int32, value, interval int64, absolute bool) (
 	if value == 0 {
 		return oldValue, oldInterval, nil
 	}
-	if pt.when = value; !absolute {
+	if absolute {
+		pt.when = t.MachineTime(pt.clock, value)
+	} else {
 		if pt.when = pt.now() + value; pt.when < 0 {
 			pt.when = 1<<63 - 1
 		}

@@ -94,7 +94,15 @@ func (t *Task) SetNS(list []namespace.Object) error {
 			o.NS().Hold()
 		}
 	}
-	t.setNamespaces(t.ns.with(change))
+	n := t.ns.with(change)
+	if change[namespace.Time] != nil {
+		n.enterTime()
+		if err := t.k.showClocks(t.mem.AddressSpace, n.time != nil); err != nil {
+			n.drop()
+			return err
+		}
+	}
+	t.setNamespaces(n)
 	if tree != nil {
 		top := tree.Top()
 		t.FS.SetRoot(top)
@@ -124,6 +132,9 @@ func (t *Task) enterUser(c *cred.Cred, u *namespace.User) (*cred.Cred, error) {
 // mayEnter checks whether t, with the credentials c, may enter a namespace.
 func (t *Task) mayEnter(c *cred.Cred, o namespace.Object) error {
 	h := o.NS()
+	if h.Kind() == namespace.Time && len(t.proc.Threads()) > 1 {
+		return unix.EUSERS
+	}
 	if !c.CapableIn(h.Owner(), unix.CAP_SYS_ADMIN) || !c.CapableIn(c.User, unix.CAP_SYS_ADMIN) {
 		return unix.EPERM
 	}
@@ -138,10 +149,6 @@ func (t *Task) mayEnter(c *cred.Cred, o namespace.Object) error {
 	case namespace.PID:
 		if !o.(*PIDNamespace).Within(t.proc.pids) {
 			return unix.EINVAL
-		}
-	case namespace.Time:
-		if len(t.proc.Threads()) > 1 {
-			return unix.EUSERS
 		}
 	}
 	return nil

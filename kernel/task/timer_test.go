@@ -47,7 +47,7 @@ func TestPosixTimer(t *testing.T) {
 			if _, err := tk.TimerCreate(99, nil); err != unix.EINVAL {
 				t.Error(err)
 			}
-			if _, _, err := tk.proc.TimerSettime(id, 100, 10, false); err != nil {
+			if _, _, err := tk.TimerSettime(id, 100, 10, false); err != nil {
 				t.Error(err)
 			}
 		})

@@ -264,7 +264,11 @@ func (t *Task) cpuClock(id int32) (p *Process, thread *Task, err error) {
 // ClockRead is clock_gettime(2) for any clock, in ns: EINVAL.
 func (t *Task) ClockRead(id int32) (int64, error) {
 	if !isCPUClock(id) {
-		return t.k.Clock.Read(id)
+		ns, err := t.k.Clock.Read(id)
+		if n := t.ns.time; n != nil {
+			ns += n.ahead(id)
+		}
+		return ns, err
 	}
 	p, thread, err := t.cpuClock(id)
 	switch {

@@ -69,6 +69,15 @@ func of(f *vfs.File) (*timer, error) {
 	return nil, unix.EINVAL
 }
 
+// ClockOf returns the clock that New was given: EINVAL when f is no timer.
+func ClockOf(f *vfs.File) (int32, error) {
+	t, err := of(f)
+	if err != nil {
+		return 0, err
+	}
+	return t.id, nil
+}
+
 // Set is timerfd_settime(2) in ns: value 0 disarms. It returns what Get would have. EINVAL: f is no
 // timer or flags are unknown.
 func Set(f *vfs.File, value, interval int64, flags int) (oldValue, oldInterval int64, err error) {

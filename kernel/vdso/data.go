@@ -4,7 +4,8 @@
 //
 // Two pages go into an address space, side by side: [vvar], the data page, and
 // behind it [vdso], the image. Both are the same frames for all programs and
-// read-only for them. The functions compute the time from the processor's
+// read-only for them. In a time namespace with offsets of its own [vvar] is an empty page, by which the functions ask the
+// kernel. The functions compute the time from the processor's
 // time-stamp counter by the numbers in the data page (machine.Timebase), and ask
 // the kernel for clocks that they do not know or when Timebase is not usable.
 //

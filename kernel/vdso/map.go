@@ -13,12 +13,16 @@ import (
 type Object struct {
 	*Data
 	data, image mm.Mappable
+	ask         mm.Mappable // in place of data where programs are to ask the kernel
 	free        func()
 }
 
 // New makes the two pages; programs ask the kernel until the first Set. ENOMEM.
 func New(pool *mem.Pool) (*Object, error) {
-	data, image := mem.NewCache(pool, nil), mem.NewCache(pool, nil)
+	data, image, ask := mem.NewCache(pool, nil), mem.NewCache(pool, nil), mem.NewCache(pool, nil)
+	if err := ask.Truncate(DataSize); err != nil {
+		return nil, err
+	}
 	if err := data.Truncate(DataSize); err != nil {
 		return nil, err
 	}
@@ -34,10 +38,12 @@ func New(pool *mem.Pool) (*Object, error) {
 		Data:  NewData(pool.Bytes(frame)),
 		data:  mm.NewSpecial("[vvar]", data),
 		image: mm.NewSpecial("[vdso]", image),
+		ask:   mm.NewSpecial("[vvar]", ask),
 		free: func() {
 			pool.Unref(frame)
 			data.Release()
 			image.Release()
+			ask.Release()
 		},
 	}, nil
 }
@@ -69,4 +75,24 @@ func (o *Object) Map(as *mm.AddressSpace) (uint64, error) {
 		}
 	}
 	return base + DataSize, nil
+}
+
+// Ask has what is mapped into as ask the kernel for the time, as a time namespace with offsets needs it, or no longer. ENOMEM. Nobody may
+// change as meanwhile.
+func (o *Object) Ask(as *mm.AddressSpace, ask bool) error {
+	from, to := o.data, o.ask
+	if !ask {
+		from, to = to, from
+	}
+	for _, a := range as.Areas() {
+		if a.Object != from {
+			continue
+		}
+		_, err := as.Map(mm.MapArgs{Addr: a.Start, Length: a.End - a.Start, Prot: a.Prot, MaxProt: unix.PROT_READ,
+			Flags: unix.MAP_SHARED | unix.MAP_FIXED, Object: to})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -907,3 +907,146 @@ TEST(net)
 	}
 	close(u);
 }
+
+/* raw and vdso tell what a clock shows, in seconds, by the call and by the C library. */
+static long raw(clockid_t c)
+{
+	struct timespec t;
+	syscall(SYS_clock_gettime, c, &t);
+	return t.tv_sec;
+}
+
+static long vdso(clockid_t c)
+{
+	struct timespec t;
+	clock_gettime(c, &t);
+	return t.tv_sec;
+}
+
+static long btime;
+static int offsets(const char *s)
+{
+	int fd = open("/proc/self/timens_offsets", O_WRONLY);
+	int n = write(fd, s, strlen(s)), e = n < 0 ? errno : 0;
+	close(fd);
+	return e;
+}
+
+static ino_t inode(const char *path)
+{
+	struct stat s;
+	return stat(path, &s) ? 0 : s.st_ino;
+}
+
+enum { DAYS = 864000 }; /* ten, and twenty for CLOCK_BOOTTIME; no test runs that long */
+
+static int ahead(clockid_t c) { return raw(c) / DAYS * 10 + vdso(c) / DAYS; }
+
+/* shifted are the checks in the namespace; base is what the machine's clocks showed before, in days. */
+static struct { int mono, boot; } base;
+static void shifted(void)
+{
+	int mono = (base.mono + 1) * 11, boot = (base.boot + 2) * 11;
+	SAME(ahead(CLOCK_MONOTONIC), mono);
+	SAME(ahead(CLOCK_MONOTONIC_RAW), mono);
+	SAME(ahead(CLOCK_MONOTONIC_COARSE), mono);
+	SAME(ahead(CLOCK_BOOTTIME), boot);
+	SAME(raw(CLOCK_PROCESS_CPUTIME_ID) / DAYS, 0);
+	SAME(time(NULL) - raw(CLOCK_REALTIME) < 2, 1);
+	SAME(inode("/proc/self/ns/time"), inode("/proc/self/ns/time_for_children"));
+	SAME(offsets("monotonic 5 0"), EACCES);
+	SAME(atol(slurp("/proc/uptime")) / DAYS, boot / 11);
+	SAME(field("/proc/stat", "btime "), btime - 2 * DAYS);
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	SAME(clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL), 0);
+	t.tv_sec -= DAYS;
+	SAME(clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL), 0);
+}
+
+static void time_inside(void)
+{
+	shifted();
+	pid_t pid = fork();
+	if (pid == 0) {
+		shifted();
+		_exit(check_failures != 0);
+	}
+	SAME(end(pid), 0);
+}
+
+static void in_time(void)
+{
+	ino_t first = inode("/proc/self/ns/time");
+	int self = open("/proc/self/ns/time", O_RDONLY);
+	SAME(offsets("monotonic 1 0"), EACCES);
+	NEED(unshare(CLONE_NEWTIME) == 0);
+	SAME(inode("/proc/self/ns/time"), first);
+	CHECK(inode("/proc/self/ns/time_for_children") != first);
+	SAME(offsets("monotonic 1"), EINVAL);
+	SAME(offsets("realtime 1 0"), EINVAL);
+	SAME(offsets("monotonic 1 1000000000"), EINVAL);
+	SAME(offsets("monotonic -99999999 0"), ERANGE);
+	SAME(offsets("monotonic 9999999999 0"), ERANGE);
+	SAME(offsets("monotonic 864000 7\nboottime 1728000 0\n"), 0);
+	SAME(strcmp(slurp("/proc/self/timens_offsets"), "monotonic      864000         7\nboottime      1728000         0\n"), 0);
+	SAME(ahead(CLOCK_MONOTONIC), base.mono * 11); /* its children only */
+	pid_t pid = fork();
+	if (pid == 0) {
+		time_inside();
+		_exit(check_failures != 0);
+	}
+	SAME(end(pid), 0);
+	SAME(offsets("boottime 5 0"), EACCES);
+	/* A child in the same memory enters with execve(2); Linux 6.1 refuses to make it. */
+	char days[64];
+	snprintf(days, sizeof days, "DAYS=%d %d %ld", base.mono, base.boot, btime);
+	pid = vfork();
+	if (pid == 0) {
+		char *argv[] = {"ns", "time_entered", NULL}, *envp[] = {days, NULL};
+		execve("/proc/self/exe", argv, envp);
+		_exit(99);
+	}
+	if (pid > 0)
+		SAME(end(pid), 0);
+	else
+		SAME(errno, EINVAL);
+	SAME(ahead(CLOCK_MONOTONIC), base.mono * 11);
+	/* There, and back. */
+	int there = open("/proc/self/ns/time_for_children", O_RDONLY);
+	NEED(setns(there, CLONE_NEWTIME) == 0);
+	shifted();
+	NEED(setns(self, 0) == 0);
+	SAME(inode("/proc/self/ns/time"), first);
+	SAME(ahead(CLOCK_BOOTTIME), base.boot * 11);
+	SAME(ahead(CLOCK_MONOTONIC), base.mono * 11);
+}
+
+/* fresh is what a new namespace has. */
+static void fresh(void)
+{
+	SAME(ahead(CLOCK_MONOTONIC), base.mono * 11);
+	SAME(inode("/proc/self/ns/time"), inode("/proc/self/ns/time_for_children"));
+	SAME(offsets("monotonic 1 0"), EACCES);
+}
+
+/* time_entered is what TEST(time) runs by execve(2). */
+TEST(time_entered)
+{
+	char *days = getenv("DAYS");
+	if (days && sscanf(days, "%d %d %ld", &base.mono, &base.boot, &btime) == 3)
+		shifted();
+}
+
+TEST(time)
+{
+	base.mono = raw(CLOCK_MONOTONIC) / DAYS, base.boot = raw(CLOCK_BOOTTIME) / DAYS;
+	btime = field("/proc/stat", "btime ");
+	pid_t pid = fork();
+	if (pid == 0) {
+		in_time();
+		_exit(check_failures != 0);
+	}
+	SAME(end(pid), 0);
+	in(CLONE_NEWTIME, fresh);
+}
