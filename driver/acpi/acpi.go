@@ -1,5 +1,5 @@
-// Package acpi reads what a small kernel needs of the ACPI tables (ACPI Specification 6.5): how to power off
-// and reset, interrupt controllers, PCI configuration space, and virtio-mmio devices.
+// Package acpi reads what a small kernel needs of the ACPI tables (ACPI Specification 6.5): how to power off, PCI
+// configuration space, and virtio-mmio devices. The processors in the MADT are read by machine/floor, before this can run.
 //
 // The tables are foreign bytes: lengths and checksums are checked, and nothing is
 // interpreted. AML is only searched for two shapes that firmware writes as constants.

@@ -83,17 +83,11 @@ func machineOf(fadt []byte, dsdt string) firmware {
 	return firmware{
 		0xf0000: rsdp(0x2000, 0),
 		0x2000:  table("RSDT", words(4, 0x3000, 0x9999, 0x4000)...),
-		0x3000:  table("APIC", madtBody...),
+		0x3000:  table("APIC", words(4, 0xfee00000, 1)...),
 		0x4000:  fadt,
 		0x5000:  table("DSDT", []byte(dsdt)...),
 	}
 }
-
-var madtBody = slices.Concat(words(4, 0xfee00000, 1),
-	[]byte{0, 8, 0, 0, 1, 0, 0, 0, 0, 8, 1, 7, 1, 0, 0, 0, 0, 8, 2, 9, 0, 0, 0, 0},
-	[]byte{1, 12, 0, 0, 0, 0, 0xc0, 0xfe, 0, 0, 0, 0},
-	[]byte{2, 10, 0, 0, 2, 0, 0, 0, 0, 0, 2, 10, 0, 9, 9, 0, 0, 0, 15, 0},
-	[]byte{9, 16, 0, 0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0})
 
 func load(t *testing.T, f firmware) *Tables {
 	t.Helper()
@@ -114,11 +108,9 @@ func (p *ports) Out(a uint16, size int, v uint32) {
 }
 
 func TestPowerPM1(t *testing.T) {
-	f := fadt(flagReset, func(b []byte) {
+	f := fadt(0, func(b []byte) {
 		binary.LittleEndian.PutUint32(b[fadtPM1A:], 0x604)
 		binary.LittleEndian.PutUint32(b[fadtPM1B:], 0x804)
-		gas(b[fadtReset:], SystemIO, 8, 0xcf9)
-		b[fadtResetTo] = 0x0f
 	})
 	p, err := load(t, machineOf(f, q35DSDT)).Power()
 	if err != nil {
@@ -129,19 +121,16 @@ func TestPowerPM1(t *testing.T) {
 	defer m.Close()
 	m.AddPort(0, 0xffff, &log)
 	p.PowerOff(m)
-	p.Reset(m)
-	want := ports{{0x604, 2, 5<<10 | 1<<13}, {0x804, 2, 6<<10 | 1<<13}, {0xcf9, 1, 0x0f}}
+	want := ports{{0x604, 2, 5<<10 | 1<<13}, {0x804, 2, 6<<10 | 1<<13}}
 	if !slices.Equal(log, want) {
 		t.Errorf("%v, not %v", log, want)
 	}
 }
 
 func TestPowerReduced(t *testing.T) {
-	f := fadt(flagReset|flagHWReduced, func(b []byte) {
+	f := fadt(flagHWReduced, func(b []byte) {
 		binary.LittleEndian.PutUint32(b[fadtPM1A:], 0x604)
 		gas(b[fadtSleep:], SystemMemory, 8, 0xfea00200)
-		gas(b[fadtReset:], SystemMemory, 8, 0xfea00202)
-		b[fadtResetTo] = 0x42
 	})
 	p, err := load(t, machineOf(f, "\x10\x0f\x5c\x08\x5c_S5_\x12\x06\x04\x0a\x05\x00\x00\x00")).Power()
 	if err != nil {
@@ -152,8 +141,7 @@ func TestPowerReduced(t *testing.T) {
 	var regs [8]byte
 	m.AddRegisters(0xfea00200, regs[:])
 	p.PowerOff(m)
-	p.Reset(m)
-	if regs[0] != 5<<2|1<<5 || regs[2] != 0x42 {
+	if regs[0] != 5<<2|1<<5 {
 		t.Errorf("%x", regs)
 	}
 }
@@ -169,7 +157,6 @@ func TestNoS5(t *testing.T) {
 		m := fake.New(fake.Config{})
 		m.AddPort(0, 0xffff, &log)
 		p.PowerOff(m)
-		p.Reset(m)
 		m.Close()
 		if len(log) > 0 {
 			t.Errorf("%q: %v", aml, log)
@@ -182,18 +169,6 @@ func TestVirtio(t *testing.T) {
 	want := []VirtioMMIO{{0xfeb00000, 512, 16}, {0xfeb00e00, 512, 23}}
 	if err != nil || !slices.Equal(got, want) {
 		t.Errorf("%v, %v", got, err)
-	}
-}
-
-func TestMADT(t *testing.T) {
-	m, err := load(t, machineOf(fadt(0, func([]byte) {}), "")).MADT()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !slices.Equal(m.CPUs, []uint32{0, 7, 256}) || m.LocalAPIC != 0xfee00000 ||
-		!slices.Equal(m.IOAPICs, []IOAPIC{{0xfec00000, 0}}) ||
-		!slices.Equal(m.Overrides, []Override{{0, 2, false, false}, {9, 9, true, true}}) {
-		t.Errorf("%+v", m)
 	}
 }
 
@@ -238,11 +213,10 @@ func TestDamaged(t *testing.T) {
 
 // FuzzACPI reads tables of any bytes, with checksums made right so that the fuzzer gets further.
 func FuzzACPI(f *testing.F) {
-	f.Add([]byte(q35DSDT), fadt(flagReset, func([]byte) {})[headerSize:], madtBody)
+	f.Add([]byte(q35DSDT), fadt(0, func([]byte) {})[headerSize:], words(4, 0xfee00000, 1))
 	f.Add([]byte(virtioDSDT), fadt(flagHWReduced, func([]byte) {})[headerSize:], words(8, 0, 0xb0000000, 0xff000000))
 	f.Fuzz(func(t *testing.T, dsdt, fadt, other []byte) {
 		fw := machineOf(table("FACP", fadt...), string(dsdt))
-		fw[0x3000] = table("APIC", other...)
 		fw[0x9999] = table("MCFG", other...)
 		tables, err := Load(fw.read, 0xf0000)
 		if err != nil {
@@ -252,7 +226,6 @@ func FuzzACPI(f *testing.F) {
 			t.Error("impossible sleep type")
 		}
 		_, _ = tables.VirtioMMIO()
-		_, _ = tables.MADT()
 		_, _ = tables.MCFG()
 		_, _ = Load(func(pa, n uint64) ([]byte, error) { return fw.read(pa-0xf0000, n) }, 0xf0000)
 		raw := firmware{0: append(fadt, make([]byte, 64)...)}

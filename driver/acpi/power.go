@@ -54,13 +54,10 @@ const (
 	fadtPM1A      = 64
 	fadtPM1B      = 68
 	fadtFlags     = 112
-	fadtReset     = 116
-	fadtResetTo   = 128
 	fadtPM1A64    = 172
 	fadtPM1B64    = 184
 	fadtSleep     = 244
 	fadtMinimum   = 116
-	flagReset     = 1 << 10
 	flagHWReduced = 1 << 20
 
 	sleepTypeShift = 10 // PM1 control (§4.8.3.2.1)
@@ -69,12 +66,10 @@ const (
 	reducedEnable  = 1 << 5
 )
 
-// Power is what it takes to power the machine off and to reset it.
+// Power is what it takes to power the machine off.
 type Power struct {
 	pm1a, pm1b   Register
 	sleep        Register
-	reset        Register
-	resetTo      uint8
 	typeA, typeB uint8
 	off          bool
 }
@@ -90,9 +85,6 @@ func (t *Tables) Power() (*Power, error) {
 	}
 	p := &Power{}
 	flags := le32(fadt[fadtFlags:])
-	if flags&flagReset != 0 && len(fadt) > fadtResetTo {
-		p.reset, p.resetTo = register(fadt, fadtReset), fadt[fadtResetTo]
-	}
 	if flags&flagHWReduced != 0 {
 		p.sleep = register(fadt, fadtSleep)
 	} else {
@@ -132,6 +124,3 @@ func (p *Power) PowerOff(bus machine.Bus) {
 	p.pm1a.write(bus, uint32(p.typeA)<<sleepTypeShift|sleepEnable)
 	p.pm1b.write(bus, uint32(p.typeB)<<sleepTypeShift|sleepEnable)
 }
-
-// Reset resets the machine; it returns when there is no reset register.
-func (p *Power) Reset(bus machine.Bus) { p.reset.write(bus, uint32(p.resetTo)) }

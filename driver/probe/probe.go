@@ -34,13 +34,8 @@ const (
 	maxBuses = 8       // that are looked at through ECAM
 )
 
-// Virtio returns the virtio devices that were found, in a stable order, and calls
-// problem for each that cannot be used.
-func Virtio(m Machine, problem func(error)) []virtio.Transport {
-	return Devices(m, problem, func(*pci.Function) {})
-}
-
-// Devices is Virtio, and calls other for each function of the PCI bus, if that is looked at, that is no virtio device.
+// Devices returns the virtio devices that were found, in a stable order, and calls
+// problem for each that cannot be used, and other for each function of the PCI bus, if that is looked at, that is no virtio device.
 func Devices(m Machine, problem func(error), other func(*pci.Function)) []virtio.Transport {
 	s := search{m: m, problem: problem, other: other}
 	if s.commandLine(m.CommandLine()) {

@@ -2,6 +2,7 @@ package probe
 
 import (
 	"encoding/binary"
+	"gosv/driver/pci"
 	"gosv/driver/virtio"
 	"gosv/machine/fake"
 	"slices"
@@ -19,7 +20,7 @@ func addSlot(m *fake.Machine, pa uint64, version, typ uint32) {
 
 func names(t *testing.T, m *fake.Machine) (found []string, problems int) {
 	t.Helper()
-	for _, tr := range Virtio(m, func(err error) { t.Log(err); problems++ }) {
+	for _, tr := range Devices(m, func(err error) { t.Log(err); problems++ }, func(*pci.Function) {}) {
 		found = append(found, tr.Name())
 	}
 	return found, problems
@@ -169,7 +170,7 @@ func TestPCI(t *testing.T) {
 			regs := make([]byte, 0x4000)
 			m.AddRegisters(0xfe000000, regs)
 			var problems int
-			found := Virtio(m, func(err error) { t.Log(err); problems++ })
+			found := Devices(m, func(err error) { t.Log(err); problems++ }, func(*pci.Function) {})
 			if !test.ok {
 				if len(found) != 0 || problems != 1 {
 					t.Errorf("%d found, %d problems", len(found), problems)

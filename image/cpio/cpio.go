@@ -51,9 +51,6 @@ type Writer struct {
 // NewWriter returns a Writer that appends to w; w is at offset 0.
 func NewWriter(w io.Writer) *Writer { return &Writer{w: w} }
 
-// Offset returns the number of bytes written so far.
-func (w *Writer) Offset() int64 { return w.offset }
-
 // Write adds one file whose contents are h.Size bytes from body; body may be nil
 // when there are none. It returns io.ErrUnexpectedEOF when body is shorter.
 func (w *Writer) Write(h Header, body io.Reader) error {

@@ -58,8 +58,8 @@ func archive(t testing.TB, entries []entry) []byte {
 		if err := w.Write(e.Header, strings.NewReader(e.body)); err != nil {
 			t.Fatal(err)
 		}
-		if w.Offset() != int64(b.Len()) {
-			t.Fatalf("Offset %d after %d bytes", w.Offset(), b.Len())
+		if w.offset != int64(b.Len()) {
+			t.Fatalf("offset %d after %d bytes", w.offset, b.Len())
 		}
 	}
 	if err := w.Close(); err != nil {

@@ -22,16 +22,3 @@ func GetMsghdr(b []byte) Msghdr {
 	b = b[:SizeofMsghdr]
 	return Msghdr{get64(b, 0), int32(get32(b, 8)), get64(b, 16), get64(b, 24), get64(b, 32), get64(b, 40), get32(b, 48)}
 }
-
-// PutMsghdr writes a Msghdr.
-func PutMsghdr(b []byte, m *Msghdr) {
-	b = b[:SizeofMsghdr]
-	clear(b)
-	put64(b, 0, m.Name)
-	put32(b, 8, uint32(m.Namelen))
-	put64(b, 16, m.Iov)
-	put64(b, 24, m.Iovlen)
-	put64(b, 32, m.Control)
-	put64(b, 40, m.Controllen)
-	put32(b, 48, m.Flags)
-}

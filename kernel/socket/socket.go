@@ -220,13 +220,6 @@ func (s *Socket) Init(family, typ, protocol int, ops Ops) {
 	s.Options.init()
 }
 
-// New returns a socket without a file.
-func New(family, typ, protocol int, ops Ops) *Socket {
-	s := new(Socket)
-	s.Init(family, typ, protocol, ops)
-	return s
-}
-
 // Ops returns the family's part.
 func (s *Socket) Ops() Ops { return s.ops }
 

@@ -88,14 +88,6 @@ TEXT ·wrmsr(SB),NOSPLIT,$0-16
 	SHRQ	$32, DX
 	WRMSR
 	RET
-// func rdmsr(r uint32) uint64
-TEXT ·rdmsr(SB),NOSPLIT,$0-16
-	MOVL	r+0(FP), CX
-	RDMSR
-	SHLQ	$32, DX
-	ORQ	DX, AX
-	MOVQ	AX, ret+8(FP)
-	RET
 // func rdtsc() uint64
 TEXT ·rdtsc(SB),NOSPLIT,$0-8
 	RDTSC

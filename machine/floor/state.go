@@ -166,7 +166,6 @@ var (
 
 func ld64(p uint64) uint64         { return *(*uint64)(unsafe.Add(nil, p)) }
 func ld32(p uint64) uint32         { return *(*uint32)(unsafe.Add(nil, p)) }
-func ld16(p uint64) uint16         { return *(*uint16)(unsafe.Add(nil, p)) }
 func ld8(p uint64) uint8           { return *(*uint8)(unsafe.Add(nil, p)) }
 func st64(p uint64, v uint64)      { *(*uint64)(unsafe.Add(nil, p)) = v }
 func st32(p uint64, v uint32)      { *(*uint32)(unsafe.Add(nil, p)) = v }
@@ -207,7 +206,6 @@ func doors() (plain, modern uint64)
 func trapStub(i uint64) uint64
 func landings(t *[24]uint64)
 func wrmsr(r uint32, v uint64)
-func rdmsr(r uint32) uint64
 func rdtsc() uint64
 func cpuid(leaf, sub uint32) (a, b, c, d uint32)
 func rdcr2() uint64
