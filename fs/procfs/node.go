@@ -134,6 +134,28 @@ func (n *node) Lookup(ctx *vfs.Context, _ *vfs.Dentry, name string) (*vfs.Inode,
 	return v.inode(r, s), nil
 }
 
+// Refresh implements vfs.Refresher: a directory has a link for each directory in it.
+func (n *node) Refresh(i *vfs.Inode) error {
+	if !i.IsDir() {
+		return nil
+	}
+	links := uint32(2)
+	for _, r := range n.fs.entries(n.row) {
+		if r.mode&unix.S_IFMT == unix.S_IFDIR && n.shows(r) {
+			links++
+		}
+	}
+	switch n.row.more.(type) {
+	case processes, threads:
+		if v, err := n.view(nil); err == nil {
+			list, _ := n.row.more.list(v)
+			links += uint32(len(list))
+		}
+	}
+	i.SetNlink(links)
+	return nil
+}
+
 // shows reports whether the mount shows r, an entry of n: with subset=pid only processes, and what leads to them.
 func (n *node) shows(r *row) bool {
 	return n.row != n.fs.root || !n.fs.opts.Load().pidOnly || r.path == "self" || r.path == "thread-self"

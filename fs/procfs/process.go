@@ -34,6 +34,7 @@ var processRows = []*row{
 	{path: "mem", mode: 0o600, open: openMemory, private: true, inTask: true},
 	{path: "mountinfo", mode: ro, show: showMountinfo, inTask: true},
 	{path: "mounts", mode: ro, show: showMounts, inTask: true},
+	netRow,
 	{path: "oom_score", mode: ro, show: showOOMScore, inTask: true},
 	{path: "oom_score_adj", mode: rw, show: showOOM, store: storeOOM, inTask: true},
 	{path: "pagemap", mode: 0o400, open: openPagemap, private: true, inTask: true},
@@ -55,6 +56,9 @@ var processRows = []*row{
 var (
 	fdRow     = &row{mode: unix.S_IFLNK | 0o700, jump: jumpFD, private: true}
 	fdinfoRow = &row{mode: unix.S_IFREG | 0o444, show: showFDInfo, private: true}
+
+	// netRow is /proc/PID/net: its entries are those that AddFor was given.
+	netRow = &row{path: "net", mode: unix.S_IFDIR | 0o555, inTask: true}
 
 	processRow = &row{mode: unix.S_IFDIR | 0o555}
 	threadRow  = &row{mode: unix.S_IFDIR | 0o555}
@@ -297,6 +301,7 @@ func showMaps(v *view, b *out) error {
 	return nil
 }
 
+// mapsLine has a space behind the inode whether or not a name follows: there are programs that insist on it.
 func mapsLine(b *out, a *mm.AreaInfo) {
 	start := len(b.b)
 	b.hex(a.Start, 8).str("-").hex(a.End, 8).str(" ")
@@ -311,9 +316,9 @@ func mapsLine(b *out, a *mm.AreaInfo) {
 	} else {
 		b.str("p ")
 	}
-	b.hex(a.Offset, 8).str(" ").hex(uint64(a.Major), 2).str(":").hex(uint64(a.Minor), 2).str(" ").unum(a.Inode)
+	b.hex(a.Offset, 8).str(" ").hex(uint64(a.Major), 2).str(":").hex(uint64(a.Minor), 2).str(" ").unum(a.Inode).str(" ")
 	if a.Name != "" {
-		b.str(" ").pad(start, 73).str(escape(a.Name, "\n"))
+		b.pad(start, 73).str(escape(a.Name, "\n"))
 	}
 	b.nl()
 }

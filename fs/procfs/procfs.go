@@ -67,6 +67,7 @@ type shared struct {
 
 	mu   sync.Mutex
 	root *row  // guarded by mu, with all fixed directories below
+	net  *row  // the entries of /proc/PID/net, guarded by mu
 	idle int64 // what uptime has told; guarded by mu
 }
 
@@ -126,7 +127,7 @@ func NewSys(c Config) *FS {
 
 // fill makes the tree of a table; more are the other entries of its root.
 func (f *FS) fill(name string, table []row, more lister) *FS {
-	f.root = &row{mode: unix.S_IFDIR | 0o555, more: more}
+	f.root, f.net = &row{mode: unix.S_IFDIR | 0o555, more: more}, &row{mode: unix.S_IFDIR | 0o555}
 	for i := range table {
 		r := table[i]
 		f.enter(f.root, &r)
@@ -159,11 +160,19 @@ func (f *FS) Add(path string, mode uint32, show func() string, store func(string
 	f.enter(f.root, r)
 }
 
-// AddFor adds a file about the namespace of who opens it.
+// AddFor adds a file about the namespace of who opens it, and below net about that of the process whose net it is in.
 func (f *FS) AddFor(path string, k namespace.Kind, show func(namespace.Object) string) {
-	f.enter(f.root, &row{path: path, mode: 0o444, show: func(v *view, b *out) error {
+	dir := f.root
+	if name, ok := strings.CutPrefix(path, "net/"); ok {
+		dir, path = f.net, name
+	}
+	f.enter(dir, &row{path: path, mode: 0o444, show: func(v *view, b *out) error {
+		t := v.t
+		if t == nil {
+			t = v.asker()
+		}
 		var o namespace.Object
-		if t := v.asker(); t != nil {
+		if t != nil {
 			o = t.NamespaceOf(k, false)
 		}
 		if o == nil {
@@ -252,6 +261,9 @@ func find(rows []*row, name string) *row {
 
 // entries returns the fixed entries of a directory.
 func (f *FS) entries(dir *row) []*row {
+	if dir == netRow {
+		dir = f.net
+	}
 	f.mu.Lock()
 	v := slices.Clip(dir.dir)
 	f.mu.Unlock()

@@ -24,6 +24,7 @@ var rows = []row{
 	{path: "self", mode: unix.S_IFLNK | 0o777, text: showSelf},
 	{path: "thread-self", mode: unix.S_IFLNK | 0o777, text: showThreadSelf},
 	{path: "mounts", mode: unix.S_IFLNK | 0o777, text: link("self/mounts")},
+	{path: "net", mode: unix.S_IFLNK | 0o777, text: link("self/net")},
 	{path: "cgroups", mode: ro, show: text("#subsys_name\thierarchy\tnum_cgroups\tenabled\n")},
 	{path: "cmdline", mode: ro, show: func(v *view, b *out) error { b.str(v.CommandLine, "\n"); return nil }},
 	{path: "cpuinfo", mode: ro, show: showCPUInfo},

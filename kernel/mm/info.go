@@ -55,6 +55,9 @@ func (as *AddressSpace) Areas() []AreaInfo {
 	for i, a := range as.areas {
 		info := AreaInfo{Start: a.start, End: a.end, Prot: a.prot, Shared: a.shared(),
 			Object: a.object, Locked: a.flags&flagLocked != 0, GrowsDown: a.flags&flagGrowsDown != 0, HugeTLB: a.hugeTLB()}
+		if _, ok := a.object.(*special); ok {
+			info.Shared = false // as Linux shows [vdso]: nobody can write to it
+		}
 		if a.object != nil {
 			info.Offset = a.page * pageSize
 			info.Major, info.Minor, info.Inode = a.object.MapInode()

@@ -57,7 +57,7 @@ type packetSock struct {
 	protocol uint16     // 0: nothing is received
 	nic      tcpip.NICID
 	tapped   bool // it is among the taps
-	filter   []bpf.Insn
+	filter   socket.Filter
 	queue    []seen
 	bytes    int // in queue
 	packets  uint32
@@ -126,13 +126,11 @@ func (p *packetSock) see(s *sight) {
 	if !p.raw {
 		f.data, f.size, f.net = f.data[f.net:], f.size-f.net, 0
 	}
-	if p.filter != nil {
-		want := bpf.Run(p.filter, &bpf.Packet{Data: f.data, Len: f.size, Protocol: uint32(protocol), Type: uint32(s.typ), Index: uint32(s.nic), Hardware: uint32(s.hardware)})
-		if want == 0 {
-			return
-		}
-		f.data = f.data[:min(uint64(want), uint64(len(f.data)))]
+	want, ok := p.filter.Wants(&bpf.Packet{Data: f.data, Len: f.size, Protocol: uint32(protocol), Type: uint32(s.typ), Index: uint32(s.nic), Hardware: uint32(s.hardware)})
+	if !ok {
+		return
 	}
+	f.data = f.data[:want]
 	p.packets++
 	f.at, f.addr = time.Now(), addressLL(protocol, s.nic, s.hardware, s.typ, s.frame[6:12])
 	if p.ring != nil {
@@ -403,7 +401,7 @@ func flagValue(on bool) []byte {
 // SetOption implements socket.Ops.
 func (p *packetSock) SetOption(_ *socket.Caller, level, name int, value []byte) error {
 	if level == unix.SOL_SOCKET {
-		return p.setFilter(name, value)
+		return p.filter.SetOption(&p.s.Options, name, value)
 	}
 	if level != unix.SOL_PACKET {
 		return unix.ENOPROTOOPT
@@ -443,37 +441,5 @@ func (p *packetSock) SetOption(_ *socket.Caller, level, name int, value []byte) 
 	default:
 		return unix.ENOPROTOOPT
 	}
-	return nil
-}
-
-// setFilter is SO_ATTACH_FILTER, whose value is the program itself here, and SO_DETACH_FILTER. Frames that wait were let in by the
-// old filter and stay, as on Linux.
-func (p *packetSock) setFilter(name int, value []byte) error {
-	var prog []bpf.Insn
-	switch name {
-	case unix.SO_ATTACH_FILTER:
-		var err error
-		if prog, err = bpf.Parse(value); err != nil {
-			return err
-		}
-		if p.s.Is(socket.LockFilter) {
-			return unix.EPERM
-		}
-	case unix.SO_DETACH_FILTER:
-		p.mu.Lock()
-		none := p.filter == nil
-		p.mu.Unlock()
-		switch {
-		case p.s.Is(socket.LockFilter):
-			return unix.EPERM
-		case none:
-			return unix.ENOENT
-		}
-	default:
-		return unix.ENOPROTOOPT
-	}
-	p.mu.Lock()
-	p.filter = prog
-	p.mu.Unlock()
 	return nil
 }

@@ -49,10 +49,15 @@ func (a *Attr) Apply(i *Inode) {
 	}
 }
 
-// AttrOps is the InodeOps of files whose attributes are kept on a disk or by a server. It may block.
-type AttrOps interface {
+// Refresher is the InodeOps of files whose attributes change without a call to this package.
+type Refresher interface {
 	// Refresh brings what Stat shows up to date.
 	Refresh(i *Inode) error
+}
+
+// AttrOps is the InodeOps of files whose attributes are kept on a disk or by a server. It may block.
+type AttrOps interface {
+	Refresher
 	// SetAttr stores a change that the caller may make, with the size the contents too, and Applies it or
 	// what became of it. The inode is locked.
 	SetAttr(c *cred.Cred, i *Inode, a *Attr) error
@@ -72,7 +77,7 @@ type XattrOps interface {
 
 // Refresh brings what Stat shows up to date, where others may change it.
 func (i *Inode) Refresh() error {
-	if o, ok := i.ops.(AttrOps); ok {
+	if o, ok := i.ops.(Refresher); ok {
 		return o.Refresh(i)
 	}
 	return nil

@@ -2,6 +2,7 @@
 #include "check.h"
 #include <arpa/inet.h>
 #include <ifaddrs.h>
+#include <linux/filter.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <linux/sock_diag.h>
@@ -185,4 +186,29 @@ TEST(diag_unix)
 	close(s);
 	close(p[0]);
 	close(p[1]);
+}
+
+/* A filter lets the first 16 bytes of an answer in, or nothing of it. */
+TEST(filter)
+{
+	int s = nl(NETLINK_ROUTE);
+	NEED(s >= 0);
+	struct sock_filter take = {BPF_RET | BPF_K, 0, 0, 16};
+	struct sock_fprog p = {1, &take};
+	struct request r = {.h = {.nlmsg_len = NLMSG_LENGTH(0), .nlmsg_type = 9999, .nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK, .nlmsg_seq = 7}};
+	char b[256];
+	EXPECT(setsockopt(s, SOL_SOCKET, SO_DETACH_FILTER, &p, sizeof p), ENOENT);
+	CHECK(!setsockopt(s, SOL_SOCKET, SO_ATTACH_FILTER, &p, sizeof p));
+	SAME(send(s, &r, r.h.nlmsg_len, 0), (long)r.h.nlmsg_len);
+	SAME(recv(s, b, sizeof b, MSG_DONTWAIT), 16);
+	take.k = 0;
+	CHECK(!setsockopt(s, SOL_SOCKET, SO_ATTACH_FILTER, &p, sizeof p));
+	SAME(send(s, &r, r.h.nlmsg_len, 0), (long)r.h.nlmsg_len);
+	EXPECT(recv(s, b, sizeof b, MSG_DONTWAIT), EAGAIN);
+	CHECK(!setsockopt(s, SOL_SOCKET, SO_DETACH_FILTER, &p, sizeof p));
+	SAME(send(s, &r, r.h.nlmsg_len, 0), (long)r.h.nlmsg_len);
+	CHECK(recv(s, b, sizeof b, MSG_DONTWAIT) > 16);
+	take.code = BPF_LD;
+	EXPECT(setsockopt(s, SOL_SOCKET, SO_ATTACH_FILTER, &p, sizeof p), EINVAL);
+	close(s);
 }

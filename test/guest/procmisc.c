@@ -1,4 +1,4 @@
-/* procmisc.c - small calls around processes: kcmp, set_tid, I/O priorities, memory policies, adjtimex, process_madvise, nice, load, core dumps. */
+/* procmisc.c - small calls around processes: kcmp, set_tid, I/O priorities, memory policies, adjtimex, process_madvise, nice, load, core dumps, what /proc looks like to programs that insist. */
 #include "check.h"
 #include <fcntl.h>
 #include <linux/kcmp.h>
@@ -7,6 +7,7 @@
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysinfo.h>
 #include <sys/timex.h>
@@ -266,4 +267,79 @@ TEST(core)
 		SAME(access(path, F_OK) == 0, WCOREDUMP(s) != 0);
 	unlink(path);
 	EXPECT(rmdir(dir), 0);
+}
+
+static void *wait_for(void *lock)
+{
+	pthread_mutex_lock(lock);
+	return NULL;
+}
+
+/* Chromium counts its threads by the links of their directory. */
+TEST(links)
+{
+	struct stat st;
+	NEED(!stat("/proc/self/task", &st));
+	SAME(st.st_nlink, 3);
+	pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	pthread_t t;
+	pthread_mutex_lock(&lock);
+	NEED(!pthread_create(&t, NULL, wait_for, &lock));
+	NEED(!stat("/proc/self/task", &st));
+	SAME(st.st_nlink, 4);
+	pthread_mutex_unlock(&lock);
+	pthread_join(t, NULL);
+	NEED(!stat("/proc", &st));
+	CHECK(st.st_nlink > 3);
+	NEED(!stat("/proc/self/fd", &st));
+	SAME(st.st_nlink, 2);
+}
+
+/* Crashpad wants a space behind the inode of an area without a name. */
+TEST(maps_lines)
+{
+	FILE *f = fopen("/proc/self/maps", "r");
+	char line[4400];
+	int bare = 0, vdso = 0;
+	NEED(f);
+	while (fgets(line, sizeof line, f)) {
+		size_t n = strlen(line);
+		bare += n > 4 && !strcmp(line + n - 4, " 0 \n");
+		vdso += strstr(line, "[vdso]") && strstr(line, " r-xp ");
+		CHECK(strcmp(line + n - 3, " 0\n"));
+	}
+	CHECK(bare > 0);
+	SAME(vdso, 1);
+	fclose(f);
+}
+
+/* /proc/PID/net shows the process's network namespace, /proc/net that of who looks. */
+TEST(net)
+{
+	char link[20] = "", mine[8192], its[8192];
+	SAME(readlink("/proc/net", link, sizeof link - 1), 8);
+	CHECK(!strcmp(link, "self/net"));
+	int ready[2], s;
+	NEED(!pipe(ready));
+	pid_t p = fork();
+	if (p == 0) {
+		char c = unshare(CLONE_NEWNET) ? errno : 0;
+		if (write(ready[1], &c, 1) == 1)
+			pause();
+		_exit(1);
+	}
+	char c = 1;
+	SAME(read(ready[0], &c, 1), 1);
+	char path[40];
+	snprintf(path, sizeof path, "/proc/%d/net/route", p);
+	int a = open("/proc/net/route", O_RDONLY), b = open(path, O_RDONLY);
+	NEED(a >= 0 && b >= 0);
+	long n = read(a, mine, sizeof mine), m = read(b, its, sizeof its);
+	CHECK(n > 0 && m > 0 && m <= n);
+	if (c == 0)
+		CHECK(!memchr(its, '\n', m - 1)); /* no routes, the head alone */
+	kill(p, SIGKILL);
+	waitpid(p, &s, 0);
+	close(a);
+	close(b);
 }

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"gosv/kernel/bpf"
 	"gosv/kernel/namespace"
 	"gosv/kernel/socket"
 	"gosv/kernel/socket/afunix"
@@ -58,8 +59,9 @@ func (n *Network) Family() *socket.Family { return &socket.Family{New: n.create}
 // A sock is one socket.
 type sock struct {
 	socket.Defaults
-	s   socket.Socket
-	net *Network
+	s      socket.Socket
+	net    *Network
+	filter socket.Filter
 
 	// All below is guarded by mu.
 	mu      sync.Mutex
@@ -321,8 +323,13 @@ func (k *sock) Receive(m *socket.Message, dst uio.Sink) (int64, error) {
 	return int64(n), nil
 }
 
-// put puts a datagram into the queue: ENOBUFS when it is full. mu is held.
+// put puts a datagram into the queue, if the filter wants it: ENOBUFS when it is full. mu is held.
 func (k *sock) put(b []byte, group int) error {
+	want, ok := k.filter.Wants(&bpf.Packet{Data: b, Len: len(b), Protocol: uint32(k.s.Protocol)})
+	if !ok {
+		return nil
+	}
+	b = b[:want]
 	if k.bytes > 0 && k.bytes+len(b)+overhead > k.s.RecvBuffer() {
 		return unix.ENOBUFS
 	}
@@ -440,7 +447,11 @@ func (k *sock) Option(_ *socket.Caller, level, name int) ([]byte, error) {
 
 // SetOption implements socket.Ops.
 func (k *sock) SetOption(c *socket.Caller, level, name int, value []byte) error {
-	if level != unix.SOL_NETLINK {
+	switch level {
+	case unix.SOL_SOCKET:
+		return k.filter.SetOption(&k.s.Options, name, value)
+	case unix.SOL_NETLINK:
+	default:
 		return unix.ENOPROTOOPT
 	}
 	v, err := socket.ParseInt(value)
