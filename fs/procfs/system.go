@@ -67,6 +67,7 @@ var rows = []row{
 	{path: "sys/kernel/sched_rt_period_us", mode: rw, show: showPeriod, store: storePeriod},
 	{path: "sys/kernel/sched_rt_runtime_us", mode: rw, show: showRuntime, store: storeRuntime},
 	{path: "sys/kernel/seccomp/actions_avail", mode: ro, show: text("kill_process kill_thread trap errno user_notif trace log allow\n")},
+	{path: "sys/kernel/threads-max", mode: rw, show: showMaxThreads, store: storeMaxThreads},
 	{path: "sys/kernel/version", mode: ro, show: func(v *view, b *out) error { b.str(v.Version, "\n"); return nil }},
 	{path: "sys/vm/hugetlb_shm_group", mode: rw, show: showHugeGroup, store: storeHugeGroup},
 	{path: "sys/vm/max_map_count", mode: ro, show: number10(65530)},

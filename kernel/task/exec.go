@@ -207,9 +207,11 @@ func (t *Task) UnshareFS() {
 	old.users.Add(-1)
 }
 
-// leaveMemory ends t's use of its address space: robust futexes, the thread ID word, the vfork
-// parent (Linux's mm_release).
-func (t *Task) leaveMemory() {
+// leaveMemory ends t's use of its address space (Linux's mm_release).
+func (t *Task) leaveMemory() { t.releaseMemory(t.detachMemory()) }
+
+// detachMemory does what the others who use t's address space wait for, robust futexes and the thread ID word, and takes it from t.
+func (t *Task) detachMemory() *Memory {
 	t.releaseRobust()
 	if t.clearTID != 0 {
 		if t.mem.users.Load() > 1 {
@@ -223,6 +225,11 @@ func (t *Task) leaveMemory() {
 	t.proc.dead.maxRSS = max(t.proc.dead.maxRSS, m.MaxRSS())
 	t.mem, t.space = nil, nil
 	t.proc.mu.Unlock()
+	return m
+}
+
+// releaseMemory gives m back, which t has used, and tells the vfork parent.
+func (t *Task) releaseMemory(m *Memory) {
 	m.leave(t)
 	if v := t.vfork; v != nil {
 		t.vfork = nil

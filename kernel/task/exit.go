@@ -28,8 +28,11 @@ func (t *Task) end() {
 	k, p := t.k, t.proc
 	t.ending = true
 	t.traceExit()
+	k.exits.enter(t)
 	t.stopTaking()
-	t.leaveMemory()
+	m := t.detachMemory()
+	k.exits.leave()
+	t.releaseMemory(m)
 	t.Files.DecRef()
 	t.FS.users.Add(-1)
 	t.setFiles(nil)

@@ -49,6 +49,7 @@ package task
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"gosv/kernel/clock"
 	"gosv/kernel/cred"
@@ -120,7 +121,10 @@ type Kernel struct {
 	load  load
 	turns turns
 	pool  workers
+	exits exits
 	dying bool // process 1 has ended; guarded by mu
+
+	maxThreads atomic.Int32 // see MaxThreads
 
 	oom sync.Mutex // one victim at a time; taken before mu
 }
@@ -146,6 +150,7 @@ func New(c Config) *Kernel {
 	}
 	k := &Kernel{Config: c, Futex: futex.New(), ids: make(map[int32]*id)}
 	k.firstNamespaces()
+	k.maxThreads.Store(int32(min(max(k.allPages()/threadShare, leastThreads), mostThreads)))
 	k.turns.init(k)
 	copy(k.table[:], c.Calls)
 	for nr := range k.hooked {
@@ -231,7 +236,7 @@ func (k *Kernel) Init() *Process { return k.init }
 
 // newID reserves a free number for t; 0 when there is none. k.mu is held.
 func (k *Kernel) newID(t *Task) int32 {
-	if len(k.ids) >= PIDMax-300 {
+	if k.full() {
 		return 0
 	}
 	for {

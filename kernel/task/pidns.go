@@ -198,6 +198,8 @@ func (k *Kernel) number(t *Task, ns *PIDNamespace, want []int32) (int32, error) 
 		n = want[ns.level]
 	}
 	switch {
+	case k.full():
+		return 0, unix.EAGAIN
 	case n == 0:
 		if n = k.newID(t); n == 0 {
 			return 0, unix.EAGAIN

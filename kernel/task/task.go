@@ -69,6 +69,7 @@ type Task struct {
 	counted  bool        // has been counted for the stop that is on; guarded by proc.mu
 	stepping bool        // the trap flag is the tracer's
 	deep     atomic.Bool // sleeps in BlockKillable
+	exit     exitWait
 	trace    tracee
 	debug    *debugRegs
 	rseq     rseq

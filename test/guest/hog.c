@@ -3,6 +3,7 @@
  *   hog map     mmap and touch a MiB at a time; prints how it ended
  *   hog again   takes what it can three times, giving it back in between
  *   hog threads creates threads until that fails
+ *   hog crowd   creates threads until that fails, of whom nothing but memory refuses any, and then takes all memory: all are killed
  *   hog files   fills the root file system until ENOSPC, or ENOMEM
  *   hog bomb    forks for ever, and so do its children; a process that looks on then ends them
  *   hog victim  one process takes all memory and is killed; another keeps what it has; before both, one is that asks for it
@@ -53,6 +54,40 @@ static void *wait_for_ever(void *v)
 	for (;;)
 		pause();
 	return v;
+}
+
+/* Creates threads until that fails with the error that it returns, and says in n how many. */
+static int create(int *n)
+{
+	pthread_attr_t a;
+	pthread_t t;
+	int e = 0;
+	pthread_attr_init(&a);
+	pthread_attr_setstacksize(&a, 65536);
+	for (*n = 0; *n < 100000 && !(e = pthread_create(&t, &a, wait_for_ever, 0)); ++*n)
+		;
+	return e;
+}
+
+static int crowd(void)
+{
+	int status, n;
+	int fd = open("/proc/sys/kernel/threads-max", O_WRONLY);
+	if (write(fd, "30000\n", 6) != 6)
+		return 1;
+	pid_t pid = fork();
+	if (pid == 0) {
+		create(&n);
+		for (;;) {
+			char *p = mmap(0, MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+			if (p == MAP_FAILED)
+				_exit(1);
+			memset(p, 1, MIB);
+		}
+	}
+	waitpid(pid, &status, 0);
+	printf("ended with %#x\nalive\n", status);
+	return !(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) && status != 1 << 8;
 }
 
 static int bomb(void)
@@ -152,16 +187,12 @@ int main(int argc, char **argv)
 		return 0;
 	}
 	if (!strcmp(what, "threads")) {
-		pthread_attr_t a;
-		pthread_t t;
-		int n = 0, e = 0;
-		pthread_attr_init(&a);
-		pthread_attr_setstacksize(&a, 65536);
-		while (n < 100000 && !(e = pthread_create(&t, &a, wait_for_ever, 0)))
-			n++;
-		printf("pthread_create: %s\nalive\n", strerror(e));
+		int n, e = create(&n);
+		printf("pthread_create: %s after %d\nalive\n", strerror(e), n);
 		return n < 20;
 	}
+	if (!strcmp(what, "crowd"))
+		return crowd();
 	if (!strcmp(what, "bomb"))
 		return bomb();
 	if (!strcmp(what, "victim"))
