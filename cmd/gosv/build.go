@@ -186,7 +186,7 @@ func (o *buildOptions) finish(b *bundle.Bundle) error {
 	s := b.Spec
 	s.Env = bundle.MergeEnv(s.Env, o.env)
 	for _, e := range o.env {
-		if !strings.Contains(e, "=") {
+		if strings.Index(e, "=") < 1 {
 			return fmt.Errorf("--env %s: say KEY=VALUE: an image does not depend on this environment", e)
 		}
 	}

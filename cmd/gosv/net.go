@@ -53,33 +53,48 @@ type network struct {
 // open makes the network that the flags ask for, for a machine of so many processors.
 func (o *netOptions) open(cpus int) (*network, error) {
 	n := &network{cpus: cpus, close: func() {}, guest: rootfs.Network{AllowIn: o.allowIn, AllowOut: o.allowOut}}
-	kind, name, _ := strings.Cut(o.kind, ":")
+	kind, name, err := parseKind(o.kind)
+	if err != nil {
+		return nil, err
+	}
 	if kind != vmm.NetUser && len(o.publish) > 0 {
 		return nil, fmt.Errorf("--publish leads to the guest by way of --net user only; with --net %s the guest has an address of its own", o.kind)
 	}
 	if err := n.address(o, kind); err != nil {
 		return nil, err
 	}
-	var err error
-	switch {
-	case kind == "none" && name == "":
-	case kind == vmm.NetUser && name == "":
+	switch kind {
+	case vmm.NetUser:
 		n.device.Kind = vmm.NetUser
 		n.device.Forwards, err = parseForwards(o.publish)
-	case kind == vmm.NetTap && name != "":
+	case vmm.NetTap:
 		err = n.tap(name)
-	case kind == "bridge" && name != "":
+	case "bridge":
 		err = n.bridge(name)
-	case kind == "segment" && name != "":
+	case "segment":
 		err = n.segment(name)
-	default:
-		err = fmt.Errorf("--net %q: say user, tap:IFNAME, bridge:NAME, segment:NAME or none", o.kind)
 	}
 	if err != nil {
 		n.close()
 		return nil, err
 	}
 	return n, nil
+}
+
+// parseKind reads the value of --net.
+func parseKind(s string) (kind, name string, err error) {
+	kind, name, _ = strings.Cut(s, ":")
+	switch kind {
+	case vmm.NetUser, "none":
+		if s == kind {
+			return kind, "", nil
+		}
+	case vmm.NetTap, "bridge", "segment":
+		if name != "" {
+			return kind, name, nil
+		}
+	}
+	return "", "", fmt.Errorf("--net %q: say user, tap:IFNAME, bridge:NAME, segment:NAME or none", s)
 }
 
 // address takes the flags for addresses, or what fits the kind of network.

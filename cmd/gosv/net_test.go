@@ -36,7 +36,7 @@ func TestNetworkOptions(t *testing.T) {
 		{netOptions{kind: "user"}, ""}, {netOptions{kind: "none"}, ""},
 		{netOptions{kind: "user", publish: []string{taken}}, "in use"},
 		{netOptions{kind: "none", publish: []string{"1:1"}}, "--net user only"},
-		{netOptions{kind: "wifi", ip: []string{"1.2.3.4/8"}}, "bridge:NAME"}, {netOptions{kind: "tap"}, "which address"}, {netOptions{kind: "tap:", ip: []string{"1.2.3.4/8"}}, "tap:IFNAME"},
+		{netOptions{kind: "wifi", ip: []string{"1.2.3.4/8"}}, "bridge:NAME"}, {netOptions{kind: "tap:tap0"}, "which address"}, {netOptions{kind: "tap"}, "tap:IFNAME"}, {netOptions{kind: "tap:", ip: []string{"1.2.3.4/8"}}, "tap:IFNAME"},
 		{netOptions{kind: "tap:interface-name-too-long", ip: []string{"1.2.3.4/8"}}, "15 characters"},
 		{netOptions{kind: "user", ip: []string{"10.0.0.1"}}, "ADDRESS/BITS"}, {netOptions{kind: "user", ip: []string{"dhcp"}}, ""},
 		{netOptions{kind: "user", dns: []string{"example.org"}}, "no IP address"},

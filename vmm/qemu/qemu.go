@@ -244,6 +244,12 @@ func machineOption(s string) (machine, bus string, err error) {
 	return "", "", fmt.Errorf("%q is no machine: use %s, %s or %s", s, vmm.MachineMicroVM, vmm.MachineQ35, vmm.MachinePC)
 }
 
+// CheckMachine says what is wrong with s as vmm.Config's Machine.
+func CheckMachine(s string) error {
+	_, _, err := machineOption(s)
+	return err
+}
+
 func memoryOption(bytes int64) string {
 	if bytes%(1<<20) == 0 {
 		return fmt.Sprintf("%dM", bytes>>20)

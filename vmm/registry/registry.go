@@ -141,9 +141,18 @@ func defaultName(command []string, id string) string {
 	return base + "-" + id[:4]
 }
 
-func (r *Registry) checkName(name string) error {
+// CheckName says whether a machine can have the name: ErrBadName.
+func CheckName(name string) error {
 	if !validName.MatchString(name) || len(name) > 100 {
 		return fmt.Errorf("%q: %w", name, ErrBadName)
+	}
+	return nil
+}
+
+// checkName also says whether it is free: ErrNameTaken.
+func (r *Registry) checkName(name string) error {
+	if err := CheckName(name); err != nil {
+		return err
 	}
 	list, err := r.List()
 	if err != nil {
