@@ -1,6 +1,7 @@
 package ext4
 
 import (
+	"math"
 	"math/bits"
 
 	"golang.org/x/sys/unix"
@@ -168,7 +169,11 @@ func (fs *fileSystem) search(goal uint64, want uint32) (block uint64, n uint32, 
 		if err != nil {
 			return 0, 0, err
 		}
-		end, busy := fs.groupBlocks(g), fs.busy[g]
+		end, busy, low := fs.groupBlocks(g), fs.busy[g], &fs.groups[g].lowBlock
+		for *low < end && word(b.data, nil, *low) == math.MaxUint64 {
+			*low = *low&^63 + 64
+		}
+		from = max(from, *low)
 		best, bestN := uint32(0), uint32(0)
 		for looks := 0; looks < 64; looks++ {
 			p, m := freeFrom(b.data, busy, from, end, want)
@@ -242,6 +247,7 @@ func (fs *fileSystem) mark(block uint64, n uint32, on bool) error {
 			d.freeBlocks -= m
 			fs.freeBlocks -= uint64(m)
 		} else {
+			d.lowBlock = min(d.lowBlock, at)
 			d.freeBlocks += m
 			fs.freeBlocks += uint64(m)
 		}
@@ -330,11 +336,12 @@ func (fs *fileSystem) allocateInode(near uint32, isDir bool) (uint32, error) {
 		if g == 0 {
 			from = fs.firstInode - 1
 		}
-		at, n := freeFrom(b.data, nil, from, fs.inodesGroup, 1)
+		at, n := freeFrom(b.data, nil, max(from, d.lowInode), fs.inodesGroup, 1)
 		if n == 0 {
 			continue
 		}
 		b.data[at/8] |= 1 << (at % 8)
+		d.lowInode = at + 1
 		d.freeInodes--
 		fs.freeInodes--
 		if isDir {
@@ -370,6 +377,7 @@ func (fs *fileSystem) freeInode(ino uint32, isDir bool) error {
 	}
 	b.data[at/8] &^= 1 << (at % 8)
 	d := &fs.groups[g]
+	d.lowInode = min(d.lowInode, at)
 	d.freeInodes++
 	fs.freeInodes++
 	if isDir && d.dirs > 0 {

@@ -3,6 +3,7 @@ package ext4
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -31,6 +32,11 @@ type buffer struct {
 	image []byte
 	inTx  bool // changed by the running transaction
 	used  bool
+
+	// Of a block of a directory. All records are sound; the lock for reading is enough to find that out.
+	sound atomic.Bool
+	// No record before the place from has room for a name that needs least bytes or more.
+	from, least int
 }
 
 // Bounds of how many blocks are kept: a part of the memory.
@@ -170,6 +176,8 @@ func (fs *fileSystem) fresh(block uint64, k kind) *buffer {
 // change makes b part of the running transaction; fs.mu is held for writing. The change itself may come before or after.
 func (fs *fileSystem) change(b *buffer) {
 	fs.tx.changes++
+	b.sound.Store(false)
+	b.from = 0
 	if !b.inTx {
 		b.inTx = true
 		fs.tx.buffers = append(fs.tx.buffers, b)

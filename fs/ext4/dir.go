@@ -160,13 +160,23 @@ func (n *node) lookup(name string) (*found, error) {
 
 // scan looks for a name in one block; nil when it is not there.
 func (n *node) scan(buf *buffer, name string) (*found, error) {
-	prev, b, inodes := -1, buf.data[:n.fs.blockSize], n.fs.inodes
+	b, inodes := buf.data[:n.fs.blockSize], n.fs.inodes
+	sound := buf.sound.Load()
+	if !sound && soundRecords(b, inodes) {
+		sound = true
+		buf.sound.Store(true)
+	}
+	prev, last := -1, name[len(name)-1]
 	for at := 0; at < len(b); {
-		h, ok := headAt(b, at, inodes)
-		if !ok {
+		if at > len(b)-direntHead {
 			return nil, unix.EUCLEAN
 		}
-		if h.nameLen() == len(name) && h.ino() != 0 && string(b[at+direntHead:][:len(name)]) == name {
+		h := recordHead(le.Uint64(b[at:]))
+		if h.length() < direntHead || !sound && h.bad(len(b)-at, inodes) {
+			return nil, unix.EUCLEAN
+		}
+		// Names of a directory tend to begin alike, so the end is compared first.
+		if h.nameLen() == len(name) && b[at+direntHead+len(name)-1] == last && h.ino() != 0 && string(b[at+direntHead:][:len(name)]) == name {
 			d, err := n.fs.record(buf.data, at)
 			return &found{buf, prev, d}, err
 		}
@@ -174,6 +184,18 @@ func (n *node) scan(buf *buffer, name string) (*found, error) {
 		at += h.length()
 	}
 	return nil, nil
+}
+
+// soundRecords reports whether a block is records from one end to the other.
+func soundRecords(b []byte, inodes uint32) bool {
+	for at := 0; at < len(b); {
+		h, ok := headAt(b, at, inodes)
+		if !ok {
+			return false
+		}
+		at += h.length()
+	}
+	return true
 }
 
 // sound reports whether a name can be one.
@@ -230,7 +252,11 @@ func (n *node) insert(buf *buffer, name string, ino uint32, typ byte) (ok bool, 
 	fs := n.fs
 	b := buf.data
 	want := need(len(name))
-	for at := 0; at < fs.records(); {
+	at := 0
+	if want >= buf.least {
+		at = buf.from
+	}
+	for at < fs.records() {
 		h, ok := headAt(b, at, fs.inodes)
 		if !ok {
 			return false, unix.EUCLEAN
@@ -245,12 +271,20 @@ func (n *node) insert(buf *buffer, name string, ino uint32, typ byte) (ok bool, 
 			}
 			putRecord(b[at+used:], ino, length-used, typ, name)
 			n.sumDir(b)
-			fs.change(buf)
+			buf.changed(fs)
+			buf.from, buf.least = at+used, want
 			return true, nil
 		}
 		at += length
 	}
 	return false, nil
+}
+
+// changed is change for a block of records that are as sound as they were.
+func (b *buffer) changed(fs *fileSystem) {
+	sound := b.sound.Load()
+	fs.change(b)
+	b.sound.Store(sound)
 }
 
 func putRecord(b []byte, ino uint32, length int, typ byte, name string) {
@@ -288,6 +322,7 @@ func (n *node) grow() (uint64, *buffer, error) {
 
 // add enters a name, which is not there: ENOSPC, EFBIG, EUCLEAN, EIO.
 func (n *node) add(name string, ino uint32, typ byte) error {
+	n.missing.Store(nil)
 	if n.flags&flagIndex != 0 {
 		return clean(n.addIndex(name, ino, typ))
 	}
@@ -326,7 +361,7 @@ func (n *node) remove(f *found) {
 		le.PutUint32(b[f.at:], 0)
 	}
 	n.sumDir(b)
-	n.fs.change(f.buf)
+	f.buf.changed(n.fs)
 }
 
 // replace makes a record stand for another inode.
@@ -335,7 +370,7 @@ func (n *node) replace(f *found, ino uint32, typ byte) {
 	le.PutUint32(b[f.at:], ino)
 	b[f.at+7] = typ
 	n.resum(f.buf)
-	n.fs.change(f.buf)
+	f.buf.changed(n.fs)
 }
 
 // resum stores the checksum of a block of whatever kind: . and .. are in the root of an index.

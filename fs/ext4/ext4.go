@@ -4,7 +4,8 @@
 // numbers, groups that were never used, extended attributes, and the JBD2 journal, which is replayed at mount and written. Blocks
 // larger than a page, encryption, inline data, case folding and other incompatible features are refused with EOPNOTSUPP and a
 // reason; without a journal there is no atomicity. Everything on the disk is foreign: what makes no sense is EUCLEAN; a fault in
-// the middle of a change makes the file system read-only (EROFS), as errors=remount-ro does.
+// the middle of a change, and a panic of the code here, make the file system read-only (EROFS), as errors=remount-ro does, with a mark on
+// the disk that has e2fsck look at it.
 //
 // A change of metadata is made to blocks in memory under fileSystem.mu, and belongs to the running transaction. Commit copies the
 // changed blocks, writes them to the journal, and after a flush the commit block; checkpoint writes committed blocks to their places. Data is written to
@@ -17,6 +18,7 @@ package ext4
 
 import (
 	"math"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -63,6 +65,7 @@ type fileSystem struct {
 	// committing is held while a transaction is written, and while committed blocks are.
 	committing sync.Mutex
 	journal    *journal
+	marked     bool // the disk says that there was a fault; guarded by committing
 
 	mu       sync.RWMutex // guards all metadata: what follows, nodes, and the contents of buffers
 	groups   []group
@@ -75,8 +78,9 @@ type fileSystem struct {
 	failed   error              // nothing can be changed any more
 	done     bool               // shut down: nothing can be changed any more
 
-	stop chan struct{}
-	ends sync.WaitGroup
+	faulty chan struct{} // something was sent when failed was set
+	stop   chan struct{}
+	ends   sync.WaitGroup
 }
 
 // Types returns the types of file systems: ext4, and ext3 and ext2, which are the same with fewer features.
@@ -141,7 +145,7 @@ func Mount(c Config, typ, name string, d Disk, r *vfs.MountRequest, closed func(
 		return nil, r.Fail(unix.EINVAL, "the disk's blocks are larger than the file system's")
 	}
 	fs := &fileSystem{super: *s, disk: d, name: name, pool: c.Pool, log: c.Log, closed: closed, tx: newTransaction(), busy: busyBits{},
-		pinned: map[*node]struct{}{}, stop: make(chan struct{})}
+		pinned: map[*node]struct{}{}, stop: make(chan struct{}), faulty: make(chan struct{}, 1)}
 	total, _ := c.Pool.Usage()
 	fs.buffers.most = int(min(max(total/bufferPart, leastBuffers), mostBuffers))
 	fs.vfs = vfs.NewFS(typ, fs, c.Now)
@@ -154,12 +158,13 @@ func Mount(c Config, typ, name string, d Disk, r *vfs.MountRequest, closed func(
 }
 
 // open replays the journal and makes the root directory known.
-func (fs *fileSystem) open(r *vfs.MountRequest, noload bool) error {
-	fs.mu.Lock()
-	err := fs.openLocked(r, noload)
-	fs.mu.Unlock()
-	if err != nil {
+func (fs *fileSystem) open(r *vfs.MountRequest, noload bool) (err error) {
+	defer fs.caught(&err)
+	if err := fs.locked(func() error { return fs.openLocked(r, noload) }); err != nil {
 		return err
+	}
+	if le.Uint16(fs.raw[sState:])&stateErrors != 0 {
+		fs.problem("has a mark of errors: it should be checked by e2fsck")
 	}
 	if fs.vfs.ReadOnly {
 		return nil
@@ -199,6 +204,9 @@ func (fs *fileSystem) openLocked(r *vfs.MountRequest, noload bool) error {
 			}
 		}
 		fs.journal = j
+		if be.Uint32(j.super[jErrno:]) != 0 {
+			le.PutUint16(fs.raw[sState:], le.Uint16(fs.raw[sState:])|stateErrors)
+		}
 	} else if fs.compat&compatJournal != 0 && !fs.vfs.ReadOnly {
 		return r.Fail(unix.EROFS, "noload is for read-only mounts")
 	}
@@ -250,6 +258,12 @@ func (fs *fileSystem) readGroups() error {
 // markInUse marks the file system as in use.
 func (fs *fileSystem) markInUse() error {
 	if j := fs.journal; j != nil {
+		if be.Uint32(j.super[jErrno:]) != 0 {
+			if err := fs.writeSuper(); err != nil { // it has the mark now
+				return err
+			}
+			be.PutUint32(j.super[jErrno:], 0)
+		}
 		if be.Uint32(j.super[4:]) == jSuper2 {
 			j.incompat |= jIncompatRevoke
 			if fs.is64 {
@@ -270,21 +284,21 @@ func (fs *fileSystem) markInUse() error {
 
 // writeSuper writes the superblock to its place at once.
 func (fs *fileSystem) writeSuper() error {
-	fs.mu.Lock()
-	err := fs.storeSuper()
-	b, berr := fs.superBuffer()
 	var data []byte
-	if berr == nil {
-		data = append(data, b.data...)
-	}
-	fs.mu.Unlock()
-	if err != nil {
+	var place int64
+	if err := fs.locked(func() error {
+		if err := fs.storeSuper(); err != nil {
+			return err
+		}
+		b, err := fs.superBuffer()
+		if err == nil {
+			data, place = slices.Clone(b.data), int64(b.block)<<fs.blockBits
+		}
+		return err
+	}); err != nil {
 		return err
 	}
-	if berr != nil {
-		return berr
-	}
-	return fs.disk.WriteAt(data, int64(b.block)<<fs.blockBits, true)
+	return fs.disk.WriteAt(data, place, true)
 }
 
 func (fs *fileSystem) superBuffer() (*buffer, error) {
@@ -316,25 +330,6 @@ func (fs *fileSystem) failure() error {
 	fs.mu.RLock()
 	defer fs.mu.RUnlock()
 	return fs.failed
-}
-
-// fail makes the file system read-only because a transaction could not be written; no lock is held.
-func (fs *fileSystem) fail(err error) error {
-	fs.mu.Lock()
-	defer fs.mu.Unlock()
-	return fs.broken(err)
-}
-
-// broken makes the file system read-only because of a fault; fs.mu is held for writing.
-func (fs *fileSystem) broken(err error) error {
-	if fs.failed == nil {
-		fs.failed = err
-		if err != unix.EIO && err != unix.EUCLEAN {
-			fs.failed = unix.EIO
-		}
-		fs.problem("is read-only from now on: " + err.Error())
-	}
-	return err
 }
 
 func (fs *fileSystem) problem(what string) {
@@ -373,17 +368,19 @@ func (fs *fileSystem) update(do func() error) error {
 		return err
 	}
 	for tried := false; ; tried = true {
-		fs.mu.Lock()
-		err := fs.writable()
-		if err == nil {
+		freed := false
+		err := fs.locked(func() error {
+			if err := fs.writable(); err != nil {
+				return err
+			}
 			before := fs.tx.changes
-			err = do()
+			err := do()
 			if (err == unix.EIO || err == unix.EUCLEAN || err == unix.ENOMEM) && fs.tx.changes != before {
 				err = fs.broken(err)
 			}
-		}
-		freed := len(fs.tx.freed) > 0
-		fs.mu.Unlock()
+			freed = len(fs.tx.freed) > 0
+			return err
+		})
 		if err != unix.ENOSPC || !freed || tried {
 			return err
 		}
@@ -419,6 +416,9 @@ func (fs *fileSystem) writer() {
 		select {
 		case <-fs.stop:
 			return
+		case <-fs.faulty:
+			fs.markErrors()
+			continue
 		case <-timer.C:
 		}
 		fs.mu.RLock()
@@ -488,21 +488,21 @@ func (n *node) storeIfChanged() error {
 
 // cleanOrphans deletes files that were deleted but open when the machine stopped, and finishes what was being truncated.
 func (fs *fileSystem) cleanOrphans() error {
-	var list []uint32
-	fs.mu.Lock()
-	seen := map[uint32]bool{}
-	for ino := le.Uint32(fs.raw[sOrphans:]); ino != 0; {
-		_, raw, err := fs.rawInode(ino)
-		if err != nil || seen[ino] || ino < fs.firstInode {
-			fs.mu.Unlock()
-			return unix.EUCLEAN
+	var list, more []uint32
+	err := fs.locked(func() (err error) {
+		seen := map[uint32]bool{}
+		for ino := le.Uint32(fs.raw[sOrphans:]); ino != 0; {
+			_, raw, err := fs.rawInode(ino)
+			if err != nil || seen[ino] || ino < fs.firstInode {
+				return unix.EUCLEAN
+			}
+			seen[ino] = true
+			list = append(list, ino)
+			ino = le.Uint32(raw[iDtime:])
 		}
-		seen[ino] = true
-		list = append(list, ino)
-		ino = le.Uint32(raw[iDtime:])
-	}
-	more, err := fs.orphanFileInodes(seen)
-	fs.mu.Unlock()
+		more, err = fs.orphanFileInodes(seen)
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -510,31 +510,32 @@ func (fs *fileSystem) cleanOrphans() error {
 		return nil
 	}
 	// The list in memory first, so that each can be taken off it.
-	fs.mu.Lock()
 	var nodes []*vfs.Inode
-	for at := len(list) - 1; at >= 0; at-- {
-		i, err := fs.inode(list[at])
-		if err != nil {
-			fs.mu.Unlock()
-			return err
+	if err := fs.locked(func() error {
+		for at := len(list) - 1; at >= 0; at-- {
+			i, err := fs.inode(list[at])
+			if err != nil {
+				return err
+			}
+			n := of(i)
+			n.orphan = true
+			if at+1 < len(list) {
+				n.next = list[at+1]
+			}
+			fs.orphans = append(fs.orphans, n)
+			nodes = append(nodes, i)
 		}
-		n := of(i)
-		n.orphan = true
-		if at+1 < len(list) {
-			n.next = list[at+1]
+		for _, ino := range more {
+			i, err := fs.inode(ino)
+			if err != nil {
+				return err
+			}
+			nodes = append(nodes, i)
 		}
-		fs.orphans = append(fs.orphans, n)
-		nodes = append(nodes, i)
+		return nil
+	}); err != nil {
+		return err
 	}
-	for _, ino := range more {
-		i, err := fs.inode(ino)
-		if err != nil {
-			fs.mu.Unlock()
-			return err
-		}
-		nodes = append(nodes, i)
-	}
-	fs.mu.Unlock()
 	for _, i := range nodes {
 		n := of(i)
 		if i.Nlink() == 0 {
@@ -651,6 +652,7 @@ func (fs *fileSystem) Unmounted() {
 	close(fs.stop)
 	fs.ends.Wait()
 	fs.Shutdown()
+	fs.markErrors()
 	fs.vfs.DropNames()
 	fs.mu.Lock()
 	for n := range fs.pinned {

@@ -64,14 +64,14 @@ func (p *pages) ReadPages(index uint64, frames []machine.Frame) error {
 }
 
 // locate returns where blocks of the file lie.
-func (n *node) locate(first, count uint64) ([]piece, error) {
+func (n *node) locate(first, count uint64) (list []piece, err error) {
 	fs := n.fs
 	if err := n.know(); err != nil {
 		return nil, err
 	}
+	defer fs.caught(&err)
 	fs.mu.RLock()
 	defer fs.mu.RUnlock()
-	var list []piece
 	for at, end := first, first+count; at < end; {
 		e := n.tree.find(at)
 		x := piece{lblock: at, block: e.pblock, count: uint32(min(uint64(e.length), end-at)), state: stateWritten}
@@ -91,9 +91,7 @@ func (n *node) know() error {
 	if n.mapped.Load() {
 		return nil
 	}
-	n.fs.mu.Lock()
-	defer n.fs.mu.Unlock()
-	return n.load()
+	return n.fs.locked(n.load)
 }
 
 // eachPart calls do for the parts of frames that make up size bytes from an offset on, neighbours joined.
@@ -150,6 +148,7 @@ func (n *node) place(first, count uint64) (list []piece, err error) {
 	fs := n.fs
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
+	defer fs.caughtLocked(&err)
 	if err := fs.writable(); err != nil {
 		return nil, err
 	}
@@ -185,13 +184,14 @@ func (n *node) place(first, count uint64) (list []piece, err error) {
 }
 
 // placed enters what was written into the map, or when writing failed gives the room back.
-func (n *node) placed(list []piece, end int64, failed error) error {
+func (n *node) placed(list []piece, end int64, failed error) (err error) {
 	fs := n.fs
 	if failed == nil {
 		failed = fs.begin()
 	}
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
+	defer fs.caughtLocked(&err)
 	changed := false
 	for _, x := range list {
 		if failed != nil {
@@ -279,10 +279,11 @@ func (n *node) Reserve(i *vfs.Inode, off, count int64) error {
 	return err
 }
 
-func (n *node) promise(i *vfs.Inode, off, count int64) error {
+func (n *node) promise(i *vfs.Inode, off, count int64) (err error) {
 	fs := n.fs
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
+	defer fs.caughtLocked(&err)
 	if err := fs.writable(); err != nil {
 		return err
 	}
@@ -399,7 +400,7 @@ func (o *file) Write(f *vfs.File, src uio.Source, off int64) (int64, error) {
 }
 
 // Seek implements vfs.FileOps.
-func (o *file) Seek(f *vfs.File, off int64, whence int) (int64, error) {
+func (o *file) Seek(f *vfs.File, off int64, whence int) (_ int64, err error) {
 	if whence != unix.SEEK_DATA && whence != unix.SEEK_HOLE {
 		return o.CachedFile.Seek(f, off, whence)
 	}
@@ -415,6 +416,7 @@ func (o *file) Seek(f *vfs.File, off int64, whence int) (int64, error) {
 	if err := n.know(); err != nil {
 		return 0, err
 	}
+	defer fs.caught(&err)
 	fs.mu.RLock()
 	defer fs.mu.RUnlock()
 	for at := uint64(off) >> fs.blockBits; int64(at)<<fs.blockBits < size; {

@@ -49,7 +49,7 @@ func (n *node) indexSum(b []byte, at int) (uint32, []byte, error) {
 	tail := b[end : end+indexTail]
 	sum := crc32c(n.seed, b[:at+count*indexEntry])
 	sum = crc32c(sum, tail[:4])
-	return crc32c(sum, []byte{0, 0, 0, 0}), tail, nil
+	return crc32cZeros(sum, 4), tail, nil
 }
 
 func (n *node) checkIndex(b []byte, at int) error {

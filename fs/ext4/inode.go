@@ -86,8 +86,10 @@ type node struct {
 	mapped  atomic.Bool // the map was read
 	tree    extentTree
 	delayed map[uint64]struct{} // blocks that are written to in memory and have no place yet
-	orphan  bool                // on the list of orphans
-	next    uint32              // on that list
+	// missing is the name that was looked for last in vain, if no name changed since.
+	missing atomic.Pointer[string]
+	orphan  bool   // on the list of orphans
+	next    uint32 // on that list
 }
 
 // inodePlace returns where an inode lies: EUCLEAN.
@@ -124,13 +126,13 @@ func (fs *fileSystem) extra(raw []byte) int {
 // inodeSum is the checksum of an inode.
 func (fs *fileSystem) inodeSum(seed uint32, raw []byte) uint32 {
 	sum := crc32c(seed, raw[:iSumLo])
-	sum = crc32c(sum, []byte{0, 0})
-	sum = crc32c(sum, raw[iSumLo+2:goodInode])
+	sum = crc32cZeros(sum, 2)
+	sum = crc32cShort(sum, raw[iSumLo+2:goodInode])
 	if fs.inodeSize > goodInode {
-		sum = crc32c(sum, raw[goodInode:iSumHi])
+		sum = crc32cShort(sum, raw[goodInode:iSumHi])
 		at := iSumHi
 		if fs.extra(raw) >= iSumHi+2-goodInode {
-			sum = crc32c(sum, []byte{0, 0})
+			sum = crc32cZeros(sum, 2)
 			at += 2
 		}
 		sum = crc32c(sum, raw[at:])

@@ -2,6 +2,7 @@ package ext4
 
 import (
 	"encoding/binary"
+	"errors"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -160,19 +161,21 @@ func (j *journal) superSum() uint32 {
 
 // writeSuper makes the journal's superblock say where the log begins; 0: it is empty.
 func (j *journal) writeSuper(start uint32) error {
+	be.PutUint32(j.super[jSequence:], j.sequence)
+	be.PutUint32(j.super[jStart:], start)
+	return j.storeSuper()
+}
+
+// storeSuper writes the journal's superblock.
+func (j *journal) storeSuper() error {
 	s := j.super
-	be.PutUint32(s[jSequence:], j.sequence)
-	be.PutUint32(s[jStart:], start)
 	if be.Uint32(s[4:]) == jSuper2 {
 		be.PutUint32(s[jIncompat:], j.incompat)
 		if j.sums() {
 			be.PutUint32(s[jSum:], j.superSum())
 		}
 	}
-	if err := j.fs.disk.WriteAt(s, int64(j.at(0))<<j.fs.blockBits, true); err != nil {
-		return err
-	}
-	return nil
+	return j.fs.disk.WriteAt(s, int64(j.at(0))<<j.fs.blockBits, true)
 }
 
 // tagBytes is how long an entry of a descriptor is.
@@ -426,81 +429,98 @@ func (fs *fileSystem) commit() error {
 	return fs.commitLocked()
 }
 
-func (fs *fileSystem) commitLocked() error {
+func (fs *fileSystem) commitLocked() (err error) {
+	defer fs.caught(&err)
 	j := fs.journal
-	fs.mu.Lock()
-	if err := fs.failed; err != nil {
-		fs.mu.Unlock()
+	tx, list, err := fs.closeTransaction()
+	for err == errNoRoom {
+		if err := fs.checkpoint(); err != nil {
+			return fs.fail(err)
+		}
+		tx, list, err = fs.closeTransaction()
+	}
+	if err != nil || tx == nil {
 		return err
 	}
-	for j != nil && j.need(len(fs.tx.buffers)+2, len(fs.tx.revoked)) > j.room() && !j.empty {
-		fs.mu.Unlock()
-		if err := fs.checkpoint(); err != nil {
-			return fs.fail(err)
-		}
-		fs.mu.Lock()
+	if j == nil {
+		err = fs.checkpoint()
+	} else {
+		err = j.write(list, tx.revoked)
 	}
-	tx := fs.tx
-	if tx.isEmpty() {
-		fs.mu.Unlock()
-		return nil
-	}
-	if err := fs.storeSuper(); err != nil {
-		fs.mu.Unlock()
+	if err != nil {
 		return fs.fail(err)
 	}
-	list := make([]image, 0, len(tx.buffers))
-	for _, b := range tx.buffers {
-		if !b.inTx {
-			continue
-		}
-		b.inTx = false
-		d := slices.Clone(b.data)
-		list = append(list, image{b.block, d, b})
+	full := false
+	if err := fs.locked(func() error {
+		fs.committed(tx)
+		fs.images += len(list)
+		full = fs.images > fs.buffers.most
+		return nil
+	}); err != nil {
+		return err
 	}
-	fs.tx = newTransaction()
-	if j == nil {
-		for _, m := range list {
-			m.buf.image = m.data
-		}
-		fs.mu.Unlock()
-		if err := fs.checkpoint(); err != nil {
-			return fs.fail(err)
-		}
-	} else {
-		if j.need(len(list), len(tx.revoked)) > j.room() {
-			fs.mu.Unlock()
-			return fs.fail(unix.EFBIG)
-		}
-		for _, m := range list {
-			m.buf.image = m.data // keeps it in memory; nobody writes it before fs.committing is free
-		}
-		fs.mu.Unlock()
-		if err := j.write(list, tx.revoked); err != nil {
-			return fs.fail(err)
-		}
-	}
-	fs.mu.Lock()
-	for _, r := range tx.freed {
-		fs.busy.set(fs, r.block, r.n, false)
-	}
-	for block := range tx.revoked {
-		if b := fs.buffers.find(block); b != nil && !b.inTx {
-			b.image = nil
-			fs.buffers.forget(b)
-		} else if b != nil {
-			b.image = nil
-		}
-	}
-	fs.images += len(list)
-	full := fs.images > fs.buffers.most
-	fs.mu.Unlock()
 	if full && j != nil {
 		if err := fs.checkpoint(); err != nil {
 			return fs.fail(err)
 		}
 	}
 	return nil
+}
+
+// errNoRoom says that the log is too full for a transaction.
+var errNoRoom = errors.New("the log is full")
+
+// closeTransaction begins a new transaction, and returns the one that was running, nil when there was nothing in it, and its blocks as they are now:
+// errNoRoom when a checkpoint must come first.
+func (fs *fileSystem) closeTransaction() (tx *transaction, list []image, err error) {
+	err = fs.locked(func() error {
+		j := fs.journal
+		switch {
+		case fs.failed != nil:
+			return fs.failed
+		case j != nil && j.need(len(fs.tx.buffers)+2, len(fs.tx.revoked)) > j.room() && !j.empty:
+			return errNoRoom
+		case fs.tx.isEmpty():
+			return nil
+		}
+		if err := fs.storeSuper(); err != nil {
+			return fs.broken(err)
+		}
+		tx = fs.tx
+		list = make([]image, 0, len(tx.buffers))
+		for _, b := range tx.buffers {
+			if b.inTx {
+				b.inTx = false
+				list = append(list, image{b.block, slices.Clone(b.data), b})
+			}
+		}
+		fs.tx = newTransaction()
+		if j != nil && j.need(len(list), len(tx.revoked)) > j.room() {
+			return fs.broken(unix.EFBIG)
+		}
+		for _, m := range list {
+			m.buf.image = m.data // keeps it in memory; nobody writes it before fs.committing is free
+		}
+		return nil
+	})
+	return tx, list, err
+}
+
+// committed makes known that a transaction is durable. fs.mu is held for writing.
+func (fs *fileSystem) committed(tx *transaction) {
+	for _, r := range tx.freed {
+		fs.busy.set(fs, r.block, r.n, false)
+	}
+	for block := range tx.revoked {
+		b := fs.buffers.find(block)
+		if b == nil {
+			continue
+		}
+		b.image = nil
+		if !b.inTx {
+			fs.buffers.forget(b)
+		}
+	}
 }
 
 // need is how many blocks of the log a transaction takes.
@@ -681,18 +701,23 @@ func (j *journal) writeBlocks(i uint32, b []byte) error {
 	return nil
 }
 
-// checkpoint writes all committed blocks to their places, so that the log is empty. fs.committing is held.
-func (fs *fileSystem) checkpoint() error {
+// imageList returns the committed blocks that are not in their places.
+func (fs *fileSystem) imageList() (list []image) {
 	fs.mu.Lock()
+	defer fs.mu.Unlock()
 	fs.buffers.mu.Lock()
-	var list []image
+	defer fs.buffers.mu.Unlock()
 	for _, b := range fs.buffers.known {
 		if b.image != nil {
 			list = append(list, image{b.block, b.image, b})
 		}
 	}
-	fs.buffers.mu.Unlock()
-	fs.mu.Unlock()
+	return list
+}
+
+// checkpoint writes all committed blocks to their places, so that the log is empty. fs.committing is held.
+func (fs *fileSystem) checkpoint() error {
+	list := fs.imageList()
 	sorting.Sort(list, func(a, b image) int {
 		if a.block < b.block {
 			return -1

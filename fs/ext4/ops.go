@@ -20,15 +20,20 @@ type directory struct {
 func (o *directory) Sync(f *vfs.File) error { return o.n.sync(f.Inode()) }
 
 // Lookup implements vfs.InodeOps.
-func (n *node) Lookup(_ *vfs.Context, _ *vfs.Dentry, name string) (*vfs.Inode, error) {
+func (n *node) Lookup(_ *vfs.Context, _ *vfs.Dentry, name string) (_ *vfs.Inode, err error) {
 	n.fs.trim()
 	if err := n.know(); err != nil {
 		return nil, err
 	}
+	defer n.fs.caught(&err)
 	n.fs.mu.RLock()
 	defer n.fs.mu.RUnlock()
 	f, err := n.lookup(name)
 	if err != nil {
+		if err == unix.ENOENT {
+			missed := name // so that only this one is kept
+			n.missing.Store(&missed)
+		}
 		return nil, err
 	}
 	i, err := n.fs.inode(f.ino)
@@ -46,9 +51,7 @@ func (n *node) Readdir(_ *vfs.Context, _ *vfs.Dentry, off int64, emit func(vfs.D
 	var room [64]vfs.Dirent
 	for {
 		n.fs.trim()
-		n.fs.mu.RLock()
-		list, err := n.list(off, room[:0])
-		n.fs.mu.RUnlock()
+		list, err := n.listed(off, room[:0])
 		if len(list) == 0 {
 			return err
 		}
@@ -61,14 +64,23 @@ func (n *node) Readdir(_ *vfs.Context, _ *vfs.Dentry, off int64, emit func(vfs.D
 	}
 }
 
+// listed is list without a lock held.
+func (n *node) listed(off int64, room []vfs.Dirent) (list []vfs.Dirent, err error) {
+	defer n.fs.caught(&err)
+	n.fs.mu.RLock()
+	defer n.fs.mu.RUnlock()
+	return n.list(off, room)
+}
+
 // Readlink implements vfs.InodeOps.
-func (n *node) Readlink(_ *vfs.Context, i *vfs.Inode) (string, error) {
+func (n *node) Readlink(_ *vfs.Context, i *vfs.Inode) (_ string, err error) {
 	if n.fast {
 		return i.Target(), nil
 	}
 	if err := n.know(); err != nil {
 		return "", err
 	}
+	defer n.fs.caught(&err)
 	n.fs.mu.RLock()
 	defer n.fs.mu.RUnlock()
 	e := n.tree.find(0)
@@ -175,10 +187,7 @@ func (n *node) Create(dir *vfs.Inode, name string, nn *vfs.NewNode) (made *vfs.I
 			if dir.Nlink() == 0 {
 				return unix.ENOENT
 			}
-			if _, err := n.lookup(name); err != unix.ENOENT {
-				if err == nil {
-					err = unix.EEXIST
-				}
+			if err := n.mustMiss(name); err != nil {
 				return err
 			}
 		}
@@ -192,6 +201,21 @@ func (n *node) Create(dir *vfs.Inode, name string, nn *vfs.NewNode) (made *vfs.I
 		n.fs.tie(made)
 	}
 	return made, err
+}
+
+// mustMiss checks that a directory has not a name: EEXIST, EUCLEAN, EIO. fs.mu is held for writing.
+func (n *node) mustMiss(name string) error {
+	if m := n.missing.Load(); m != nil && *m == name {
+		return nil
+	}
+	_, err := n.lookup(name)
+	switch err {
+	case nil:
+		return unix.EEXIST
+	case unix.ENOENT:
+		return nil
+	}
+	return err
 }
 
 // moreLinks reports whether a directory can have one more subdirectory.
@@ -319,11 +343,10 @@ func (n *node) Link(i, dir *vfs.Inode, name string) error {
 		if err := d.ready(); err != nil {
 			return err
 		}
-		switch _, err := d.lookup(name); {
-		case err == nil:
-			return unix.EEXIST
-		case err != unix.ENOENT:
+		if err := d.mustMiss(name); err != nil {
 			return err
+		}
+		switch {
 		case i.Nlink() >= linkMax:
 			return unix.EMLINK
 		case m.deleted || dir.Nlink() == 0:

@@ -5,7 +5,7 @@ import (
 	"hash/crc32"
 	"math/bits"
 	"strconv"
-	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -131,15 +131,41 @@ type super struct {
 	csum, gdtCsum, is64, extents, flexBG bool
 }
 
-// castagnoli is made when the first file system is mounted: it takes over a million instructions.
-var castagnoli = sync.OnceValue(func() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) })
+var castagnoliTable atomic.Pointer[crc32.Table]
+
+// castagnoli returns the table of CRC-32C, made when the first file system is mounted: it takes over a million instructions.
+func castagnoli() *crc32.Table {
+	t := castagnoliTable.Load()
+	if t == nil {
+		t = crc32.MakeTable(crc32.Castagnoli)
+		castagnoliTable.Store(t)
+	}
+	return t
+}
 
 // crc32c goes on with a checksum as the format has it, without inversions.
 func crc32c(sum uint32, p []byte) uint32 { return ^crc32.Update(^sum, castagnoli(), p) }
 
-func crc32c32(sum, v uint32) uint32 {
-	return crc32c(sum, []byte{byte(v), byte(v >> 8), byte(v >> 16), byte(v >> 24)})
+// crc32cShort is crc32c for a few bytes: crc32.Update costs a hundred instructions, and has what it is given escape to the heap.
+func crc32cShort(sum uint32, p []byte) uint32 {
+	t := castagnoli()
+	for _, c := range p {
+		sum = t[byte(sum)^c] ^ sum>>8
+	}
+	return sum
 }
+
+// crc32cZeros is crc32c for n bytes of zeros, a few.
+func crc32cZeros(sum uint32, n int) uint32 {
+	t := castagnoli()
+	for range n {
+		sum = t[byte(sum)] ^ sum>>8
+	}
+	return sum
+}
+
+// crc32c32 is crc32c for a number as the disk has it.
+func crc32c32(sum, v uint32) uint32 { return crc32cZeros(sum^v, 4) }
 
 // Identity returns the label and UUID of the file system on a disk, empty when there is none.
 func Identity(d *block.Disk) (label, uuid string) {
@@ -399,6 +425,9 @@ type group struct {
 	freeBlocks, freeInodes, dirs, unused uint32 // unused: inodes at the end of the table that were never used
 	flags                                uint16
 	blockSum, inodeSum                   uint32
+
+	// In memory only: no bit below these is free.
+	lowBlock, lowInode uint32
 }
 
 // decodeGroup checks descriptor g: EUCLEAN.
@@ -464,12 +493,11 @@ func (s *super) encodeGroup(g uint32, d *group, b []byte) {
 
 // groupSum is the checksum of a descriptor.
 func (s *super) groupSum(g uint32, b []byte) uint16 {
-	number := []byte{byte(g), byte(g >> 8), byte(g >> 16), byte(g >> 24)}
 	if s.csum {
-		sum := crc32c(crc32c(s.seed, number), b[:30])
-		sum = crc32c(sum, []byte{0, 0})
+		sum := crc32cZeros(crc32c(crc32c32(s.seed, g), b[:30]), 2)
 		return uint16(crc32c(sum, b[32:s.descSize]))
 	}
+	number := []byte{byte(g), byte(g >> 8), byte(g >> 16), byte(g >> 24)}
 	sum := crc16(crc16(0xffff, s.raw[sUUID:sUUID+16]), number)
 	sum = crc16(sum, b[:30])
 	if s.is64 {

@@ -101,7 +101,7 @@ func (n *node) xattrSum(b []byte) uint32 {
 	le.PutUint64(number[:], n.xattr)
 	sum := crc32c(n.fs.seed, number[:])
 	sum = crc32c(sum, b[:xSum])
-	sum = crc32c(sum, []byte{0, 0, 0, 0})
+	sum = crc32cZeros(sum, 4)
 	return crc32c(sum, b[xSum+4:])
 }
 
@@ -113,11 +113,12 @@ func (n *node) checkXattr(b []byte) error {
 }
 
 // Getxattr implements vfs.XattrOps.
-func (n *node) Getxattr(_ *vfs.Inode, name string) ([]byte, error) {
+func (n *node) Getxattr(_ *vfs.Inode, name string) (_ []byte, err error) {
 	index, rest, err := splitName(name)
 	if err != nil {
 		return nil, err
 	}
+	defer n.fs.caught(&err)
 	n.fs.mu.RLock()
 	defer n.fs.mu.RUnlock()
 	list, err := n.attrs()
@@ -133,11 +134,11 @@ func (n *node) Getxattr(_ *vfs.Inode, name string) ([]byte, error) {
 }
 
 // Listxattr implements vfs.XattrOps.
-func (n *node) Listxattr(*vfs.Inode) ([]byte, error) {
+func (n *node) Listxattr(*vfs.Inode) (names []byte, err error) {
+	defer n.fs.caught(&err)
 	n.fs.mu.RLock()
 	defer n.fs.mu.RUnlock()
 	list, err := n.attrs()
-	var names []byte
 	for _, a := range list {
 		if int(a.index) < len(prefixes) && prefixes[a.index] != "" {
 			names = append(append(append(names, prefixes[a.index]...), a.name...), 0)
