@@ -468,9 +468,13 @@ func showProcessStat(v *view, b *out) error {
 	if term, fg := p.Terminal(); term != nil {
 		tty, tpgid = ttyNumber(term), int64(v.pids.Local(fg))
 	}
-	_, _, nice, _, err := v.t.Scheduler(0)
+	policy, own, nice, _, err := v.t.Scheduler(0)
 	if err != nil {
-		nice = 0
+		policy, own, nice = 0, 0, 0
+	}
+	priority := 20 + nice
+	if rt := v.t.RealTimePriority(); rt > 0 {
+		priority = -1 - rt
 	}
 	state := p.State()
 	if v.tid != v.pid {
@@ -479,11 +483,11 @@ func showProcessStat(v *view, b *out) error {
 	b.num(int64(v.pids.Local(v.tid))).str(" (", v.t.Comm(), ") ", string(state))
 	number := func(n int32) int64 { return int64(v.pids.Local(n)) }
 	b.nums(number(p.PPID()), number(p.PGID()), number(p.SID()), tty, tpgid, 0, p.Faults(), 0, 0, 0,
-		ticks(utime), ticks(stime), ticks(cutime), ticks(cstime), int64(20+nice), int64(nice), int64(len(p.Threads())), 0,
+		ticks(utime), ticks(stime), ticks(cutime), ticks(cstime), int64(priority), int64(nice), int64(len(p.Threads())), 0,
 		ticks(p.Started()+v.ahead()), int64(s.Size*vfs.BlockSize), int64(s.RSS)).str(" ").unum(p.Limit(unix.RLIMIT_RSS).Cur)
 	b.nums(int64(l.StartCode), int64(l.EndCode), int64(l.StartStack), 0, 0)
 	ignored, caught := p.Handlers().Ignored()
-	b.nums(0, 0, int64(ignored&math.MaxInt32), int64(caught&math.MaxInt32), 0, 0, 0, int64(unix.SIGCHLD), 0, 0, 0, 0, 0, 0,
+	b.nums(0, 0, int64(ignored&math.MaxInt32), int64(caught&math.MaxInt32), 0, 0, 0, int64(unix.SIGCHLD), 0, int64(own), int64(policy), 0, 0, 0,
 		0, 0, 0, int64(l.ArgStart), int64(l.ArgEnd), int64(l.EnvStart), int64(l.EnvEnd), 0).nl()
 	return nil
 }

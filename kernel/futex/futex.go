@@ -8,8 +8,8 @@
 // faults: ErrFault says that the caller is to make the page present (by
 // mm's accessors), which also finds out whether that can be done, and to call again.
 //
-// Lock order: two buckets are locked in the order of their index; otherwise a
-// bucket's lock is a leaf. Waker.Wake is called under it and must not block.
+// Lock order: buckets (two of them in the order of their index), the graph of who waits for whom.
+// Waker.Wake and Holder.Lend are called under them and must not block.
 package futex
 
 import (
@@ -53,22 +53,32 @@ type Waker interface {
 	Wake()
 }
 
-// A Waiter is one wait for one word. Owner is set once, before first use.
+// A Waiter is one wait for one word. Owner and Thread are set once, before first use; a Waiter without Thread cannot
+// wait for a PI word.
 type Waiter struct {
-	Owner Waker
+	Owner  Waker
+	Thread *Thread
 
 	queued     atomic.Int32 // 1 + the index of its bucket, 0 when it is not queued
 	next, prev *Waiter      // guarded by the bucket's mu, as is all below
 	key        Key
 	bitset     uint32
-	tid        uint32 // of the owner, for a PI wait
+	priority   int32  // its thread's own when it began to wait
+	tid        uint32 // of the thread, for a PI wait
 	pi         bool
 	toPI       bool // waits to be moved to the PI word target
 	target     Key
+	space      machine.Space // where the thread has its PI word
+	addr       uint64
+	mutex      *mutex // what it waits for, with pi; guarded by graph.mu
+	retry      bool
 }
 
 // Moved reports whether w, which EnqueueToPI queued and which is off its queue again, had been moved to its PI word.
 func (w *Waiter) Moved() bool { return w.pi }
+
+// Retry reports whether w, which waited for a PI word and has been woken, does not own it but is to ask once more.
+func (w *Waiter) Retry() bool { return w.retry }
 
 // Woken reports whether w, which was enqueued, has been taken off its queue by somebody else.
 func (w *Waiter) Woken() bool { return w.queued.Load() == 0 }
@@ -84,7 +94,8 @@ type bucket struct {
 
 // Table holds the waiters of all futexes.
 type Table struct {
-	b [buckets]bucket
+	b     [buckets]bucket
+	graph graph
 }
 
 // New returns an empty table.
@@ -103,10 +114,14 @@ func (t *Table) bucket(k *Key) *bucket {
 	return &t.b[k.Offset>>2*0x9e3779b97f4a7c15>>56]
 }
 
+// insert queues w by real-time priority, then by order. b.mu is held.
 func (b *bucket) insert(w *Waiter) {
 	last := b.head.prev
-	w.prev, w.next = last, &b.head
-	last.next, b.head.prev = w, w
+	for last.priority < w.priority && last != &b.head {
+		last = last.prev
+	}
+	w.prev, w.next = last, last.next
+	w.next.prev, last.next = w, w
 	w.queued.Store(b.index + 1)
 }
 
@@ -140,7 +155,7 @@ func (t *Table) Enqueue(wt *Waiter, w *Word, val, bitset uint32) error {
 		}
 		return unix.EAGAIN
 	}
-	wt.key, wt.bitset, wt.pi, wt.toPI = w.Key, bitset, false, false
+	wt.key, wt.bitset, wt.priority, wt.pi, wt.toPI = w.Key, bitset, wt.own(), false, false
 	b.insert(wt)
 	b.mu.Unlock()
 	return nil
@@ -160,6 +175,11 @@ func (t *Table) Cancel(w *Waiter) bool {
 			continue
 		}
 		b.unlink(w)
+		if w.pi {
+			t.graph.mu.Lock()
+			w.mutex.leave(w)
+			t.graph.mu.Unlock()
+		}
 		w.queued.Store(0)
 		b.mu.Unlock()
 		return true

@@ -129,10 +129,16 @@ func TestOp(t *testing.T) {
 func TestPI(t *testing.T) {
 	s, word := newWord(t)
 	tb, w := New(), word(0)
-	alive := func(tid uint32) bool { return tid < 100 }
+	var threads [100]Thread
+	find := func(tid uint32) *Thread {
+		if tid >= 100 {
+			return nil
+		}
+		return &threads[tid]
+	}
 	lock := func(tid uint32, try bool) (*Waiter, bool, error) {
-		wt := &Waiter{Owner: new(counter)}
-		ok, err := tb.LockPI(wt, w, tid, try, alive)
+		wt := &Waiter{Owner: new(counter), Thread: &threads[tid]}
+		ok, err := tb.LockPI(wt, w, tid, try, find)
 		return wt, ok, err
 	}
 	if _, ok, err := lock(1, false); !ok || err != nil {
@@ -149,23 +155,23 @@ func TestPI(t *testing.T) {
 	if v, _ := s.Load32(base); ok || v != 1|Waiters {
 		t.Errorf("word %#x", v)
 	}
-	if err := tb.UnlockPI(w, 2); err != unix.EPERM {
+	if err := tb.UnlockPI(w, &threads[2], 2); err != unix.EPERM {
 		t.Error(err)
 	}
 	if _, err := tb.Wake(&w.Key, 1, MatchAny); err != unix.EINVAL {
 		t.Errorf("FUTEX_WAKE on a PI futex: %v", err)
 	}
-	tb.UnlockPI(w, 1)
+	tb.UnlockPI(w, &threads[1], 1)
 	if v, _ := s.Load32(base); v != 2|Waiters || !w2.Woken() || w3.Woken() {
 		t.Errorf("word %#x", v)
 	}
-	if done, err := tb.OwnerGone(w, 2, false); !done || err != nil {
+	if done, err := tb.OwnerGone(w, &threads[2], 2, false); !done || err != nil {
 		t.Error(done, err)
 	}
 	if v, _ := s.Load32(base); v != 3|OwnerDied || !w3.Woken() {
 		t.Errorf("word %#x", v)
 	}
-	tb.UnlockPI(w, 3)
+	tb.UnlockPI(w, &threads[3], 3)
 	if v, _ := s.Load32(base); v != 0 {
 		t.Errorf("word %#x", v)
 	}

@@ -1,61 +1,129 @@
 package futex
 
-import "golang.org/x/sys/unix"
+import (
+	"errors"
 
-// A PI futex word holds its owner's thread ID, 0 when it is free. gosv has no
-// priorities to inherit, so that what remains of PI is the ownership: the kernel hands
-// the word over to the first waiter, and nobody can overtake it.
+	"golang.org/x/sys/unix"
+)
 
-// LockPI takes the word for the thread tid, or else enqueues wt and returns locked=false; the
+// A PI futex word holds its owner's thread ID, 0 when it is free. The kernel hands the word over to the waiter of the highest priority,
+// and nobody can overtake that.
+
+// errChanged: the word is not what it was.
+var errChanged = errors.New("futex: word changed")
+
+// Find returns the thread with the ID in the caller's namespace, nil when there is none.
+type Find func(tid uint32) *Thread
+
+// LockPI takes the word for wt's thread, which has the ID tid, or else enqueues wt and returns locked=false; the
 // caller then sleeps until Woken, which means that it owns the word.
-// EDEADLK when tid owns it already, ESRCH when alive denies its owner,
-// EAGAIN when it is taken and try is set, ErrFault.
-func (t *Table) LockPI(wt *Waiter, w *Word, tid uint32, try bool, alive func(tid uint32) bool) (locked bool, err error) {
+// EDEADLK when it owns it already, or who does waits for it; ESRCH when the owner does not exist, EINVAL when others wait for it otherwise, or for
+// another owner, EAGAIN when it is taken and try is set, ErrFault.
+func (t *Table) LockPI(wt *Waiter, w *Word, tid uint32, try bool, find Find) (locked bool, err error) {
 	b := t.bucket(&w.Key)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for {
-		v, ok := w.Space.Load32(w.Addr)
-		if !ok {
-			return false, ErrFault
+		locked, err = t.take(b, wt, w, tid, try, false, find)
+		if err != errChanged {
+			break
 		}
-		owner := v & TIDMask
-		var next uint32
-		switch {
-		case owner == tid:
-			return false, unix.EDEADLK
-		case owner == 0:
-			next = tid | v&OwnerDied
-			if b.first(&w.Key) != nil {
-				next |= Waiters
-			}
-		case try:
-			return false, unix.EAGAIN
-		case !alive(owner):
-			return false, unix.ESRCH
-		default:
-			next = v | Waiters
-		}
-		found, ok := w.Space.CompareAndSwap32(w.Addr, v, next)
-		if !ok {
-			return false, ErrFault
-		}
-		if found != v {
-			continue
-		}
-		if owner == 0 {
-			return true, nil
-		}
-		wt.key, wt.bitset, wt.pi, wt.toPI, wt.tid = w.Key, MatchAny, true, false, tid
-		b.waiting.Add(1)
-		b.insert(wt)
-		return false, nil
 	}
+	if err != nil || locked {
+		return locked, err
+	}
+	wt.key, wt.bitset, wt.priority, wt.toPI = w.Key, MatchAny, wt.own(), false
+	b.waiting.Add(1)
+	b.insert(wt)
+	return false, nil
 }
 
-// UnlockPI hands the word that the thread tid owns over to the first waiter, or frees it.
-// EPERM when tid does not own it, EINVAL when others wait on it without PI, ErrFault.
-func (t *Table) UnlockPI(w *Word, tid uint32) error {
+// take takes the word for wt's thread if it is free, and else makes the thread wait for its owner, but for the queue; more says that others
+// wait with wt. errChanged says that it is to be called again. b.mu, the lock of w's bucket, is held.
+func (t *Table) take(b *bucket, wt *Waiter, w *Word, tid uint32, try, more bool, find Find) (got bool, err error) {
+	v, ok := w.Space.Load32(w.Addr)
+	if !ok {
+		return false, ErrFault
+	}
+	var owner *Thread
+	switch id := v & TIDMask; {
+	case id == tid:
+		return false, unix.EDEADLK
+	case id == 0:
+	case try:
+		return false, unix.EAGAIN
+	default:
+		owner = find(id)
+	}
+	m, err := b.mutex(&w.Key)
+	if err != nil {
+		return false, err
+	}
+	t.graph.mu.Lock()
+	defer t.graph.mu.Unlock()
+	if v&TIDMask == 0 {
+		next := tid | v&OwnerDied
+		if more || m != nil {
+			next |= Waiters
+		}
+		if err := w.swap(v, next); err != nil {
+			return false, err
+		}
+		if m != nil {
+			m.give(wt.Thread)
+		}
+		return true, nil
+	}
+	switch {
+	case owner == nil || owner.gone:
+		if now, ok := w.Space.Load32(w.Addr); ok && now != v {
+			return false, errChanged
+		}
+		return false, unix.ESRCH
+	case m != nil && m.owner != owner:
+		return false, unix.EINVAL
+	}
+	if err := mayWait(wt.Thread, owner); err != nil {
+		return false, err
+	}
+	if err := w.swap(v, v|Waiters); err != nil {
+		return false, err
+	}
+	if m == nil {
+		m = &mutex{key: w.Key, owner: owner}
+	}
+	wt.pi, wt.retry, wt.tid, wt.space, wt.addr = true, false, tid, w.Space, w.Addr
+	m.wait(wt)
+	return false, nil
+}
+
+// swap changes the word: ErrFault, errChanged when it is not v.
+func (w *Word) swap(v, next uint32) error {
+	found, ok := w.Space.CompareAndSwap32(w.Addr, v, next)
+	switch {
+	case !ok:
+		return ErrFault
+	case found != v:
+		return errChanged
+	}
+	return nil
+}
+
+// mutex returns what those wait for who wait for k, nil when nobody does: EINVAL when they wait without PI. b.mu is held.
+func (b *bucket) mutex(k *Key) (*mutex, error) {
+	w := b.first(k)
+	switch {
+	case w == nil:
+		return nil, nil
+	case !w.pi:
+		return nil, unix.EINVAL
+	}
+	return w.mutex, nil
+}
+
+// UnlockPI hands the word that the thread tid owns over to the waiter of the highest priority, or frees it.
+// EPERM when tid does not own it, EINVAL when others wait on it without PI, or for another owner, ErrFault.
+func (t *Table) UnlockPI(w *Word, th *Thread, tid uint32) error {
 	b := t.bucket(&w.Key)
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -67,17 +135,16 @@ func (t *Table) UnlockPI(w *Word, tid uint32) error {
 		if v&TIDMask != tid {
 			return unix.EPERM
 		}
-		done, err := b.handOver(w, v, 0)
-		if err != nil || done {
+		if err := t.handOver(b, w, th, v, 0); err != errChanged {
 			return err
 		}
 	}
 }
 
-// OwnerGone is called when the thread tid has ended and a robust list names
+// OwnerGone is called when the thread tid ends and a robust list names
 // the PI word w: it hands the word over, marked FUTEX_OWNER_DIED. Without a waiter
 // for w's key it does nothing and reports false, unless free is set.
-func (t *Table) OwnerGone(w *Word, tid uint32, free bool) (done bool, err error) {
+func (t *Table) OwnerGone(w *Word, th *Thread, tid uint32, free bool) (done bool, err error) {
 	b := t.bucket(&w.Key)
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -92,38 +159,99 @@ func (t *Table) OwnerGone(w *Word, tid uint32, free bool) (done bool, err error)
 		if v&TIDMask != tid {
 			return true, nil
 		}
-		done, err := b.handOver(w, v, OwnerDied)
-		if err != nil || done {
-			return done, err
+		if err := t.handOver(b, w, th, v, OwnerDied); err != errChanged {
+			return err == nil, err
 		}
 	}
 }
 
-// handOver changes the word from v to its next owner's, with extra bits, and
-// wakes that; done is false when the word was not v any more. b.mu is held.
-func (b *bucket) handOver(w *Word, v, extra uint32) (done bool, err error) {
-	next := b.first(&w.Key)
-	if next != nil && !next.pi {
-		return false, unix.EINVAL
+// handOver changes the word from v, which names th, to its next owner's, with extra bits, and
+// wakes that: errChanged when it was not v any more. b.mu is held.
+func (t *Table) handOver(b *bucket, w *Word, th *Thread, v, extra uint32) error {
+	m, err := b.mutex(&w.Key)
+	if err != nil {
+		return err
 	}
-	to := extra
-	if next != nil {
-		to |= next.tid
-		if b.more(next) {
-			to |= Waiters
+	if m == nil {
+		return w.swap(v, extra)
+	}
+	t.graph.mu.Lock()
+	defer t.graph.mu.Unlock()
+	if m.owner != th {
+		return unix.EINVAL
+	}
+	return t.pass(b, m, w, v, extra)
+}
+
+// pass hands m over, whose word is v. b.mu and graph.mu are held.
+func (t *Table) pass(b *bucket, m *mutex, w *Word, v, extra uint32) error {
+	next := m.waiters[0]
+	to := next.tid | extra
+	if len(m.waiters) > 1 {
+		to |= Waiters
+	}
+	if err := w.swap(v, to); err != nil {
+		return err
+	}
+	m.give(nil)
+	m.leave(next)
+	m.give(next.Thread)
+	b.release(next)
+	return nil
+}
+
+// Leave is called when th ends, or its program, after its robust list: what it still owns and others wait for goes to them, marked
+// FUTEX_OWNER_DIED (Linux's exit_pi_state_list). end says that it shall never own anything again.
+func (t *Table) Leave(th *Thread, end bool) {
+	for {
+		t.graph.mu.Lock()
+		if len(th.held) == 0 {
+			th.gone = end
+			t.graph.mu.Unlock()
+			return
+		}
+		k := th.held[0].key
+		t.graph.mu.Unlock()
+		t.abandon(th, &k)
+	}
+}
+
+// abandon hands the word k over if th owns it.
+func (t *Table) abandon(th *Thread, k *Key) {
+	b := t.bucket(k)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	m, err := b.mutex(k)
+	if m == nil || err != nil {
+		return
+	}
+	t.graph.mu.Lock()
+	defer t.graph.mu.Unlock()
+	if m.owner != th {
+		return
+	}
+	for {
+		next := m.waiters[0]
+		w := Word{Space: next.space, Addr: next.addr}
+		v, ok := w.Space.Load32(w.Addr)
+		if !ok || t.pass(b, m, &w, v, OwnerDied) == ErrFault {
+			t.disband(b, m)
+			return
+		}
+		if m.owner != th {
+			return
 		}
 	}
-	found, ok := w.Space.CompareAndSwap32(w.Addr, v, to)
-	if !ok {
-		return false, ErrFault
+}
+
+// disband makes all who wait for m look at the word again, since it cannot be accessed without them. b.mu and graph.mu are held.
+func (t *Table) disband(b *bucket, m *mutex) {
+	for len(m.waiters) > 0 {
+		w := m.waiters[0]
+		m.leave(w)
+		w.retry = true
+		b.release(w)
 	}
-	if found != v {
-		return false, nil
-	}
-	if next != nil {
-		b.release(next)
-	}
-	return true, nil
 }
 
 // first returns the first waiter for k, PI or not. b.mu is held.
@@ -145,8 +273,8 @@ func (b *bucket) more(after *Waiter) bool {
 	return false
 }
 
-// EnqueueToPI is Enqueue for a waiter, the thread tid, that RequeuePI is to move to the PI word with the key target.
-func (t *Table) EnqueueToPI(wt *Waiter, w *Word, val, tid uint32, target *Key) error {
+// EnqueueToPI is Enqueue for a waiter, the thread tid, that RequeuePI is to move to the PI word target.
+func (t *Table) EnqueueToPI(wt *Waiter, w *Word, val, tid uint32, target *Word) error {
 	b := t.bucket(&w.Key)
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -156,7 +284,8 @@ func (t *Table) EnqueueToPI(wt *Waiter, w *Word, val, tid uint32, target *Key) e
 	case v != val:
 		return unix.EAGAIN
 	}
-	wt.key, wt.bitset, wt.pi, wt.toPI, wt.tid, wt.target = w.Key, MatchAny, false, true, tid, *target
+	wt.key, wt.bitset, wt.priority, wt.pi, wt.toPI, wt.tid, wt.target = w.Key, MatchAny, wt.own(), false, true, tid, target.Key
+	wt.space, wt.addr, wt.retry = target.Space, target.Addr, false
 	b.waiting.Add(1)
 	b.insert(wt)
 	return nil
@@ -165,7 +294,7 @@ func (t *Table) EnqueueToPI(wt *Waiter, w *Word, val, tid uint32, target *Key) e
 // RequeuePI is FUTEX_CMP_REQUEUE_PI: if the word at from is cmp (else EAGAIN), its first waiter gets the PI word if that is free, and
 // all, or at most move others, wait for the PI word from now on. It returns how many got it or wait. EINVAL when a waiter waits for
 // something else, EDEADLK, ESRCH, ErrFault.
-func (t *Table) RequeuePI(from, to *Word, move int, cmp uint32, alive func(tid uint32) bool) (n int, err error) {
+func (t *Table) RequeuePI(from, to *Word, move int, cmp uint32, find Find) (n int, err error) {
 	b1, b2 := t.lock2(&from.Key, &to.Key)
 	defer unlock2(b1, b2)
 	switch v, ok := from.Space.Load32(from.Addr); {
@@ -174,32 +303,14 @@ func (t *Table) RequeuePI(from, to *Word, move int, cmp uint32, alive func(tid u
 	case v != cmp:
 		return 0, unix.EAGAIN
 	}
-	first := b1.first(&from.Key)
-	if first == nil {
-		return 0, nil
-	}
-	if !first.toPI || first.target != to.Key {
-		return 0, unix.EINVAL
-	}
-	got, err := b2.takeFor(first, to, b1.more(first), alive)
-	if err != nil {
-		return 0, err
-	}
-	if got {
-		b1.release(first)
-		n++
-	}
 	for w := b1.head.next; w != &b1.head && n < move+1; {
 		next := w.next
 		if w.key == from.Key {
 			if !w.toPI || w.target != to.Key {
 				return n, unix.EINVAL
 			}
-			w.key, w.pi, w.toPI = to.Key, true, false
-			if b1 != b2 {
-				b1.unlink(w)
-				b2.waiting.Add(1)
-				b2.insert(w)
+			if err := t.moveToPI(b1, b2, w, to, find); err != nil {
+				return n, err
 			}
 			n++
 		}
@@ -208,30 +319,24 @@ func (t *Table) RequeuePI(from, to *Word, move int, cmp uint32, alive func(tid u
 	return n, nil
 }
 
-// takeFor takes the PI word for w's thread if it is free; else it says in the word that somebody waits. more: others wait with w. b.mu is held.
-func (b *bucket) takeFor(w *Waiter, to *Word, more bool, alive func(tid uint32) bool) (got bool, err error) {
-	for {
-		v, ok := to.Space.Load32(to.Addr)
-		if !ok {
-			return false, ErrFault
-		}
-		owner, next := v&TIDMask, v|Waiters
-		switch {
-		case owner == w.tid:
-			return false, unix.EDEADLK
-		case owner == 0:
-			if next = w.tid | v&OwnerDied; more || b.first(&to.Key) != nil {
-				next |= Waiters
-			}
-		case !alive(owner):
-			return false, unix.ESRCH
-		}
-		found, ok := to.Space.CompareAndSwap32(to.Addr, v, next)
-		if !ok {
-			return false, ErrFault
-		}
-		if found == v {
-			return owner == 0, nil
-		}
+// moveToPI gives the PI word to w, or makes it wait for that. Both buckets are locked.
+func (t *Table) moveToPI(b1, b2 *bucket, w *Waiter, to *Word, find Find) error {
+	own := Word{Space: w.space, Addr: w.addr, Key: to.Key} // the word as w's thread has it
+	got, err := t.take(b2, w, to, w.tid, false, b1.more(w), find)
+	for err == errChanged {
+		got, err = t.take(b2, w, to, w.tid, false, b1.more(w), find)
 	}
+	switch {
+	case err != nil:
+		return err
+	case got:
+		b1.release(w)
+		return nil
+	}
+	w.space, w.addr = own.Space, own.Addr
+	w.key, w.toPI = to.Key, false
+	b1.unlink(w)
+	b2.waiting.Add(1)
+	b2.insert(w)
+	return nil
 }

@@ -296,7 +296,8 @@ func (n *Task) join(t *Task, a *CloneArgs) (event int, err error) {
 // belong makes t a thread of p as far as t is concerned.
 func (t *Task) belong(p *Process) {
 	t.proc = p
-	t.waiter.Owner = t
+	t.pi.Owner = t
+	t.waiter.Owner, t.waiter.Thread = t, &t.pi
 	t.timer.Init(t.k.Clock, t.Wake)
 }
 

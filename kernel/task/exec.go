@@ -213,6 +213,7 @@ func (t *Task) leaveMemory() { t.releaseMemory(t.detachMemory()) }
 // detachMemory does what the others who use t's address space wait for, robust futexes and the thread ID word, and takes it from t.
 func (t *Task) detachMemory() *Memory {
 	t.releaseRobust()
+	t.k.Futex.Leave(&t.pi, t.ending)
 	if t.clearTID != 0 {
 		if t.mem.users.Load() > 1 {
 			t.mem.Store32(t.clearTID, 0)

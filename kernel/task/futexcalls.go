@@ -164,7 +164,7 @@ func (t *Task) FutexLockPI(addr uint64, private bool, deadline int64, wall, try 
 		return err
 	}
 	for {
-		locked, err := t.k.Futex.LockPI(&t.waiter, &w, uint32(t.OwnTID()), try, t.threadLives)
+		locked, err := t.k.Futex.LockPI(&t.waiter, &w, uint32(t.OwnTID()), try, t.piThread)
 		if err == futex.ErrFault {
 			if err = t.present(addr, true); err == nil {
 				continue
@@ -173,10 +173,12 @@ func (t *Task) FutexLockPI(addr uint64, private bool, deadline int64, wall, try 
 		if err != nil || locked {
 			return err
 		}
-		if err = t.futexSleep(deadline, wall); err == abi.ERESTARTSYS {
-			err = abi.ERESTARTNOINTR
+		switch err = t.futexSleep(deadline, wall); {
+		case err == abi.ERESTARTSYS:
+			return abi.ERESTARTNOINTR
+		case err != nil || !t.waiter.Retry():
+			return err
 		}
-		return err
 	}
 }
 
@@ -195,7 +197,7 @@ func (t *Task) FutexWaitRequeuePI(addr, addr2 uint64, val uint32, private bool, 
 		return err
 	}
 	for {
-		err := t.k.Futex.EnqueueToPI(&t.waiter, &w, val, uint32(t.OwnTID()), &w2.Key)
+		err := t.k.Futex.EnqueueToPI(&t.waiter, &w, val, uint32(t.OwnTID()), &w2)
 		if err == futex.ErrFault {
 			if err = t.present(addr, false); err == nil {
 				continue
@@ -208,6 +210,9 @@ func (t *Task) FutexWaitRequeuePI(addr, addr2 uint64, val uint32, private bool, 
 			if err = abi.ERESTARTNOINTR; t.waiter.Moved() {
 				err = unix.EAGAIN
 			}
+		}
+		if err == nil && t.waiter.Retry() {
+			return t.FutexLockPI(addr2, private, deadline, wall, false)
 		}
 		return err
 	}
@@ -227,7 +232,7 @@ func (t *Task) FutexRequeuePI(addr, addr2 uint64, wake, move int, cmp uint32, pr
 		return 0, err
 	}
 	for {
-		n, err := t.k.Futex.RequeuePI(&w, &w2, move, cmp, t.threadLives)
+		n, err := t.k.Futex.RequeuePI(&w, &w2, move, cmp, t.piThread)
 		if err != futex.ErrFault {
 			return n, err
 		}
@@ -240,7 +245,12 @@ func (t *Task) FutexRequeuePI(addr, addr2 uint64, wake, move int, cmp uint32, pr
 	}
 }
 
-func (t *Task) threadLives(tid uint32) bool { return t.k.Task(t.proc.pids.Global(int32(tid))) != nil }
+func (t *Task) piThread(tid uint32) *futex.Thread {
+	if o := t.k.Task(t.proc.pids.Global(int32(tid))); o != nil {
+		return &o.pi
+	}
+	return nil
+}
 
 // FutexUnlockPI is FUTEX_UNLOCK_PI: EPERM, EINVAL, EFAULT.
 func (t *Task) FutexUnlockPI(addr uint64, private bool) error {
@@ -249,7 +259,7 @@ func (t *Task) FutexUnlockPI(addr uint64, private bool) error {
 		return err
 	}
 	for {
-		err := t.k.Futex.UnlockPI(&w, uint32(t.OwnTID()))
+		err := t.k.Futex.UnlockPI(&w, &t.pi, uint32(t.OwnTID()))
 		if err != futex.ErrFault {
 			return err
 		}
@@ -270,7 +280,7 @@ type FutexVector struct {
 func (t *Task) FutexWaitv(v []FutexVector, deadline int64, wall bool) (int, error) {
 	ws := make([]futex.Waiter, len(v))
 	for i := range v {
-		ws[i].Owner = t
+		ws[i].Owner, ws[i].Thread = t, &t.pi
 		if err := t.enqueueOne(&ws[i], &v[i]); err != nil {
 			if woken := t.cancelAll(ws[:i]); woken >= 0 {
 				return woken, nil

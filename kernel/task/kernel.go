@@ -42,7 +42,8 @@
 //
 //	Kernel.mu     the tree of processes, groups, sessions, the table of IDs
 //	Process.mu    threads, signals, stops, limits, timers of one process; two are never held at once
-//	Handlers, FS, Files, wait.Queue, futex buckets, clock: leaves
+//	futex.Table, turns
+//	Handlers, FS, Files, wait.Queue, clock: leaves
 //
 // User memory is never touched with one of them held.
 package task

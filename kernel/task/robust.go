@@ -81,7 +81,7 @@ func (t *Task) ownerDiedPI(addr uint64) bool {
 		if err := t.word(&w, addr, private); err != nil {
 			return false
 		}
-		if done, err := t.k.Futex.OwnerGone(&w, uint32(t.OwnTID()), !private); done || err != nil {
+		if done, err := t.k.Futex.OwnerGone(&w, &t.pi, uint32(t.OwnTID()), !private); done || err != nil {
 			return err == nil
 		}
 	}

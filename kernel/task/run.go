@@ -125,13 +125,12 @@ func (t *Task) yield() {
 		return // kicked: to be handled first
 	}
 	m, u := t.k.Machine, &t.usage
-	before := m.Ticks()
+	u.others(m.Ticks())
 	if t.turn.held.Load() {
 		t.turn.seen.Store(true)
 	}
 	runtime.Gosched()
-	u.since.Add(m.Ticks() - before) // others ran
-	u.nivcsw.Add(1)
+	u.on(m.Ticks())
 }
 
 // Yield is sched_yield(2).
@@ -321,7 +320,7 @@ func (k *Kernel) run(t *Task) {
 	if k.turns.active.Load() {
 		k.turns.woken(t)
 	}
-	t.usage.on(k.Machine.Ticks())
+	t.usage.ready()
 	p := &k.pool
 	p.mu.Lock()
 	w := p.idle

@@ -134,6 +134,9 @@ func (t *Task) Scheduler(tid int32) (policy, priority, nice int32, resetOnFork b
 	return s.policy, s.priority, s.nice, s.resetOnFork, nil
 }
 
+// RealTimePriority returns the real-time priority that t runs with, its own or that of who waits for its PI futexes; 0 for none.
+func (t *Task) RealTimePriority() int32 { return t.pi.Priority() }
+
 // SetScheduler is sched_setscheduler(2); policy -1 keeps the policy (sched_setparam(2)). EINVAL, ESRCH, EPERM.
 func (t *Task) SetScheduler(tid, policy, priority int32, resetOnFork bool) error {
 	o, err := t.find(tid)

@@ -83,6 +83,7 @@ type Task struct {
 	timer    clock.Timer
 	entry    wait.Entry
 	waiter   futex.Waiter
+	pi       futex.Thread
 
 	// What Delegate is for.
 	borrowed  bool      // has no program

@@ -24,6 +24,8 @@ import (
 // sched_rt_runtime_us of sched_rt_period_us on a slot, it is closed to them until the period ends. The others have Linux's weights:
 // who has had the least time, divided by its weight, is next.
 //
+// Who owns a PI futex that threads wait for has the priority of the first of them (Lend; kernel/futex knows who waits for whom).
+//
 // A thread that holds a slot may sleep in the kernel without saying so, for a disk. While others wait, each holder is kicked every
 // tick, and loses its slot when it has not come by for some, and is in the kernel.
 
@@ -34,13 +36,14 @@ type turn struct {
 	seen atomic.Bool // came by since the last tick
 	park machine.Parker
 
-	policy, priority int32
+	policy, priority int32 // priority: the highest of own and lent
+	own, lent        int32 // real-time priorities; lent by who waits for it, see Lend
 	weight           int64
 	mask             uint64
 	special          bool // counted in turns.special
 	gone             bool // has ended
 
-	queued bool
+	queued atomic.Bool // written under turns.mu
 	slot   int
 	order  int64 // among those that are equal
 	since  int64 // ns: accounted until then
@@ -133,6 +136,7 @@ func (s *turns) enter(t *Task) {
 	if !t.sched.special() && !s.active.Load() {
 		return
 	}
+	s.k.Futex.SetPriority(&t.pi, t.sched.priority)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.take(t)
@@ -157,9 +161,35 @@ func (s *turns) take(t *Task) {
 	if t.turn.held.Load() {
 		s.account(t, s.k.Clock.Now())
 	}
-	t.turn.policy, t.turn.priority, t.turn.weight = t.sched.policy, t.sched.priority, t.sched.weight()
+	t.turn.policy, t.turn.own, t.turn.weight = t.sched.policy, t.sched.priority, t.sched.weight()
 	t.turn.mask = t.sched.affinity[0]
-	t.turn.rt.Store(t.sched.realTime())
+	t.turn.rank()
+}
+
+// rank finds out what t's priority is. turns.mu is held.
+func (t *turn) rank() {
+	t.priority = max(t.own, t.lent)
+	t.rt.Store(t.priority > 0)
+}
+
+// Lend is to be called when the highest real-time priority of those who wait for t's PI futexes has changed; 0 for none. With it t
+// runs as with SCHED_FIFO if that is higher than its own.
+func (t *Task) Lend(priority int32) {
+	s := &t.k.turns
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if t.turn.gone {
+		return
+	}
+	now := s.k.Clock.Now()
+	if t.turn.held.Load() {
+		s.account(t, now)
+	}
+	t.turn.lent = priority
+	t.turn.rank()
+	if s.active.Load() {
+		s.dispatch(now)
+	}
 }
 
 // leave forgets a thread that has ended. Its process knows it as exiting.
@@ -191,17 +221,15 @@ func (s *turns) drop(t *Task) {
 		t.turn.held.Store(false)
 		t.flags.Or(workTurn)
 	}
-	if t.turn.queued {
-		t.turn.queued = false
+	if t.turn.queued.Load() {
+		t.turn.queued.Store(false)
 		s.queue = slices.DeleteFunc(s.queue, func(o *Task) bool { return o == t })
 	}
 }
 
 // changed is to be called when the policy, the nice value or the affinity of t have changed, with t.proc.mu held, and settle after that.
 func (s *turns) changed(t *Task) {
-	if !t.sched.special() && !s.active.Load() {
-		return
-	}
+	s.k.Futex.SetPriority(&t.pi, t.sched.priority)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.take(t)
@@ -284,7 +312,7 @@ func (s *turns) end() {
 		s.slots[i] = slot{}
 	}
 	for _, t := range s.queue {
-		t.turn.queued = false
+		t.turn.queued.Store(false)
 		t.flags.And(^uint32(workTurn))
 		t.turn.park.Wake()
 	}
@@ -299,7 +327,7 @@ func (t *Task) takeTurn() {
 	if s.arrive(t) {
 		return
 	}
-	before := m.Ticks()
+	t.usage.others(m.Ticks())
 	for {
 		t.turn.park.Park()
 		// A turn may have come and gone while the goroutine waited for the runtime.
@@ -307,8 +335,7 @@ func (t *Task) takeTurn() {
 			break
 		}
 	}
-	t.usage.since.Add(m.Ticks() - before) // others ran
-	t.usage.nivcsw.Add(1)
+	t.usage.on(m.Ticks())
 	s.begin(t)
 	if t.flags.Load()&workKill != 0 {
 		s.release(t)
@@ -339,7 +366,7 @@ func (s *turns) arrive(t *Task) bool {
 		return true
 	case t.turn.held.Load():
 		s.giveUp(t, now)
-	case !t.turn.queued:
+	case !t.turn.queued.Load():
 		s.enqueue(t, false)
 	}
 	s.dispatch(now)
@@ -387,7 +414,7 @@ func (s *turns) enqueue(t *Task, front bool) {
 		}
 		t.turn.vtime = max(t.turn.vtime, s.vtime-bonus)
 	}
-	t.turn.queued = true
+	t.turn.queued.Store(true)
 	t.flags.Or(workTurn)
 	s.queue = append(s.queue, t)
 }
@@ -416,7 +443,7 @@ func (s *turns) catchUp() {
 func (s *turns) woken(t *Task) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.active.Load() && !t.turn.gone && !t.turn.queued && !t.turn.held.Load() {
+	if s.active.Load() && !t.turn.gone && !t.turn.queued.Load() && !t.turn.held.Load() {
 		s.enqueue(t, false)
 		s.dispatch(s.k.Clock.Now())
 	}
@@ -575,7 +602,8 @@ func (s *turns) give(i int, t *Task, now int64) {
 	s.queue = slices.DeleteFunc(s.queue, func(o *Task) bool { return o == t })
 	sl := &s.slots[i]
 	sl.task, sl.asked, sl.missed = t, false, 0
-	t.turn.queued, t.turn.slot, t.turn.since, t.turn.stolen = false, i, now, false
+	t.turn.slot, t.turn.since, t.turn.stolen = i, now, false
+	t.turn.queued.Store(false)
 	t.turn.seen.Store(true)
 	t.turn.held.Store(true)
 	t.flags.And(^uint32(workTurn))

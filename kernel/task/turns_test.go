@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"gosv/kernel/clock"
+	"gosv/kernel/futex"
 	"gosv/machine"
 	"gosv/machine/fake"
 )
@@ -28,7 +29,7 @@ type turnsWorld struct {
 
 func newTurnsWorld(t *testing.T, cpus int) *turnsWorld {
 	m := fake.ForTest(t, fake.Config{Frames: 64, CPUs: cpus})
-	k := &Kernel{Config: Config{Machine: m, Clock: clock.New(m)}}
+	k := &Kernel{Config: Config{Machine: m, Clock: clock.New(m)}, Futex: futex.New()}
 	k.turns.init(k)
 	k.turns.active.Store(true)
 	return &turnsWorld{t: t, m: m, s: &k.turns, ran: map[*Task]int64{}, sleep: map[*Task]bool{}}
@@ -67,7 +68,7 @@ func (w *turnsWorld) check() {
 	held := map[*Task]bool{}
 	for i := range w.s.slots {
 		if t := w.s.slots[i].task; t != nil {
-			if held[t] || t.turn.slot != i || !t.turn.held.Load() || t.turn.queued || t.turn.gone {
+			if held[t] || t.turn.slot != i || !t.turn.held.Load() || t.turn.queued.Load() || t.turn.gone {
 				w.t.Fatalf("slot %d has a task that does not have it", i)
 			}
 			held[t] = true
@@ -82,7 +83,7 @@ func (w *turnsWorld) check() {
 		}
 	}
 	for _, t := range w.s.queue {
-		if held[t] || !t.turn.queued {
+		if held[t] || !t.turn.queued.Load() {
 			w.t.Fatal("who waits has a slot")
 		}
 		if i := w.s.freeFor(t); i >= 0 {
@@ -144,6 +145,31 @@ func TestTurnsRealTime(t *testing.T) {
 	}
 }
 
+// TestTurnsLent: with a priority that is lent a thread runs as if it were its own, and no longer.
+func TestTurnsLent(t *testing.T) {
+	w := newTurnsWorld(t, 1)
+	mid, owner := w.add(SchedFIFO, 5, 0, 1), w.add(SchedNormal, 0, 0, 1)
+	runs := func(n int) { // so few that nobody is limited
+		w.ran = map[*Task]int64{}
+		for range n {
+			w.step(always)
+		}
+	}
+	for range 3 {
+		if runs(200); w.ran[owner] != 0 || w.ran[mid] == 0 {
+			t.Errorf("before: the owner ran %d ns", w.ran[owner])
+		}
+		owner.Lend(6)
+		if runs(100); w.ran[owner] < 90e6 || w.ran[mid] > 10e6 {
+			t.Errorf("raised: the owner ran %d ns, the other %d", w.ran[owner], w.ran[mid])
+		}
+		owner.Lend(0)
+	}
+	if runs(20); w.ran[owner] > 10e6 {
+		t.Errorf("after: the owner ran %d ns", w.ran[owner])
+	}
+}
+
 // TestTurnsRandom lets tasks of all kinds sleep, wake up, come late, change and end.
 func TestTurnsRandom(t *testing.T) {
 	for seed := range uint64(8) {
@@ -202,6 +228,8 @@ func TestTurnsRandom(t *testing.T) {
 			case n == 13:
 				o := w.tasks[r.IntN(len(w.tasks))]
 				w.s.yield(o)
+			case n == 14:
+				w.tasks[r.IntN(len(w.tasks))].Lend(max(0, r.Int32N(8)-2))
 			}
 			w.step(comes)
 		}
@@ -210,6 +238,7 @@ func TestTurnsRandom(t *testing.T) {
 			w.sleep[o] = false
 			o.sched.policy, o.sched.priority, o.sched.nice = SchedNormal, 0, 0
 			w.s.changed(o)
+			o.Lend(0)
 			w.ran[o] = 0
 		}
 		for range 40000 { // a debt of 2 s to each of twelve

@@ -20,7 +20,7 @@ type usage struct {
 	measured uint64 // ticks used at the end of the last measured call; the task's own
 
 	total   atomic.Uint64 // ticks until the last begin of a wait
-	since   atomic.Uint64 // ticks when it began to run, 0 while it waits
+	since   atomic.Uint64 // ticks when it began to run, 0 while it waits, couldRun while it waits for its turn only
 	system  atomic.Uint64 // ticks in the kernel, estimated
 	minflt  atomic.Int64
 	nvcsw   atomic.Int64
@@ -31,7 +31,22 @@ type usage struct {
 // sampling is how many system calls one measured call stands for.
 const sampling = 64
 
+// couldRun is no number of ticks that on stores.
+const couldRun = 2
+
 func (u *usage) on(ticks uint64) { u.since.Store(ticks | 1) }
+
+// ready says that a new task could run, but does not yet.
+func (u *usage) ready() { u.since.Store(couldRun) }
+
+// others says that others run from now on, until on, though the task could.
+func (u *usage) others(ticks uint64) {
+	if s := u.since.Load(); ticks > s {
+		u.total.Add(ticks - s)
+	}
+	u.since.Store(couldRun)
+	u.nivcsw.Add(1)
+}
 
 func (u *usage) off(ticks uint64) {
 	if s := u.since.Load(); s != 0 {
@@ -46,7 +61,7 @@ func (u *usage) off(ticks uint64) {
 // ticks returns the ticks used until now.
 func (u *usage) ticks(now uint64) uint64 {
 	n := u.total.Load()
-	if s := u.since.Load(); s != 0 && now > s {
+	if s := u.since.Load(); s != 0 && s != couldRun && now > s {
 		n += now - s
 	}
 	return n

@@ -108,7 +108,7 @@ func programs() []program {
 	for _, n := range []string{"files", "devices", "wx", "tls"} {
 		add(guest(n+".static", once))
 	}
-	add(guest("hugetlb.static", smp).flagged("--memory", "128M"), guest("sched.static", smp).within(5*time.Minute))
+	add(guest("hugetlb.static", smp).flagged("--memory", "128M"), guest("sched.static", smp).within(5*time.Minute), guest("pi.static", smp).needing("fork proc"))
 	add(guest("pipe_restart.static", once).needing("pipe"))
 	add(guest("timers.static", once).needing("timer"), guest("events.dyn", smp).needing("pipe poll eventfd"))
 	add(guest("fork_exec.static", smp).needing("fork proc").bringing("/bin/sh"), guest("fork_exec.dyn", once).needing("fork proc").bringing("/bin/sh"))
