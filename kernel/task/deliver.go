@@ -61,6 +61,7 @@ func (t *Task) take(blocked signal.Set) bool {
 		ok, n = t.proc.pending.Take(blocked, &t.taken)
 		t.proc.queued -= n
 	}
+	t.mayStop = true
 	return ok
 }
 
@@ -128,7 +129,7 @@ func (t *Task) defaultAction(sig unix.Signal) {
 	switch {
 	case p.deaf(sig, t.taken.Forced):
 	case action == signal.Stop:
-		if !orphaned {
+		if !orphaned && t.mayStop {
 			p.beginStop(sig)
 		}
 	default:

@@ -158,6 +158,9 @@ func (p *Process) accepts(t *Task, sig unix.Signal, forced bool) bool {
 		p.flush(signal.Of(unix.SIGCONT))
 	case sig == unix.SIGCONT:
 		p.flush(signal.Stops)
+		for _, o := range p.threads {
+			o.mayStop = false
+		}
 		p.resume()
 	}
 	if t == nil {

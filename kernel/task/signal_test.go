@@ -436,3 +436,26 @@ func TestItimer(t *testing.T) {
 		u.must(unix.SYS_SETITIMER, 0, 0, 0)
 	})
 }
+
+// SIGCONT that comes between the moment that a stop signal is taken and the stop must not be lost.
+func TestContinueBeforeStop(t *testing.T) {
+	w := newWorld(t, true)
+	w.run(func(u *user) {
+		pid := u.fork(func(u *user) {
+			u.onTask(func(tk *Task) {
+				tk.SendSignal(unix.SIGSTOP)
+				tk.proc.mu.Lock()
+				if !tk.take(0) || tk.taken.Info.Signo() != unix.SIGSTOP {
+					t.Error("no signal")
+				}
+				tk.proc.mu.Unlock()
+				tk.SendSignal(unix.SIGCONT)
+				tk.act()
+			})
+			u.exit(5)
+		})
+		if p, st := u.wait4(pid, unix.WUNTRACED); p != pid || st != 5<<8 {
+			t.Errorf("wait4: %d %#x", p, st)
+		}
+	})
+}

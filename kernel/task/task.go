@@ -65,6 +65,7 @@ type Task struct {
 	restart  func(*Task) (uint64, error)
 
 	exiting  bool        // takes no more signals; guarded by proc.mu
+	mayStop  bool        // no SIGCONT has come since taken was taken; guarded by proc.mu
 	stopped  bool        // parked by job control; guarded by proc.mu
 	counted  bool        // has been counted for the stop that is on; guarded by proc.mu
 	stepping bool        // the trap flag is the tracer's
