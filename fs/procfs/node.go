@@ -105,6 +105,11 @@ func (n *node) PID() int32 {
 	return 0
 }
 
+// IsHollow implements vfs.Hollow.
+func (n *node) IsHollow(i *vfs.Inode) bool {
+	return i.IsDir() && n.row.more == nil && len(n.fs.entries(n.row)) == 0
+}
+
 // Lookup implements vfs.InodeOps.
 func (n *node) Lookup(ctx *vfs.Context, _ *vfs.Dentry, name string) (*vfs.Inode, error) {
 	v, err := n.view(ctx)

@@ -142,6 +142,7 @@ func (f *FS) makeFS(name string) {
 		f.opts.Store(&options{})
 	}
 	f.fs = vfs.NewFS(name, f, f.Clock.Wall)
+	f.fs.Revealing = true
 	root := f.fs.NewInode(&node{fs: f, row: f.root}, &vfs.NewNode{Mode: f.root.mode}, nil)
 	root.Ino = 1
 	f.fs.SetRoot(root)

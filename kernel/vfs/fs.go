@@ -41,12 +41,15 @@ type FS struct {
 	ReadOnly bool
 	// Bindable says that files of a mount that is in no tree may be bound to places.
 	Bindable bool
+	// Revealing says that it tells of the kernel, whoever mounts it: see mayReveal.
+	Revealing bool
 	// Owner is the user namespace of who mounted it: device files on it mean nothing, and set-user-ID nothing outside, unless that is the initial one.
 	Owner *namespace.User
 	// NoAtime says that times of access are not stamped here.
 	NoAtime bool
 
 	kept    keeper
+	anchors anchors
 	handles handles
 	xattrs  atomic.Int64 // bytes that extended attributes take
 	ops     FSOps

@@ -196,6 +196,9 @@ func (c *FSContext) Mount(ctx *Context, flags uint64) (*File, error) {
 	if source == "" {
 		source = "none"
 	}
+	if err := c.ns.mayReveal(ctx, c.fs, flags|c.set); err != nil {
+		return nil, c.fail(err, "it would show what is hidden here")
+	}
 	m, err := c.ns.loose(c.fs, c.fs.root, source, defaultAtime(flags|c.set))
 	if err != nil {
 		return nil, err

@@ -242,6 +242,9 @@ func DoMount(ctx *Context, source string, at Path, typ string, flags uint64, dat
 		return err
 	}
 	defer fs.drop()
+	if err := ns.mayReveal(ctx, fs, flags); err != nil {
+		return err
+	}
 	if source == "" {
 		source = "none"
 	}
@@ -379,6 +382,7 @@ func (ns *Namespace) bind(ctx *Context, source string, at Path, flags uint64) er
 // cloneTree copies the mount of from, from there on, and with recursive what lies on it: EINVAL when it may not be, ENOSPC. ns.mu is held.
 func (ns *Namespace) cloneTree(from Path, recursive bool) (*Mount, error) {
 	m := from.Mount
+	from.Dentry = ns.anchor(from.Dentry)
 	if m.unbindable || (m.ns != ns || m.base().tree == nil) && !m.FS.Bindable {
 		return nil, unix.EINVAL
 	}

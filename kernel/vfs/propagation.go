@@ -126,6 +126,9 @@ func peer(m, c *Mount) { c.group, c.master = m.group, m.master }
 // ns.mu is held.
 func (ns *Namespace) place(m *Mount, at Path) error {
 	at = ns.topLocked(at)
+	if d := ns.anchor(at.Dentry); d != at.Dentry {
+		at = ns.topLocked(Path{at.Mount, d})
+	}
 	tree := ns.below(m, true)
 	list := ns.targets(at.Mount, at.Dentry, tree)
 	shared := at.Mount.group != nil

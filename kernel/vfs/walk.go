@@ -177,7 +177,7 @@ func (d *Dentry) lookup(ctx *Context, name string) (*Dentry, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newDentry(d, name, i), nil
+	return newDentry(d, name, i).anchored(), nil
 }
 
 // up goes to the parent directory, which the root of the task is to itself.

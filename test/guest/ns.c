@@ -1050,3 +1050,115 @@ TEST(time)
 	SAME(end(pid), 0);
 	in(CLONE_NEWTIME, fresh);
 }
+
+static long length(const char *path)
+{
+	char *s = slurp(path);
+	return s ? (long)strlen(s) : -1;
+}
+
+/* Mounts over entries of proc hold, as containers' masks. */
+static void masks(void)
+{
+	mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL);
+	long before = length("/proc/meminfo");
+	CHECK(before > 0);
+	NEED(mount("/dev/null", "/proc/meminfo", NULL, MS_BIND, NULL) == 0);
+	SAME(length("/proc/meminfo"), 0);
+	int dir = open("/proc", O_PATH), fd = openat(dir, "meminfo", O_RDONLY);
+	struct statfs s;
+	SAME(fstatfs(fd, &s), 0);
+	CHECK(s.f_type != 0x9fa0);
+	close(fd);
+	close(dir);
+	NEED(mount("none", "/proc/sys/vm", "tmpfs", MS_RDONLY, NULL) == 0);
+	EXPECT(open("/proc/sys/vm/overcommit_memory", O_RDONLY), ENOENT);
+	EXPECT(open("/proc/sys/../sys/vm/overcommit_memory", O_RDONLY), ENOENT);
+	EXPECT(open("/proc/self/root/proc/sys/vm/overcommit_memory", O_RDONLY), ENOENT);
+	SAME(umount("/proc/sys/vm"), 0);
+	CHECK(length("/proc/sys/vm/overcommit_memory") > 0);
+	NEED(mount("/proc/sys", "/proc/sys", NULL, MS_BIND, NULL) == 0);
+	SAME(mount(NULL, "/proc/sys", NULL, MS_REMOUNT | MS_BIND | MS_RDONLY, NULL), 0);
+	EXPECT(open("/proc/sys/vm/overcommit_memory", O_WRONLY), EROFS);
+	CHECK(length("/proc/sys/vm/overcommit_memory") > 0);
+	NEED(mount("none", "/proc/sys/vm", "tmpfs", 0, NULL) == 0);
+	EXPECT(open("/proc/sys/vm/overcommit_memory", O_RDONLY), ENOENT);
+	pid_t pid = fork();
+	if (pid == 0) { /* so do they in a copy */
+		if (unshare(CLONE_NEWNS))
+			_exit(1);
+		_exit(length("/proc/meminfo") != 0 || open("/proc/sys/vm/overcommit_memory", O_RDONLY) >= 0 ? 2 : 0);
+	}
+	SAME(end(pid), 0);
+	/* Of a process that ends. */
+	pid = fork();
+	if (pid == 0) {
+		pause();
+		_exit(0);
+	}
+	char name[64];
+	snprintf(name, sizeof name, "/proc/%d/status", pid);
+	NEED(mount("/dev/null", name, NULL, MS_BIND, NULL) == 0);
+	SAME(length(name), 0);
+	kill(pid, SIGKILL);
+	end(pid);
+	SAME(length(name), -1);
+	for (int i = 0; i < 300; i++) { /* many, which go again */
+		if (mount("/dev/null", "/proc/self/stat", NULL, MS_BIND, NULL) || length("/proc/self/stat") || umount("/proc/self/stat"))
+			FAIL("round %d: errno %d", i, errno);
+	}
+}
+
+TEST(masks)
+{
+	pid_t pid = fork();
+	if (pid == 0) {
+		NEED(unshare(CLONE_NEWNS) == 0);
+		masks();
+		_exit(check_failures != 0);
+	}
+	SAME(end(pid), 0);
+}
+
+/* Who sees proc in part only may not mount a whole one. */
+static int mount_proc(u64 flags)
+{
+	pid_t pid = fork();
+	if (pid == 0) {
+		if (unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID))
+			_exit(200);
+		pid = fork();
+		if (pid == 0)
+			_exit(mount("proc", "/proc", "proc", flags, NULL) ? errno : 0);
+		int status = end(pid);
+		_exit(WIFEXITED(status) ? WEXITSTATUS(status) : 201);
+	}
+	int status = end(pid);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 202;
+}
+
+TEST(revealing)
+{
+	pid_t pid = fork();
+	if (pid == 0) {
+		NEED(unshare(CLONE_NEWNS | CLONE_NEWPID) == 0);
+		pid = fork();
+		if (pid == 0) {
+			mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL);
+			NEED(mount("proc", "/proc", "proc", 0, NULL) == 0);
+			SAME(mount_proc(0), 0);
+			SAME(mount(NULL, "/proc", NULL, MS_REMOUNT | MS_BIND | MS_RDONLY, NULL), 0);
+			SAME(mount_proc(0), EPERM);
+			SAME(mount_proc(MS_RDONLY), 0);
+			SAME(mount(NULL, "/proc", NULL, MS_REMOUNT | MS_BIND, NULL), 0);
+			SAME(mount_proc(0), 0);
+			NEED(mount("/dev/null", "/proc/meminfo", NULL, MS_BIND, NULL) == 0);
+			SAME(mount_proc(0), EPERM);
+			SAME(umount("/proc/meminfo"), 0);
+			SAME(mount_proc(0), 0);
+			_exit(check_failures != 0);
+		}
+		_exit(end(pid) != 0);
+	}
+	SAME(end(pid), 0);
+}
