@@ -76,6 +76,9 @@ type CPU interface {
 	Kick(c *Context)
 	// Unkick forgets a Kick that no Enter has returned for yet.
 	Unkick(c *Context)
+	// Left says when, in Ticks, the interrupt came for which the last Enter on c returned Interrupted: Go's runtime may have let
+	// other goroutines run between that and the return. 0: no interrupt, or that was asked for already. No Enter may be running on c.
+	Left(c *Context) uint64
 	// Inside reports whether an Enter runs the program of c on some processor just now. c has not been freed.
 	Inside(c *Context) bool
 	// Number is the number of the processor that runs the caller, from 0; it

@@ -121,11 +121,18 @@ func (t *Task) setHooks(add, remove uint32) {
 
 // yield lets the goroutines run that an interrupt has woken, and other tasks. Sched_yield(2) is the same.
 func (t *Task) yield() {
-	if t.flags.Load()&work != 0 {
-		return // kicked: to be handled first
-	}
 	m, u := t.k.Machine, &t.usage
-	u.others(m.Ticks())
+	before := t.cpu.Left(t.Ctx)
+	if t.flags.Load()&work != 0 { // kicked: to be handled first
+		if before != 0 {
+			u.since.Add(m.Ticks() - before)
+		}
+		return
+	}
+	if before == 0 {
+		before = m.Ticks()
+	}
+	u.others(before)
 	if t.turn.held.Load() {
 		t.turn.seen.Store(true)
 	}

@@ -57,6 +57,9 @@ func (m *Machine) Kick(c *machine.Context) { floor.Kick(c) }
 // Unkick implements machine.CPU.
 func (m *Machine) Unkick(c *machine.Context) { floor.Unkick(c) }
 
+// Left implements machine.CPU.
+func (m *Machine) Left(c *machine.Context) uint64 { return floor.Left(c) }
+
 // Inside implements machine.CPU.
 func (m *Machine) Inside(c *machine.Context) bool { return floor.Inside(c) }
 

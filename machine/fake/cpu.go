@@ -151,6 +151,9 @@ func (m *Machine) Unkick(c *machine.Context) {
 	}
 }
 
+// Left implements machine.CPU: interrupts are none of an Enter's.
+func (m *Machine) Left(*machine.Context) uint64 { return 0 }
+
 // Inside implements machine.CPU.
 func (m *Machine) Inside(c *machine.Context) bool {
 	x := m.extra(c)

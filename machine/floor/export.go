@@ -124,6 +124,14 @@ func Kick(c *machine.Context) {
 	}
 }
 
+// Left returns the ticks when an interrupt ended the last Enter of x, and 0 when none did or that was asked for already.
+func Left(c *machine.Context) uint64 {
+	x := (*context)(unsafe.Pointer(c))
+	at := x.left
+	x.left = 0
+	return at
+}
+
 // Inside reports whether x runs in ring 3.
 func Inside(c *machine.Context) bool {
 	return atomic.LoadUint64(&(*context)(unsafe.Pointer(c)).cpu) != 0

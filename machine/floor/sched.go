@@ -409,6 +409,7 @@ func resume(c *cpu, t *thread, away bool) (*context, uint64) {
 		atomic.StoreUint64(&x.flag, 0)
 		return x, 2
 	}
+	x.left = 0
 	if away && x.want != 0 {
 		return x, 3
 	}

@@ -36,6 +36,7 @@ type context struct {
 	dr7   uint64
 	want  uint64 // ring 3: the number of the CPU that its program believes to run on; 0: it does not care
 	real  uint64 // the same when want is none that a CPU has, because it uses the debug registers
+	left  uint64 // ring 3: ticks when the interrupt came for which Enter returned; 0 once that was asked for
 }
 
 const floatMax = 2816 // standard format up to AVX-512 is 2,688 bytes

@@ -8,7 +8,8 @@
  * GENERATION" makes the calls of one worker alone, and prints each before it is made.
  *
  * The watcher counts what the workers do in shared memory, replaces those that died or got stuck, and sees that a
- * fork, a pipe and a wait still work. It ends with 0, or 1 when a worker does not die, or with SIGALRM.
+ * fork, a pipe and a wait still work. Of four workers one is root, and one is root in namespaces of its own. It ends with 0,
+ * or 1 when a worker does not die, or with SIGALRM.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -24,6 +25,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -86,6 +88,60 @@ static int in(const int *l, int n, int nr)
 static char *pages; /* readable and writable, read-only, and nothing */
 
 static const char *const paths[] = {"/tmp/fz/a", "/tmp/fz/b", "/tmp/fz/d", "/tmp/fz", "", ".", "..", "/", "/proc/self/maps", "/proc/self/fd/3", "/proc/1/stat", "/dev/null", "/dev/zero", "/dev/ptmx", "/tmp/fz/a/b", "a", "user.x", "tmpfs", "proc", "size", "/proc/self/uid_map", "/proc/self/ns/user", "/proc/sys/vm/nr_hugepages"};
+
+/* What certain calls know in certain arguments: three times of four one of these, in place of anything. */
+static const u64 ioctls[] = {0x5401, 0x5402, 0x5403, 0x5404, 0x5405, 0x5406, 0x540b, 0x540d, 0x540e, 0x540f, 0x5410, 0x5411, 0x5412, 0x5413, 0x5414, 0x541b, 0x5420, 0x5421, 0x5422,
+                             0x5424, 0x5429, 0x5441, 0x5450, 0x5451, 0x5452, 0x5460, 0x80045430, 0x40045431, 0x80045432, 0x80045438, 0x8901, 0x8903, 0x8905, 0x8910, 0x8912, 0x8913,
+                             0x8914, 0x8915, 0x8916, 0x8919, 0x891b, 0x891c, 0x8921, 0x8922, 0x8924, 0x8927, 0x8933, 0x8942, 0x8946, 0x80086601, 0x40086602, 0x801c581f, 0x401c5820,
+                             0x40049409, 0x4020940d, 0xc020660b, 0xc0045877, 0xc0045878, 1, 2, 0xb701, 0xb702, 0xb703, 0xb704, 0x400454ca, 0xc018aa3f, 0xc020aa00, 0x40086610, 0x80081272, 0x4c82};
+static const u64 fcntls[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 15, 16, 17, 36, 37, 38, 1024, 1025, 1026, 1030, 1031, 1032, 1033, 1034, 1035, 1036, 1037, 1038};
+static const u64 families[] = {AF_UNIX, AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_VSOCK};
+static const u64 kinds[] = {1, 2, 3, 5, 1 | O_NONBLOCK, 2 | O_NONBLOCK, 3 | O_NONBLOCK, 5 | O_NONBLOCK};
+static const u64 protocols[] = {0, 1, 4, 6, 9, 12, 15, 16, 17, 58, 255, 0x300, 0x800};
+static const u64 levels[] = {0, 1, 6, 17, 41, 58, 255, 263, 270, 277};
+static const u64 lengths[] = {0, 1, 4, 8, 12, 16, 28, 64, 128, 256};
+static const u64 advices[] = {0, 1, 2, 3, 4, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 100, 101};
+static const u64 futexes[] = {0, 1, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 128, 129, 131, 132, 133, 134, 135, 136, 137, 138, 139, 140, 256, 265, 393};
+static const u64 maps[] = {1, 2, 3, 0x11, 0x12, 0x21, 0x22, 0x122, 0x4022, 0x8021, 0x2022, 0x40021, 0x40022, 0x100012, 0x100022, 0x32};
+static const u64 protections[] = {0, 1, 2, 3, 4, 5, 7, 0x1000003, 0x2000003};
+static const u64 sizes[] = {1, PAGE, 2 * PAGE, 3 * PAGE, 16 * PAGE, 1 << 20, 1 << 21, 1 << 22, 1 << 26};
+static const u64 mountflags[] = {0, 1, 2, 4, 8, 14, 16, 32, 33, 128, 1024, 4096, 4097, 8192, 16384, 20480, 1 << 17, 1 << 18, 1 << 19, 1 << 20, 0x44000, 0x84000, 0x104000, 1 << 24};
+static const u64 clones[] = {SIGCHLD, 0x20000, 0x2000000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000, 0x10020000, 0x30020000, 0x7e020000, 0x80, 0x200, 0x400, 0x40000};
+static const u64 traces[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 14, 15, 16, 17, 24, 31, 32, 0x4200, 0x4201, 0x4202, 0x4203, 0x4204, 0x4205, 0x4206, 0x4207, 0x4208, 0x4209, 0x420a, 0x420b, 0x420c, 0x420d, 0x420e};
+static const char *const filesystems[] = {"tmpfs", "proc", "sysfs", "devpts", "mqueue", "cgroup2", "overlay", "ext4", "fuse", "ramfs"};
+static const char *const options[] = {"", "size=1m", "lowerdir=/tmp/fz/d,upperdir=/tmp/fz/u,workdir=/tmp/fz/w", "lowerdir=/proc:/tmp/fz/d", "newinstance,ptmxmode=666", "hidepid=2,subset=pid", "mode=0700,uid=1,gid=1", "fd=3,rootmode=40000,user_id=0,group_id=0"};
+
+#define FROM(nr, at, l) {nr, at, sizeof l / sizeof *l, l, 0}
+#define WORDS(nr, at, l) {nr, at, sizeof l / sizeof *l, 0, l}
+#define BELOW(nr, at, n) {nr, at, n, 0, 0}
+static const struct hint {
+	int nr, at, n;
+	const u64 *values;
+	const char *const *words;
+} hints[] = {
+    FROM(SYS_ioctl, 1, ioctls), BELOW(SYS_prctl, 0, 75), BELOW(SYS_prctl, 1, 70), FROM(SYS_fcntl, 1, fcntls), FROM(SYS_socket, 0, families),
+    FROM(SYS_socket, 1, kinds), FROM(SYS_socket, 2, protocols), FROM(SYS_socketpair, 0, families), FROM(SYS_socketpair, 1, kinds),
+    FROM(SYS_socketpair, 2, protocols), FROM(SYS_setsockopt, 1, levels), BELOW(SYS_setsockopt, 2, 80), FROM(SYS_setsockopt, 4, lengths),
+    FROM(SYS_getsockopt, 1, levels), BELOW(SYS_getsockopt, 2, 80), FROM(SYS_bind, 2, lengths), FROM(SYS_connect, 2, lengths), FROM(SYS_futex, 1, futexes),
+    FROM(SYS_madvise, 1, sizes), FROM(SYS_madvise, 2, advices), FROM(SYS_mmap, 1, sizes), FROM(SYS_mmap, 2, protections), FROM(SYS_mmap, 3, maps),
+    FROM(SYS_mremap, 1, sizes), FROM(SYS_mremap, 2, sizes), BELOW(SYS_mremap, 3, 8), FROM(SYS_mprotect, 2, protections), WORDS(SYS_mount, 0, paths),
+    WORDS(SYS_mount, 1, paths), WORDS(SYS_mount, 2, filesystems), FROM(SYS_mount, 3, mountflags), WORDS(SYS_mount, 4, options), WORDS(SYS_umount2, 0, paths),
+    BELOW(SYS_umount2, 1, 16), WORDS(SYS_pivot_root, 0, paths), WORDS(SYS_pivot_root, 1, paths), WORDS(SYS_chroot, 0, paths), WORDS(SYS_fsopen, 0, filesystems),
+    BELOW(SYS_fsconfig, 1, 9), WORDS(SYS_open_tree, 1, paths), WORDS(SYS_move_mount, 3, paths), FROM(SYS_unshare, 0, clones), FROM(SYS_clone, 0, clones),
+    FROM(SYS_setns, 1, clones), FROM(SYS_ptrace, 0, traces), BELOW(SYS_sched_setscheduler, 1, 8), BELOW(SYS_fallocate, 1, 128), FROM(SYS_shmget, 1, sizes),
+    BELOW(SYS_shmctl, 1, 16), BELOW(SYS_semctl, 2, 20), BELOW(SYS_msgctl, 1, 14), BELOW(SYS_io_uring_register, 1, 34), BELOW(SYS_waitid, 0, 4),
+};
+
+static void hint(u64 *s, int nr, u64 *a)
+{
+	for (const struct hint *h = hints; h < hints + sizeof hints / sizeof *hints; h++) {
+		if (h->nr != nr)
+			continue;
+		u64 r = next(s), i = (r >> 8) % h->n;
+		if (r % 4)
+			a[h->at] = h->values ? h->values[i] : h->words ? (uintptr_t)h->words[i] : i;
+	}
+}
 
 static const u64 numbers[] = {0, 1, 2, 3, 4, 7, 8, 15, 16, 31, 64, 100, 127, 128, 255, 256, 511, 512, 1000, 1024, 4095, 4096, 4097, 8192, 65535, 65536, 1 << 20, 1 << 21, 0x7fffffff, 0x80000000, 0xffffffff,
                               0x100000000, 0x7fffffffffff, 0x7ffffffff000, 0x7fffffffffffffff, 0x8000000000000000, -1, -2, -100, -4096, -4095};
@@ -245,7 +301,10 @@ static void *thread(void *v)
 			submit(w);
 		for (int i = 0; i < 6; i++)
 			a[i] = argument(&w->state);
-		one(w, next(&w->state) % CALLS, a);
+		u64 r = next(&w->state);
+		int nr = r % 4 ? (int)((r >> 8) % CALLS) : hints[(r >> 8) % (sizeof hints / sizeof *hints)].nr;
+		hint(&w->state, nr, a);
+		one(w, nr, a);
 	}
 	return 0;
 }
@@ -273,6 +332,31 @@ static void ignore(void (*how)(int))
 			signal(i, how);
 }
 
+static void say(const char *what)
+{
+	if (write(1, what, strlen(what)) < 0)
+		_exit(6);
+}
+
+static void put(const char *file, const char *text)
+{
+	int fd = open(file, O_WRONLY);
+	if (fd >= 0 && write(fd, text, strlen(text)) < 0)
+		say("fuzz: no user namespace\n");
+	close(fd);
+}
+
+/* Makes the worker, an ordinary user, root in namespaces of its own, where it may mount, umount and the like. */
+static void apart(u64 choice)
+{
+	prctl(PR_SET_DUMPABLE, 1);
+	if (unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP | (choice & 1 ? CLONE_NEWNET : 0) | (choice & 2 ? CLONE_NEWPID : 0)))
+		return;
+	put("/proc/self/setgroups", "deny");
+	put("/proc/self/uid_map", "0 65534 1");
+	put("/proc/self/gid_map", "0 65534 1");
+}
+
 static void worker(struct slot *slot)
 {
 	ignore(SIG_DFL);
@@ -294,17 +378,13 @@ static void worker(struct slot *slot)
 	setrlimit(RLIMIT_NPROC, &few), setrlimit(RLIMIT_NOFILE, &files), setrlimit(RLIMIT_FSIZE, &size);
 	if (!w[0].root && (setgid(65534) || setuid(65534)))
 		_exit(8);
+	if (n % 4 == 2)
+		apart(slot->generation);
 	if (slot->generation == 0)
 		pointers(&w[0]);
 	if (!replay)
 		pthread_create(&t, 0, thread, &w[1]);
 	thread(&w[0]);
-}
-
-static void say(const char *what)
-{
-	if (write(1, what, strlen(what)) < 0)
-		_exit(6);
 }
 
 /* Says that a worker does not die, and in which calls it is. */

@@ -1,7 +1,9 @@
 /* timers.c - timer_create(2): signals, overruns, threads, all clocks. */
 #include "check.h"
 #include <pthread.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 
 static volatile int ticks, value;
 static void on_tick(int s, siginfo_t *si, void *uc)
@@ -129,4 +131,34 @@ TEST(silent_timers)
 	silent(CLOCK_PROCESS_CPUTIME_ID);
 	silent(CLOCK_REALTIME);
 	silent(CLOCK_MONOTONIC);
+}
+
+static u64 childrens_ns(void)
+{
+	struct rusage u;
+	getrusage(RUSAGE_CHILDREN, &u);
+	return (u.ru_utime.tv_sec + u.ru_stime.tv_sec) * 1000000000ull + (u.ru_utime.tv_usec + u.ru_stime.tv_usec) * 1000ull;
+}
+
+/* Who waits for a processor uses none: all together use no more time than the processors have. */
+TEST(shared_processors)
+{
+	int n = sysconf(_SC_NPROCESSORS_ONLN);
+	u64 before = childrens_ns(), start = now_ns(CLOCK_MONOTONIC);
+	for (int i = 0; i < 4 * n; i++) {
+		pid_t p = fork();
+		NEED(p >= 0);
+		if (p == 0) {
+			while (now_ns(CLOCK_MONOTONIC) - start < 1500000000)
+				for (volatile int k = 0; k < 10000; k++)
+					;
+			_exit(0);
+		}
+	}
+	while (wait(0) > 0)
+		;
+	u64 wall = now_ns(CLOCK_MONOTONIC) - start, used = childrens_ns() - before;
+	if (used > wall * n * 3 / 2)
+		say("%d processors had %lu ms, %lu ms were used", n, wall / 1000000, used / 1000000);
+	CHECK(used <= wall * n * 3 / 2);
 }
