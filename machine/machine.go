@@ -122,6 +122,10 @@ type Space interface {
 	// It calls shared for each run of n frames. On ErrNoMemory the pages for
 	// which shared was called stay mapped in child.
 	Share(child Space, va, length uint64, shared func(f Frame, n int)) error
+	// Tables returns how many page tables there are.
+	Tables() int
+	// Trim frees the page tables in which nothing is mapped. No other call may change or look at the space meanwhile.
+	Trim()
 	// Barrier makes every processor that runs a program in this space execute a memory barrier and a serialising instruction
 	// before it returns (membarrier(2)).
 	Barrier()
