@@ -185,6 +185,7 @@ func noise(r *rand.Rand, n int) []byte {
 func TestReadWhatDebugfsWrote(t *testing.T) {
 	all := maps.Clone(kinds)
 	all["bigalloc"] = []string{"-t", "ext4", "-O", "bigalloc", "-b", "4096"} // read only
+	all["bigalloc-1k"] = []string{"-t", "ext4", "-O", "bigalloc", "-b", "1024"}
 	for name, args := range all {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -213,7 +214,7 @@ func TestReadWhatDebugfsWrote(t *testing.T) {
 				t.Fatal(err)
 			}
 			w := newWorld(t, mkfs(t, 64<<20, append(slices.Clone(args), "-d", dir)...))
-			if name == "bigalloc" {
+			if strings.HasPrefix(name, "bigalloc") {
 				if err := w.tryMount(0, ""); err != unix.EROFS {
 					t.Errorf("read and write: %v", err)
 				}

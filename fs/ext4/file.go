@@ -432,7 +432,7 @@ func (o *file) Seek(f *vfs.File, off int64, whence int) (_ int64, err error) {
 	return 0, unix.ENXIO
 }
 
-// Allocate implements vfs.FileOps (fallocate(2)): allocation, with or without a new size, punching holes and zeroing.
+// Allocate implements vfs.FileOps (fallocate(2)): allocation, with or without a new size, punching holes, zeroing, and shifts.
 func (o *file) Allocate(f *vfs.File, mode uint32, off, count int64) error {
 	n, i := o.n, f.Inode()
 	const keep = unix.FALLOC_FL_KEEP_SIZE
@@ -450,6 +450,13 @@ func (o *file) Allocate(f *vfs.File, mode uint32, off, count int64) error {
 		err = n.preallocate(off, count)
 	case unix.FALLOC_FL_PUNCH_HOLE | keep:
 		err = n.punch(off, count)
+	case unix.FALLOC_FL_COLLAPSE_RANGE, unix.FALLOC_FL_INSERT_RANGE:
+		if err := n.shift(off, count, mode == unix.FALLOC_FL_INSERT_RANGE); err != nil {
+			return err
+		}
+		now := n.fs.vfs.Now()
+		i.SetTimes(-1, now, now)
+		return n.fs.update(n.store)
 	case unix.FALLOC_FL_ZERO_RANGE, unix.FALLOC_FL_ZERO_RANGE | keep:
 		if err = n.punch(off, count); err == nil {
 			err = n.preallocate(off, count)

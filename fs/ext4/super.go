@@ -278,7 +278,7 @@ func parseSuper(b []byte, size int64, r *vfs.MountRequest) (*super, error) {
 	switch {
 	case s.blocks == 0 || s.blocks > uint64(size)>>s.blockBits:
 		return bad("the file system is larger than the disk")
-	case s.firstBlock != uint64(b2i(s.blockSize == 1024)) || s.firstBlock >= s.blocks:
+	case s.firstBlock != uint64(b2i(s.blockSize == 1024 && s.roCompat&roBigAlloc == 0)) || s.firstBlock >= s.blocks:
 		return bad("first block")
 	case s.blocksGroup == 0 || s.blocksGroup > mostBlocks || s.blocksGroup%8 != 0:
 		return bad("blocks in a group")
@@ -371,7 +371,7 @@ func (s *super) descBlocks() uint32 {
 // descBlock returns where block i of the descriptors lies.
 func (s *super) descBlock(i uint32) uint64 {
 	if s.incompat&incompatMetaBG == 0 || i < s.firstMetaBG {
-		return s.firstBlock + 1 + uint64(i)
+		return superOffset>>s.blockBits + 1 + uint64(i)
 	}
 	g := i * uint32(s.blockSize/s.descSize)
 	return s.groupStart(g) + uint64(b2i(s.hasSuper(g)))

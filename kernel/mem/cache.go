@@ -581,6 +581,33 @@ func (c *Cache) Truncate(size int64) error {
 	return nil
 }
 
+// Rearrange calls do, which changes in the backing what the pages from first on hold, and gives the file its new size if that succeeds. The
+// pages are dropped, dirty ones too, as what is in them is somewhere else then, and none is written meanwhile.
+func (c *Cache) Rearrange(first uint64, size int64, do func() error) error {
+	c.truncating.Lock()
+	defer c.truncating.Unlock()
+	c.syncing.Lock()
+	defer c.syncing.Unlock()
+	forget := func(size int64) {
+		c.mu.Lock()
+		c.size = size
+		c.epoch++
+		c.mu.Unlock()
+		c.EachMapper(func(m Mapper) { m.Unmap(c, first, math.MaxUint64, true) })
+		c.mu.Lock()
+		c.dropRange(first, math.MaxUint64)
+		c.mu.Unlock()
+	}
+	old := c.Size()
+	forget(old)
+	err := do()
+	if err != nil {
+		size = old
+	}
+	forget(size) // what was read meanwhile
+	return err
+}
+
 // dropRange takes the pages first to last out. c.mu is held.
 func (c *Cache) dropRange(first, last uint64) {
 	for {
