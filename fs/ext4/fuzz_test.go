@@ -73,6 +73,7 @@ func FuzzExt4(f *testing.F) {
 	f.Add([]byte{0})
 	f.Add([]byte{1, 0, 3, 1, 0, 255})
 	f.Add([]byte{2, 0, 10, 2, 0, 1, 1, 0, 3, 128})
+	f.Add([]byte{0x82, 0, 10, 2, 0, 1, 1, 0, 3, 128, 4})
 	f.Fuzz(func(t *testing.T, in []byte) { attack(t, list, words, in) })
 }
 
@@ -98,24 +99,49 @@ func attack(t *testing.T, list [][]byte, words [][]int, in []byte) {
 	}
 	kind := int(in[0]) % len(list)
 	b := append([]byte(nil), list[kind]...)
+	inUse := in[0]&0x80 != 0 // the changes come when the file system is in use
+	var changes []func(b []byte)
 	for in = in[1:]; len(in) >= 5; in = in[5:] {
-		place := words[kind][(int(in[0])|int(in[1])<<8)%len(words[kind])] + int(in[2]&3)
-		switch in[3] % 3 {
-		case 0:
-			b[place] = in[4]
-		case 1:
-			b[place] ^= 1 << (in[4] % 8)
-		default:
-			for i := range 4 {
-				if place+i < len(b) {
-					b[place+i] = in[4]
+		place, how, value := words[kind][(int(in[0])|int(in[1])<<8)%len(words[kind])]+int(in[2]&3), in[3]%3, in[4]
+		changes = append(changes, func(b []byte) {
+			switch how {
+			case 0:
+				b[place] = value
+			case 1:
+				b[place] ^= 1 << (value % 8)
+			default:
+				for i := range min(4, len(b)-place) {
+					b[place+i] = value
 				}
 			}
+		})
+	}
+	damage := func(b []byte) {
+		for _, c := range changes {
+			c(b)
 		}
 	}
+	if !inUse {
+		damage(b)
+	}
 	w := newWorldOf(t, b, 2048)
+	defer func() {
+		for _, l := range w.logs {
+			if strings.Contains(l, "kernel panic") {
+				t.Error(l)
+			}
+		}
+	}()
 	if w.tryMount(0, "") != nil {
 		return
+	}
+	if inUse {
+		_ = vfs.Mkdir(w.Ctx, vfs.Path{}, "/m/before", 0o755)
+		now := w.mem.Bytes()
+		damage(now)
+		if err := w.disk.WriteAt(now, 0, false); err != nil {
+			t.Fatal(err)
+		}
 	}
 	visit(w, "/m", 0)
 	_ = w.write("/m/new", []byte("something"), 5000, unix.O_CREAT)
@@ -125,6 +151,13 @@ func attack(t *testing.T, list [][]byte, words [][]int, in []byte) {
 		_ = vfs.Mknod(w.Ctx, vfs.Path{}, fmt.Sprintf("/m/d/%d%s", i, strings.Repeat("m", 60)), unix.S_IFREG|0o600, 0, nil)
 	}
 	_ = vfs.Rename(w.Ctx, vfs.Path{}, "/m/d", vfs.Path{}, "/m/e", 0)
+	for _, name := range []string{"/m/sparse", "/m/big"} {
+		if f, err := vfs.Open(w.Ctx, vfs.Path{}, name, unix.O_RDWR, 0); err == nil {
+			_ = f.Allocate(unix.FALLOC_FL_COLLAPSE_RANGE, 20<<10, 4096)
+			_ = f.Allocate(unix.FALLOC_FL_INSERT_RANGE, 1024, 8192)
+			f.DecRef()
+		}
+	}
 	_ = vfs.Truncate(w.Ctx, "/m/sparse", 1000)
 	_ = vfs.Unlink(w.Ctx, vfs.Path{}, "/m/big")
 	_ = vfs.Unlink(w.Ctx, vfs.Path{}, "/m/slow")
