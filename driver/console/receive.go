@@ -57,6 +57,8 @@ func (p *Port) post(f machine.Frame) {
 }
 
 // chunk returns bytes to read, nil when there are none now. p.mu is held.
+//
+// +checklocks:p.mu
 func (p *Port) chunk() []byte {
 	for p.current == machine.NoFrame {
 		dry := p.rx.Pending() == p.rx.InFlight()
@@ -86,6 +88,8 @@ func (p *Port) consume(n int) {
 }
 
 // readable reports whether ReadTo will not say EAGAIN; if it will, a notification is on the way. p.mu is held.
+//
+// +checklocks:p.mu
 func (p *Port) readable() bool {
 	if p.hasInput() || p.host.Load() >= hostClosed {
 		return true

@@ -32,6 +32,8 @@ type transmitter struct {
 }
 
 // reap takes back what the device has read. p.mu is held.
+//
+// +checklocks:p.mu
 func (p *Port) reap() {
 	for {
 		id, _, ok := p.tx.Take()
@@ -73,6 +75,8 @@ func (p *Port) resize() {
 }
 
 // reserve returns room for up to n bytes, nil when there is none. p.mu is held.
+//
+// +checklocks:p.mu
 func (p *Port) reserve(n int) []byte {
 	p.reap()
 	p.large = p.large || n > smallRing*machine.PageSize
@@ -92,6 +96,8 @@ func (p *Port) reserve(n int) []byte {
 
 // abandon forgets what was in flight when the host closed the port, and opened it again: QEMU keeps the chain that it was
 // at forever. Its memory must stay. p.mu is held.
+//
+// +checklocks:p.mu
 func (p *Port) abandon() {
 	p.reap()
 	if p.first == p.last {
@@ -102,6 +108,8 @@ func (p *Port) abandon() {
 }
 
 // submit makes n bytes from the head of the ring available to the device. p.mu is held.
+//
+// +checklocks:p.mu
 func (p *Port) submit(n int) {
 	if n == 0 {
 		return
@@ -119,6 +127,8 @@ func (p *Port) submit(n int) {
 }
 
 // canWrite tells why nothing can be written now, or nil. p.mu is held.
+//
+// +checklocks:p.mu
 func (p *Port) canWrite() error {
 	switch {
 	case p.tx.Broken():
@@ -132,6 +142,8 @@ func (p *Port) canWrite() error {
 }
 
 // writable reports whether WriteFrom will not say EAGAIN; if it will, a notification is on the way. p.mu is held.
+//
+// +checklocks:p.mu
 func (p *Port) writable() bool {
 	_, err := p.room(1)
 	return err != unix.EAGAIN
@@ -187,6 +199,8 @@ func result(total int64, err error) (int64, error) {
 }
 
 // room returns room for up to n bytes, or why there is none. p.mu is held.
+//
+// +checklocks:p.mu
 func (p *Port) room(n int) ([]byte, error) {
 	for {
 		if err := p.canWrite(); err != nil {
@@ -206,6 +220,8 @@ func (p *Port) room(n int) ([]byte, error) {
 }
 
 // idle reports whether the device has read everything. p.mu is held.
+//
+// +checklocks:p.mu
 func (p *Port) idle() bool {
 	p.reap()
 	return p.first == p.last

@@ -130,6 +130,8 @@ func (p *Port) in(reg uint16) uint8     { return uint8(p.m.In(p.base+reg, 1)) }
 func (p *Port) out(reg uint16, v uint8) { p.m.Out(p.base+reg, 1, uint32(v)) }
 
 // enable says which interrupts are wanted. p.mu is held.
+//
+// +checklocks:p.mu
 func (p *Port) enable(bits uint8) {
 	if p.enabled != bits {
 		p.enabled = bits
@@ -155,6 +157,8 @@ func (p *Port) interrupt() {
 
 // receive moves input from the chip to the buffer; it reports whether there was any. When the buffer is full
 // the chip keeps the rest and may not interrupt. p.mu is held.
+//
+// +checklocks:p.mu
 func (p *Port) receive() bool {
 	had := p.head
 	for p.head-p.tail < bufferSize {

@@ -259,6 +259,8 @@ func (d *Device) interrupt() {
 }
 
 // take takes back what the device is done with; it reports whether the device broke the rules. d.mu is held.
+//
+// +checklocks:d.mu
 func (d *Device) take() (broken bool) {
 	for {
 		for {
@@ -310,6 +312,8 @@ func (d *Device) Forget(out []byte) {
 }
 
 // sendForgets sends what waits as far as there are slots. d.mu is held.
+//
+// +checklocks:d.mu
 func (d *Device) sendForgets() {
 	for len(d.waiting) > 0 && len(d.forgetFree) > 0 {
 		s := d.forgetFree[len(d.forgetFree)-1]

@@ -104,6 +104,8 @@ func timesOf(st *unix.Stat_t) *vfs.Attr {
 }
 
 // settled makes to the real file; n.mu is held.
+//
+// +checklocks:n.mu
 func (n *node) settled(i *vfs.Inode, to vfs.Path) error {
 	if links := n.lowers[0].Inode().Nlink(); links > 1 && !i.IsDir() && i.Nlink() > 0 {
 		if err := vfs.Link(n.o.ctx, to, "", n.o.work, n.o.indexName(i), unix.AT_EMPTY_PATH); err != nil {

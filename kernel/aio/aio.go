@@ -221,6 +221,8 @@ func (c *Context) end() {
 }
 
 // drop gives the ring back when nothing will write to it any more. c.mu is held.
+//
+// +checklocks:c.mu
 func (c *Context) drop() {
 	if c.dead && len(c.active) == 0 && c.ring != nil {
 		c.ring.DecRef()
@@ -229,9 +231,13 @@ func (c *Context) drop() {
 }
 
 // head returns the program's position. c.mu is held, and the ring is there.
+//
+// +checklocks:c.mu
 func (c *Context) head() uint32 { return c.ring.pages[0].Load32(ringHead) % c.slots }
 
 // unread returns how many results are in the ring. c.mu is held.
+//
+// +checklocks:c.mu
 func (c *Context) unread() uint32 { return (c.tail + c.slots - c.head()) % c.slots }
 
 // Enter makes r one of the operations on their way, before its Op starts: EAGAIN when there are as many as the context may

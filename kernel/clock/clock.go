@@ -133,6 +133,8 @@ func (c *Clock) expire() {
 }
 
 // due takes one expired timer off its heap; nil when there is none. c.mu is held.
+//
+// +checklocks:c.mu
 func (c *Clock) due() *Timer {
 	if len(c.mono) > 0 && c.mono[0].when <= c.m.Monotonic() {
 		return c.mono.remove(0)
@@ -146,6 +148,8 @@ func (c *Clock) due() *Timer {
 // rearm makes the machine's alarm that of the earliest timer. An alarm that is
 // earlier than needed stays: it costs one idle expire, setting it anew costs
 // the hardware's time. c.mu is held.
+//
+// +checklocks:c.mu
 func (c *Clock) rearm() {
 	var next int64
 	if len(c.mono) > 0 {

@@ -198,6 +198,8 @@ func (i *interest) set(ev abi.EpollEvent) {
 func (i *interest) mask() wait.Mask { return i.events&^private | always }
 
 // add makes an interest; e.mu is held.
+//
+// +checklocks:e.mu
 func (e *instance) add(fd int, f *vfs.File, ev abi.EpollEvent) error {
 	i := &interest{key: key{f, fd}, of: e}
 	i.set(ev)
@@ -210,6 +212,8 @@ func (e *instance) add(fd int, f *vfs.File, ev abi.EpollEvent) error {
 }
 
 // change gives an interest other events; e.mu is held.
+//
+// +checklocks:e.mu
 func (e *instance) change(i *interest, ev abi.EpollEvent) {
 	i.file.Unregister(&i.entry)
 	i.set(ev)
@@ -219,6 +223,8 @@ func (e *instance) change(i *interest, ev abi.EpollEvent) {
 }
 
 // look puts an interest onto the ready list if its file is ready now; e.mu is held.
+//
+// +checklocks:e.mu
 func (e *instance) look(i *interest) {
 	if i.revents() != 0 && e.enqueue(i) {
 		e.queue.Notify(unix.EPOLLIN | unix.EPOLLRDNORM)
@@ -226,6 +232,8 @@ func (e *instance) look(i *interest) {
 }
 
 // remove ends an interest; e.mu is held.
+//
+// +checklocks:e.mu
 func (e *instance) remove(i *interest) {
 	i.gone = true
 	delete(e.interests, i.key)
@@ -348,6 +356,8 @@ func One(ep *vfs.File) (ev abi.EpollEvent, ok bool) {
 }
 
 // takeReady empties the ready list; e.mu is held.
+//
+// +checklocks:e.mu
 func (e *instance) takeReady() []*interest {
 	e.list.mu.Lock()
 	list := e.list.ready
@@ -358,6 +368,8 @@ func (e *instance) takeReady() []*interest {
 
 // putBack puts what was not looked at, from done on, before what came since, and the first kept, which stay, behind it; it reports
 // whether anything is on the list. e.mu is held.
+//
+// +checklocks:e.mu
 func (e *instance) putBack(list []*interest, kept, done int) bool {
 	e.list.mu.Lock()
 	came := e.list.ready

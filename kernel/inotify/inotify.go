@@ -152,6 +152,8 @@ func RemoveWatch(f *vfs.File, wd int32) error {
 }
 
 // drop ends a watch and says so. n.mu is held.
+//
+// +checklocks:n.mu
 func (n *instance) drop(w *watch) {
 	w.gone = true
 	delete(n.watches, w.wd)
@@ -181,6 +183,8 @@ func (w *watch) Event(mask, cookie uint32, name string) {
 }
 
 // put queues an event unless it is the same as the last. n.mu is held.
+//
+// +checklocks:n.mu
 func (n *instance) put(e event) {
 	if n.closed {
 		return

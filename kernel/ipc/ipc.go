@@ -196,6 +196,8 @@ func (r *registry[T]) get(key int32, flags uint32, c *cred.Cred, check func(T) e
 }
 
 // place puts o into the table and returns its identifier. r.mu is held.
+//
+// +checklocks:r.mu
 func (r *registry[T]) place(o T) int32 {
 	var none T
 	i, next := 0, r.next.Swap(-1)
@@ -223,6 +225,8 @@ func (r *registry[T]) place(o T) int32 {
 }
 
 // find returns an object: EINVAL. r.mu is held.
+//
+// +checklocks:r.mu
 func (r *registry[T]) find(id int32) (o T, err error) {
 	var none T
 	if i := int(id % places); id >= 0 && i < len(r.table) && r.table[i] != none && int32(r.seq[i]) == id/places {

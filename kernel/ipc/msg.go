@@ -124,6 +124,8 @@ func (q *Messages) TryReceive(typ int64, size uint64, flags uint32, c *cred.Cred
 }
 
 // find chooses the message that msgrcv(2) is to return; -1 for none. q.mu is held.
+//
+// +checklocks:q.mu
 func (q *Messages) find(typ int64, flags uint32) int {
 	if flags&MsgCopy != 0 {
 		if typ >= 0 && typ < int64(len(q.list)) {

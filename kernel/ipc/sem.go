@@ -130,6 +130,8 @@ func (s *Semaphores) Try(ops []SemOp, c *cred.Cred, pid int32) (blocked int, err
 }
 
 // apply does one operation. s.mu is held.
+//
+// +checklocks:s.mu
 func (s *Semaphores) apply(o SemOp, pid int32) error {
 	v := &s.sems[o.Num]
 	switch {
@@ -243,6 +245,8 @@ func (s *Semaphores) Get(cmd int32, n int32, c *cred.Cred) (int32, error) {
 }
 
 // usable: EIDRM, EACCES. s.mu is held.
+//
+// +checklocks:s.mu
 func (s *Semaphores) usable(c *cred.Cred, want uint32) error {
 	if s.dead {
 		return unix.EIDRM

@@ -135,6 +135,8 @@ func (s *Space) Open(name string, flags int, mode uint32, attr *Attr, c *cred.Cr
 }
 
 // create makes a queue. s.mu is held.
+//
+// +checklocks:s.mu
 func (s *Space) create(mode uint32, attr *Attr, c *cred.Cred, limit uint64) (*Queue, error) {
 	l := &s.Limits
 	a := Attr{int64(min(l.DefaultMessages.Load(), l.Messages.Load())), int64(min(l.DefaultSize.Load(), l.Size.Load()))}
@@ -206,6 +208,8 @@ func (s *Space) Unlink(name string, c *cred.Cred) error {
 }
 
 // settle gives back what q counted for when nothing leads to it any more. s.mu is held.
+//
+// +checklocks:s.mu
 func (s *Space) settle(q *Queue) {
 	if q.unlinked && q.users == 0 {
 		if s.bytes[q.uid] -= q.cost(); s.bytes[q.uid] == 0 {

@@ -182,6 +182,8 @@ func (e *end) Read(f *vfs.File, dst uio.Sink, _ int64) (n int64, err error) {
 }
 
 // readSlot moves bytes out of the first slot; p.mu is held.
+//
+// +checklocks:p.mu
 func (p *pipe) readSlot(dst uio.Sink) (int, error) {
 	s := &p.slots[p.head]
 	n, err := dst.Put(p.pool.Bytes(s.frame)[s.off : s.off+s.n])
@@ -222,6 +224,8 @@ func (p *pipe) push(s slot) {
 }
 
 // page returns a page for a new slot: ENOMEM. p.mu is held.
+//
+// +checklocks:p.mu
 func (p *pipe) page() (machine.Frame, error) {
 	if f := p.spare; f != machine.NoFrame {
 		p.spare = machine.NoFrame
@@ -265,6 +269,8 @@ func (e *end) Write(f *vfs.File, src uio.Source, _ int64) (n int64, err error) {
 
 // writeSlot puts bytes behind those in the last slot if all fit there, else into a new one: EAGAIN, ENOMEM.
 // p.mu is held.
+//
+// +checklocks:p.mu
 func (p *pipe) writeSlot(src uio.Source) (n int, err error) {
 	left := src.Left()
 	if p.used > 0 {

@@ -123,6 +123,8 @@ func Fill(out *vfs.File, n int, read func(uio.Sink) (int64, error)) (done int, e
 }
 
 // fillSlot fills one slot and reports whether there was less than n bytes. p.mu is held.
+//
+// +checklocks:p.mu
 func (p *pipe) fillSlot(done *int, n int, read func(uio.Sink) (int64, error)) (short bool, err error) {
 	frame, err := p.page()
 	if err != nil {

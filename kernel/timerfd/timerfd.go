@@ -126,6 +126,8 @@ func (t *timer) now() int64 {
 }
 
 // arm has the timer expire at when. t.mu is held.
+//
+// +checklocks:t.mu
 func (t *timer) arm() {
 	if t.wall {
 		t.alarm.SetWall(t.when)
@@ -135,6 +137,8 @@ func (t *timer) arm() {
 }
 
 // left returns the ns until the next expiration, 0 when disarmed. t.mu is held.
+//
+// +checklocks:t.mu
 func (t *timer) left() int64 {
 	if t.when == 0 {
 		return 0

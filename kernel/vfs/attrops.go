@@ -84,6 +84,8 @@ func (i *Inode) Refresh() error {
 }
 
 // setAttr makes a change; i.mu is held.
+//
+// +checklocks:i.mu
 func (i *Inode) setAttr(c *cred.Cred, a *Attr) error {
 	if o, ok := i.ops.(AttrOps); ok {
 		return o.SetAttr(c, i, a)

@@ -142,6 +142,8 @@ func (t *FDTable) free(fd int) int {
 }
 
 // set enters f; mu is held.
+//
+// +checklocks:t.mu
 func (t *FDTable) set(fd int, f *File, flags int) {
 	for n := len(t.used) * 64; fd >= n; {
 		n *= 2
@@ -210,6 +212,8 @@ func (t *FDTable) Close(fd int) error {
 }
 
 // each calls f for the descriptors in use from first to last; mu is held.
+//
+// +checklocks:t.mu
 func (t *FDTable) each(first, last int, f func(fd int)) {
 	for w := first / 64; w < len(t.used) && w <= last/64; w++ {
 		for word := t.used[w]; word != 0; word &= word - 1 {

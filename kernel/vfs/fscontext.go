@@ -81,6 +81,8 @@ func FSContextOf(f *File) (*FSContext, error) {
 }
 
 // fail keeps a message for whoever reads the context. c.mu is held.
+//
+// +checklocks:c.mu
 func (c *FSContext) fail(err error, why string) error {
 	if why != "" && len(c.messages) < maxMessages {
 		c.messages = append(c.messages, "e "+c.typ+": "+why)

@@ -154,6 +154,8 @@ func (ns *Namespace) attach(at Path, fs *FS, root *Dentry, source string, flags 
 }
 
 // discard ends a tree of mounts that nobody uses and that was given no place. The file systems have other mounts, or holds. ns.mu is held.
+//
+// +checklocks:ns.mu
 func (ns *Namespace) discard(m *Mount) {
 	for _, g := range ns.remove(ns.below(m, true)) {
 		go g.gone() // which may take ns.mu
@@ -380,6 +382,8 @@ func (ns *Namespace) bind(ctx *Context, source string, at Path, flags uint64) er
 }
 
 // cloneTree copies the mount of from, from there on, and with recursive what lies on it: EINVAL when it may not be, ENOSPC. ns.mu is held.
+//
+// +checklocks:ns.mu
 func (ns *Namespace) cloneTree(from Path, recursive bool) (*Mount, error) {
 	m := from.Mount
 	from.Dentry = ns.anchor(from.Dentry)
@@ -438,6 +442,8 @@ func (ns *Namespace) detach(m *Mount, lazy bool) (gone []*Mount, err error) {
 }
 
 // remove takes mounts out of the tree. ns.mu is held.
+//
+// +checklocks:ns.mu
 func (ns *Namespace) remove(gone []*Mount) []*Mount {
 	for _, g := range gone {
 		if g.detached {

@@ -133,6 +133,8 @@ func ChangeMount(ctx *Context, p Path, c MountChange) error {
 }
 
 // below returns m, and with recursive all mounts that lie on it. ns.mu is held.
+//
+// +checklocks:ns.mu
 func (ns *Namespace) below(m *Mount, recursive bool) []*Mount {
 	list := []*Mount{m}
 	for i := 0; recursive && i < len(list); i++ {
@@ -188,6 +190,8 @@ func PivotRoot(ctx *Context, next, put Path) error {
 }
 
 // reachable reports whether p lies at or below root. ns.mu is held.
+//
+// +checklocks:ns.mu
 func (ns *Namespace) reachable(p, root Path) bool {
 	for p.Mount != root.Mount && p.Mount.parent != nil {
 		p = Path{p.Mount.parent, p.Mount.point}
@@ -196,6 +200,8 @@ func (ns *Namespace) reachable(p, root Path) bool {
 }
 
 // take takes m from its place. ns.mu is held.
+//
+// +checklocks:ns.mu
 func (ns *Namespace) take(m *Mount) {
 	delete(ns.mounts, Path{m.parent, m.point})
 	m.point.mounts.Add(-1)

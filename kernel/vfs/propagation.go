@@ -15,6 +15,8 @@ import (
 type peers struct{ id uint64 }
 
 // propagate changes how m propagates: MS_SHARED, MS_SLAVE, MS_PRIVATE or MS_UNBINDABLE. ns.mu is held.
+//
+// +checklocks:ns.mu
 func (ns *Namespace) propagate(m *Mount, how uint64) {
 	if how == unix.MS_SHARED {
 		m.unbindable = false
@@ -54,6 +56,8 @@ type target struct {
 }
 
 // targets lists where what is mounted on p at point is to show too, but for the mounts in skip. ns.mu is held.
+//
+// +checklocks:ns.mu
 func (ns *Namespace) targets(p *Mount, point *Dentry, skip []*Mount) (list []target) {
 	if p.group == nil {
 		return nil
@@ -90,6 +94,8 @@ func (ns *Namespace) targets(p *Mount, point *Dentry, skip []*Mount) (list []tar
 
 // copyTree copies m from root on, and with recursive what lies on it, but for unbindable mounts, to nowhere; how is told of each mount and its
 // copy. There must be room for all of it. ns.mu is held.
+//
+// +checklocks:ns.mu
 func (ns *Namespace) copyTree(m *Mount, root *Dentry, recursive bool, how func(m, c *Mount)) *Mount {
 	c := ns.copyThose(m, root, how, func(m *Mount) bool { return recursive && !m.unbindable })
 	c.locked = false
@@ -124,6 +130,8 @@ func peer(m, c *Mount) { c.group, c.master = m.group, m.master }
 
 // place gives the tree of m, which lies nowhere, a place, and copies of it to those that are told of that: ENOENT, EINVAL, ENOSPC.
 // ns.mu is held.
+//
+// +checklocks:ns.mu
 func (ns *Namespace) place(m *Mount, at Path) error {
 	at = ns.topLocked(at)
 	if d := ns.anchor(at.Dentry); d != at.Dentry {
@@ -184,6 +192,8 @@ func ownerOf(m *Mount) *namespace.User {
 }
 
 // slide puts m under what is mounted at a place, if anything is. The place is one that has a mount, so it needs no pin. ns.mu is held.
+//
+// +checklocks:ns.mu
 func (ns *Namespace) slide(m *Mount, at Path) {
 	over := ns.mounts[at]
 	if over != nil {
@@ -198,6 +208,8 @@ func (ns *Namespace) slide(m *Mount, at Path) {
 }
 
 // followers returns the mounts that go with m, as they came with it. ns.mu is held.
+//
+// +checklocks:ns.mu
 func (ns *Namespace) followers(m *Mount) (list []*Mount) {
 	if m.parent == nil {
 		return nil

@@ -91,6 +91,8 @@ func (m *Mount) held(flags uint64) bool {
 }
 
 // hides reports whether a locked mount lies on m at or below d: what is under it must not be seen. ns.mu is held.
+//
+// +checklocks:ns.mu
 func (ns *Namespace) hides(m *Mount, d *Dentry) bool {
 	for _, c := range ns.all {
 		if c.parent == m && c.locked && c.point.within(d) {

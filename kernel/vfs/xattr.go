@@ -183,6 +183,8 @@ func xattrBytes(name string, value []byte) int64 {
 }
 
 // xattrBytes returns what all attributes take; r.mu is held.
+//
+// +checklocks:r.mu
 func (r *rare) xattrBytes() (n int64) {
 	for name, v := range r.xattrs {
 		n += xattrBytes(name, v)

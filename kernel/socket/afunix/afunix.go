@@ -172,6 +172,8 @@ func (k *sock) connectedBy(c *socket.Caller) {
 }
 
 // setPeerCred keeps who calls, as SO_PEERCRED shows it: the effective IDs. mu is held.
+//
+// +checklocks:k.mu
 func (k *sock) setPeerCred(c *socket.Caller) {
 	k.peerCred = socket.Ucred{PID: c.PID, UID: c.Cred.EUID, GID: c.Cred.EGID}
 	k.peerGroups = c.Cred.Groups

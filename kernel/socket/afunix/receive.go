@@ -92,6 +92,8 @@ func (k *sock) receiveStream(m *socket.Message, dst uio.Sink) (done int64, err e
 // skipUrgent does what a read at the mark of urgent data does first: the byte is taken out of the stream, or
 // with SO_OOBINLINE becomes a part of it. A byte that was read already goes too. Packets taken go on the list used.
 // k.mu is held.
+//
+// +checklocks:k.mu
 func (k *sock) skipUrgent(used *packet) *packet {
 	p := k.queue.head
 	if p.n > 0 && p == k.queue.oob && k.s.Is(socket.OOBInline) {
@@ -128,6 +130,8 @@ func (k *sock) receiveUrgent(m *socket.Message, dst uio.Sink) (int64, error) {
 }
 
 // nothing is what a read of an empty queue gives: EAGAIN, an error that is kept, nil at the end. k.mu is held.
+//
+// +checklocks:k.mu
 func (k *sock) nothing(m *socket.Message) error {
 	switch {
 	case k.s.HasError():
@@ -141,6 +145,8 @@ func (k *sock) nothing(m *socket.Message) error {
 }
 
 // peekStream is receiveStream with MSG_PEEK; k.mu is held.
+//
+// +checklocks:k.mu
 func (k *sock) peekStream(m *socket.Message, dst uio.Sink) (done int64, err error) {
 	skip := max(k.s.PeekOffset(), 0)
 	creds := k.s.Is(socket.PassCred)

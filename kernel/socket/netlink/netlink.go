@@ -324,6 +324,8 @@ func (k *sock) Receive(m *socket.Message, dst uio.Sink) (int64, error) {
 }
 
 // put puts a datagram into the queue, if the filter wants it: ENOBUFS when it is full. mu is held.
+//
+// +checklocks:k.mu
 func (k *sock) put(b []byte, group int) error {
 	want, ok := k.filter.Wants(&bpf.Packet{Data: b, Len: len(b), Protocol: uint32(k.s.Protocol)})
 	if !ok {

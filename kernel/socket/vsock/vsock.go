@@ -349,6 +349,8 @@ func (k *sock) Name(peer bool) ([]byte, error) {
 }
 
 // space is how many bytes the peer takes now; mu is held.
+//
+// +checklocks:k.mu
 func (k *sock) space() int {
 	under := k.sent - k.peerForwarded
 	if under >= k.peerBuffer {
@@ -438,6 +440,8 @@ func (k *sock) Receive(m *socket.Message, dst uio.Sink) (done int64, err error) 
 }
 
 // take reads from the queue, and gives the peer credit again in time; mu is held.
+//
+// +checklocks:k.mu
 func (k *sock) take(dst uio.Sink) (done int64, err error) {
 	for len(k.queue) > 0 && dst.Left() > 0 && err == nil {
 		var n int
