@@ -82,7 +82,7 @@ const runExamples = `  gosv run ls -l /
   gosv run -v ./data:/data:ro ./app
   gosv run -P -v dbdata:/var/lib/db db.tar
   gosv run --root / python3 script.py
-  gosv run -it bash
+  gosv run -it --root / bash
   gosv run --strace -- /bin/true
   gosv run nginx.img
   gosv run ./rootfs /bin/sh -c 'echo hello'`

@@ -204,6 +204,16 @@ func guestEnv(flags []string) []string {
 	return bundle.MergeEnv(env, flagEnv(flags))
 }
 
+// checkEnv refuses values of --env that name no variable.
+func checkEnv(flags []string) error {
+	for _, f := range flags {
+		if f == "" || f[0] == '=' {
+			return fmt.Errorf("--env %s: say KEY=VALUE, or KEY alone", f)
+		}
+	}
+	return nil
+}
+
 // flagEnv returns the variables that --env flags set.
 func flagEnv(flags []string) []string {
 	var env []string

@@ -415,11 +415,14 @@ the machine has none.`,
 			return nil
 		},
 		RunE: func(_ *cobra.Command, args []string) error {
+			if err := checkEnv(e.Env); err != nil {
+				return err
+			}
 			_, list, err := findMachines(args[:1])
 			if err != nil {
 				return err
 			}
-			e.Argv, e.Terminal = args[1:], tty
+			e.Argv, e.Terminal, e.Env = args[1:], tty, flagEnv(e.Env)
 			return execIn(list[0], &e, interactive, std)
 		},
 	}
@@ -428,7 +431,7 @@ the machine has none.`,
 	f.SortFlags = false
 	f.BoolVarP(&interactive, "interactive", "i", false, "pass standard input on")
 	f.BoolVarP(&tty, "tty", "t", false, "give the program a terminal")
-	f.StringArrayVarP(&e.Env, "env", "e", nil, "environment variable `KEY=VALUE`")
+	f.StringArrayVarP(&e.Env, "env", "e", nil, "environment variable `KEY=VALUE`; KEY alone takes this environment's value")
 	f.StringVarP(&e.Dir, "workdir", "w", "", "working directory (default: that of the machine's program)")
 	f.StringVarP(&e.User, "user", "u", "", "user `NAME|UID[:GROUP|GID]` (default: root)")
 	return cmd

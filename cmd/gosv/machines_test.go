@@ -94,6 +94,7 @@ func TestMachineCommandsRefuse(t *testing.T) {
 		{"no such machine", []string{"logs", "x"}},
 		{"which machine", []string{"stop"}},
 		{"gosv exec MACHINE PROGRAM", []string{"exec", "x"}},
+		{"KEY=VALUE", []string{"exec", "-e", "=x", "x", "ls"}},
 		{"no signal", []string{"kill", "-s", "nonsense", "x"}},
 		{"a name is", []string{"run", "--name", "a/b", "--accel", "tcg", "--kernel", kernelFile(t), "/bin/ls"}},
 	} {

@@ -194,10 +194,8 @@ func (o *runOptions) check() error {
 			return fmt.Errorf("--name %w", err)
 		}
 	}
-	for _, e := range o.env {
-		if e == "" || e[0] == '=' {
-			return fmt.Errorf("--env %s: say KEY=VALUE, or KEY alone", e)
-		}
+	if err := checkEnv(o.env); err != nil {
+		return err
 	}
 	if err := qemu.CheckMachine(o.machine); err != nil {
 		return fmt.Errorf("--machine: %w", err)

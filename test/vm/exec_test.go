@@ -53,6 +53,7 @@ func TestExec(t *testing.T) {
 		t.Fatalf("run -d: %d, %s", status, stderr)
 	}
 	defer command(t, nil, "rm", "-f", "m")
+	t.Setenv("FLAVOUR", "sour")
 
 	for _, c := range []struct {
 		args           []string
@@ -64,6 +65,7 @@ func TestExec(t *testing.T) {
 		{[]string{"-i", "m", "cat"}, "through", 0, "through", ""},
 		{[]string{"m", "cat"}, "not passed on", 0, "", ""},
 		{[]string{"-e", "COLOUR=red", "-w", "/tmp", "m", "bash", "-c", "echo $COLOUR; pwd"}, "", 0, "red\n/tmp\n", ""},
+		{[]string{"-e", "FLAVOUR", "-e", "GOSV_NOT_SET", "m", "bash", "-c", "echo $FLAVOUR${GOSV_NOT_SET-unset}"}, "", 0, "sourunset\n", ""},
 		{[]string{"-u", "anna", "m", "bash", "-c", "id -u; id -g; echo $HOME; cat /etc/shadow"}, "", 1, "1000\n1000\n/home/anna\n", "cat: /etc/shadow: "},
 		{[]string{"-u", "2:3", "m", "bash", "-c", "id -u; id -g"}, "", 0, "2\n3\n", ""},
 		{[]string{"-u", "otto", "m", "ls"}, "", 125, "", "gosv: user otto: no such user\n"},
