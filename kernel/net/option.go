@@ -361,71 +361,13 @@ const defaultTTL = 64
 
 // setOther are options that are neither. err is why there is no number v.
 func (k *sock) setOther(key [2]int, v int, err error, value []byte) error {
-	seconds := func(n, most int) (time.Duration, error) {
-		if err != nil {
-			return 0, err
-		}
-		if v < n || v > most {
-			return 0, unix.EINVAL
-		}
-		return time.Duration(v) * time.Second, nil
+	switch key[0] {
+	case unix.SOL_SOCKET:
+		return k.setSocketLevel(key[1], v, err, value)
+	case unix.IPPROTO_TCP:
+		return k.setTCPLevel(key[1], v, err, value)
 	}
 	switch key {
-	case [2]int{unix.SOL_SOCKET, unix.SO_SNDBUF}, [2]int{unix.SOL_SOCKET, unix.SO_RCVBUF},
-		[2]int{unix.SOL_SOCKET, unix.SO_SNDBUFFORCE}, [2]int{unix.SOL_SOCKET, unix.SO_RCVBUFFORCE}:
-		if err == nil {
-			k.setBuffer(key[1], v)
-		}
-		return err
-	case [2]int{unix.SOL_SOCKET, unix.SO_LINGER}:
-		if len(value) >= 8 {
-			k.setLinger(binary.LittleEndian.Uint32(value) != 0, int(int32(binary.LittleEndian.Uint32(value[4:]))))
-		}
-		return unix.ENOPROTOOPT
-	case [2]int{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE}:
-		d, err := seconds(1, 32767)
-		if err != nil {
-			return err
-		}
-		o := tcpip.KeepaliveIdleOption(d)
-		return errno(k.ep.SetSockOpt(&o))
-	case [2]int{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL}:
-		d, err := seconds(1, 32767)
-		if err != nil {
-			return err
-		}
-		o := tcpip.KeepaliveIntervalOption(d)
-		return errno(k.ep.SetSockOpt(&o))
-	case [2]int{unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT}:
-		if err != nil {
-			return err
-		}
-		k.fastMu.Lock()
-		k.deferred = v > 0
-		k.fastMu.Unlock()
-		o := tcpip.TCPDeferAcceptOption(time.Duration(wholeTimeouts(v)) * time.Second)
-		return errno(k.ep.SetSockOpt(&o))
-	case [2]int{unix.IPPROTO_TCP, unix.TCP_LINGER2}:
-		if err != nil {
-			return err
-		}
-		o := tcpip.TCPLingerTimeoutOption(time.Duration(v) * time.Second)
-		return errno(k.ep.SetSockOpt(&o))
-	case [2]int{unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT}:
-		if err != nil {
-			return err
-		}
-		if v < 0 {
-			return unix.EINVAL
-		}
-		o := tcpip.TCPUserTimeoutOption(time.Duration(v) * time.Millisecond)
-		return errno(k.ep.SetSockOpt(&o))
-	case [2]int{unix.IPPROTO_TCP, unix.TCP_CONGESTION}:
-		o := tcpip.CongestionControlOption(unix.ByteSliceToString(value))
-		if err := k.ep.SetSockOpt(&o); err != nil {
-			return unix.ENOENT
-		}
-		return nil
 	case [2]int{unix.IPPROTO_IPV6, unix.IPV6_MTU}:
 		switch {
 		case err != nil:
@@ -448,24 +390,88 @@ func (k *sock) setOther(key [2]int, v int, err error, value []byte) error {
 		if len(value) == 0 {
 			return nil // takes options away; there are none
 		}
-	case [2]int{unix.IPPROTO_TCP, unix.TCP_THIN_DUPACK}:
-		if v&^1 != 0 {
-			return unix.EINVAL
+	}
+	return unix.ENOPROTOOPT
+}
+
+func (k *sock) setSocketLevel(name, v int, err error, value []byte) error {
+	switch name {
+	case unix.SO_SNDBUF, unix.SO_RCVBUF, unix.SO_SNDBUFFORCE, unix.SO_RCVBUFFORCE:
+		if err == nil {
+			k.setBuffer(name, v)
 		}
-		return nil // Linux knows it no more
-	case [2]int{unix.IPPROTO_TCP, unix.TCP_ULP}:
-		return unix.ENOENT // no protocol can be put on top
-	case [2]int{unix.SOL_SOCKET, unix.SO_MAX_PACING_RATE}:
+		return err
+	case unix.SO_LINGER:
+		if len(value) >= 8 {
+			k.setLinger(binary.LittleEndian.Uint32(value) != 0, int(int32(binary.LittleEndian.Uint32(value[4:]))))
+		}
+	case unix.SO_MAX_PACING_RATE:
 		if v != -1 {
 			return unix.EOPNOTSUPP // nothing holds packets back
 		}
 		return nil
-	case [2]int{unix.SOL_SOCKET, unix.SO_DETACH_FILTER}:
+	case unix.SO_DETACH_FILTER:
 		return unix.ENOENT // none can be attached
-	case [2]int{unix.SOL_SOCKET, unix.SO_PASSCRED}:
+	case unix.SO_PASSCRED:
 		return unix.EOPNOTSUPP
 	}
 	return unix.ENOPROTOOPT
+}
+
+func (k *sock) setTCPLevel(name, v int, err error, value []byte) error {
+	switch name {
+	case unix.TCP_THIN_DUPACK:
+		if v&^1 != 0 {
+			return unix.EINVAL
+		}
+		return nil // Linux knows it no more
+	case unix.TCP_ULP:
+		return unix.ENOENT // no protocol can be put on top
+	case unix.TCP_CONGESTION:
+		o := tcpip.CongestionControlOption(unix.ByteSliceToString(value))
+		if err := k.ep.SetSockOpt(&o); err != nil {
+			return unix.ENOENT
+		}
+		return nil
+	case unix.TCP_KEEPIDLE, unix.TCP_KEEPINTVL, unix.TCP_DEFER_ACCEPT, unix.TCP_LINGER2, unix.TCP_USER_TIMEOUT:
+		if err != nil {
+			return err
+		}
+		return k.setTCPTime(name, v)
+	}
+	return unix.ENOPROTOOPT
+}
+
+// setTCPTime sets an option that is a time: EINVAL.
+func (k *sock) setTCPTime(name, v int) error {
+	d := time.Duration(v) * time.Second
+	switch name {
+	case unix.TCP_KEEPIDLE, unix.TCP_KEEPINTVL:
+		const most = 32767
+		if v < 1 || v > most {
+			return unix.EINVAL
+		}
+		if name == unix.TCP_KEEPIDLE {
+			o := tcpip.KeepaliveIdleOption(d)
+			return errno(k.ep.SetSockOpt(&o))
+		}
+		o := tcpip.KeepaliveIntervalOption(d)
+		return errno(k.ep.SetSockOpt(&o))
+	case unix.TCP_DEFER_ACCEPT:
+		k.fastMu.Lock()
+		k.deferred = v > 0
+		k.fastMu.Unlock()
+		o := tcpip.TCPDeferAcceptOption(time.Duration(wholeTimeouts(v)) * time.Second)
+		return errno(k.ep.SetSockOpt(&o))
+	case unix.TCP_LINGER2:
+		o := tcpip.TCPLingerTimeoutOption(d)
+		return errno(k.ep.SetSockOpt(&o))
+	}
+	if v < 0 {
+		return unix.EINVAL
+	}
+	o := tcpip.TCPUserTimeoutOption(time.Duration(v) * time.Millisecond)
+	return errno(k.ep.SetSockOpt(&o))
 }
 
 // wholeTimeouts is the time in seconds until the answer to a SYN was sent so often that the last time lies not before a time: what

@@ -43,7 +43,7 @@ func inherit(c *cred.Cred, dir *Inode, n *NewNode) {
 // create makes a new file with a name: EEXIST, EACCES, EROFS, ENOENT, ENOSPC.
 func create(ctx *Context, dir Path, name string, n *NewNode) (*Dentry, error) {
 	d := dir.Dentry
-	if d.dir == nil && d.names == nil {
+	if d.fixed() {
 		return nil, unix.EACCES // directories that ask for each name cannot be added to
 	}
 	if err := mayCreate(ctx, dir); err != nil {
@@ -177,7 +177,7 @@ func mayLink(c *cred.Cred, i *Inode) error {
 
 func link(ctx *Context, dir Path, name string, i *Inode) (err error) {
 	d := dir.Dentry
-	if d.dir == nil && d.names == nil {
+	if d.fixed() {
 		return unix.EPERM
 	}
 	if err := mayCreate(ctx, dir); err != nil {
@@ -250,32 +250,10 @@ func Unlink(ctx *Context, at Path, path string) error {
 	case special(last):
 		return unix.EISDIR
 	}
-	d := dir.Dentry
 	if w.slash {
-		return slashError(ctx, d, last)
+		return slashError(ctx, dir.Dentry, last)
 	}
-	if d.dir == nil && d.names == nil {
-		return readonlyError(ctx, d, last)
-	}
-	if err := mayRemoveFrom(ctx, dir, last); err != nil {
-		return err
-	}
-	if d.names != nil {
-		return d.removeCached(ctx, last, false)
-	}
-	d.dir.mu.Lock()
-	defer d.dir.mu.Unlock()
-	c := d.dir.children[last]
-	if c == nil {
-		return unix.ENOENT
-	}
-	if err := mayRemove(ctx.Cred, d.inode, c.inode); err != nil {
-		return err
-	}
-	if c.inode.IsDir() {
-		return unix.EISDIR
-	}
-	return d.dropFileLocked(c)
+	return remove(ctx, dir, last, false)
 }
 
 // mayRemoveFrom is mayChange, but a name that does not exist is ENOENT whatever the rights.
@@ -323,29 +301,39 @@ func Rmdir(ctx *Context, at Path, path string) error {
 	case last == "..":
 		return unix.ENOTEMPTY
 	}
+	return remove(ctx, dir, last, true)
+}
+
+// remove takes a name out of dir: a directory for rmdir, else anything else. EISDIR, ENOTDIR.
+func remove(ctx *Context, dir Path, name string, rmdir bool) error {
 	d := dir.Dentry
-	if d.dir == nil && d.names == nil {
-		return readonlyError(ctx, d, last)
+	if d.fixed() {
+		return readonlyError(ctx, d, name)
 	}
-	if err := mayRemoveFrom(ctx, dir, last); err != nil {
+	if err := mayRemoveFrom(ctx, dir, name); err != nil {
 		return err
 	}
 	if d.names != nil {
-		return d.removeCached(ctx, last, true)
+		return d.removeCached(ctx, name, rmdir)
 	}
 	d.dir.mu.Lock()
 	defer d.dir.mu.Unlock()
-	c := d.dir.children[last]
+	c := d.dir.children[name]
 	if c == nil {
 		return unix.ENOENT
 	}
 	if err := mayRemove(ctx.Cred, d.inode, c.inode); err != nil {
 		return err
 	}
-	if !c.inode.IsDir() {
+	switch isDir := c.inode.IsDir(); {
+	case rmdir && !isDir:
 		return unix.ENOTDIR
+	case rmdir:
+		return d.dropDirLocked(c)
+	case isDir:
+		return unix.EISDIR
 	}
-	return d.dropDirLocked(c)
+	return d.dropFileLocked(c)
 }
 
 // kill marks an empty directory as removed, so that it takes no more entries and mounts:
