@@ -39,6 +39,7 @@ var rows = []row{
 
 	{path: "sys/fs/file-max", mode: ro, show: text("9223372036854775807\n")},
 	{path: "sys/fs/inotify/max_queued_events", mode: ro, show: number10(inotify.MaxEvents)},
+	{path: "sys/fs/dir-notify-enable", mode: ro, show: text("1\n")},
 	{path: "sys/fs/inotify/max_user_watches", mode: ro, show: number10(inotify.MaxWatches)},
 	{path: "sys/fs/nr_open", mode: ro, show: text("1048576\n")},
 	{path: "sys/fs/pipe-max-size", mode: ro, show: number10(pipe.MaxSize)},

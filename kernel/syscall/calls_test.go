@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gosv/kernel/abi"
+	"gosv/kernel/dnotify"
 )
 
 // run runs p as process 1 and expects status 0.
@@ -850,8 +851,10 @@ func TestHandles(t *testing.T) {
 		u.fails(unix.EINVAL, unix.SYS_INOTIFY_RM_WATCH, in, wd)
 		u.fails(unix.EINVAL, unix.SYS_INOTIFY_RM_WATCH, timer, wd)
 		dir := u.must(unix.SYS_OPEN, u.str("/tmp"), unix.O_RDONLY)
-		u.must(unix.SYS_FCNTL, dir, unix.F_NOTIFY, dnMultishot)
-		u.fails(unix.EINVAL, unix.SYS_FCNTL, dir, unix.F_NOTIFY, 4)
-		u.fails(unix.ENOTDIR, unix.SYS_FCNTL, timer, unix.F_NOTIFY, dnMultishot)
+		u.must(unix.SYS_FCNTL, dir, unix.F_NOTIFY, dnotify.Multishot)
+		u.must(unix.SYS_FCNTL, dir, unix.F_NOTIFY, dnotify.Create)
+		u.must(unix.SYS_FCNTL, dir, unix.F_NOTIFY, 0)
+		u.must(unix.SYS_FCNTL, timer, unix.F_NOTIFY, 0)
+		u.fails(unix.ENOTDIR, unix.SYS_FCNTL, timer, unix.F_NOTIFY, dnotify.Create)
 	})
 }

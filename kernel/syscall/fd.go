@@ -4,6 +4,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gosv/kernel/abi"
+	"gosv/kernel/dnotify"
 	"gosv/kernel/eventfd"
 	"gosv/kernel/pipe"
 	"gosv/kernel/socket"
@@ -19,7 +20,7 @@ func fdRows(r *table) {
 	r.set(unix.SYS_DUP, call1("dup", aFD, sysDup))
 	r.set(unix.SYS_DUP2, call2("dup2", aFD, aFD, sysDup2))
 	r.set(unix.SYS_DUP3, call3("dup3", aFD, aFD, flags("flags", unix.O_CLOEXEC, openNames), sysDup3))
-	r.set(unix.SYS_FCNTL, call3("fcntl", aFD, aFcntl, aHex, sysFcntl).partly("no leases (F_SETLEASE), no F_NOTIFY, no SIGURG"))
+	r.set(unix.SYS_FCNTL, call3("fcntl", aFD, aFcntl, aHex, sysFcntl).partly("no leases (F_SETLEASE)"))
 	r.set(unix.SYS_FLOCK, call2("flock", aFD, flags("operation", 0xf, lockNames), sysFlock))
 	r.set(unix.SYS_PIPE, call1("pipe", out(lPair), func(t *task.Task, to dest[[2]int32]) (uint64, error) { return sysPipe2(t, to, 0) }))
 	r.set(unix.SYS_PIPE2, call2("pipe2", out(lPair), flags("flags", unix.O_CLOEXEC|unix.O_NONBLOCK|unix.O_DIRECT, pipeNames), sysPipe2))
@@ -141,7 +142,7 @@ func fcntlFile(t *task.Task, f *vfs.File, fd, cmd int32, arg uint64) (uint64, er
 		n, err := pipe.SetSize(f, int(int32(arg)), t.Cred().Capable(unix.CAP_SYS_RESOURCE))
 		return value(n, err)
 	case unix.F_NOTIFY:
-		return done(dnotify(f, uint32(arg)))
+		return done(dirNotify(t, f, fd, uint32(arg)))
 	case unix.F_ADD_SEALS:
 		return done(f.AddSeals(uint32(arg)))
 	case unix.F_GET_SEALS:
@@ -151,19 +152,17 @@ func fcntlFile(t *task.Task, f *vfs.File, fd, cmd int32, arg uint64) (uint64, er
 	return fcntlOwner(t, f, cmd, arg)
 }
 
-// dnMultishot is DN_MULTISHOT.
-const dnMultishot = 0x80000000
-
-// dnotify is F_NOTIFY, which inotify(7) has replaced and which is not here: what it takes back, there is none of.
-// ENOTDIR; EINVAL, as from a Linux that is built without it.
-func dnotify(f *vfs.File, events uint32) error {
-	switch {
-	case !f.Inode().IsDir():
-		return unix.ENOTDIR
-	case events&^dnMultishot != 0:
-		return unix.EINVAL
+// dirNotify is F_NOTIFY: the process is the owner of the directory if that has none.
+func dirNotify(t *task.Task, f *vfs.File, fd int32, bits uint32) error {
+	k, c := t.Kernel(), t.Cred()
+	err := dnotify.Watch(f, bits, func(f *vfs.File) {
+		k.SendIO(f.Owner(), c, fd, task.PollMsg)
+	})
+	if o := f.Owner(); err == nil && bits&^dnotify.Multishot != 0 && o.ID == 0 {
+		o.Type, o.ID = ownerPID, t.PID()
+		f.SetOwner(o)
 	}
-	return nil
+	return err
 }
 
 // Types of F_SETOWN_EX.

@@ -9,11 +9,15 @@ import (
 	"gosv/kernel/wait"
 )
 
+// PollMsg is what SIGIO tells of for a directory that F_NOTIFY watches.
+const PollMsg wait.Mask = 0x400 // POLLMSG
+
 // ioEvents are the events that SIGIO tells of, with si_code; the first that is there counts.
 var ioEvents = []struct {
 	events wait.Mask
 	code   int32
 }{
+	{PollMsg, 3},
 	{unix.POLLPRI, 5}, {unix.POLLIN | unix.EPOLLRDNORM, 1}, {unix.POLLERR, 4}, {unix.POLLHUP | unix.POLLRDHUP, 6}, {unix.POLLOUT | unix.EPOLLWRNORM, 2},
 }
 
@@ -32,7 +36,11 @@ func (k *Kernel) SendIO(o vfs.Owner, c *cred.Cred, fd int32, events wait.Mask) {
 		for _, e := range ioEvents {
 			if e.events&events != 0 {
 				info.SetHead(sig, 0, e.code)
-				info.SetPoll(int64(events&e.events), fd)
+				band := events & e.events
+				if band == PollMsg {
+					band |= unix.POLLIN | unix.EPOLLRDNORM // as Linux's table of bands
+				}
+				info.SetPoll(int64(band), fd)
 				break
 			}
 		}

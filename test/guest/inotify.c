@@ -156,3 +156,52 @@ TEST(options)
 	events("the directory goes");
 	close(in);
 }
+
+/* A directory tells by signals (F_NOTIFY): sig waits for one that must come, none takes those that must not have. */
+static int sig(siginfo_t *i, sigset_t *s)
+{
+	struct timespec t = {30, 0};
+	return sigtimedwait(s, i, &t);
+}
+
+TEST(dnotify)
+{
+	char dir[] = "/tmp/dnotifyXXXXXX";
+	NEED(mkdtemp(dir) && chdir(dir) == 0);
+	sigset_t s;
+	sigemptyset(&s);
+	sigaddset(&s, SIGIO);
+	sigaddset(&s, SIGRTMIN + 3);
+	sigprocmask(SIG_BLOCK, &s, NULL);
+	int d = open(".", O_RDONLY);
+	SAME(fcntl(d, F_NOTIFY, DN_CREATE), 0);
+	SAME(fcntl(d, F_GETOWN), getpid());
+	siginfo_t i;
+	close(open("a", O_CREAT | O_RDWR, 0600));
+	SAME(sig(&i, &s), SIGIO);
+	SAME(i.si_code, SI_KERNEL);
+	close(open("b", O_CREAT | O_RDWR, 0600)); /* it was for once */
+	SAME(fcntl(d, F_SETSIG, SIGRTMIN + 3), 0);
+	SAME(fcntl(d, F_NOTIFY, DN_MULTISHOT | DN_DELETE | DN_RENAME | DN_MODIFY), 0);
+	unlink("a");
+	SAME(sig(&i, &s), SIGRTMIN + 3);
+	SAME(i.si_fd, d);
+	SAME(i.si_code, POLL_MSG);
+	SAME(i.si_band, 0x441); /* POLLIN, POLLRDNORM, POLLMSG */
+	int f = open("b", O_RDWR);
+	SAME(write(f, "x", 1), 1);
+	SAME(sig(&i, &s), SIGRTMIN + 3);
+	SAME(fcntl(d, F_NOTIFY, 0), 0);
+	SAME(write(f, "x", 1), 1);
+	EXPECT(fcntl(f, F_NOTIFY, DN_CREATE), ENOTDIR);
+	close(f);
+	unlink("b");
+	SAME(fcntl(d, F_NOTIFY, DN_MULTISHOT | DN_CREATE), 0);
+	close(d);
+	close(open("c", O_CREAT | O_RDWR, 0600));
+	struct timespec none = {0, 0};
+	EXPECT(sigtimedwait(&s, &i, &none), EAGAIN);
+	unlink("c");
+	chdir("/");
+	rmdir(dir);
+}
