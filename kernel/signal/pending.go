@@ -15,6 +15,7 @@ const (
 	Kernel = 0x80 // the kernel, for no special reason
 	Queue  = -1   // sigqueue(3)
 	Timer  = -2   // a POSIX timer
+	SigIO  = -5   // SIGIO, by programs only: no sender
 	TKill  = -6   // tkill(2), tgkill(2)
 )
 

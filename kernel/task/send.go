@@ -42,10 +42,8 @@ func stops(info *signal.Info) bool { return signal.Stops.Has(info.Signo()) }
 // sendFrom sends info, to the thread t if that is not nil, on behalf of another task.
 func (p *Process) sendFrom(from *Task, t *Task, info *signal.Info) error {
 	forced := from.proc == p && !stops(info) && !p.nsInit
-	if namespace.Made() && (info.Code() == signal.User || info.Code() == signal.TKill) {
-		theirs := *info
-		theirs.SetSender(info.PID(), p.user().ShowUID(info.UID()))
-		info = &theirs
+	if namespace.Made() {
+		info = p.translateUID(from, info)
 	}
 	if p.pids.parent != nil && p.pids.Local(from.PID()) == 0 { // from outside
 		theirs := *info
@@ -56,6 +54,26 @@ func (p *Process) sendFrom(from *Task, t *Task, info *signal.Info) error {
 	err := p.post(t, info, forced)
 	p.mu.Unlock()
 	return err
+}
+
+// translateUID returns info with the sender's user ID as p's user namespace calls it. That of kill(2) is the kernel's own number, that in what
+// rt_sigqueueinfo(2) got is one of the sender's namespace.
+func (p *Process) translateUID(from *Task, info *signal.Info) *signal.Info {
+	mine, theirs := from.Cred().User, p.user()
+	uid := info.UID()
+	switch code := info.Code(); {
+	case code == signal.User || code == signal.TKill:
+	case code >= 0 || code == signal.Timer || code == signal.SigIO || mine == theirs: // no user ID, or the right one
+		return info
+	default:
+		uid = mine.RealUID(uid)
+	}
+	c := *info
+	if uid = theirs.ShowUID(uid); uid == namespace.None {
+		uid = namespace.Overflow
+	}
+	c.SetSender(info.PID(), uid)
+	return &c
 }
 
 // Send sends a signal to the process, without asking for permission: from a timer, a terminal, SIGIO.

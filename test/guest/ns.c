@@ -1162,3 +1162,52 @@ TEST(revealing)
 	}
 	SAME(end(pid), 0);
 }
+
+/* sigqueue sends a signal that says a user ID, and sigtaken takes one and tells what it says. */
+static int sigqueue_uid(pid_t pid, int uid)
+{
+	siginfo_t i = {.si_code = SI_QUEUE};
+	i.si_uid = uid;
+	return syscall(SYS_rt_sigqueueinfo, pid, SIGRTMIN, &i);
+}
+
+static int sigtaken(void)
+{
+	sigset_t s;
+	siginfo_t i;
+	struct timespec t = {30, 0};
+	sigemptyset(&s);
+	sigaddset(&s, SIGRTMIN);
+	return sigtimedwait(&s, &i, &t) == SIGRTMIN ? (int)i.si_uid : -1;
+}
+
+/* User IDs in signals are those of who gets them. */
+TEST(signal_users)
+{
+	sigset_t s;
+	sigemptyset(&s);
+	sigaddset(&s, SIGRTMIN);
+	sigprocmask(SIG_BLOCK, &s, NULL);
+	NEED(pipe(sync_pipe) == 0);
+	pid_t pid = fork();
+	if (pid == 0) {
+		NEED(unshare(CLONE_NEWUSER) == 0);
+		SAME(put("/proc/self/uid_map", "7 0 1"), 0);
+		SAME(sigqueue_uid(getppid(), 7), 0);
+		SAME(sigqueue_uid(getppid(), 55), 0);
+		tell();
+		SAME(sigtaken(), 7);
+		SAME(sigtaken(), 65534);
+		SAME(sigqueue_uid(getpid(), 55), 0); /* within one namespace a number is but a number */
+		SAME(sigtaken(), 55);
+		_exit(check_failures != 0);
+	}
+	hear();
+	SAME(sigtaken(), 0);
+	SAME(sigtaken(), 65534);
+	SAME(sigqueue_uid(pid, 0), 0);
+	SAME(sigqueue_uid(pid, 1234), 0);
+	SAME(end(pid), 0);
+	close(sync_pipe[0]);
+	close(sync_pipe[1]);
+}
