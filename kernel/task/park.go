@@ -109,6 +109,9 @@ func (t *Task) waitFor(o Pollable, events wait.Mask, deadline int64, exclusive b
 		err = t.Block(deadline)
 	}
 	o.Unregister(&t.entry)
+	if err != nil && exclusive && o.Readiness(events)&events != 0 {
+		return nil // t may be the only one who was told
+	}
 	return err
 }
 
