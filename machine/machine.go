@@ -122,6 +122,8 @@ type Space interface {
 	// It calls shared for each run of n frames. On ErrNoMemory the pages for
 	// which shared was called stay mapped in child.
 	Share(child Space, va, length uint64, shared func(f Frame, n int)) error
+	// Large reports whether va lies in a large page.
+	Large(va uint64) bool
 	// Tables returns how many page tables there are.
 	Tables() int
 	// Trim frees the page tables in which nothing is mapped. No other call may change or look at the space meanwhile.

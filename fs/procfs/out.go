@@ -74,9 +74,14 @@ func (o *out) nl() *out { return o.str("\n") }
 //
 //go:noinline
 func (o *out) kb(name string, pages uint64, column int) *out {
+	return o.kib(name, pages*4, column)
+}
+
+// kib is kb of a number in KiB.
+func (o *out) kib(name string, n uint64, column int) *out {
 	start := len(o.b)
 	o.str(name, ":").pad(start, column)
-	return o.right(pages*4, 8).str(" kB\n")
+	return o.right(n, 8).str(" kB\n")
 }
 
 // field appends a line "Name:\tvalue".

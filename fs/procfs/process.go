@@ -9,7 +9,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"gosv/kernel/mem"
 	"gosv/kernel/mm"
 	"gosv/kernel/task"
 	"gosv/kernel/uio"
@@ -41,6 +40,7 @@ var processRows = []*row{
 	{path: "personality", mode: 0o400, show: showPersonality, private: true, inTask: true},
 	{path: "root", mode: unix.S_IFLNK | 0o777, jump: jumpRoot, private: true, inTask: true},
 	{path: "smaps", mode: ro, show: showSmaps, private: true, inTask: true},
+	{path: "smaps_rollup", mode: ro, show: showRollup, private: true, inTask: true},
 	{path: "stat", mode: ro, show: showProcessStat, inTask: true},
 	{path: "statm", mode: ro, show: showStatm, inTask: true},
 	{path: "status", mode: ro, show: showStatus, inTask: true},
@@ -321,39 +321,6 @@ func mapsLine(b *out, a *mm.AreaInfo) {
 		b.pad(start, 73).str(escape(a.Name, "\n"))
 	}
 	b.nl()
-}
-
-// showSmaps is maps with what of each area is in memory. How many others map a page
-// is not known, and so Pss is not told.
-func showSmaps(v *view, b *out) error {
-	v.memory(func(as *mm.AddressSpace) {
-		for _, a := range as.Areas() {
-			mapsLine(b, &a)
-			all, private, page := uint64(0), uint64(0), uint64(1)
-			var hugeShared, hugePrivate uint64
-			if a.HugeTLB {
-				page = mem.HugeFrames
-				hugeShared, hugePrivate = as.ResidentHuge(a.Start, a.End)
-			} else {
-				all, private = as.Resident(a.Start, a.End)
-			}
-			locked := uint64(0)
-			if a.Locked {
-				locked = all
-			}
-			for _, f := range []struct {
-				name  string
-				pages uint64
-			}{
-				{"Size", (a.End - a.Start) / 4096}, {"KernelPageSize", page}, {"MMUPageSize", page}, {"Rss", all}, {"Shared_Clean", all - private},
-				{"Shared_Dirty", 0}, {"Private_Clean", 0}, {"Private_Dirty", private}, {"Referenced", all}, {"Anonymous", private},
-				{"Shared_Hugetlb", hugeShared}, {"Private_Hugetlb", hugePrivate}, {"Swap", 0}, {"Locked", locked},
-			} {
-				b.kb(f.name, f.pages, 16)
-			}
-		}
-	})
-	return nil
 }
 
 // memoryFile is /proc/PID/mem: positions are addresses.

@@ -147,21 +147,22 @@ func TestFiles(t *testing.T) {
 		}
 	}
 	for path, parts := range map[string][]string{
-		"/proc/self/maps":      {"00010000-00011000 rw-p 00000000 00:00 0"},
-		"/proc/self/smaps":     {"00010000-00011000 rw-p 00000000 00:00 0", "Size:                  4 kB\n", "Private_Dirty:         4 kB\n"},
-		"/proc/vmstat":         {"nr_free_pages ", "nr_anon_pages 1\n", "pgpgin 0\n"},
-		"/proc/self/status":    {"Name:\tprog\n", "Umask:\t0022\n", "Uid:\t0\t0\t0\t0\n", "VmSize:\t", "Threads:\t1\n", "CapEff:\t000001ffffffffff\n", "Cpus_allowed_list:\t0-1\n"},
-		"/proc/self/stat":      {"1 (prog) R 0 "},
-		"/proc/self/statm":     {"1 1 0 "},
-		"/proc/self/limits":    {"Limit                     Soft Limit           Hard Limit           Units", "Max open files"},
-		"/proc/meminfo":        {"MemTotal:          16384 kB\n", "MemFree:"},
-		"/proc/cpuinfo":        {"processor\t: 0\n", "processor\t: 1\n"},
-		"/proc/stat":           {"cpu  ", "cpu1 ", "btime "},
-		"/proc/self/mountinfo": {" / /proc rw,nosuid - proc proc rw\n"},
-		"/proc/self/fdinfo/1":  {"pos:\t0\n", "flags:\t0"},
-		"/proc/loadavg":        {"0.00 0.00 0.00 "},
-		"/proc/uptime":         {".", " "},
-		"/proc/version":        {"Linux version 6.1.0-gosv"},
+		"/proc/self/maps":         {"00010000-00011000 rw-p 00000000 00:00 0"},
+		"/proc/self/smaps":        {"00010000-00011000 rw-p 00000000 00:00 0", "Size:                  4 kB\n", "Private_Dirty:         4 kB\n", "Pss:                   4 kB\n"},
+		"/proc/self/smaps_rollup": {"00010000-00011000 ---p 00000000 00:00 0                                  [rollup]\nRss:  ", "Pss_Anon:              4 kB\n"},
+		"/proc/vmstat":            {"nr_free_pages ", "nr_anon_pages 1\n", "pgpgin 0\n"},
+		"/proc/self/status":       {"Name:\tprog\n", "Umask:\t0022\n", "Uid:\t0\t0\t0\t0\n", "VmSize:\t", "Threads:\t1\n", "CapEff:\t000001ffffffffff\n", "Cpus_allowed_list:\t0-1\n"},
+		"/proc/self/stat":         {"1 (prog) R 0 "},
+		"/proc/self/statm":        {"1 1 0 "},
+		"/proc/self/limits":       {"Limit                     Soft Limit           Hard Limit           Units", "Max open files"},
+		"/proc/meminfo":           {"MemTotal:          16384 kB\n", "MemFree:"},
+		"/proc/cpuinfo":           {"processor\t: 0\n", "processor\t: 1\n"},
+		"/proc/stat":              {"cpu  ", "cpu1 ", "btime "},
+		"/proc/self/mountinfo":    {" / /proc rw,nosuid - proc proc rw\n"},
+		"/proc/self/fdinfo/1":     {"pos:\t0\n", "flags:\t0"},
+		"/proc/loadavg":           {"0.00 0.00 0.00 "},
+		"/proc/uptime":            {".", " "},
+		"/proc/version":           {"Linux version 6.1.0-gosv"},
 	} {
 		got := w.Read(t, path)
 		for _, p := range parts {

@@ -80,25 +80,6 @@ func (as *AddressSpace) anonymousName(a *area) string {
 	return ""
 }
 
-// Resident counts the pages of start..end that are in the page tables: all of them, and
-// those that are private to programs, for smaps.
-func (as *AddressSpace) Resident(start, end uint64) (all, private uint64) {
-	as.mu.RLock()
-	defer as.mu.RUnlock()
-	start, end = pageDown(start), min(pageUp(end), userTop)
-	for va, ok := as.nextMapped(start, end); ok; va, ok = as.nextMapped(va+pageSize, end) {
-		f, _, ok := as.space.Lookup(va)
-		if !ok || as.pool.IsZero(f) {
-			continue
-		}
-		all++
-		if as.pool.Kind(f) == mem.Anonymous {
-			private++
-		}
-	}
-	return all, private
-}
-
 // Stats are the numbers of /proc/PID/status and statm, in pages.
 type Stats struct {
 	Size, Peak, Locked         uint64

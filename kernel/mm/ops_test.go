@@ -143,13 +143,27 @@ func TestAdvise(t *testing.T) {
 	w.check("REMOVE of private memory", w.as.Advise(a, pageSize, unix.MADV_REMOVE), unix.EINVAL)
 	w.check("WILLNEED", w.as.Advise(a, 4*pageSize, unix.MADV_WILLNEED), nil)
 	w.check("POPULATE_WRITE", w.as.Advise(a, 4*pageSize, unix.MADV_POPULATE_WRITE), nil)
-	if all, private := w.as.Resident(a, a+4*pageSize); all != 4 || private != 4 {
-		t.Errorf("%d, %d pages resident", all, private)
+	if r := w.as.Resident(a, a+4*pageSize); r.Pages != 4 || r.Anonymous != 4 || r.PrivateDirty != 4 || r.Share[mem.Anonymous] != 4*pageSize<<ShareShift {
+		t.Errorf("resident: %+v", r)
 	}
 	w.check("POPULATE_READ", w.as.Advise(s, 4*pageSize, unix.MADV_POPULATE_READ), nil)
-	if all, private := w.as.Resident(s, s+4*pageSize); all != 4 || private != 0 {
-		t.Errorf("%d, %d pages resident", all, private)
+	if r := w.as.Resident(s, s+4*pageSize); r.Pages != 4 || r.Anonymous != 0 || r.PrivateDirty != 4 || r.Share[mem.Shmem] != 4*pageSize<<ShareShift {
+		t.Errorf("resident: %+v", r)
 	}
+	child, err := w.as.Fork()
+	w.check("Fork", err, nil)
+	w.check("POPULATE_READ", child.Advise(s, 4*pageSize, unix.MADV_POPULATE_READ), nil)
+	for _, at := range []uint64{a, s} {
+		r := w.as.Resident(at, at+4*pageSize)
+		if r.Pages != 4 || r.SharedDirty != 4 || r.Share[mem.Anonymous]+r.Share[mem.Shmem] != 2*pageSize<<ShareShift {
+			t.Errorf("resident in two: %+v", r)
+		}
+		r.Add(&r)
+		if r.SharedDirty != 8 {
+			t.Errorf("twice: %+v", r)
+		}
+	}
+	child.Release()
 	w.check("Protect", w.as.Protect(a, pageSize, unix.PROT_READ), nil)
 	w.check("POPULATE_WRITE", w.as.Advise(a, pageSize, unix.MADV_POPULATE_WRITE), unix.EINVAL)
 	w.check("POPULATE_READ", w.as.Advise(0x10000, pageSize, unix.MADV_POPULATE_READ), unix.ENOMEM)
@@ -444,11 +458,11 @@ func TestFaultAround(t *testing.T) {
 	a := w.mmap(w.as, MapArgs{Addr: 0x10003000, Length: 60 * pageSize, Prot: unix.PROT_READ, Flags: unix.MAP_PRIVATE | unix.MAP_FIXED, Object: f, Offset: 4 * pageSize})
 	w.check("Fault", w.as.Fault(a+14*pageSize, machine.Read), nil)
 	// The block of 64 KiB is 0x10010000..0x10020000, pages 17..33 of the file.
-	if all, _ := w.as.Resident(0x10010000, 0x10020000); all != 15 {
-		t.Errorf("%d pages of the block", all)
+	if r := w.as.Resident(0x10010000, 0x10020000); r.Pages != 15 || r.PrivateClean != 15 {
+		t.Errorf("of the block: %+v", r)
 	}
-	if all, _ := w.as.Resident(a, a+60*pageSize); all != 15 {
-		t.Errorf("%d pages in all", all)
+	if r := w.as.Resident(a, a+60*pageSize); r.Pages != 15 {
+		t.Errorf("in all: %+v", r)
 	}
 	for i := range uint64(60) {
 		w.check("Fault", w.as.Fault(a+i*pageSize, machine.Read), nil)

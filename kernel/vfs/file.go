@@ -465,7 +465,7 @@ func (f *File) Opened() bool {
 func (f *File) MapCache() *mem.Cache { return f.ops.Map(f) }
 
 // MapName is the name of the file for /proc/PID/maps.
-func (f *File) MapName() string { return LinkName(f.path, f.path.Mount.ns.Root()) }
+func (f *File) MapName() string { return LinkName(f.path, f.path.Mount.Root0()) }
 
 // MapInode is the inode for /proc/PID/maps.
 func (f *File) MapInode() (major, minor uint32, ino uint64) {

@@ -449,6 +449,15 @@ func (s *space) Lookup(va uint64) (machine.Frame, machine.Access, bool) {
 	return machine.Frame(v & frameBits / machine.PageSize), access(v), v != 0
 }
 
+// Large implements machine.Space.
+func (s *space) Large(va uint64) bool {
+	if va >= machine.UserTop {
+		return false
+	}
+	d := s.directory(va)
+	return d != nil && atomic.LoadUint64(&d[va>>21&511])&large != 0
+}
+
 // Share implements machine.Space.
 func (s *space) Share(child machine.Space, va, length uint64, shared func(f machine.Frame, n int)) error {
 	check(va, length)

@@ -236,6 +236,13 @@ func (s *space) Lookup(va uint64) (machine.Frame, machine.Access, bool) {
 	return e.frame, e.acc, ok
 }
 
+// Large implements machine.Space.
+func (s *space) Large(va uint64) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.pages[va&^(machine.PageSize-1)].huge
+}
+
 // Next returns the address of the first page at or above va, and below end,
 // that is mapped.
 func (s *space) Next(va, end uint64) (uint64, bool) {

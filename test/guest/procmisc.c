@@ -216,6 +216,56 @@ static void first_line(const char *path, char *s, int size)
 	s[strcspn(s, "\n")] = 0;
 }
 
+/* One line of smaps, for the area at start, or of smaps_rollup, for 0: in KiB, -1 when it is not there. */
+static long smaps(unsigned long start, const char *name)
+{
+	FILE *f = fopen(start ? "/proc/self/smaps" : "/proc/self/smaps_rollup", "r");
+	char line[400], want[40];
+	unsigned long from, to;
+	long kib, found = -1;
+	int here = 0;
+	snprintf(want, sizeof want, "%s: %%ld kB", name);
+	while (f && fgets(line, sizeof line, f))
+		if (sscanf(line, "%lx-%lx ", &from, &to) == 2)
+			here = !start || from == start;
+		else if (here && sscanf(line, want, &kib) == 1)
+			found = kib;
+	if (f)
+		fclose(f);
+	return found;
+}
+
+/* Pss is what a process would give back: its share of what others map too. */
+TEST(shares)
+{
+	char *all = mmap(0, 6 * 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), *p = all + 4096;
+	unsigned long at = (unsigned long)p;
+	NEED(mprotect(p, 4 * 4096, PROT_READ | PROT_WRITE) == 0);
+	memset(p, 1, 4 * 4096);
+	SAME(smaps(at, "Pss"), 16);
+	SAME(smaps(at, "Private_Dirty"), 16);
+	int go[2];
+	NEED(pipe(go) == 0);
+	pid_t pid = fork();
+	if (pid == 0) {
+		char c;
+		close(go[1]);
+		_exit(read(go[0], &c, 1) != 0);
+	}
+	SAME(smaps(at, "Rss"), 16);
+	SAME(smaps(at, "Pss"), 8);
+	SAME(smaps(at, "Pss_Dirty"), 8);
+	SAME(smaps(at, "Shared_Dirty"), 16);
+	SAME(smaps(at, "Private_Dirty"), 0);
+	SAME(smaps(at, "Anonymous"), 16);
+	CHECK(smaps(0, "Pss_Anon") >= 8 && smaps(0, "Rss") >= 16 && smaps(0, "Pss") >= smaps(0, "Pss_Anon"));
+	close(go[0]);
+	close(go[1]);
+	waitpid(pid, 0, 0);
+	SAME(smaps(at, "Pss"), 16);
+	munmap(all, 6 * 4096);
+}
+
 /* What /proc says of core dumps holds: core(5). */
 /* A group that was orphaned all the time gets no SIGHUP when a member ends while another is stopped. */
 TEST(orphaned_before)
