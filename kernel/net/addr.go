@@ -17,7 +17,13 @@ const (
 	sizeLinkLayer = unix.SizeofSockaddrLinklayer
 )
 
-func familyOf(b []byte) int { return int(binary.LittleEndian.Uint16(b)) }
+// familyOf returns the family of an address, -1 for one that is too short to have any.
+func familyOf(b []byte) int {
+	if len(b) < 2 {
+		return -1
+	}
+	return int(binary.LittleEndian.Uint16(b))
+}
 
 // mapped is the IPv6 address that stands for an IPv4 address (RFC 4291 §2.5.5.2).
 func mapped(a tcpip.Address) tcpip.Address {
@@ -32,6 +38,8 @@ func mapped(a tcpip.Address) tcpip.Address {
 func parseAddr(family int, b []byte) (a tcpip.FullAddress, err error) {
 	f := familyOf(b)
 	switch {
+	case f < 0:
+		return a, unix.EINVAL
 	case f == unix.AF_INET:
 		if len(b) < sizeInet4 {
 			return a, unix.EINVAL

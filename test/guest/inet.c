@@ -432,6 +432,10 @@ TEST(datagrams)
 	NEED(s >= 0 && c >= 0 && bind(s, SA(a), n) == 0 && getsockname(s, SA(a), &n) == 0);
 	SAME(ready(s), POLLOUT);
 	EXPECT(send(c, "x", 1, 0), EDESTADDRREQ);
+	EXPECT(sendto(c, "x", 1, 0, SA(a), 1), EINVAL);
+	EXPECT(sendto(c, "x", 1, 0, SA(a), sizeof a - 1), EINVAL);
+	struct msghdr cut = {.msg_name = &a, .msg_namelen = 1};
+	EXPECT(sendmsg(c, &cut, 0), EINVAL);
 	SAME(sendto(c, "hello", 5, 0, SA(a), sizeof a), 5);
 	SAME(sendto(c, "", 0, 0, SA(a), sizeof a), 0);
 	CHECK(awaited(s, POLLIN) > 0);

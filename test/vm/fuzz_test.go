@@ -31,6 +31,6 @@ func TestFuzzSyscalls(t *testing.T) {
 		t.Errorf("%s", o.stderr[at:min(at+4000, len(o.stderr))])
 	}
 	if o.status != 0 || !strings.Contains(o.stdout, "fuzz: done") {
-		t.Errorf("status %d", o.status)
+		t.Errorf("status %d, the last words: %s", o.status, o.stderr[max(0, len(o.stderr)-1000):])
 	}
 }
