@@ -27,8 +27,10 @@ func TestFuzzSyscalls(t *testing.T) {
 			t.Log(strings.TrimSpace(line))
 		}
 	}
-	if at := strings.Index(o.stderr, "kernel panic"); at >= 0 {
-		t.Errorf("%s", o.stderr[at:min(at+4000, len(o.stderr))])
+	for _, fault := range []string{"kernel panic", "fatal error", "fault in the kernel", "memory exhausted"} {
+		if at := strings.Index(o.stderr, fault); at >= 0 {
+			t.Errorf("%s", o.stderr[at:min(at+4000, len(o.stderr))])
+		}
 	}
 	if o.status != 0 || !strings.Contains(o.stdout, "fuzz: done") {
 		t.Errorf("status %d, the last words: %s", o.status, o.stderr[max(0, len(o.stderr)-1000):])
