@@ -137,12 +137,15 @@ func ChangeMount(ctx *Context, p Path, c MountChange) error {
 // +checklocks:ns.mu
 func (ns *Namespace) below(m *Mount, recursive bool) []*Mount {
 	list := []*Mount{m}
-	for i := 0; recursive && i < len(list); i++ {
-		for _, c := range ns.all {
-			if c.parent == list[i] {
-				list = append(list, c)
-			}
-		}
+	if !recursive {
+		return list
+	}
+	on := map[*Mount][]*Mount{} // what lies on each: there may be maxMounts
+	for _, c := range ns.all {
+		on[c.parent] = append(on[c.parent], c)
+	}
+	for i := 0; i < len(list); i++ {
+		list = append(list, on[list[i]]...)
 	}
 	return list
 }
