@@ -588,24 +588,26 @@ func (c *Cache) Rearrange(first uint64, size int64, do func() error) error {
 	defer c.truncating.Unlock()
 	c.syncing.Lock()
 	defer c.syncing.Unlock()
-	forget := func(size int64) {
-		c.mu.Lock()
-		c.size = size
-		c.epoch++
-		c.mu.Unlock()
-		c.EachMapper(func(m Mapper) { m.Unmap(c, first, math.MaxUint64, true) })
-		c.mu.Lock()
-		c.dropRange(first, math.MaxUint64)
-		c.mu.Unlock()
-	}
 	old := c.Size()
-	forget(old)
+	c.forget(first, old)
 	err := do()
 	if err != nil {
 		size = old
 	}
-	forget(size) // what was read meanwhile
+	c.forget(first, size) // what was read meanwhile
 	return err
+}
+
+// forget takes out the pages from first on, and gives the file a size.
+func (c *Cache) forget(first uint64, size int64) {
+	c.mu.Lock()
+	c.size = size
+	c.epoch++
+	c.mu.Unlock()
+	c.EachMapper(func(m Mapper) { m.Unmap(c, first, math.MaxUint64, true) })
+	c.mu.Lock()
+	c.dropRange(first, math.MaxUint64)
+	c.mu.Unlock()
 }
 
 // dropRange takes the pages first to last out. c.mu is held.
