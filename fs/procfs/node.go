@@ -18,6 +18,7 @@ type node struct {
 	fs  *FS
 	row *row
 	subject
+	born int64 // when the process was started, which another with its number was not; 0: there is none
 }
 
 // view is what a file is shown of, and to whom.
@@ -33,7 +34,13 @@ type view struct {
 // view finds the subject: ENOENT when it is gone. ctx may be nil.
 func (n *node) view(ctx *vfs.Context) (*view, error) {
 	v := &view{FS: n.fs, ctx: ctx, subject: n.subject}
-	return v, v.resolve()
+	if err := v.resolve(); err != nil {
+		return v, err
+	}
+	if v.p != nil && v.p.Started() != n.born {
+		return v, unix.ENOENT
+	}
+	return v, nil
 }
 
 func (v *view) resolve() error {
@@ -81,13 +88,17 @@ func (n *node) Permit(ctx *vfs.Context) bool {
 // inode makes the inode of a row about s.
 func (v *view) inode(r *row, s subject) *vfs.Inode {
 	nn := vfs.NewNode{Mode: r.mode}
+	born := int64(0)
 	if s.pid != 0 {
-		if p := v.Kernel.Process(s.pid); p != nil && p.Dumpable() {
-			c := p.Cred()
-			nn.UID, nn.GID = c.EUID, c.EGID
+		if p := v.Kernel.Process(s.pid); p != nil {
+			born = p.Started()
+			if p.Dumpable() {
+				c := p.Cred()
+				nn.UID, nn.GID = c.EUID, c.EGID
+			}
 		}
 	}
-	i := v.fs.NewInode(&node{fs: v.FS, row: r, subject: s}, &nn, nil)
+	i := v.fs.NewInode(&node{fs: v.FS, row: r, subject: s, born: born}, &nn, nil)
 	i.Ino = number64(r, s)
 	return i
 }
@@ -97,12 +108,16 @@ func number64(r *row, s subject) uint64 {
 	return uint64(uint32(s.tid))<<38 ^ uint64(uint32(s.fd+1))<<14 ^ r.id
 }
 
-// PID returns the process whose directory n is, 0 for everything else.
-func (n *node) PID() int32 {
-	if n.row == processRow {
-		return n.subject.pid
+// Process returns the process whose directory n is, nil when that is gone; ok is false for everything else.
+func (n *node) Process() (p *task.Process, ok bool) {
+	if n.row != processRow {
+		return nil, false
 	}
-	return 0
+	v, err := n.view(nil)
+	if err != nil {
+		return nil, true
+	}
+	return v.p, true
 }
 
 // IsHollow implements vfs.Hollow.

@@ -147,14 +147,18 @@ func signalled(t *task.Task, fd int32) (*task.Process, error) {
 	if p := task.PidfdProcess(f); p != nil {
 		return p, nil
 	}
-	dir, ok := f.Inode().Ops().(interface{ PID() int32 })
-	if !ok || dir.PID() == 0 {
+	dir, ok := f.Inode().Ops().(interface{ Process() (*task.Process, bool) })
+	if !ok {
 		return nil, unix.EBADF
 	}
-	if p := t.Kernel().Process(dir.PID()); p != nil {
+	switch p, ok := dir.Process(); {
+	case !ok:
+		return nil, unix.EBADF
+	case p == nil:
+		return nil, unix.ESRCH
+	default:
 		return p, nil
 	}
-	return nil, unix.ESRCH
 }
 
 func sysPidfdSendSignal(t *task.Task, fd int32, sig unix.Signal, info opt[abi.SigInfo], _ uint32) (uint64, error) {
