@@ -27,6 +27,7 @@ type wire struct {
 	done     chan struct{}
 	lose     atomic.Pointer[func(frame []byte) bool] // whether a frame that is sent is lost
 	udp      func(frame []byte, o netdev.Offload)    // takes large packets of UDP, when not nil
+	full     atomic.Bool                             // has no room for frames
 	in       netdev.Receiver
 }
 
@@ -63,6 +64,9 @@ func (w *wire) Start(r netdev.Receiver) error {
 }
 
 func (w *wire) Send(parts [][]byte, o netdev.Offload) error {
+	if w.full.Load() {
+		return unix.ENOBUFS
+	}
 	f := bytes.Join(parts, nil)
 	if o.Segment == netdev.UDP {
 		w.udp(f, o)

@@ -39,8 +39,8 @@ func (k *sock) udpSegment(m *socket.Message) (int, error) {
 	return size, nil
 }
 
-// sendSegments sends src as datagrams of size bytes, the last of which may have less: EINVAL for more than 128, or larger ones than a packet holds. What finds no room
-// behind the first is lost, as behind Linux's queues.
+// sendSegments sends src as datagrams of size bytes, the last of which may have less: EINVAL for more than 128, or larger ones than a packet holds. When one behind the first
+// fails it returns how many bytes were sent before. A device's queue waits for room; what finds none nevertheless fails with IP_RECVERR only (net/ipv4/udp.c).
 func (k *sock) sendSegments(src uio.Source, o *tcpip.WriteOptions, size int) (int64, error) {
 	total := src.Left()
 	if k.ep.SocketOptions().GetNoChecksum() || total > size*maxSegmentsUDP || size > k.datagramRoom(o) {
@@ -59,8 +59,11 @@ func (k *sock) sendSegments(src uio.Source, o *tcpip.WriteOptions, size int) (in
 			return 0, err
 		}
 		all := uio.Buffer(part)
-		if _, err := k.ep.Write(source{&all}, *o); err != nil && sent == 0 {
+		switch _, err := k.ep.Write(source{&all}, *o); {
+		case err != nil && sent == 0:
 			return 0, k.sendError(err)
+		case err != nil:
+			return int64(sent), nil
 		}
 	}
 	return int64(total), nil

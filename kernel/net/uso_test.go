@@ -15,6 +15,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 
 	"gosv/kernel/netdev"
+	"gosv/kernel/socket"
+	"gosv/kernel/uio"
 )
 
 func ramp(n int) []byte {
@@ -268,6 +270,37 @@ func TestUSO(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A send says how many segments were sent when the device has no room for one of them, to who asked for errors; without IP_RECVERR it is silent, as on Linux.
+func TestSegmentsWithoutRoom(t *testing.T) {
+	a, b, wa, _ := twoHosts(t)
+	at := inet4(10, 0, 0, 2, 90)
+	in, out := open(t, b, unix.AF_INET, unix.SOCK_DGRAM, 0), open(t, a, unix.AF_INET, unix.SOCK_DGRAM, 0)
+	in.must(in.Ops().Bind(&in.caller, at))
+	out.must(out.SetOption(&out.caller, unix.IPPROTO_UDP, unix.UDP_SEGMENT, binary.LittleEndian.AppendUint32(nil, 1000)))
+	out.must(out.SetOption(&out.caller, unix.SOL_IP, unix.IP_RECVERR, binary.LittleEndian.AppendUint32(nil, 1)))
+	out.send([]byte{1}, 0, at)
+	in.recv(1) // now the neighbour is known
+	frames := 0
+	third := func(f []byte) bool {
+		if len(f) > 1000 {
+			frames++
+		}
+		if frames == 3 {
+			wa.full.Store(true)
+		}
+		return false
+	}
+	wa.lose.Store(&third)
+	data := uio.Buffer(ramp(10500))
+	m := &socket.Message{Caller: out.caller, Addr: at}
+	if n, err := out.Ops().Send(m, &data); n != 3000 || err != nil {
+		t.Errorf("%d bytes, %v", n, err)
+	}
+	if n, err := out.Ops().Send(m, &data); n != 0 || err != unix.ENOBUFS {
+		t.Errorf("without any room: %d bytes, %v", n, err)
 	}
 }
 
