@@ -45,7 +45,7 @@ func (r *Ring) postIfRoom(c cqe, async bool) (ok bool) { return r.postThere(c, f
 
 func (r *Ring) postThere(c cqe, timeout, async, mayWait bool) (ok bool) {
 	if async && r.flags&SetupDeferTaskrun != 0 {
-		return r.postLater(later{c, timeout})
+		return r.postLater(later{c, timeout}, mayWait)
 	}
 	return r.postNow(c, timeout, async, mayWait, false)
 }
@@ -56,10 +56,12 @@ type later struct {
 	timeout bool
 }
 
-// postLater keeps a completion until Flush, and tells those who wait that there is one: ok is false when there are too many, or the ring is closed.
-func (r *Ring) postLater(l later) (ok bool) {
+// postLater keeps a completion until Flush, and tells those who wait that there is one: ok is false when there are too many, or the ring is closed,
+// or would have no room now and the completion may not wait for that.
+func (r *Ring) postLater(l later, mayWait bool) (ok bool) {
 	r.mu.Lock()
-	if r.closed || len(r.work) >= maxOverflow {
+	waiting := uint32(len(r.work) + len(r.overflow))
+	if r.closed || len(r.work) >= maxOverflow || !mayWait && r.unread()+waiting >= r.cqEntries {
 		r.mu.Unlock()
 		return false
 	}
@@ -175,6 +177,29 @@ func (r *Ring) Ready() uint32 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.unread()
+}
+
+// SendFile is IORING_OP_MSG_RING with IORING_MSG_SEND_FD: it registers f, whose reference it takes over, in a slot, or in any that is free: which, 0
+// for a slot that was named, and tells r's program with a completion if told is set. ENXIO, EINVAL, ENFILE, EBADFD; EOVERFLOW when the file has come and
+// the completion has not.
+func (r *Ring) SendFile(f *vfs.File, slot uint32, free bool, userData uint64, res int32, told bool) (n uint32, err error) {
+	if r.Disabled() {
+		f.DecRef()
+		return 0, unix.EBADFD
+	}
+	if free {
+		n, err = r.InstallFile(f)
+	} else {
+		err = r.SetFile(slot, f)
+	}
+	if err != nil {
+		f.DecRef()
+		return 0, err
+	}
+	if told {
+		err = r.Post(userData, res)
+	}
+	return n, err
 }
 
 // Post is the completion that IORING_OP_MSG_RING sends: EOVERFLOW, EBADFD while the ring is disabled.

@@ -1,6 +1,8 @@
 package syscall
 
 import (
+	"math"
+
 	"golang.org/x/sys/unix"
 
 	"gosv/kernel/abi"
@@ -635,10 +637,18 @@ func (s *Calls) opSocket(_ *task.Task, q *iouring.Request) error {
 	return nil
 }
 
+// Of IORING_OP_MSG_RING: what is sent, in the address, and that a file comes without a completion.
+const (
+	msgData    = 0
+	msgSendFD  = 1
+	msgCQESkip = 1
+)
+
 // opMsgRing is IORING_OP_MSG_RING: a message to another ring, or a registered file for it.
 func (s *Calls) opMsgRing(_ *task.Task, q *iouring.Request) error {
-	if q.Buf != 0 || q.OpFlags != 0 || q.Addr != 0 {
-		return unix.EINVAL // files are not sent
+	sendsFile := q.Addr == msgSendFD
+	if q.Buf != 0 || q.Addr != msgData && !sendsFile || q.OpFlags&^msgCQESkip != 0 || !sendsFile && (q.OpFlags != 0 || q.FileIndex != 0 || q.Addr3 != 0) {
+		return unix.EINVAL
 	}
 	q.Call = func(t *task.Task) (uint64, error) {
 		f, err := t.Given()
@@ -650,9 +660,28 @@ func (s *Calls) opMsgRing(_ *task.Task, q *iouring.Request) error {
 		if err != nil {
 			return 0, unix.EBADFD
 		}
+		if sendsFile {
+			return sendFile(q, other)
+		}
 		return done(other.Post(q.Off, int32(q.Len)))
 	}
 	return nil
+}
+
+// sendFile sends one of the ring's registered files to another ring.
+func sendFile(q *iouring.Request, to *iouring.Ring) (uint64, error) {
+	if to == q.Ring || q.FileIndex == 0 {
+		return 0, unix.EINVAL
+	}
+	if q.Addr3 > math.MaxInt32 {
+		return 0, unix.EBADF
+	}
+	f, err := q.Ring.File(int32(q.Addr3))
+	if err != nil {
+		return 0, err
+	}
+	n, err := to.SendFile(f, q.FileIndex-1, q.FileIndex == fileIndexAlloc, q.Off, int32(q.Len), q.OpFlags&msgCQESkip == 0)
+	return uint64(n), err
 }
 
 func (s *Calls) opProvideBuffers(_ *task.Task, q *iouring.Request) error {

@@ -840,6 +840,94 @@ TEST(completes_when_asked)
 	}
 }
 
+/* A request of many completions ends with the first for which there is no room, also where they come when they are asked for. */
+TEST(no_room_for_more)
+{
+	for (int deferred = 0; deferred < 2; deferred++) {
+		struct ring r;
+		int p[2], e = eventfd(0, EFD_NONBLOCK);
+		u64 v;
+		NEED(pipe(p) == 0 && e >= 0);
+		memset(&r, 0, sizeof r);
+		open_ring(&r, 1, IORING_SETUP_SINGLE_ISSUER | (deferred ? IORING_SETUP_DEFER_TASKRUN : 0)); /* room for two */
+		SAME(r.p.cq_entries, 2);
+		sqe(&r, IORING_OP_POLL_ADD, p[0], 0, IORING_POLL_ADD_MULTI, 0, 1)->poll32_events = POLLIN;
+		SAME(submit(&r, 0), 1);
+		for (int i = 0; i < 2; i++) {
+			sqe(&r, IORING_OP_NOP, 0, 0, 0, 0, 2);
+			SAME(submit(&r, 0), 1);
+		}
+		SAME(reg(&r, IORING_REGISTER_EVENTFD, &e, 1), 0);
+		SAME(write(p[1], "x", 1), 1);
+		if (deferred) {
+			struct pollfd f = {.fd = e, .events = POLLIN};
+			SAME(poll(&f, 1, 20000), 1);
+			SAME(read(e, &v, 8), 8);
+			enter(&r, 0, 0, IORING_ENTER_GETEVENTS);
+		} else
+			for (int i = 0; i < 20000 && !(LOAD(&r, r.p.sq_off.flags) & IORING_SQ_CQ_OVERFLOW); i++)
+				sleep_ms(1);
+		CHECK(LOAD(&r, r.p.sq_off.flags) & IORING_SQ_CQ_OVERFLOW);
+		expect(&r, 2, 0);
+		expect(&r, 2, 0);
+		enter(&r, 0, 0, IORING_ENTER_GETEVENTS);
+		struct io_uring_cqe c = cqe(&r);
+		SAME(c.user_data, 1);
+		SAME(c.res & POLLIN, POLLIN);
+		SAME(c.flags & IORING_CQE_F_MORE, 0);
+		sqe(&r, IORING_OP_POLL_REMOVE, -1, (void *)1, 0, 0, 3);
+		SAME(submit(&r, 1), 1);
+		expect(&r, 3, -ENOENT);
+		close_ring(&r);
+		close(p[0]), close(p[1]), close(e);
+	}
+}
+
+/* IORING_MSG_SEND_FD: a registered file goes to another ring. */
+static void send_file(struct ring *from, struct ring *to, u32 slot, u32 at, u32 flags, int res)
+{
+	struct io_uring_sqe *s = sqe(from, IORING_OP_MSG_RING, to->fd, (void *)1, 0, 99, 5);
+	s->addr3 = slot, s->file_index = at, s->msg_ring_flags = flags;
+	SAME(submit(from, 1), 1);
+	expect(from, 5, res);
+}
+
+TEST(sends_files)
+{
+	struct ring a, b;
+	char in[4];
+	int fd = temporary(), list[4] = {-1, fd, -1, -1}, none[4] = {-1, -1, -1, -1};
+	SAME(write(fd, "abc", 3), 3);
+	open_ring(&a, 8, 0);
+	open_ring(&b, 8, 0);
+	SAME(reg(&a, IORING_REGISTER_FILES, list, 4), 0);
+	send_file(&a, &b, 1, 1, 0, -ENXIO); /* it has no table */
+	SAME(reg(&b, IORING_REGISTER_FILES, none, 4), 0);
+	send_file(&a, &b, 0, 1, 0, -EBADF);
+	send_file(&a, &b, 9, 1, 0, -EBADF);
+	send_file(&a, &b, 1, 9, 0, -EINVAL);
+	send_file(&a, &a, 1, 1, 0, -EINVAL);
+	send_file(&a, &b, 1, 1, 8, -EINVAL);
+	SAME(have(&b), 0);
+	send_file(&a, &b, 1, 3, 0, 0);
+	expect(&b, 99, 0);
+	struct io_uring_sqe *q = sqe(&a, IORING_OP_MSG_RING, b.fd, (void *)1, 0, 99, 6);
+	q->addr3 = 1, q->file_index = IORING_FILE_INDEX_ALLOC, q->msg_ring_flags = IORING_MSG_RING_CQE_SKIP;
+	SAME(submit(&a, 1), 1);
+	int chosen = cqe(&a).res;
+	CHECK(chosen == 0 || chosen == 1 || chosen == 3);
+	SAME(have(&b), 0);
+	close(fd);
+	SAME(reg(&a, IORING_UNREGISTER_FILES, 0, 0), 0);
+	for (int slot = 0; slot < 4; slot++) {
+		sqe(&b, IORING_OP_READ, slot, in, 4, 0, slot)->flags = IOSQE_FIXED_FILE;
+		SAME(submit(&b, 1), 1);
+		expect(&b, slot, slot == chosen || slot == 2 ? 3 : -EBADF);
+	}
+	close_ring(&a);
+	close_ring(&b);
+}
+
 /* A ring that lies in the queue of a socket that is registered in it: nobody can reach either, and both go, with what else the ring holds. */
 TEST(circle)
 {
