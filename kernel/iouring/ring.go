@@ -12,6 +12,7 @@ package iouring
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -91,6 +92,7 @@ type Ring struct {
 	overflow []cqe                 // guarded by mu
 	work     []later               // with SetupDeferTaskrun; guarded by mu
 	posted   uint32                // completions but those of timeouts; guarded by mu
+	expired  atomic.Uint32         // see Expired
 	active   map[*Request]struct{} // started and not completed; guarded by mu
 	byData   map[uint64]*Request   // of them, the last with that user data, and through Request.same the others; guarded by mu
 	draining int                   // of them, those with Drain; guarded by mu

@@ -52,6 +52,9 @@ func (q *Request) startTimeout() {
 	q.set(func() { q.timedOut(-int32(unix.ETIME)) })
 }
 
+// Expired returns how many timeouts have ended by their time or count: one more ends any wait for completions.
+func (r *Ring) Expired() uint32 { return r.expired.Load() }
+
 // dueByCount returns the timeouts that have seen enough completions. r.mu is held.
 func (r *Ring) dueByCount() (due []*Request) {
 	for q := range r.timeouts {
@@ -73,6 +76,9 @@ func (q *Request) timedOut(res int32) bool {
 	r.mu.Lock()
 	delete(r.timeouts, q)
 	r.mu.Unlock()
+	if res != -int32(unix.ECANCELED) {
+		r.expired.Add(1)
+	}
 	failed := res < 0 && !(res == -int32(unix.ETIME) && q.Timeout.Flags&TimeoutEtimeSuccess != 0)
 	q.finish(res, 0, failed)
 	return true

@@ -159,7 +159,8 @@ func (s *Calls) uringWait(t *task.Task, f *vfs.File, r *iouring.Ring, least uint
 	return err
 }
 
-// waitCompletions waits until so many completions are in the ring.
+// waitCompletions waits until so many completions are in the ring, or a timeout request has ended (Linux's io_should_wake). It is no error when less
+// have come until the deadline, or a signal; none is.
 func waitCompletions(t *task.Task, f *vfs.File, r *iouring.Ring, least uint32, deadline int64) error {
 	if r.Flush(); r.Ready() >= least {
 		return nil
@@ -167,11 +168,15 @@ func waitCompletions(t *task.Task, f *vfs.File, r *iouring.Ring, least uint32, d
 	entry := wait.Entry{Waiter: t, Events: unix.POLLIN}
 	f.Register(&entry)
 	defer f.Unregister(&entry)
+	before := r.Expired()
 	for {
-		if r.Flush(); r.Ready() >= least {
+		if r.Flush(); r.Ready() >= least || r.Expired() != before {
 			return nil
 		}
 		if err := t.Block(deadline); err != nil {
+			if r.Flush(); r.Ready() > 0 {
+				return nil
+			}
 			return err
 		}
 	}

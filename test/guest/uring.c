@@ -840,6 +840,34 @@ TEST(completes_when_asked)
 	}
 }
 
+/* A timeout that ends lets go who waits for more than that. */
+TEST(timeout_ends_the_wait)
+{
+	struct ring r;
+	struct __kernel_timespec t = {1, 0}; /* if it ended before the wait has begun, that would go on */
+	open_ring(&r, 8, 0);
+	sqe(&r, IORING_OP_TIMEOUT, -1, &t, 1, 0, 1);
+	SAME(submit(&r, 4), 1);
+	SAME(have(&r), 1);
+	expect(&r, 1, -ETIME);
+	/* by its count too */
+	t.tv_sec = 100;
+	sqe(&r, IORING_OP_TIMEOUT, -1, &t, 1, 1, 2);
+	sqe(&r, IORING_OP_NOP, 0, 0, 0, 0, 3);
+	SAME(submit(&r, 2), 2);
+	expect(&r, 3, 0);
+	expect(&r, 2, 0);
+	/* Less than was asked for until the deadline is no error, nothing is. */
+	struct __kernel_timespec soon = {0, 20000000};
+	struct io_uring_getevents_arg arg = {.ts = (uintptr_t)&soon};
+	sqe(&r, IORING_OP_NOP, 0, 0, 0, 0, 4);
+	SAME(submit(&r, 0), 1);
+	SAME(syscall(SYS_io_uring_enter, r.fd, 0, 2, IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG, &arg, sizeof arg), 0);
+	expect(&r, 4, 0);
+	EXPECT(syscall(SYS_io_uring_enter, r.fd, 0, 2, IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG, &arg, sizeof arg), ETIME);
+	close_ring(&r);
+}
+
 /* A request of many completions ends with the first for which there is no room, also where they come when they are asked for. */
 TEST(no_room_for_more)
 {
