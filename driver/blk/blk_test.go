@@ -216,3 +216,34 @@ func TestBroken(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestLies has the device say what cannot be of requests under way: all fail, those that come later too, and nobody waits for ever.
+func TestLies(t *testing.T) {
+	for name, lie := range map[string]func(q *virtiotest.Queue, e *virtiotest.Element){
+		"another chain":    func(q *virtiotest.Queue, e *virtiotest.Element) { q.PushRaw(e.ID^1, 1) },
+		"beyond the queue": func(q *virtiotest.Queue, _ *virtiotest.Element) { q.PushRaw(1<<16, 1) },
+		"twice":            func(q *virtiotest.Queue, e *virtiotest.Element) { q.Push(e, 1); q.Push(e, 1) },
+		"index ahead":      func(q *virtiotest.Queue, _ *virtiotest.Element) { q.SetUsed(50) },
+		"index behind":     func(q *virtiotest.Queue, _ *virtiotest.Element) { q.SetUsed(0xffff) },
+		"no status":        func(q *virtiotest.Queue, e *virtiotest.Element) { q.PushRaw(e.ID, 1<<31) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			d, b, dev := start(t, all, 1)
+			d.Lock()
+			d.raw = func(q *virtiotest.Queue, e *virtiotest.Element) bool {
+				lie(q, e)
+				d.Interrupt() // whether the driver asked for it or not
+				return true
+			}
+			d.Unlock()
+			for range 3 {
+				if err := b.ReadAt(make([]byte, 4096), 512); err != unix.EIO {
+					t.Error(err)
+				}
+			}
+			if s := dev.Serial(); s != "" {
+				t.Errorf("%q", s)
+			}
+		})
+	}
+}

@@ -315,3 +315,69 @@ func FuzzTable(f *testing.F) {
 		}
 	})
 }
+
+// TestLyingGPT has headers with right sums that claim what cannot be.
+func TestLyingGPT(t *testing.T) {
+	le := binary.LittleEndian
+	for name, c := range map[string]struct {
+		change func(header, entry []byte)
+		want   int
+	}{
+		"128 MiB of entries":    {func(h, _ []byte) { le.PutUint32(h[80:], 1<<20) }, 0},
+		"huge entries":          {func(h, _ []byte) { le.PutUint32(h[84:], 1<<31) }, 0},
+		"entries of 3 bytes":    {func(h, _ []byte) { le.PutUint32(h[84:], 3) }, 0},
+		"no entries":            {func(h, _ []byte) { le.PutUint32(h[80:], 0) }, 0},
+		"table at the end":      {func(h, _ []byte) { le.PutUint64(h[72:], 1<<20/512-2) }, 0},
+		"table beyond the end":  {func(h, _ []byte) { le.PutUint64(h[72:], 1<<63) }, 0},
+		"header longer":         {func(h, _ []byte) { le.PutUint32(h[12:], 1<<31) }, 0},
+		"partition beyond":      {func(_, e []byte) { le.PutUint64(e[40:], 1<<20/512) }, 0},
+		"partition wraps":       {func(_, e []byte) { le.PutUint64(e[40:], ^uint64(0)) }, 0},
+		"partition ends before": {func(_, e []byte) { le.PutUint64(e[40:], 63) }, 0},
+		"one over another": {func(_, e []byte) {
+			copy(e[128:], e[:128])
+			le.PutUint64(e[128+32:], 100)
+		}, 2},
+		"over the table itself": {func(_, e []byte) { le.PutUint64(e[32:], 0) }, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := gptDisk()
+			for _, at := range []int{1, len(b)/512 - 1} {
+				h := b[at*512:][:512]
+				table := b[le.Uint64(h[72:])*512:][:128*128]
+				c.change(h, table[128:])
+				le.PutUint32(h[88:], crc32.ChecksumIEEE(table))
+				le.PutUint32(h[16:], 0)
+				le.PutUint32(h[16:], crc32.ChecksumIEEE(h[:min(le.Uint32(h[12:]), 512)]))
+			}
+			r := registry(t)
+			d := r.Add(block.Virtio, block.NewMemory(b, 512))
+			if got := d.Parts(); len(got) != c.want {
+				t.Fatalf("%d partitions, not %d", len(got), c.want)
+			}
+			for _, p := range d.Parts() {
+				if err := p.ReadAt(make([]byte, 512), p.Size()-512); err != nil {
+					t.Error(err)
+				}
+				if err := p.ReadAt(make([]byte, 512), p.Size()); err != unix.EIO {
+					t.Error("beyond the end:", err)
+				}
+			}
+		})
+	}
+}
+
+// TestTruncated cuts disks with tables short, also within a sector, and tells other sizes of blocks.
+func TestTruncated(t *testing.T) {
+	for _, whole := range [][]byte{gptDisk(), mbrDisk()} {
+		for _, size := range []int{0, 1, 511, 512, 1024, 1025, 2048, 17 << 10, 33 << 10, len(whole)/2 + 3, len(whole) - 512, len(whole) - 1} {
+			for _, unit := range []int{512, 1024, 4096} {
+				d := registry(t).Add(block.Virtio, block.NewMemory(bytes.Clone(whole[:size]), unit))
+				for _, p := range d.Parts() {
+					if p.Start < 0 || p.Size() <= 0 || p.Start+p.Size() > d.Size() {
+						t.Errorf("%d bytes in blocks of %d: partition at %d of %d bytes", size, unit, p.Start, p.Size())
+					}
+				}
+			}
+		}
+	}
+}
