@@ -67,17 +67,7 @@ func TestHugeRandom(t *testing.T) {
 					_ = s.as.Protect(at, uint64(n)*pageSize, rw)
 				}
 			case 11:
-				if len(sides) < 3 {
-					as, err := s.as.Fork()
-					w.check("Fork", err, nil)
-					child := *s
-					child.as = as
-					sides = append(sides, &child)
-				} else {
-					k := 1 + r.IntN(2)
-					sides[k].as.Release()
-					sides = append(sides[:k], sides[k+1:]...)
-				}
+				sides = forkOrEnd(w, r, sides, s, func(s *side) **AddressSpace { return &s.as })
 			}
 		}
 		for _, s := range sides {
@@ -97,4 +87,18 @@ func TestHugeRandom(t *testing.T) {
 			t.Fatalf("seed %d: %d frames in use", seed, n)
 		}
 	}
+}
+
+// forkOrEnd makes one more side, a copy of s, while there are less than three; else it ends one that is not the first.
+func forkOrEnd[S any](w *world, r *rand.Rand, sides []*S, s *S, space func(*S) **AddressSpace) []*S {
+	if len(sides) == 3 {
+		k := 1 + r.IntN(2)
+		(*space(sides[k])).Release()
+		return append(sides[:k], sides[k+1:]...)
+	}
+	as, err := (*space(s)).Fork()
+	w.check("Fork", err, nil)
+	child := *s
+	*space(&child) = as
+	return append(sides, &child)
 }

@@ -102,17 +102,7 @@ func hugeRun(t *testing.T, r *rand.Rand, seed, total uint64) {
 				s.read[k] = prot != rw
 			}
 		case 9:
-			if len(sides) < 3 {
-				as, err := s.as.Fork()
-				w.check("Fork", err, nil)
-				child := *s
-				child.as = as
-				sides = append(sides, &child)
-			} else {
-				k := 1 + r.IntN(2)
-				sides[k].as.Release()
-				sides = append(sides[:k], sides[k+1:]...)
-			}
+			sides = forkOrEnd(w, r, sides, s, func(s *hugeSide) **AddressSpace { return &s.as })
 		case 10:
 			if s.mapped[i] {
 				away := uint64(1 << 36)
