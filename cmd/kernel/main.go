@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"gosv/fs/ramfs"
 	"gosv/kernel/agent"
 	"gosv/kernel/bootargs"
 	"gosv/kernel/clock"
@@ -41,6 +42,7 @@ func start(m *bare.Machine, e *ending) error {
 	if err != nil {
 		return err
 	}
+	ramfs.LimitInodes(ns.Root().Mount.FS)
 	args, err := bootargs.Parse(m.CommandLine(), run, image != nil)
 	if err != nil {
 		return err

@@ -51,7 +51,7 @@ func mountLayer(ns *vfs.Namespace, pool *mem.Pool) error {
 	root := ns.Top()
 	now := root.Mount.FS.Now
 	total, _ := pool.Usage()
-	layer := ns.PrivateFS(ramfs.New(pool, now, ramfs.Options{Mode: 0o700, Pages: int64(total / 2)}), "overlay")
+	layer := ns.PrivateFS(ramfs.New(pool, now, ramfs.Options{Mode: 0o700, Pages: int64(total / 2), Inodes: int64(total / 2)}), "overlay")
 	defer layer.EndPrivate()
 	i := root.Inode()
 	upper, err := layer.Make("upper", &vfs.NewNode{Mode: i.Mode(), UID: i.UID(), GID: i.GID()})

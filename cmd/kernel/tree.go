@@ -23,6 +23,8 @@ import (
 // newTree makes the tree of files, an empty file system in memory at its root.
 func newTree(pool *mem.Pool, c *clock.Clock, l *log) *vfs.Namespace {
 	ns := vfs.NewNamespace(ramfs.New(pool, c.Wall, ramfs.Options{Type: "rootfs", Mode: 0o755}), pool)
+	total, _ := pool.Usage()
+	vfs.LimitFiles(total)
 	ns.OpenFIFO, ns.Log = pipe.OpenFIFO, l.line
 	ns.AddType(ramfs.Type("tmpfs", pool, c.Wall))
 	ns.AddType(ramfs.Type("ramfs", pool, c.Wall))
@@ -34,6 +36,7 @@ func newTree(pool *mem.Pool, c *clock.Clock, l *log) *vfs.Namespace {
 // mountDev fills /dev.
 func mountDev(ns *vfs.Namespace, ctx *vfs.Context, pool *mem.Pool, c *clock.Clock, l *log) (*devfs.Devices, error) {
 	fs := ramfs.New(pool, c.Wall, ramfs.Options{Type: "devtmpfs", Mode: 0o755})
+	ramfs.LimitInodes(fs)
 	if err := mount(ns, ctx, "/dev", fs); err != nil {
 		return nil, err
 	}
@@ -69,7 +72,9 @@ func mountInfo(m *bare.Machine, ctx *vfs.Context, k *task.Kernel, d *disks, sock
 	if err := mount(k.Namespace, ctx, "/sys", sys); err != nil {
 		return err
 	}
-	return mount(k.Namespace, ctx, "/dev/shm", ramfs.New(k.Pool, k.Clock.Wall, ramfs.Options{Mode: 0o1777}))
+	shm := ramfs.New(k.Pool, k.Clock.Wall, ramfs.Options{Mode: 0o1777})
+	ramfs.LimitInodes(shm)
+	return mount(k.Namespace, ctx, "/dev/shm", shm)
 }
 
 // mount mounts fs at path, which is made if need be.

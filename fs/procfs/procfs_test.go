@@ -314,6 +314,9 @@ func TestStores(t *testing.T) {
 		{"/proc/sys/kernel/hostname", "x\n", "x\n", nil},
 		{"/proc/sys/kernel/threads-max", "77\n", "77\n", nil},
 		{"/proc/sys/kernel/threads-max", "0", "77\n", unix.EINVAL},
+		{"/proc/sys/fs/file-max", "100000\n", "100000\n", nil},
+		{"/proc/sys/fs/file-max", "0", "100000\n", unix.EINVAL},
+		{"/proc/sys/fs/file-max", "9223372036854775807", "9223372036854775807\n", nil},
 		{"/proc/sys/fs/protected_symlinks", "0", "0\n", nil},
 		{"/proc/sys/fs/protected_symlinks", "1", "1\n", nil},
 	} {

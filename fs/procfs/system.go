@@ -37,7 +37,8 @@ var rows = []row{
 	{path: "vmstat", mode: ro, show: showVMStat},
 	{path: "version", mode: ro, show: showVersion},
 
-	{path: "sys/fs/file-max", mode: ro, show: text("9223372036854775807\n")},
+	{path: "sys/fs/file-max", mode: rw, show: showMaxFiles, store: storeMaxFiles},
+	{path: "sys/fs/file-nr", mode: ro, show: showFiles},
 	{path: "sys/fs/inotify/max_queued_events", mode: ro, show: number10(inotify.MaxEvents)},
 	{path: "sys/fs/dir-notify-enable", mode: ro, show: text("1\n")},
 	{path: "sys/fs/inotify/max_user_watches", mode: ro, show: number10(inotify.MaxWatches)},

@@ -2,7 +2,7 @@
 // dentries of package vfs, contents in the page cache.
 //
 // An instance may be limited in size, number of inodes and rights of its root by mount
-// options; without them the machine's memory is the limit.
+// options; without them half of the machine's memory, and half as many inodes as it has pages, is the limit.
 package ramfs
 
 import (
@@ -207,8 +207,9 @@ func (r *instance) chargePages(n int64) error {
 
 // Create implements vfs.InodeOps: ENOSPC.
 func (r *instance) Create(_ *vfs.Inode, _ string, n *vfs.NewNode) (*vfs.Inode, error) {
-	if most := r.maxInodes.Load(); r.inodes.Add(1) > most && most != 0 {
-		r.inodes.Add(-1)
+	weight := weigh(n.Target)
+	if most := r.maxInodes.Load(); r.inodes.Add(weight) > most && most != 0 {
+		r.inodes.Add(-weight)
 		return nil, unix.ENOSPC
 	}
 	var cache *mem.Cache
@@ -230,7 +231,18 @@ func (r *instance) MaySetAttr(*vfs.Inode) error { return nil }
 // Evict implements vfs.InodeOps.
 func (r *instance) Evict(i *vfs.Inode) {
 	r.InodeDefaults.Evict(i)
-	r.inodes.Add(-1)
+	r.inodes.Add(-weigh(i.Target()))
+}
+
+// weigh returns as how many inodes a file counts: the long target of a symbolic link takes as much memory as several.
+func weigh(target string) int64 { return 1 + int64(len(target)/1024) }
+
+// LimitInodes gives an instance without a limit of inodes one: half as many as the machine's memory has pages, as every other has, beside
+// those that are there already.
+func LimitInodes(fs *vfs.FS) {
+	r := fs.Ops().(*instance)
+	total, _ := r.pool.Usage()
+	r.maxInodes.Store(r.inodes.Load() + int64(total/2))
 }
 
 // Statfs implements vfs.FSOps.

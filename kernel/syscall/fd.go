@@ -53,7 +53,7 @@ func sysDup(t *task.Task, fd int32) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return install(t, f, 0)
+	return installOld(t, f, 0)
 }
 
 func sysDup2(t *task.Task, old, new int32) (uint64, error) {
@@ -296,6 +296,11 @@ func sysFlock(t *task.Task, fd int32, op uint32) (uint64, error) {
 func sysPipe2(t *task.Task, to dest[[2]int32], flags uint32) (uint64, error) {
 	r, w, err := pipe.New(t.Kernel().Namespace, t.Cred(), int(flags))
 	if err != nil {
+		return 0, err
+	}
+	if err := vfs.RoomForFiles(0); err != nil {
+		r.DecRef()
+		w.DecRef()
 		return 0, err
 	}
 	limit := openLimit(t)

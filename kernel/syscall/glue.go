@@ -120,8 +120,17 @@ func (p place) done() {
 	}
 }
 
-// install gives f the lowest descriptor, or closes it: EMFILE.
+// install gives f, which was opened just now, the lowest descriptor, or closes it: EMFILE, ENFILE.
 func install(t *task.Task, f *vfs.File, flags int) (uint64, error) {
+	if err := vfs.RoomForFiles(0); err != nil {
+		f.DecRef()
+		return 0, err
+	}
+	return installOld(t, f, flags)
+}
+
+// installOld is install for a file that was open before.
+func installOld(t *task.Task, f *vfs.File, flags int) (uint64, error) {
 	fd, err := t.Files.Install(f, flags, 0, openLimit(t))
 	if err != nil {
 		f.DecRef()

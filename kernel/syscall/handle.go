@@ -8,6 +8,7 @@ import (
 	"gosv/kernel/signal"
 	"gosv/kernel/task"
 	"gosv/kernel/timerfd"
+	"gosv/kernel/vfs"
 )
 
 // handleRows are the calls that make descriptors of processes, signals, timers and watches.
@@ -192,12 +193,15 @@ func sysPidfdGetfd(t *task.Task, fd, target int32, _ uint32) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return install(t, f, unix.O_CLOEXEC)
+	return installOld(t, f, unix.O_CLOEXEC)
 }
 
 // cloneWithPidfd is task.Clone with CLONE_PIDFD: the descriptor goes to the user address at.
 func cloneWithPidfd(t *task.Task, a *task.CloneArgs, at uint64) (uint64, error) {
 	a.Pidfd = func(p *task.Process) error {
+		if err := vfs.RoomForFiles(1); err != nil {
+			return err
+		}
 		f := p.NewPidfd(t, 0)
 		fd, err := t.Files.Install(f, unix.O_CLOEXEC, 0, openLimit(t))
 		if err != nil {

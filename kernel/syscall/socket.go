@@ -160,8 +160,13 @@ func (s *Calls) sysSocketpair(t *task.Task, family, typ, protocol int32, to dest
 	return done(installPair(t, openSocket(t, a, flags), openSocket(t, b, flags), flags, to))
 }
 
-// installPair gives two files descriptors and stores these, or closes both: EMFILE, EFAULT.
+// installPair gives two files descriptors and stores these, or closes both: EMFILE, ENFILE, EFAULT.
 func installPair(t *task.Task, a, b *vfs.File, flags int, to dest[[2]int32]) error {
+	if err := vfs.RoomForFiles(0); err != nil {
+		a.DecRef()
+		b.DecRef()
+		return err
+	}
 	limit := openLimit(t)
 	x, err := t.Files.Install(a, flags, 0, limit)
 	if err != nil {
@@ -265,6 +270,9 @@ func sysAccept4(t *task.Task, fd int32, addr, size uint64, flags uint32) (uint64
 	defer f.DecRef()
 	if !t.Files.Room(openLimit(t)) { // the connection stays where it is
 		return 0, unix.EMFILE
+	}
+	if err := vfs.RoomForFiles(1); err != nil {
+		return 0, err
 	}
 	m := message(t)
 	m.Nonblock = f.Nonblock()

@@ -83,14 +83,24 @@ func (k *Kernel) allPages() uint64 {
 // threadPages is about what a thread costs the kernel, in pages.
 const threadPages = 6
 
-// footprint returns the memory of a process in pages, the number of its threads, and whether
-// it is about to end.
+// About how many open files, and queued signals, cost the kernel a page.
+const (
+	filesPerPage   = 4
+	signalsPerPage = 16
+)
+
+// footprint returns the memory of a process in pages, with what the kernel has for its threads, descriptors and queued signals, the
+// number of its threads, and whether it is about to end.
 func (p *Process) footprint() (pages uint64, threads int, dying bool) {
 	p.mu.Lock()
 	threads = len(p.threads)
+	kernel := threadPages*uint64(threads) + uint64(p.queued)/signalsPerPage
 	dying = p.exiting && threads > 0
 	var m *Memory
 	if threads > 0 {
+		if f := p.threads[0].Files; f != nil {
+			kernel += uint64(f.Count()) / filesPerPage
+		}
 		if m = p.threads[0].mem; m != nil && !m.hold() {
 			m = nil
 		}
@@ -100,7 +110,7 @@ func (p *Process) footprint() (pages uint64, threads int, dying bool) {
 		pages = m.Stats().RSS
 		m.Release()
 	}
-	return pages + threadPages*uint64(threads), threads, dying
+	return pages + kernel, threads, dying
 }
 
 // comm is the name of the thread that stands for the process.

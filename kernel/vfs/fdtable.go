@@ -308,5 +308,15 @@ func (t *FDTable) List() []int {
 	return list
 }
 
+// Count returns the number of descriptors in use.
+func (t *FDTable) Count() (n int) {
+	t.mu.Lock()
+	for _, word := range t.used {
+		n += bits.OnesCount64(word)
+	}
+	t.mu.Unlock()
+	return n
+}
+
 // Len returns the number of slots, used or not (FDSize of /proc/PID/status).
 func (t *FDTable) Len() int { return len(*t.slots.Load()) }

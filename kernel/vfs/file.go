@@ -160,6 +160,7 @@ const settable = unix.O_APPEND | unix.O_ASYNC | unix.O_DIRECT | unix.O_NOATIME |
 // newFile returns a File with one reference, which counts in path's mount; the
 // inode is held for it already.
 func newFile(path Path, c *cred.Cred, flags int) *File {
+	files.open.Add(1)
 	f := &File{path: path, inode: path.Dentry.inode, cred: c}
 	f.refs.Store(1)
 	f.flags.Store(uint32(flags &^ creationFlags))
@@ -227,6 +228,7 @@ func (f *File) release() {
 	}
 	f.inode.drop()
 	f.path.Mount.drop()
+	files.open.Add(-1)
 }
 
 // Path returns where the file was opened.

@@ -138,6 +138,9 @@ func (w *walk) mayOpenInSticky(dir, i *Inode) error {
 
 // createOpen makes a regular file and opens it, whatever its mode says.
 func createOpen(ctx *Context, dir Path, name string, flags int, mode uint32) (*File, error) {
+	if err := RoomForFiles(1); err != nil {
+		return nil, err
+	}
 	d, err := create(ctx, dir, name, &NewNode{Mode: unix.S_IFREG | mode&0o7777&^ctx.Umask, Flags: flags, Opens: true})
 	if err != nil {
 		return nil, err
@@ -158,6 +161,9 @@ func (w *walk) openTemp(start Path, path string, flags int, mode uint32) (*File,
 		return nil, unix.ENOTDIR
 	}
 	if err := mayCreate(w.ctx, dir); err != nil {
+		return nil, err
+	}
+	if err := RoomForFiles(1); err != nil {
 		return nil, err
 	}
 	n := &NewNode{Mode: unix.S_IFREG | mode&0o7777&^w.ctx.Umask, Flags: flags, Opens: true}
@@ -221,8 +227,11 @@ func wanted(flags int) (want uint32) {
 	return want
 }
 
-// finishOpen makes the File.
+// finishOpen makes the File: also ENFILE.
 func finishOpen(ctx *Context, p Path, flags int) (*File, error) {
+	if err := RoomForFiles(1); err != nil {
+		return nil, err
+	}
 	i := p.Inode()
 	if !i.holdOpen() {
 		return nil, unix.ENOENT

@@ -27,6 +27,7 @@ type flights struct {
 	mu     sync.Mutex
 	files  map[*vfs.File]int // sockets and holders in flight, how often; guarded by mu
 	byUser map[uint32]int    // files in flight by the sender's user; guarded by mu
+	total  int               // files in flight; guarded by mu
 
 	doomedMu sync.Mutex
 	doomed   []*vfs.File // to be closed; guarded by doomedMu
@@ -55,7 +56,8 @@ func sockOf(f *vfs.File) *sock {
 	return nil
 }
 
-// launch counts files that are about to be sent: ETOOMANYREFS when their user has more than RLIMIT_NOFILE in flight already.
+// launch counts files that are about to be sent: ETOOMANYREFS when their user has more than RLIMIT_NOFILE in flight
+// already, or, whoever sends them, all have more than as many files as may be open (see vfs.MaxFiles): one file may be in flight many times.
 func (fl *flights) launch(m *socket.Message, files []*vfs.File) error {
 	fl.mu.Lock()
 	defer fl.mu.Unlock()
@@ -63,6 +65,10 @@ func (fl *flights) launch(m *socket.Message, files []*vfs.File) error {
 	if fl.byUser[u] > m.MaxFiles && !m.Cred.Capable(unix.CAP_SYS_RESOURCE) && !m.Cred.Capable(unix.CAP_SYS_ADMIN) {
 		return unix.ETOOMANYREFS
 	}
+	if most := vfs.MaxFiles(); most != 0 && int64(fl.total+len(files)) > most {
+		return unix.ETOOMANYREFS
+	}
+	fl.total += len(files)
 	if fl.files == nil {
 		fl.files, fl.byUser = make(map[*vfs.File]int), make(map[uint32]int)
 	}
@@ -80,6 +86,7 @@ func (fl *flights) launch(m *socket.Message, files []*vfs.File) error {
 func (fl *flights) land(user uint32, files []*vfs.File) {
 	fl.mu.Lock()
 	defer fl.mu.Unlock()
+	fl.total -= len(files)
 	if fl.byUser[user] -= len(files); fl.byUser[user] == 0 {
 		delete(fl.byUser, user)
 	}
