@@ -312,6 +312,8 @@ func TestStores(t *testing.T) {
 		{"/proc/self/oom_score_adj", "1001", "-1000\n", unix.EINVAL},
 		{"/proc/self/comm", "other\n", "other\n", nil},
 		{"/proc/sys/kernel/hostname", "x\n", "x\n", nil},
+		{"/proc/sys/fs/mount-max", "4000\n", "4000\n", nil},
+		{"/proc/sys/fs/mount-max", "0", "4000\n", unix.EINVAL},
 		{"/proc/sys/kernel/threads-max", "77\n", "77\n", nil},
 		{"/proc/sys/kernel/threads-max", "0", "77\n", unix.EINVAL},
 		{"/proc/sys/fs/file-max", "100000\n", "100000\n", nil},

@@ -24,9 +24,14 @@ type Mount struct {
 	// Guarded by ns.mu; parent is nil for the root of the tree and for detached mounts.
 	parent   *Mount
 	point    *Dentry
+	lying    ring     // the mounts that lie on it
+	sibling  ringLink // in parent.lying
+	in       *Tree    // that parents lead to, and that counts it; nil for those that lie nowhere
 	detached bool
-	group    *peers // shared with these; nil: not shared
-	master   *peers // what they mount is mounted here too
+	group    *peers   // shared with these; nil: not shared
+	master   *peers   // what they mount is mounted here too
+	peer     ringLink // in group.members
+	slave    ringLink // in master.slaves
 	// unbindable mounts cannot be the source of a bind mount.
 	unbindable bool
 	loose      bool  // made by fsmount(2) or open_tree(2), and given no place yet
@@ -76,6 +81,7 @@ type Namespace struct {
 	lastID  uint64
 
 	lastGroup uint64
+	mountMax  atomic.Int32
 }
 
 // NewNamespace returns a tree with one mount, fs at its root.
@@ -88,9 +94,11 @@ func newNamespace(fs *FS, pool *mem.Pool) *Namespace {
 	ns := &Namespace{
 		Pool: pool, mounts: make(map[Path]*Mount), types: make(map[string]Type), devices: make(map[deviceKey]OpenDevice),
 	}
+	ns.mountMax.Store(defaultMountMax)
 	ns.first = &Tree{ns: ns, root: ns.newMount(fs, fs.root, "rootfs", unix.MS_RELATIME)}
 	ns.first.First(namespace.Mount)
 	ns.first.root.tree = ns.first
+	ns.first.root.count(ns.first)
 	ns.all = append(ns.all, ns.first.root)
 	return ns
 }
@@ -107,6 +115,7 @@ func (ns *Namespace) Now() int64 { return ns.first.root.FS.now() }
 func (ns *Namespace) newMount(fs *FS, root *Dentry, source string, flags uint64) *Mount {
 	ns.lastID++
 	m := &Mount{FS: fs, Root: root, Source: source, ID: ns.lastID, ns: ns}
+	m.sibling.m, m.peer.m, m.slave.m = m, m, m
 	m.setFlags(flags)
 	fs.mounts.Add(1)
 	if w, ok := fs.ops.(MountWatcher); ok {
@@ -141,8 +150,8 @@ func (ns *Namespace) attach(at Path, fs *FS, root *Dentry, source string, flags 
 	}
 	ns.mu.Lock()
 	defer ns.mu.Unlock()
-	if len(ns.all) >= maxMounts {
-		return nil, unix.ENOSPC
+	if err := ns.room(1); err != nil {
+		return nil, err
 	}
 	m := ns.newMount(fs, root, source, flags)
 	ns.all = append(ns.all, m)
@@ -157,10 +166,15 @@ func (ns *Namespace) attach(at Path, fs *FS, root *Dentry, source string, flags 
 //
 // +checklocks:ns.mu
 func (ns *Namespace) discard(m *Mount) {
-	for _, g := range ns.remove(ns.below(m, true)) {
-		go g.gone() // which may take ns.mu
+	list := ns.remove(ns.below(m, true))
+	for _, g := range list {
 		g.FS.mounts.Add(-1)
 	}
+	go func() {
+		for _, g := range list {
+			g.gone() // which may take ns.mu
+		}
+	}()
 }
 
 // pin counts a mount on d: ENOENT when d was removed.
@@ -390,8 +404,8 @@ func (ns *Namespace) cloneTree(from Path, recursive bool) (*Mount, error) {
 	if m.unbindable || (m.ns != ns || m.base().tree == nil) && !m.FS.Bindable {
 		return nil, unix.EINVAL
 	}
-	if len(ns.all)+len(ns.below(m, recursive)) > maxMounts {
-		return nil, unix.ENOSPC
+	if err := ns.room(len(ns.below(m, recursive))); err != nil {
+		return nil, err
 	}
 	if !recursive && ns.hides(m, from.Dentry) {
 		return nil, unix.EINVAL
@@ -452,6 +466,7 @@ func (ns *Namespace) remove(gone []*Mount) []*Mount {
 		if g.parent != nil {
 			ns.take(g)
 		}
+		g.count(nil)
 		g.detached, g.loose = true, false
 		ns.propagate(g, unix.MS_PRIVATE)
 	}

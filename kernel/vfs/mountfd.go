@@ -7,9 +7,6 @@ import (
 // Mounts that lie nowhere: those of fsmount(2) and open_tree(2), until move_mount(2) gives them a place. Each has a file, and ends with
 // that file if it was given none. They are in Namespace.all, but no path of the tree leads to them.
 
-// maxMounts bounds the mounts of a namespace (/proc/sys/fs/mount-max).
-const maxMounts = 100000
-
 // looseFile is the file of such a mount.
 type looseFile struct{ FileDefaults }
 
@@ -35,8 +32,8 @@ func (*looseFile) Release(f *File) {
 func (ns *Namespace) loose(fs *FS, root *Dentry, source string, flags uint64) (*Mount, error) {
 	ns.mu.Lock()
 	defer ns.mu.Unlock()
-	if len(ns.all) >= maxMounts {
-		return nil, unix.ENOSPC
+	if err := ns.room(1); err != nil {
+		return nil, err
 	}
 	m := ns.newMount(fs, root, source, flags)
 	m.loose = true
@@ -140,12 +137,10 @@ func (ns *Namespace) below(m *Mount, recursive bool) []*Mount {
 	if !recursive {
 		return list
 	}
-	on := map[*Mount][]*Mount{} // what lies on each: there may be maxMounts
-	for _, c := range ns.all {
-		on[c.parent] = append(on[c.parent], c)
-	}
 	for i := 0; i < len(list); i++ {
-		list = append(list, on[list[i]]...)
+		for l := list[i].lying.first; l != nil; l = l.next {
+			list = append(list, l.m)
+		}
 	}
 	return list
 }
@@ -208,11 +203,13 @@ func (ns *Namespace) reachable(p, root Path) bool {
 func (ns *Namespace) take(m *Mount) {
 	delete(ns.mounts, Path{m.parent, m.point})
 	m.point.mounts.Add(-1)
+	m.parent.lying.remove(&m.sibling)
 	m.parent, m.point = nil, nil
 }
 
 // put gives m, which has no place, one that is pinned for it. ns.mu is held.
 func (ns *Namespace) put(m *Mount, at Path) {
 	m.parent, m.point, m.loose = at.Mount, at.Dentry, false
+	at.Mount.lying.add(&m.sibling)
 	ns.mounts[at] = m
 }

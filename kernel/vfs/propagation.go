@@ -1,18 +1,37 @@
 package vfs
 
 import (
-	"slices"
-
 	"golang.org/x/sys/unix"
-
-	"gosv/kernel/namespace"
 )
 
 // Propagation of mounts (mount_namespaces(7), Linux's Documentation/filesystems/sharedsubtree.rst): what is mounted on a shared mount is
 // mounted on its peers and on their slaves too, and goes there when it goes. Peers come from bind mounts, and from copies of a tree (Tree.Copy).
 
 // peers is a group of shared mounts.
-type peers struct{ id uint64 }
+type peers struct {
+	id              uint64
+	members, slaves ring
+}
+
+// setGroup makes m a member of g alone; nil: of none. Namespace.mu is held.
+func (m *Mount) setGroup(g *peers) {
+	if m.group != nil {
+		m.group.members.remove(&m.peer)
+	}
+	if m.group = g; g != nil {
+		g.members.add(&m.peer)
+	}
+}
+
+// setMaster makes m a slave of g alone; nil: of none. Namespace.mu is held.
+func (m *Mount) setMaster(g *peers) {
+	if m.master != nil {
+		m.master.slaves.remove(&m.slave)
+	}
+	if m.master = g; g != nil {
+		g.slaves.add(&m.slave)
+	}
+}
 
 // propagate changes how m propagates: MS_SHARED, MS_SLAVE, MS_PRIVATE or MS_UNBINDABLE. ns.mu is held.
 //
@@ -24,19 +43,18 @@ func (ns *Namespace) propagate(m *Mount, how uint64) {
 		return
 	}
 	if g := m.group; g != nil {
-		m.group = nil
-		if slices.ContainsFunc(ns.all, func(o *Mount) bool { return o.group == g }) {
-			m.master = g
+		m.setGroup(nil)
+		if g.members.first != nil {
+			m.setMaster(g)
 		} else { // the last one: its slaves are those of its master
-			for _, o := range ns.all {
-				if o.master == g {
-					o.master = m.master
-				}
+			for m.master != g && g.slaves.first != nil {
+				g.slaves.first.m.setMaster(m.master)
 			}
 		}
 	}
 	if how != unix.MS_SLAVE {
-		m.master, m.unbindable = nil, how == unix.MS_UNBINDABLE
+		m.setMaster(nil)
+		m.unbindable = how == unix.MS_UNBINDABLE
 	}
 }
 
@@ -44,7 +62,7 @@ func (ns *Namespace) propagate(m *Mount, how uint64) {
 func (ns *Namespace) share(m *Mount) {
 	if m.group == nil {
 		ns.lastGroup++
-		m.group = &peers{ns.lastGroup}
+		m.setGroup(&peers{id: ns.lastGroup})
 	}
 }
 
@@ -62,26 +80,25 @@ func (ns *Namespace) targets(p *Mount, point *Dentry, skip []*Mount) (list []tar
 	if p.group == nil {
 		return nil
 	}
-	seen := map[*peers]bool{p.group: true}
+	seen, known := map[*peers]bool{p.group: true}, map[*Mount]bool{p: true}
+	for _, m := range skip {
+		known[m] = true
+	}
 	add := func(m *Mount, source int, slave bool) int {
-		known := slices.ContainsFunc(list, func(t target) bool { return t.m == m })
-		if known || m == p || m.FS != p.FS || !point.within(m.Root) || slices.Contains(skip, m) {
+		if known[m] || m.FS != p.FS || !point.within(m.Root) {
 			return -1
 		}
+		known[m] = true
 		list = append(list, target{m, source, slave})
 		return len(list) - 1
 	}
 	var group func(g *peers, source int)
 	group = func(g *peers, source int) {
-		for _, m := range ns.all {
-			if m.group == g {
-				add(m, source, false)
-			}
+		for l := g.members.first; l != nil; l = l.next {
+			add(l.m, source, false)
 		}
-		for _, m := range ns.all {
-			if m.master != g || m.group == g {
-				continue
-			}
+		for l := g.slaves.first; l != nil; l = l.next {
+			m := l.m
 			if i := add(m, source, true); i >= 0 && m.group != nil && !seen[m.group] {
 				seen[m.group] = true
 				group(m.group, i)
@@ -107,26 +124,43 @@ func (ns *Namespace) copyAll(m *Mount, root *Dentry, how func(m, c *Mount)) *Mou
 	return ns.copyThose(m, root, how, func(*Mount) bool { return true })
 }
 
+// copyThose goes from m down, and with the copies in step: the mounts may lie on each other many thousands high.
 func (ns *Namespace) copyThose(m *Mount, root *Dentry, how func(m, c *Mount), which func(m *Mount) bool) *Mount {
-	c := ns.newMount(m.FS, root, m.Source, m.Flags())
-	c.locked = m.locked && root == m.Root
-	c.keep.Store(m.keep.Load())
-	n := len(ns.all)
-	ns.all = append(ns.all, c)
-	how(m, c)
-	for i := 0; i < n; i++ {
-		below := ns.all[i]
-		if below.parent != m || !which(below) || !below.point.within(root) {
+	c := ns.copyOne(m, root, how)
+	top, from, next := c, m, m.lying.first
+	for {
+		for next == nil {
+			if from == m {
+				return top
+			}
+			next, from, c = from.sibling.next, from.parent, c.parent
+		}
+		below := next.m
+		if !which(below) || !below.point.within(c.Root) {
+			next = next.next
 			continue
 		}
 		below.point.mounts.Add(1)
-		ns.put(ns.copyThose(below, below.Root, how, which), Path{c, below.point})
+		d := ns.copyOne(below, below.Root, how)
+		ns.put(d, Path{c, below.point})
+		from, c, next = below, d, below.lying.first
 	}
+}
+
+func (ns *Namespace) copyOne(m *Mount, root *Dentry, how func(m, c *Mount)) *Mount {
+	c := ns.newMount(m.FS, root, m.Source, m.Flags())
+	c.locked = m.locked && root == m.Root
+	c.keep.Store(m.keep.Load())
+	ns.all = append(ns.all, c)
+	how(m, c)
 	return c
 }
 
 // peer makes c, a copy of m, a peer of it, and a slave of its master.
-func peer(m, c *Mount) { c.group, c.master = m.group, m.master }
+func peer(m, c *Mount) {
+	c.setGroup(m.group)
+	c.setMaster(m.master)
+}
 
 // place gives the tree of m, which lies nowhere, a place, and copies of it to those that are told of that: ENOENT, EINVAL, ENOSPC.
 // ns.mu is held.
@@ -140,19 +174,24 @@ func (ns *Namespace) place(m *Mount, at Path) error {
 	tree := ns.below(m, true)
 	list := ns.targets(at.Mount, at.Dentry, tree)
 	shared := at.Mount.group != nil
-	if len(ns.all)+len(list)*len(tree) > maxMounts {
-		return unix.ENOSPC
+	to := at.Mount.in
+	if to == nil {
+		return unix.EINVAL // it was taken away just now
 	}
 	for _, o := range tree {
 		if shared && o.unbindable {
 			return unix.EINVAL
 		}
 	}
+	if err := ns.fits(tree, to, list); err != nil {
+		return err
+	}
 	if err := at.Dentry.pin(); err != nil {
 		return err
 	}
 	ns.put(m, at)
 	for _, o := range tree {
+		o.count(to)
 		if shared {
 			ns.share(o)
 		}
@@ -166,27 +205,19 @@ func (ns *Namespace) place(m *Mount, at Path) error {
 		how := peer
 		if t.slave {
 			how = func(m, c *Mount) {
-				c.master = m.group
+				c.setMaster(m.group)
 				if t.m.group != nil {
 					ns.share(c)
 				}
 			}
 		}
 		copies[i] = ns.copyTree(from, from.Root, true, how)
-		if to := t.m.base().tree; to != nil && to.Owner() != ownerOf(at.Mount) {
-			for _, c := range ns.below(copies[i], true) {
+		for _, c := range ns.below(copies[i], true) {
+			if c.count(t.m.in); t.m.in != nil && t.m.in.Owner() != to.Owner() {
 				c.lock()
 			}
 		}
 		ns.slide(copies[i], Path{t.m, at.Dentry})
-	}
-	return nil
-}
-
-// ownerOf returns the user namespace that the tree of m belongs to. ns.mu is held.
-func ownerOf(m *Mount) *namespace.User {
-	if t := m.base().tree; t != nil {
-		return t.Owner()
 	}
 	return nil
 }

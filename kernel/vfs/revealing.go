@@ -20,7 +20,7 @@ func (ns *Namespace) mayReveal(ctx *Context, fs *FS, flags uint64) error {
 		return nil
 	}
 	for _, m := range ns.all {
-		if m.FS.Type == fs.Type && m.Root == m.FS.root && m.base().tree == t && !m.limits(flags) && !ns.masked(m) {
+		if m.FS.Type == fs.Type && m.Root == m.FS.root && m.in == t && !m.limits(flags) && !ns.masked(m) {
 			return nil
 		}
 	}
@@ -35,8 +35,9 @@ func (m *Mount) limits(flags uint64) bool {
 
 // masked reports whether mounts that stay hide something of m. ns.mu is held.
 func (ns *Namespace) masked(m *Mount) bool {
-	for _, c := range ns.all {
-		if c.parent != m || !c.locked {
+	for l := m.lying.first; l != nil; l = l.next {
+		c := l.m
+		if !c.locked {
 			continue
 		}
 		if h, ok := c.point.inode.ops.(Hollow); !ok || !h.IsHollow(c.point.inode) {

@@ -10,8 +10,9 @@ import (
 // the bound on mounts. A tree ends, and its mounts with it, when neither tasks nor files use it any more.
 type Tree struct {
 	namespace.Head
-	ns   *Namespace
-	root *Mount
+	ns     *Namespace
+	root   *Mount
+	mounts int // how many; guarded by ns.mu
 }
 
 // First returns the first tree.
@@ -40,8 +41,8 @@ func (t *Tree) Copy(owner *namespace.User, at []*Path) (*Tree, error) {
 	ns := t.ns
 	ns.mu.Lock()
 	defer ns.mu.Unlock()
-	if len(ns.all)+len(ns.below(t.root, true)) > maxMounts {
-		return nil, unix.ENOSPC
+	if err := ns.room(t.mounts); err != nil {
+		return nil, err
 	}
 	n := &Tree{ns: ns}
 	if err := n.Init(namespace.Mount, owner, n.end); err != nil {
@@ -51,12 +52,14 @@ func (t *Tree) Copy(owner *namespace.User, at []*Path) (*Tree, error) {
 	less := owner != t.Owner()
 	n.root = ns.copyAll(t.root, t.root.Root, func(m, c *Mount) {
 		copies[m] = c
+		c.count(n)
 		peer(m, c)
 		c.unbindable = m.unbindable
 		if less {
 			c.lock()
 			if c.group != nil {
-				c.group, c.master = nil, m.group
+				c.setGroup(nil)
+				c.setMaster(m.group)
 			}
 		}
 	})
@@ -94,8 +97,8 @@ func (m *Mount) held(flags uint64) bool {
 //
 // +checklocks:ns.mu
 func (ns *Namespace) hides(m *Mount, d *Dentry) bool {
-	for _, c := range ns.all {
-		if c.parent == m && c.locked && c.point.within(d) {
+	for l := m.lying.first; l != nil; l = l.next {
+		if l.m.locked && l.m.point.within(d) {
 			return true
 		}
 	}
