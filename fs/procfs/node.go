@@ -105,7 +105,7 @@ func (v *view) inode(r *row, s subject) *vfs.Inode {
 
 // number64 makes an inode number that stays the same from look to look.
 func number64(r *row, s subject) uint64 {
-	return uint64(uint32(s.tid))<<38 ^ uint64(uint32(s.fd+1))<<14 ^ r.id
+	return uint64(uint32(s.tid))<<38 ^ uint64(uint32(s.fd+1))<<14 ^ s.start<<2 ^ r.id
 }
 
 // Process returns the process whose directory n is, nil when that is gone; ok is false for everything else.
@@ -122,7 +122,7 @@ func (n *node) Process() (p *task.Process, ok bool) {
 
 // IsHollow implements vfs.Hollow.
 func (n *node) IsHollow(i *vfs.Inode) bool {
-	return i.IsDir() && n.row.more == nil && len(n.fs.entries(n.row)) == 0
+	return i.IsDir() && n.row.more == nil && n.row.named == nil && len(n.fs.entries(n.row)) == 0
 }
 
 // Lookup implements vfs.InodeOps.
@@ -137,11 +137,18 @@ func (n *node) Lookup(ctx *vfs.Context, _ *vfs.Dentry, name string) (*vfs.Inode,
 	if r := find(n.fs.entries(n.row), name); r != nil && n.shows(r) {
 		return v.inode(r, n.subject), nil
 	}
-	if n.row.more == nil {
+	if n.row.more == nil && n.row.named == nil {
 		return nil, unix.ENOENT
 	}
 	if err := n.allowed(v); err != nil {
 		return nil, err
+	}
+	if n.row.named != nil {
+		r, s, err := n.row.named.findName(v, name)
+		if err != nil {
+			return nil, err
+		}
+		return v.inode(r, s), nil
 	}
 	num, err := strconv.ParseInt(name, 10, 32)
 	if err != nil || num < 0 || strconv.FormatInt(num, 10) != name {
@@ -201,11 +208,14 @@ func (n *node) Readdir(ctx *vfs.Context, _ *vfs.Dentry, off int64, emit func(vfs
 			return nil
 		}
 	}
-	if n.row.more == nil {
+	if n.row.more == nil && n.row.named == nil {
 		return nil
 	}
 	if err := n.allowed(v); err != nil {
 		return err
+	}
+	if n.row.named != nil {
+		return n.readNamed(v, off, emit)
 	}
 	list, err := n.row.more.list(v)
 	if err != nil {
@@ -221,6 +231,24 @@ func (n *node) Readdir(ctx *vfs.Context, _ *vfs.Dentry, off int64, emit func(vfs
 			continue // gone meanwhile
 		}
 		if !emit(vfs.Dirent{Name: strconv.Itoa(int(num)), Ino: number64(r, s), Mode: r.mode, Next: next}) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// readNamed is Readdir for the entries of n.row.named.
+func (n *node) readNamed(v *view, off int64, emit func(vfs.Dirent) bool) error {
+	for k, name := range n.row.named.names(v) {
+		next := firstNumber + int64(k)
+		if next <= off {
+			continue
+		}
+		r, s, err := n.row.named.findName(v, name)
+		if err != nil {
+			continue // gone meanwhile
+		}
+		if !emit(vfs.Dirent{Name: name, Ino: number64(r, s), Mode: r.mode, Next: next}) {
 			return nil
 		}
 	}
@@ -258,6 +286,11 @@ func (n *node) Follow(ctx *vfs.Context, _ *vfs.Inode) (vfs.Path, error) {
 	v, err := n.view(ctx)
 	if err != nil {
 		return vfs.Path{}, err
+	}
+	if n.row.follow != nil {
+		if err := n.row.follow(v); err != nil {
+			return vfs.Path{}, err
+		}
 	}
 	return n.target(v)
 }

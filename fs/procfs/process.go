@@ -29,6 +29,7 @@ var processRows = []*row{
 	{path: "fdinfo", mode: unix.S_IFDIR | 0o500, more: descriptors{fdinfoRow}, private: true, inTask: true},
 	{path: "ns", mode: unix.S_IFDIR | 0o511, more: nil, dir: nsRows, private: true, inTask: true},
 	{path: "limits", mode: ro, show: showLimits, inTask: true},
+	{path: "map_files", mode: unix.S_IFDIR | 0o500, named: areas{}, private: true},
 	{path: "maps", mode: ro, show: showMaps, private: true, inTask: true},
 	{path: "mem", mode: 0o600, open: openMemory, private: true, inTask: true},
 	{path: "mountinfo", mode: ro, show: showMountinfo, inTask: true},
@@ -65,7 +66,7 @@ var (
 )
 
 func init() {
-	for _, r := range []*row{fdRow, fdinfoRow, processRow, threadRow} {
+	for _, r := range []*row{fdRow, fdinfoRow, mapFileRows[0], mapFileRows[1], processRow, threadRow} {
 		number(r)
 	}
 	processRow.dir = processRows

@@ -87,6 +87,8 @@ type row struct {
 	text func(v *view) (string, error)
 	// jump is where a magic link leads.
 	jump func(v *view) (vfs.Path, error)
+	// follow decides whether a magic link may be followed; nil: it may. Its target can be read all the same.
+	follow func(v *view) error
 	// private files are shown only to those who may trace the process.
 	private bool
 	// inTask says that the file is below /proc/PID/task/TID too.
@@ -94,7 +96,9 @@ type row struct {
 
 	id   uint64
 	dir  []*row // fixed entries of a directory
-	more lister // its other entries
+	more lister // its other entries, with numbers for names
+	// named are its other entries with names of another kind; nil: none.
+	named namedLister
 }
 
 // A lister knows the entries of a directory that come and go.
@@ -105,9 +109,17 @@ type lister interface {
 	find(v *view, n int32) (*row, subject, error)
 }
 
-// subject is what a file is about: a process, a thread, a descriptor.
+// namedLister lists entries whose names are no numbers.
+type namedLister interface {
+	names(v *view) []string
+	// findName returns the row of an entry and what it is about: ENOENT.
+	findName(v *view, name string) (*row, subject, error)
+}
+
+// subject is what a file is about: a process, a thread, a descriptor, an area.
 type subject struct {
 	pid, tid, fd int32
+	start, end   uint64
 }
 
 // New returns a /proc, to be mounted.

@@ -81,6 +81,16 @@ func (c *Cache) load(index uint64, want int) error {
 	return err
 }
 
+// LoadAt brings the page at index from the backing for a page fault, and as many behind it as a file that is read in order begins with:
+// programs go on near by, and faultAround maps what is there. A nil error says only that trying again is worth while.
+func (c *Cache) LoadAt(index uint64) error {
+	want := firstAhead
+	if _, free := c.pool.Usage(); free < leastFree {
+		want = 1
+	}
+	return c.load(index, want)
+}
+
 // loaded takes l out of those under way. c.mu is held.
 func (c *Cache) loaded(l *load) {
 	last := len(c.loading) - 1

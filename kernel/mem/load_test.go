@@ -3,6 +3,7 @@ package mem
 import (
 	"bytes"
 	"runtime"
+	"slices"
 	"sync"
 	"testing"
 
@@ -133,6 +134,24 @@ func TestReadAhead(t *testing.T) {
 	}
 	c.ahead.loads.Wait()
 	r.reader <- nil
+}
+
+// A page fault anywhere in a file reads some pages behind it too, in one piece, up to the file's end and what is there already.
+func TestLoadAt(t *testing.T) {
+	r, c := newRanged(t, 8192, 100*pageSize)
+	for _, index := range []uint64{50, 40, 50, 95, 101} {
+		if err := c.LoadAt(index); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if asked := [][2]uint64{{50, firstAhead}, {40, 10}, {95, 5}}; !slices.Equal(r.asked, asked) {
+		t.Errorf("read %v, want %v", r.asked, asked)
+	}
+	if !c.Resident(50+firstAhead-1) || c.Resident(50+firstAhead) {
+		t.Error("other pages are in memory")
+	}
 }
 
 // While a load ahead was on its way to start, another reader loaded the file's last page: nothing behind the end is read.

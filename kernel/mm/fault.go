@@ -126,7 +126,7 @@ func (as *AddressSpace) faultOnce(va uint64, access machine.Access, small bool) 
 	return as.faultAnonymous(a, va, access)
 }
 
-// load brings the page of a file at va into memory.
+// load brings the page of a file at va into memory, and some behind it.
 func (as *AddressSpace) load(va uint64) error {
 	as.mu.RLock()
 	a := as.find(va)
@@ -138,11 +138,7 @@ func (as *AddressSpace) load(va uint64) error {
 	object.IncRef()
 	as.mu.RUnlock()
 	defer object.DecRef()
-	f, err := cache.Page(index, false)
-	if err == nil {
-		as.pool.Unref(f)
-	}
-	return err
+	return cache.LoadAt(index)
 }
 
 // faultError turns an error of a cache into what Fault returns.

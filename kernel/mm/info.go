@@ -47,6 +47,18 @@ type AreaInfo struct {
 	Object       Mappable // what is mapped, without a reference; nil: anonymous memory
 }
 
+// Object returns what the area from start to end maps, with a reference; nil when there is no such area, and for anonymous memory.
+func (as *AddressSpace) Object(start, end uint64) Mappable {
+	as.mu.RLock()
+	defer as.mu.RUnlock()
+	a := as.find(start)
+	if a == nil || a.start != start || a.end != end || a.object == nil {
+		return nil
+	}
+	a.object.IncRef()
+	return a.object
+}
+
 // Areas returns the areas in order of address.
 func (as *AddressSpace) Areas() []AreaInfo {
 	as.mu.RLock()

@@ -396,3 +396,30 @@ TEST(net)
 	close(a);
 	close(b);
 }
+
+/* map_files has a link to the file of each mapping; only root may follow it. */
+TEST(map_files)
+{
+	char name[] = "/tmp/mapXXXXXX", path[100], link[200] = "", b[4] = "";
+	int fd = mkstemp(name), f;
+	NEED(fd >= 0 && write(fd, "abc", 3) == 3);
+	char *p = mmap(NULL, 8192, PROT_READ, MAP_SHARED, fd, 0), *q = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	NEED(p != MAP_FAILED && q != MAP_FAILED);
+	close(fd);
+	snprintf(path, sizeof path, "/proc/self/map_files/%lx-%lx", (long)p, (long)p + 8192);
+	SAME(readlink(path, link, sizeof link - 1), (long)strlen(name));
+	CHECK(!strcmp(link, name));
+	struct stat st;
+	NEED(!lstat(path, &st));
+	SAME(st.st_mode, S_IFLNK | 0600);
+	f = open(path, O_RDONLY);
+	CHECK(f >= 0 && read(f, b, 3) == 3 && !strcmp(b, "abc"));
+	close(f);
+	snprintf(path, sizeof path, "/proc/self/map_files/%lx-%lx", (long)p, (long)p + 4096);
+	EXPECT(readlink(path, link, sizeof link), ENOENT);
+	snprintf(path, sizeof path, "/proc/self/map_files/%lx-%lx", (long)q, (long)q + 4096);
+	EXPECT(readlink(path, link, sizeof link), ENOENT);
+	unlink(name);
+	munmap(p, 8192);
+	munmap(q, 4096);
+}
