@@ -364,6 +364,28 @@ func TestInterruptedRead(t *testing.T) {
 	})
 }
 
+// Whoever opens a FIFO waits for the other side without using the processor, and a signal ends that: also where the FIFO is ready, as it is for
+// a writer (POLLERR says that nobody reads), and for a reader when there is data whose writer is gone.
+func TestInterruptedOpen(t *testing.T) {
+	run(t, func(u *user) {
+		u.handle(unix.SIGALRM, 0, func(*user) {})
+		often, never := u.words(0, 20_000, 0, 20_000), u.words(0, 0, 0, 0)
+		name := u.str("/fifo")
+		u.must(unix.SYS_MKNOD, name, unix.S_IFIFO|0o600, 0)
+		u.must(unix.SYS_SETITIMER, 0, often, 0)
+		u.fails(unix.EINTR, unix.SYS_OPEN, name, unix.O_WRONLY)
+		u.fails(unix.EINTR, unix.SYS_CREAT, name, 0o600)
+		u.must(unix.SYS_SETITIMER, 0, never, 0)
+		u.must(unix.SYS_OPEN, name, unix.O_RDONLY|unix.O_NONBLOCK)
+		w := u.must(unix.SYS_OPEN, name, unix.O_WRONLY)
+		u.must(unix.SYS_WRITE, w, name, 1)
+		u.must(unix.SYS_CLOSE, w)
+		u.must(unix.SYS_SETITIMER, 0, often, 0)
+		u.fails(unix.EINTR, unix.SYS_OPEN, name, unix.O_RDONLY)
+		u.must(unix.SYS_SETITIMER, 0, never, 0)
+	})
+}
+
 func TestPollSelectEpoll(t *testing.T) {
 	run(t, func(u *user) {
 		fds, buf := u.alloc(8), u.alloc(64)

@@ -97,8 +97,14 @@ func opened(t *task.Task, f *vfs.File, err error, flags int) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	for !f.Opened() {
-		if err := t.WaitFor(f, wait.Mask(unix.POLLIN|unix.POLLOUT), 0); err != nil {
+	if !f.Opened() { // though it may be ready: to write is an error without readers, which POLLERR says
+		err := t.Retry(f, wait.Mask(unix.POLLIN|unix.POLLOUT), func() error {
+			if !f.Opened() {
+				return unix.EAGAIN
+			}
+			return nil
+		})
+		if err != nil {
 			f.DecRef()
 			return 0, err
 		}

@@ -14,6 +14,7 @@ import (
 	"gosv/kernel/clock"
 	"gosv/kernel/cred"
 	"gosv/kernel/mem"
+	"gosv/kernel/pipe"
 	"gosv/kernel/task"
 	"gosv/kernel/uio"
 	"gosv/kernel/vdso"
@@ -79,6 +80,7 @@ func newWorld(tb testing.TB, o Options) *world {
 	w.calls = New(o)
 	fs := ramfs.New(pool, c.Wall, ramfs.Options{Mode: 0o755})
 	ns := vfs.NewNamespace(fs, pool)
+	ns.OpenFIFO = pipe.OpenFIFO
 	w.ctx = &vfs.Context{Root: ns.Root(), Cwd: ns.Root(), Cred: cred.Root()}
 	w.files = vfs.NewFDTable()
 	w.k = task.New(task.Config{

@@ -146,14 +146,14 @@ func (t *Task) killAll() {
 		p.kill(unix.SIGKILL)
 	}
 	deadline := k.Clock.After(killTime)
-	for {
+	for late := false; ; late = !t.sleepUntil(deadline) {
 		k.mu.RLock()
 		n := k.procs
 		k.mu.RUnlock()
 		if n == 1 {
 			return
 		}
-		if !t.sleepUntil(deadline) {
+		if late {
 			k.Log("processes that do not end: " + itoa(int32(n-1)))
 			return
 		}

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 
 TEST(between_processes)
@@ -96,6 +97,40 @@ TEST(fifo)
 	waitpid(c, &st, 0);
 	SAME(st, 0);
 	unlink("/tmp/pipes.fifo");
+}
+
+static void nothing(int sig) { (void)sig; }
+
+/* Whoever opens alone waits, also where there is something to read, and a signal ends that. */
+TEST(fifo_alone)
+{
+	const char *name = "/tmp/pipes.fifo";
+	struct itimerval often = {{0, 20000}, {0, 20000}}, never = {{0, 0}, {0, 0}};
+	struct sigaction sa = {.sa_handler = nothing};
+	unlink(name);
+	NEED(mkfifo(name, 0600) == 0);
+	NEED(sigaction(SIGALRM, &sa, 0) == 0);
+	setitimer(ITIMER_REAL, &often, 0);
+	EXPECT(open(name, O_WRONLY), EINTR);
+	EXPECT(creat(name, 0600), EINTR);
+	EXPECT(open(name, O_RDONLY), EINTR);
+	setitimer(ITIMER_REAL, &never, 0);
+	int r = open(name, O_RDONLY | O_NONBLOCK), w = open(name, O_WRONLY);
+	SAME(write(w, "x", 1), 1);
+	close(w);
+	setitimer(ITIMER_REAL, &often, 0);
+	EXPECT(open(name, O_RDONLY), EINTR);
+	setitimer(ITIMER_REAL, &never, 0);
+	close(r);
+	pid_t c = fork();
+	if (c == 0)
+		_exit(open(name, O_WRONLY) >= 0);
+	usleep(20000);
+	kill(c, SIGKILL);
+	int st;
+	SAME(waitpid(c, &st, 0), c);
+	CHECK(WIFSIGNALED(st) && WTERMSIG(st) == SIGKILL);
+	unlink(name);
 }
 
 TEST(sizes)
