@@ -24,6 +24,12 @@ import (
 // maxPtys is /proc/sys/kernel/pty/max.
 const maxPtys = 4096
 
+// A terminal with full buffers takes as much memory as many open files: a small machine has fewer.
+const (
+	filesPerPty = 16
+	leastPtys   = 16
+)
+
 // blockSize is what statfs(2) shows.
 const blockSize = 1024
 
@@ -183,9 +189,10 @@ func (n *node) Open(ctx *vfs.Context, f *vfs.File) (vfs.FileOps, error) {
 
 // open makes f the master of a new pseudo-terminal, whose slave is found at m: ENOSPC.
 func (d *FS) open(ctx *vfs.Context, f *vfs.File, m *vfs.Mount) (vfs.FileOps, error) {
+	files := vfs.MaxFiles()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if len(d.ptys) >= d.max {
+	if len(d.ptys) >= d.max || files != 0 && int64(len(d.ptys)) >= max(files/filesPerPty, leastPtys) {
 		return nil, unix.ENOSPC
 	}
 	index := 0

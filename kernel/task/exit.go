@@ -101,6 +101,9 @@ func (t *Task) leave() (last bool) {
 	if last && !p.exiting {
 		p.exiting, p.exitCode = true, t.exitCode // the status of a process is that of its last thread
 	}
+	if last { // a zombie keeps no signals: they may be all the memory there is
+		p.queued -= p.pending.Flush(^signal.Set(0))
+	}
 	if p.execer != nil {
 		p.execer.Wake()
 	}

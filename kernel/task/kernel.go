@@ -127,7 +127,8 @@ type Kernel struct {
 
 	maxThreads atomic.Int32 // see MaxThreads
 
-	oom sync.Mutex // one victim at a time; taken before mu
+	oom    sync.Mutex // one victim at a time; taken before mu
+	victim *Process   // the last, until what it had is collected; guarded by oom
 }
 
 // id is what one number stands for: a thread, a process that has not been

@@ -1,6 +1,7 @@
 package task
 
 import (
+	"runtime/debug"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -12,7 +13,7 @@ const oomWait = 10_000_000
 
 // OutOfMemory kills the process with the highest score, and logs it: Linux's OOM killer. With process 1 everything ends, so that is
 // killed only when its score is more than those of all others together. It returns the process, nil when
-// one that was killed before has not ended yet.
+// one that was killed before has not ended yet, or has just ended: then what the kernel held for it is collected first.
 func (k *Kernel) OutOfMemory() *Process {
 	k.oom.Lock()
 	defer k.oom.Unlock()
@@ -32,6 +33,11 @@ func (k *Kernel) OutOfMemory() *Process {
 			}
 		}
 	}
+	if k.victim != nil {
+		k.victim = nil
+		debug.FreeOSMemory()
+		return nil
+	}
 	if first > others {
 		victim = k.init
 	}
@@ -41,6 +47,7 @@ func (k *Kernel) OutOfMemory() *Process {
 	pages, threads, _ := victim.footprint()
 	k.Log("out of memory: killed process " + itoa(victim.PID) + " (" + victim.comm() + "), " +
 		strconv.FormatUint(pages*4, 10) + " KiB, " + strconv.Itoa(threads) + " threads")
+	k.victim = victim
 	victim.kill(unix.SIGKILL)
 	return victim
 }

@@ -33,3 +33,30 @@ func TestBadness(t *testing.T) {
 		})
 	})
 }
+
+// TestZombieSignals: a process that has ended keeps no queued signals, which are freed before it is waited for.
+func TestZombieSignals(t *testing.T) {
+	w := newWorld(t, true)
+	w.run(func(u *user) {
+		pid := u.fork(func(u *user) {
+			u.must(unix.SYS_RT_SIGPROCMASK, sigBlock, ^uint64(0))
+			for range 5 {
+				u.must(unix.SYS_KILL, u.must(unix.SYS_GETPID), 40)
+			}
+			u.onTask(func(tk *Task) {
+				if tk.proc.queued != 5 {
+					t.Errorf("%d signals are queued", tk.proc.queued)
+				}
+			})
+			u.exit(0)
+		})
+		var p *Process
+		u.onTask(func(tk *Task) { p = tk.k.Process(int32(pid)) })
+		u.wait4(pid, 0)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.queued != 0 || p.pending.Set() != 0 {
+			t.Errorf("a process that has ended has %d signals, %#x", p.queued, p.pending.Set())
+		}
+	})
+}

@@ -7,6 +7,7 @@
  *   hog files   fills the root file system until ENOSPC, or ENOMEM
  *   hog bomb    forks for ever, and so do its children; a process that looks on then ends them
  *   hog victim  one process takes all memory and is killed; another keeps what it has; before both, one is that asks for it
+ *   hog objects what the kernel holds for a program, of each kind until there may be no more: an error, not the machine's end
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -16,7 +17,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <signal.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/timerfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -160,6 +168,76 @@ static int victim(void)
 	return 0;
 }
 
+/* Each makes one more of something that only the kernel holds, and returns 0 when there may be no more. */
+static int one_eventfd(void) { return eventfd(0, 0) >= 0; }
+static int one_epoll(void) { return epoll_create1(0) >= 0; }
+static int one_timerfd(void) { return timerfd_create(CLOCK_MONOTONIC, 0) >= 0; }
+static int one_pipe(void) { int p[2]; return pipe(p) == 0; }
+static int one_pair(void) { int p[2]; return socketpair(AF_UNIX, SOCK_STREAM, 0, p) == 0; }
+static int one_dir(void) { return mkdir("d", 0700) == 0 && chdir("d") == 0; }
+static int one_pty(void)
+{
+	static char b[4000];
+	int f = open("/dev/ptmx", O_RDWR | O_NONBLOCK), zero = 0;
+	return f >= 0 && ioctl(f, TIOCSPTLCK, &zero) == 0 && write(f, b, sizeof b) > 0;
+}
+static int one_flight(void)
+{
+	static int p[2];
+	static int left;
+	char control[CMSG_SPACE(253 * sizeof(int))] = {0};
+	struct iovec iov = {"x", 1};
+	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+	struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+	if (left-- == 0) {
+		left = 100;
+		if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, p) < 0)
+			return 0;
+	}
+	c->cmsg_level = SOL_SOCKET;
+	c->cmsg_type = SCM_RIGHTS;
+	c->cmsg_len = CMSG_LEN(253 * sizeof(int));
+	for (int i = 0; i < 253; i++)
+		((int *)CMSG_DATA(c))[i] = p[0];
+	return sendmsg(p[1], &m, 0) >= 0;
+}
+
+static const struct {
+	const char *name;
+	int (*one)(void);
+	int error;
+} kinds[] = {
+	{"eventfd", one_eventfd, ENFILE}, {"epoll", one_epoll, ENFILE}, {"timerfd", one_timerfd, ENFILE}, {"pipe", one_pipe, ENFILE},
+	{"socketpair", one_pair, ENFILE}, {"mkdir", one_dir, ENOSPC}, {"pty", one_pty, ENOSPC}, {"in flight", one_flight, ETOOMANYREFS},
+};
+
+/* What the kernel holds for a program ends with an error, or the program's end, for each kind; then there is room for others. */
+static int objects(void)
+{
+	for (unsigned i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+		pid_t pid = fork();
+		int status;
+		if (pid == 0) {
+			struct rlimit r = {1 << 20, 1 << 20};
+			long n = 0;
+			setrlimit(RLIMIT_NOFILE, &r);
+			chdir("/tmp");
+			while (n < 1000000 && kinds[i].one())
+				n++;
+			if (errno != kinds[i].error)
+				printf("%s: %ld, then %s\n", kinds[i].name, n, strerror(errno));
+			_exit(errno != kinds[i].error);
+		}
+		waitpid(pid, &status, 0);
+		if (status != 0 && status != SIGKILL) {
+			printf("%s: ended with %#x\n", kinds[i].name, status);
+			return 1;
+		}
+	}
+	printf("alive\n");
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	const char *what = argc > 1 ? argv[1] : "map";
@@ -195,6 +273,8 @@ int main(int argc, char **argv)
 		return crowd();
 	if (!strcmp(what, "bomb"))
 		return bomb();
+	if (!strcmp(what, "objects"))
+		return objects();
 	if (!strcmp(what, "victim"))
 		return victim();
 	if (!strcmp(what, "files")) {

@@ -101,7 +101,7 @@ func TestLittleMemory(t *testing.T) {
 
 // TestMemoryRunsOut: programs get ENOMEM (or are killed), the kernel lives.
 func TestMemoryRunsOut(t *testing.T) {
-	for _, what := range []string{"map", "again", "threads", "crowd", "files", "bomb", "victim"} {
+	for _, what := range []string{"map", "again", "threads", "crowd", "files", "bomb", "victim", "objects"} {
 		for _, memory := range []string{"32M", "96M"} {
 			t.Run(what+"-"+memory, func(t *testing.T) {
 				t.Parallel()
