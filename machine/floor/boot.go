@@ -261,7 +261,7 @@ func freeMemory() {
 		}
 	}
 	frameTotal = frameFree
-	frameReserve = min(max(frameTotal/8, min(256, frameTotal/5)), 16384)
+	frameReserve = min(frameTotal/8, 16384)
 	frameShort = 2 * max(frameReserve, 256)
 	frameAlert = frameShort
 }
