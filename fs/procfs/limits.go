@@ -1,0 +1,49 @@
+package procfs
+
+import (
+	"math"
+
+	"gosv/kernel/vfs"
+)
+
+// Limits of the whole machine, which root may change.
+
+// showNumber shows a number.
+func showNumber(get func(v *view) int64) func(*view, *out) error {
+	return func(v *view, b *out) error {
+		b.num(get(v)).nl()
+		return nil
+	}
+}
+
+// storeNumber takes a number: EINVAL, and the errors of set.
+func storeNumber(set func(v *view, n int) error) func(*view, string) error {
+	return func(v *view, s string) error {
+		n, err := parse(s)
+		if err != nil {
+			return err
+		}
+		return set(v, n)
+	}
+}
+
+// maxFiles is vfs.MaxFiles, or the largest number when there is no limit.
+func maxFiles(*view) int64 {
+	if n := vfs.MaxFiles(); n != 0 {
+		return n
+	}
+	return math.MaxInt64
+}
+
+func setMaxFiles(_ *view, n int) error { return vfs.SetMaxFiles(int64(n)) }
+
+// showFiles tells how many files are open, 0 that are allocated and free, and how many may be.
+func showFiles(v *view, b *out) error {
+	b.num(vfs.OpenFiles()).str("\t0\t").num(maxFiles(v)).nl()
+	return nil
+}
+
+func mountMax(v *view) int64             { return int64(v.Namespace.MountMax()) }
+func setMountMax(v *view, n int) error   { return v.Namespace.SetMountMax(n) }
+func maxThreads(v *view) int64           { return int64(v.Kernel.MaxThreads()) }
+func setMaxThreads(v *view, n int) error { return v.Kernel.SetMaxThreads(n) }
