@@ -98,6 +98,9 @@ func (w *turnsWorld) check() {
 	}
 }
 
+// asking reports whether some holder was asked for its slot.
+//
+// +checklocks:w.s.mu
 func (w *turnsWorld) asking() bool {
 	for i := range w.s.slots {
 		if w.s.slots[i].asked {
