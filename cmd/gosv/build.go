@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -50,7 +51,8 @@ gosv run starts. WHAT is one of
 
   a program       of this machine; its libraries come along
   a folder        that is to be the root file system; ARGS name the program in it
-  an image        an OCI layout, or a tar archive of one, or of docker save;
+  an image        an OCI layout, or a tar archive of one, or of docker save, also as
+                  .gz or .zst;
                   - reads an archive from standard input
   a gosv.yaml     which says all of it
 
@@ -174,7 +176,10 @@ func (o *buildOptions) open(args []string, warn io.Writer) (*bundle.Bundle, erro
 			return nil, err
 		}
 	}
+	progress := newProgress("unpacking", warn)
+	options.Progress = progress.show
 	b, err := bundle.Open(kind, name, args[1:], options)
+	progress.end()
 	if err != nil {
 		return nil, imageError(err)
 	}
@@ -205,15 +210,21 @@ func (o *buildOptions) finish(b *bundle.Bundle) error {
 			return err
 		}
 	}
+	if o.cpus < 0 || o.cpus > maxCPUs {
+		return fmt.Errorf("--cpus %d: a machine has 1 to %d processors", o.cpus, maxCPUs)
+	}
 	if o.cpus != 0 {
 		s.CPUs = o.cpus
 	}
 	s.ReadOnly = s.ReadOnly || o.readOnly
-	for _, p := range o.ports {
-		if !strings.Contains(p, "/") {
-			p += "/tcp"
+	ports, err := exposedPorts(o.ports)
+	if err != nil {
+		return err
+	}
+	for _, port := range ports {
+		if !slices.Contains(s.Ports, port) {
+			s.Ports = append(s.Ports, port)
 		}
-		s.Ports = append(s.Ports, p)
 	}
 	run, err := b.Run()
 	if err != nil {
@@ -238,7 +249,9 @@ func (o *buildOptions) finish(b *bundle.Bundle) error {
 
 // warnOfSecrets names files that look like secrets.
 func warnOfSecrets(tree *rootfs.Tree, strict bool, warn io.Writer) error {
-	found, err := secrets.Scan(tree)
+	progress := newProgress("looking for secrets", warn)
+	found, err := secrets.Scan(tree, progress.show)
+	progress.end()
 	if err != nil {
 		return err
 	}

@@ -3,12 +3,15 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"gosv/image/disk"
+	"gosv/image/rootfs"
 )
 
 // buildImage builds an image, or skips the test when the loaders are missing.
@@ -143,6 +146,9 @@ func TestBuildFailures(t *testing.T) {
 		{[]string{"build", "-o", out, "--strict", dir, "app"}, 125, "1 files look like secrets"},
 		{[]string{"build", "-o", out, "-e", "HOME", dir, "app"}, 125, "KEY=VALUE"},
 		{[]string{"build", "-o", out, "-f", yaml}, 125, `gosv.yaml:2: unknown key "prot"`},
+		{[]string{"build", "-o", out, "--cpus", "1000", dir, "app"}, 125, "1 to 255 processors"},
+		{[]string{"build", "-o", out, "--expose", "99999", dir, "app"}, 125, "say PORT or PORT/udp"},
+		{[]string{"run", "--accel", "tcg", yaml}, 126, "gosv build -f"},
 		{[]string{"build", "-o", out, "no-such-program"}, 127, "no such program"},
 		{[]string{"build", "-o", "/no/such/folder/x.img", dir, "app"}, 125, "/no/such/folder"},
 		{[]string{"build", "-o", dir, dir, "app"}, 125, "is a folder"},
@@ -163,5 +169,38 @@ func TestBuildFailures(t *testing.T) {
 	}
 	if left, _ := filepath.Glob(filepath.Join(filepath.Dir(out), ".*")); len(left) > 0 {
 		t.Errorf("%v were left behind", left)
+	}
+}
+
+// A file that was changed and has its size and its time as before is packed anew: tools that build reproducibly give all files one time.
+func TestTreeKeySeesChanges(t *testing.T) {
+	dir := t.TempDir()
+	name := filepath.Join(dir, "app")
+	key := func() string {
+		tree := rootfs.New(rootfs.Options{Owners: true})
+		if err := tree.Copy(dir, "/"); err != nil {
+			t.Fatal(err)
+		}
+		h, err := treeKey(tree, time.Unix(0, 0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(h.Sum(nil))
+	}
+	write := func(text string) {
+		then := time.Unix(1, 0)
+		if err := errors.Join(os.WriteFile(name, []byte(text), 0o755), os.Chtimes(name, then, then), os.Chtimes(dir, then, then)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("one")
+	before := key()
+	if key() != before {
+		t.Error("the key of an unchanged folder is another")
+	}
+	for began := time.Now(); key() == before; { // the kernel's clock for files is coarse
+		if write("two"); time.Since(began) > 10*time.Second {
+			t.Fatal("the key of another file is the same")
+		}
 	}
 }

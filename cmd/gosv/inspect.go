@@ -493,7 +493,7 @@ func (v *inspected) print(out io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "disk       %s, %s\n", v.Format, humanSize(v.Size))
 	for _, p := range v.Partitions {
-		fmt.Fprintf(&b, "partition  %-12s %9s at %-9s %s\n", p.Name, humanSize(p.Size), humanSize(p.Offset), p.UUID)
+		fmt.Fprintf(&b, "partition  %-12s %9s at %-9s %s\n", printName(p.Name), humanSize(p.Size), humanSize(p.Offset), p.UUID)
 	}
 	fmt.Fprintf(&b, "root       %s, %s for %s of contents: %d files, %d folders, %d links, %d special\n", v.Root.Type, humanSize(v.Root.Size), humanSize(v.Root.Bytes),
 		v.Files["files"], v.Files["folders"], v.Files["links"], v.Files["special"])
@@ -506,7 +506,7 @@ func (v *inspected) print(out io.Writer) error {
 			{"ports", strings.Join(s.Ports, ", ")}, {"volumes", strings.Join(s.Volumes, ", ")}, {"signal", s.StopSignal},
 		} {
 			if line.value != "" {
-				fmt.Fprintf(&b, "%-10s %s\n", line.name, line.value)
+				fmt.Fprintf(&b, "%-10s %s\n", line.name, printName(line.value))
 			}
 		}
 		if s.CPUs != 0 {

@@ -12,8 +12,13 @@ import (
 
 // exposed are the ports that the image and --expose name, as PORT/PROTOCOL.
 func (o *runOptions) exposed(image []string) ([]string, error) {
+	return exposedPorts(slices.Concat(image, o.net.expose))
+}
+
+// exposedPorts returns ports as PORT/PROTOCOL, each once.
+func exposedPorts(ports []string) ([]string, error) {
 	var list []string
-	for _, s := range slices.Concat(image, o.net.expose) {
+	for _, s := range ports {
 		number, protocol, ok := strings.Cut(s, "/")
 		if !ok {
 			protocol = "tcp"

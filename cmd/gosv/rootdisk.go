@@ -53,6 +53,9 @@ func openRoot(o *runOptions, args []string, warn io.Writer) (r *rootSource, err 
 	r = &rootSource{kind: kindOfSource(args[0])}
 	switch r.kind {
 	case sourceProgram:
+		if bundle.KindOf(args[0]) == bundle.Recipe {
+			return nil, &statusError{vmm.StatusNotExec, fmt.Errorf("%s says how an image is made: `gosv build -f %[1]s -o app.img`, then `gosv run app.img`", args[0])}
+		}
 		return nil, nil
 	case sourceImage:
 		err = r.fromImage(args[0])
@@ -129,11 +132,12 @@ func (r *rootSource) fromFolder(name string, args []string, warn io.Writer) erro
 }
 
 // treeKey is a checksum of what a tree is made of: names, attributes, sizes and times
-// of host files, and the contents of what was made up here, at the time made.
+// of host files, and the contents of what was made up here, at the time made. The time of the last change
+// counts too, since tools that build reproducibly give all files one time of modification.
 func treeKey(tree *rootfs.Tree, made time.Time) (hash.Hash, error) {
 	key := sha256.New()
 	err := tree.Walk(func(full string, e rootfs.Entry) error {
-		fmt.Fprintf(key, "%q %o %d %d %d %d %q\n", full, e.Mode, e.UID, e.GID, e.Size, e.MTime.UnixNano(), e.Target)
+		fmt.Fprintf(key, "%q %o %d %d %d %d %d %q\n", full, e.Mode, e.UID, e.GID, e.Size, e.MTime.UnixNano(), e.Changed.UnixNano(), e.Target)
 		for _, name := range slices.Sorted(maps.Keys(e.Xattrs)) {
 			fmt.Fprintf(key, "%q=%q\n", name, e.Xattrs[name])
 		}
@@ -166,7 +170,10 @@ func (r *rootSource) fromArchive(name, tag string, warn io.Writer) error {
 	key := sha256.New()
 	fmt.Fprintln(key, id)
 	return r.fromCache("image", key, warn, func() (*rootfs.Tree, func(), error) {
-		b, err := bundle.Open(bundle.Archive, name, nil, bundle.Options{Tag: tag, Warn: func(s string) { fmt.Fprintf(warn, "gosv: warning: %s\n", s) }})
+		progress := newProgress("unpacking", warn)
+		defer progress.end()
+		b, err := bundle.Open(bundle.Archive, name, nil, bundle.Options{Tag: tag, Progress: progress.show,
+			Warn: func(s string) { fmt.Fprintf(warn, "gosv: warning: %s\n", s) }})
 		if err != nil {
 			return nil, nil, err
 		}

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -29,6 +30,8 @@ type Options struct {
 	Warn  func(string) // takes what the user should know
 	Path  []string     // where programs that scripts name are looked for
 	Limit int64        // bytes that an image's files may have; 0 for oci.DefaultLimit
+
+	Progress func(int64) // takes how many bytes of a container image are unpacked; may be nil
 }
 
 // Bundle is what goes into an image.
@@ -178,7 +181,7 @@ func (b *Bundle) archive(name string, o Options) error {
 	if limit == 0 {
 		limit = oci.DefaultLimit
 	}
-	if err := image.Apply(b.Tree, &oci.Store{File: b.temp, Limit: limit}, o.Warn); err != nil {
+	if err := image.Apply(b.Tree, &oci.Store{File: b.temp, Limit: limit, Progress: o.Progress}, o.Warn); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	return nil
@@ -234,19 +237,29 @@ func (b *Bundle) override(s *spec.Image) {
 		b.Spec.CPUs = s.CPUs
 	}
 	b.Spec.ReadOnly = b.Spec.ReadOnly || s.ReadOnly
-	b.Spec.Ports = append(b.Spec.Ports, s.Ports...)
-	b.Spec.Volumes = append(b.Spec.Volumes, s.Volumes...)
+	b.Spec.Ports = merge(b.Spec.Ports, s.Ports)
+	b.Spec.Volumes = merge(b.Spec.Volumes, s.Volumes)
 }
 
-// MergeEnv returns env with the variables of more, which win.
+// merge returns both lists as one, in which nothing is twice.
+func merge(lists ...[]string) (merged []string) {
+	for _, s := range slices.Concat(lists...) {
+		if !slices.Contains(merged, s) {
+			merged = append(merged, s)
+		}
+	}
+	return merged
+}
+
+// MergeEnv returns env with the variables of more, which win. Of a variable that is there twice, the last value counts.
 func MergeEnv(env, more []string) []string {
 	var list []string
-	for i, e := range append(append([]string{}, env...), more...) {
+	all := slices.Concat(env, more)
+	for i, e := range all {
 		key, _, _ := strings.Cut(e, "=")
-		if i < len(env) && has(more, key) {
-			continue
+		if !has(all[i+1:], key) {
+			list = append(list, e)
 		}
-		list = append(list, e)
 	}
 	return list
 }

@@ -96,4 +96,7 @@ func TestMergeEnv(t *testing.T) {
 	if got := MergeEnv([]string{"A=1", "B=2"}, []string{"B=3", "AB=4"}); !slices.Equal(got, []string{"A=1", "B=3", "AB=4"}) {
 		t.Error(got)
 	}
+	if got := MergeEnv([]string{"C=0", "C=1"}, []string{"A=1", "B=2", "A=3"}); !slices.Equal(got, []string{"C=1", "B=2", "A=3"}) {
+		t.Error(got)
+	}
 }

@@ -17,6 +17,8 @@ const (
 	maxEntries = 4 << 20
 	maxPath    = 4096
 	maxXattr   = 64 << 10
+	maxMajor   = 1<<12 - 1 // of Linux's device numbers
+	maxMinor   = 1<<20 - 1
 )
 
 // ErrHostile is wrapped by what is refused in an archive, since no proper tool writes it.
@@ -38,8 +40,9 @@ type Store struct {
 		io.ReaderAt
 		io.WriterAt
 	}
-	Limit int64 // bytes that all files may have together
-	used  int64
+	Limit    int64       // bytes that all files may have together
+	Progress func(int64) // takes how many bytes are kept by now; may be nil
+	used     int64
 }
 
 // add copies size bytes, and returns how to read them. Zeros are not written.
@@ -60,6 +63,9 @@ func (s *Store) add(in io.Reader, size int64) (func() (io.ReadCloser, error), er
 			}
 		}
 		done += int64(len(b))
+		if s.Progress != nil {
+			s.Progress(at + done)
+		}
 	}
 	s.used += size
 	return func() (io.ReadCloser, error) {
@@ -214,18 +220,23 @@ func (l *layer) describe(h *tar.Header, name string, body io.Reader) (e rootfs.E
 			l.warn(fmt.Sprintf("%s is left out: the kernel makes its devices itself", name))
 			return e, false, nil
 		}
-		return e, false, refuse(h.Name, "a device node")
+		if h.Devmajor < 0 || h.Devmajor > maxMajor || h.Devminor < 0 || h.Devminor > maxMinor {
+			return e, false, refuse(h.Name, "the device %d:%d", h.Devmajor, h.Devminor)
+		}
+		e.Mode |= fs.ModeDevice
+		if h.Typeflag == tar.TypeChar {
+			e.Mode |= fs.ModeCharDevice
+		}
+		e.Major, e.Minor = uint32(h.Devmajor), uint32(h.Devminor)
 	default:
 		return e, false, refuse(h.Name, "an entry of type %q", h.Typeflag)
 	}
 	return e, true, nil
 }
 
-// cleanName returns the absolute path that a name in an archive means.
+// cleanName returns the absolute path that a name in an archive means: one that begins with a slash, as some builders of images
+// write it, is in the root of the image too.
 func cleanName(name string) (string, error) {
-	if strings.HasPrefix(name, "/") {
-		return "", refuse(name, "an absolute name")
-	}
 	if len(name) >= maxPath || strings.IndexByte(name, 0) >= 0 {
 		return "", refuse(name, "a name of %d bytes", len(name))
 	}

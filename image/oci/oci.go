@@ -56,8 +56,13 @@ func Is(name string) bool {
 		return false
 	}
 	defer f.Close()
+	in, _, err := decompressed(f)
+	if err != nil {
+		return false
+	}
+	defer in.Close()
 	head := make([]byte, 512)
-	if _, err := io.ReadFull(f, head); err != nil {
+	if _, err := io.ReadFull(in, head); err != nil {
 		return false
 	}
 	return string(head[257:262]) == "ustar" || strings.HasSuffix(name, ".tar")
@@ -105,6 +110,10 @@ func (i *Image) Close() {
 
 // openArchive opens a tar archive of either kind.
 func (i *Image) openArchive(name, ref string) error {
+	name, err := i.decompress(name)
+	if err != nil {
+		return err
+	}
 	kind, err := archiveKind(name)
 	if err != nil {
 		return err
@@ -113,13 +122,14 @@ func (i *Image) openArchive(name, ref string) error {
 		i.image, err = openDocker(name, ref)
 		return err
 	}
-	if i.temp, err = os.MkdirTemp("", "gosv-oci-"); err != nil {
+	temp, err := i.tempDir()
+	if err != nil {
 		return err
 	}
-	if err := unpackLayout(name, i.temp); err != nil {
+	if err := unpackLayout(name, temp); err != nil {
 		return err
 	}
-	i.image, err = openLayout(i.temp, ref)
+	i.image, err = openLayout(temp, ref)
 	return err
 }
 

@@ -6,6 +6,7 @@
 package recipe
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -79,8 +80,14 @@ func Parse(in io.Reader) (*Recipe, error) {
 	if len(b) > maxSize {
 		return nil, fmt.Errorf("1: more than %d bytes", maxSize)
 	}
-	var doc yaml.Node
-	if err := yaml.Unmarshal(b, &doc); err != nil {
+	var doc, more yaml.Node
+	documents := yaml.NewDecoder(bytes.NewReader(b))
+	if err := documents.Decode(&doc); err != nil && err != io.EOF {
+		return nil, yamlError(err)
+	}
+	if err := documents.Decode(&more); err == nil {
+		return nil, fmt.Errorf("%d: a second document", more.Line)
+	} else if err != io.EOF {
 		return nil, yamlError(err)
 	}
 	if doc.Kind != yaml.DocumentNode || len(doc.Content) != 1 {
@@ -156,7 +163,7 @@ var keys = map[string]func(*parser, *Recipe, *yaml.Node){
 		p.each(v, func(v *yaml.Node) { r.Spec.Ports = append(r.Spec.Ports, p.port(v)) })
 	},
 	"volumes": func(p *parser, r *Recipe, v *yaml.Node) {
-		p.each(v, func(v *yaml.Node) { r.Spec.Volumes = append(r.Spec.Volumes, p.absolute(v)) })
+		p.each(v, func(v *yaml.Node) { r.Spec.Volumes = append(r.Spec.Volumes, p.volume(v)) })
 	},
 	"files": func(p *parser, r *Recipe, v *yaml.Node) {
 		p.mapping(v, func(guest string, k, v *yaml.Node) {
@@ -252,6 +259,14 @@ func (p *parser) absolute(n *yaml.Node) string {
 	return path.Clean(s)
 }
 
+func (p *parser) volume(n *yaml.Node) string {
+	s := p.absolute(n)
+	if s == "/" {
+		p.fail(n, "the root cannot be a volume")
+	}
+	return s
+}
+
 func (p *parser) number(n *yaml.Node, least, most int) int {
 	v, err := strconv.Atoi(p.scalar(n))
 	if err != nil || v < least || v > most {
@@ -284,11 +299,17 @@ func (p *parser) port(n *yaml.Node) string {
 // env is a list of KEY=VALUE, or lines KEY: VALUE.
 func (p *parser) env(n *yaml.Node) (list []string) {
 	if n.Kind == yaml.SequenceNode {
+		seen := map[string]bool{}
 		p.each(n, func(v *yaml.Node) {
 			s := p.scalar(v)
-			if key, _, ok := strings.Cut(s, "="); !ok || !names.MatchString(key) {
+			key, _, ok := strings.Cut(s, "=")
+			if !ok || !names.MatchString(key) {
 				p.fail(v, "%q is not KEY=VALUE", s)
 			}
+			if seen[key] {
+				p.fail(v, "%q is there twice", key)
+			}
+			seen[key] = true
 			list = append(list, s)
 		})
 		return list

@@ -63,6 +63,7 @@ type Entry struct {
 	Size         int64                         // bytes
 	Open         func() (io.ReadCloser, error) // contents of a regular file; nil when there are none
 	Major, Minor uint32                        // of a device
+	Changed      time.Time                     // of a host file: when it was last changed in any way (st_ctime); it is not written
 	Xattrs       map[string]string
 }
 
@@ -152,7 +153,7 @@ func (t *Tree) Copy(from, to string) error {
 		below := strings.TrimPrefix(host, base)
 		n, err := t.hostNode(path.Join(real, below), info)
 		if errors.Is(err, errSpecial) {
-			return nil // sockets, pipes and devices of the host mean nothing in the guest
+			return nil // sockets and devices of the host mean nothing in the guest, nor do pipes that are no part of a root
 		}
 		if err != nil {
 			return err
@@ -171,7 +172,7 @@ func (t *Tree) hostNode(name string, info fs.FileInfo) (*node, error) {
 	case info.Mode().IsRegular():
 		n.host, n.Size = host, info.Size()
 		n.Open = func() (io.ReadCloser, error) { return os.Open(host) }
-	case info.IsDir():
+	case info.IsDir(), info.Mode().Type() == fs.ModeNamedPipe && t.options.Owners:
 	case info.Mode()&fs.ModeSymlink != 0:
 		target, err := os.Readlink(host)
 		if err != nil {
@@ -181,7 +182,11 @@ func (t *Tree) hostNode(name string, info fs.FileInfo) (*node, error) {
 	default:
 		return nil, &fs.PathError{Op: "copy", Path: host, Err: errSpecial}
 	}
-	if st, ok := info.Sys().(*syscall.Stat_t); ok && t.options.Owners {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if ok {
+		n.Changed = time.Unix(st.Ctim.Unix())
+	}
+	if ok && t.options.Owners {
 		n.UID, n.GID = st.Uid, st.Gid
 		var err error
 		if n.Xattrs, err = hostXattrs(host); err != nil {

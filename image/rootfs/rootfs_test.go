@@ -144,6 +144,13 @@ func TestCopyAndOverride(t *testing.T) {
 	if _, err := os.Lstat(filepath.Join(dir, "srv/data/pipe")); err == nil {
 		t.Error("a pipe of the host was packed")
 	}
+	root := New(Options{Source: src, Owners: true})
+	if err := root.Copy("/", "/"); err != nil {
+		t.Error(err)
+	}
+	if _, e, err := root.Stat("/data/pipe"); err != nil || e.Mode != fs.ModeNamedPipe|0o600 {
+		t.Errorf("a pipe of a root: %v, %v", e.Mode, err)
+	}
 	if st, err := os.Stat(filepath.Join(dir, "tmp")); err != nil || st.Mode() != fs.ModeDir|fs.ModeSticky|0o777 {
 		t.Errorf("/tmp: %v, %v", st.Mode(), err)
 	}
