@@ -39,7 +39,7 @@ func TestNoSecrets(t *testing.T) {
 	if n < 100 {
 		t.Fatalf("only %d files", n)
 	}
-	found, err := secrets.Scan(tree)
+	found, err := secrets.Scan(tree, func(int64) {})
 	if err != nil {
 		t.Fatal(err)
 	}
