@@ -43,6 +43,7 @@ func start(m *bare.Machine, e *ending) error {
 		return err
 	}
 	ramfs.LimitInodes(ns.Root().Mount.FS)
+	shareMemory(pool)
 	args, err := bootargs.Parse(m.CommandLine(), run, image != nil)
 	if err != nil {
 		return err

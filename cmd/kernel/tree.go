@@ -14,9 +14,11 @@ import (
 	"gosv/kernel/mem"
 	"gosv/kernel/nsfs"
 	"gosv/kernel/pipe"
+	"gosv/kernel/share"
 	"gosv/kernel/syscall"
 	"gosv/kernel/task"
 	"gosv/kernel/vfs"
+	"gosv/machine"
 	"gosv/machine/bare"
 )
 
@@ -31,6 +33,13 @@ func newTree(pool *mem.Pool, c *clock.Clock, l *log) *vfs.Namespace {
 	ns.AddType(ramfs.HugeType(pool, c.Wall))
 	ns.AddType(overlay.Type(c.Wall))
 	return ns
+}
+
+// shareMemory bounds what the kernel holds for programs by what is free now.
+func shareMemory(pool *mem.Pool) {
+	_, free := pool.Usage()
+	share.SetMemory(int64(free) * machine.PageSize)
+	share.SetPages(int64(free) * machine.PageSize)
 }
 
 // mountDev fills /dev.

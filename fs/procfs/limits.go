@@ -3,6 +3,10 @@ package procfs
 import (
 	"math"
 
+	"golang.org/x/sys/unix"
+
+	"gosv/kernel/epoll"
+	"gosv/kernel/share"
 	"gosv/kernel/vfs"
 )
 
@@ -47,3 +51,14 @@ func mountMax(v *view) int64             { return int64(v.Namespace.MountMax()) 
 func setMountMax(v *view, n int) error   { return v.Namespace.SetMountMax(n) }
 func maxThreads(v *view) int64           { return int64(v.Kernel.MaxThreads()) }
 func setMaxThreads(v *view, n int) error { return v.Kernel.SetMaxThreads(n) }
+
+// Linux counts the interests of each user, here they are all users'.
+func maxInterests(*view) int64 { return share.Interests.Most() / epoll.InterestCost }
+
+func setMaxInterests(_ *view, n int) error {
+	if n < 0 || n > math.MaxInt64/epoll.InterestCost {
+		return unix.EINVAL
+	}
+	share.Interests.SetMost(int64(n) * epoll.InterestCost)
+	return nil
+}

@@ -316,6 +316,8 @@ func TestStores(t *testing.T) {
 		{"/proc/sys/fs/mount-max", "0", "4000\n", unix.EINVAL},
 		{"/proc/sys/kernel/threads-max", "77\n", "77\n", nil},
 		{"/proc/sys/kernel/threads-max", "0", "77\n", unix.EINVAL},
+		{"/proc/sys/fs/epoll/max_user_watches", "4000\n", "4000\n", nil},
+		{"/proc/sys/fs/epoll/max_user_watches", "-1", "4000\n", unix.EINVAL},
 		{"/proc/sys/fs/file-max", "100000\n", "100000\n", nil},
 		{"/proc/sys/fs/file-max", "0", "100000\n", unix.EINVAL},
 		{"/proc/sys/fs/file-max", "9223372036854775807", "9223372036854775807\n", nil},

@@ -37,6 +37,7 @@ var rows = []row{
 	{path: "vmstat", mode: ro, show: showVMStat},
 	{path: "version", mode: ro, show: showVersion},
 
+	{path: "sys/fs/epoll/max_user_watches", mode: rw, show: showNumber(maxInterests), store: storeNumber(setMaxInterests)},
 	{path: "sys/fs/file-max", mode: rw, show: showNumber(maxFiles), store: storeNumber(setMaxFiles)},
 	{path: "sys/fs/file-nr", mode: ro, show: showFiles},
 	{path: "sys/fs/inotify/max_queued_events", mode: ro, show: number10(inotify.MaxEvents)},

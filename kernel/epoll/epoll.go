@@ -19,6 +19,7 @@ import (
 
 	"gosv/kernel/abi"
 	"gosv/kernel/cred"
+	"gosv/kernel/share"
 	"gosv/kernel/vfs"
 	"gosv/kernel/wait"
 )
@@ -107,7 +108,10 @@ func (e *instance) append(i *interest) bool {
 // dequeued says that i was taken off the list, so that it may be put there again. The caller looks at the file after that.
 func (e *instance) dequeued(i *interest) { i.queued.Store(false) }
 
-// Ctl is epoll_ctl(2) for the file f, whose descriptor is fd: EINVAL, EEXIST, ENOENT, EPERM when f is always ready, ELOOP.
+// InterestCost is what an interest takes of share.Interests, in bytes: with its places in its instance, its file and that file's wait queue.
+const InterestCost = 384
+
+// Ctl is epoll_ctl(2) for the file f, whose descriptor is fd: EINVAL, EEXIST, ENOENT, EPERM when f is always ready, ELOOP, ENOSPC.
 func Ctl(ep *vfs.File, op int, fd int, f *vfs.File, ev abi.EpollEvent) error {
 	e, err := of(ep)
 	if err != nil {
@@ -201,6 +205,9 @@ func (i *interest) mask() wait.Mask { return i.events&^private | always }
 //
 // +checklocks:e.mu
 func (e *instance) add(fd int, f *vfs.File, ev abi.EpollEvent) error {
+	if !share.Interests.Take(InterestCost) {
+		return unix.ENOSPC
+	}
 	i := &interest{key: key{f, fd}, of: e}
 	i.set(ev)
 	i.entry = wait.Entry{Waiter: i, Events: i.mask(), Exclusive: ev.Events&unix.EPOLLEXCLUSIVE != 0}
@@ -236,6 +243,7 @@ func (e *instance) look(i *interest) {
 // +checklocks:e.mu
 func (e *instance) remove(i *interest) {
 	i.gone = true
+	share.Interests.Give(InterestCost)
 	delete(e.interests, i.key)
 	i.file.Unregister(&i.entry)
 }

@@ -1,6 +1,7 @@
 package epoll_test
 
 import (
+	"math"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"gosv/kernel/abi"
 	"gosv/kernel/epoll"
 	"gosv/kernel/pipe"
+	"gosv/kernel/share"
 	"gosv/kernel/uio"
 	"gosv/kernel/vfs"
 	"gosv/kernel/vfs/vfstest"
@@ -370,4 +372,28 @@ func TestToldWhileLooking(t *testing.T) {
 	}
 	done.Store(true)
 	busy.Wait()
+}
+
+// All instances together have so many interests, and a place is free again when one of both files is closed.
+func TestInterests(t *testing.T) {
+	b := start(t)
+	before := share.Interests.Used()
+	share.Interests.SetMost(before + 3*epoll.InterestCost)
+	defer share.Interests.SetMost(math.MaxInt64)
+	r, w := b.pipe()
+	e1, e2 := b.epoll(), b.epoll()
+	b.ctl(e1, unix.EPOLL_CTL_ADD, 3, r, unix.EPOLLIN, nil)
+	b.ctl(e2, unix.EPOLL_CTL_ADD, 3, r, unix.EPOLLIN, nil)
+	b.ctl(e2, unix.EPOLL_CTL_ADD, 4, w, unix.EPOLLOUT, nil)
+	b.ctl(e2, unix.EPOLL_CTL_ADD, 5, w, unix.EPOLLOUT, unix.ENOSPC)
+	b.ctl(e2, unix.EPOLL_CTL_DEL, 3, r, 0, nil)
+	b.ctl(e2, unix.EPOLL_CTL_ADD, 5, w, unix.EPOLLOUT, nil)
+	w.DecRef()
+	b.ctl(e1, unix.EPOLL_CTL_ADD, 6, r, unix.EPOLLIN, nil)
+	e1.DecRef()
+	e2.DecRef()
+	r.DecRef()
+	if n := share.Interests.Used() - before; n != 0 {
+		t.Errorf("%d bytes are left", n)
+	}
 }

@@ -14,6 +14,7 @@ import (
 	"gosv/kernel/cred"
 	"gosv/kernel/mem"
 	"gosv/kernel/namespace"
+	"gosv/kernel/share"
 )
 
 // Commands, flags and modes that golang.org/x/sys/unix lacks (sys/ipc.h).
@@ -40,8 +41,6 @@ type Space struct {
 	Shm registry[*Segment]
 	Sem registry[*Semaphores]
 	Msg registry[*Messages]
-
-	messages atomic.Int64 // bytes that all messages take
 
 	pool  *mem.Pool
 	now   func() int64 // wall time in seconds
@@ -151,7 +150,10 @@ func (r *registry[T]) Next() int32 { return r.next.Load() }
 // SetNext asks for an identifier for the next object.
 func (r *registry[T]) SetNext(id int32) { r.next.Store(id) }
 
-const places = 1 << 15
+const (
+	places     = 1 << 15
+	objectCost = 384 // bytes of share.IPC that an object takes, beside what it holds
+)
 
 // get is the common part of shmget(2) and semget(2): it finds the object of key, or has create make
 // one. check looks at one that was found. ENOENT, EEXIST, EACCES, ENOSPC.
@@ -179,8 +181,12 @@ func (r *registry[T]) get(key int32, flags uint32, c *cred.Cred, check func(T) e
 	if r.count.Load() >= MaxObjects {
 		return 0, unix.ENOSPC
 	}
+	if !share.IPC.Take(objectCost) {
+		return 0, unix.ENOSPC
+	}
 	o, err := create()
 	if err != nil {
+		share.IPC.Give(objectCost)
 		return 0, err
 	}
 	p := o.perm()
@@ -282,4 +288,5 @@ func (r *registry[T]) drop(id int32) {
 	r.table[i] = none
 	r.seq[i] = (r.seq[i] + 1) & 0x7fff
 	r.count.Add(-1)
+	share.IPC.Give(objectCost)
 }

@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gosv/kernel/cred"
+	"gosv/kernel/share"
 	"gosv/kernel/wait"
 )
 
@@ -21,11 +22,10 @@ const (
 	MsgCopy    = 0o40000
 )
 
-// Limits of msgget(2); MsgTotal bounds all queues together, as they lie in the kernel's own memory.
+// Limits of msgget(2). All queues together have their share.IPC, as they lie in the kernel's own memory.
 const (
 	MsgMax   = 8192  // MSGMAX: bytes of a message
 	MsgBytes = 16384 // MSGMNB: bytes of a queue
-	MsgTotal = 16 << 20
 )
 
 // A Message is what msgsnd(2) sends.
@@ -80,8 +80,7 @@ func (q *Messages) TrySend(m Message, c *cred.Cred, pid int32) error {
 	if q.bytes+n > q.limit || uint64(len(q.list)+1) > q.limit {
 		return unix.EAGAIN
 	}
-	if q.space.messages.Add(int64(n+messageCost)) > MsgTotal {
-		q.space.messages.Add(-int64(n + messageCost))
+	if !share.IPC.Take(int64(n + messageCost)) {
 		return unix.ENOMEM
 	}
 	q.list = append(q.list, m)
@@ -92,7 +91,7 @@ func (q *Messages) TrySend(m Message, c *cred.Cred, pid int32) error {
 }
 
 // messageCost is what a message takes beside its text.
-const messageCost = 64
+const messageCost = 96
 
 // TryReceive is msgrcv(2) without waiting: EAGAIN (and no ENOMSG) when there is no such message, E2BIG, EACCES, EIDRM.
 func (q *Messages) TryReceive(typ int64, size uint64, flags uint32, c *cred.Cred, pid int32) (m Message, err error) {
@@ -117,7 +116,7 @@ func (q *Messages) TryReceive(typ int64, size uint64, flags uint32, c *cred.Cred
 	}
 	q.list = slices.Delete(q.list, i, i+1)
 	q.bytes -= uint64(len(m.Text))
-	q.space.messages.Add(-int64(len(m.Text) + messageCost))
+	share.IPC.Give(int64(len(m.Text) + messageCost))
 	q.lrpid, q.rtime = pid, q.space.now()
 	q.queue.Notify(unix.POLLOUT)
 	return m, nil
@@ -160,7 +159,7 @@ func (q *Messages) Remove(c *cred.Cred) error {
 		return err
 	}
 	q.dead = true
-	q.space.messages.Add(-int64(q.bytes) - int64(len(q.list)*messageCost))
+	share.IPC.Give(int64(q.bytes) + int64(len(q.list)*messageCost))
 	q.list = nil
 	r.drop(q.id)
 	q.queue.Notify(unix.POLLIN | unix.POLLOUT)

@@ -1,11 +1,13 @@
 package ipc
 
 import (
+	"math"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
 	"gosv/kernel/cred"
+	"gosv/kernel/share"
 )
 
 func TestMessages(t *testing.T) {
@@ -52,7 +54,7 @@ func TestMessages(t *testing.T) {
 	if err := q.Remove(c); err != nil {
 		t.Fatal(err)
 	}
-	if got := sp.messages.Load(); got != 0 {
+	if got := share.IPC.Used(); got != 0 {
 		t.Errorf("%d bytes are left", got)
 	}
 	if err := q.TrySend(Message{1, nil}, c, 1); err != unix.EIDRM {
@@ -62,6 +64,8 @@ func TestMessages(t *testing.T) {
 
 // What all queues take together has a limit, as it is the kernel's own memory.
 func TestMessageTotal(t *testing.T) {
+	share.IPC.SetMost(1 << 20)
+	defer share.IPC.SetMost(math.MaxInt64)
 	sp := New(nil, func() int64 { return 5 }, nil)
 	c := cred.Root()
 	var err error
@@ -82,7 +86,51 @@ func TestMessageTotal(t *testing.T) {
 		}
 		err = nil
 	}
-	if err != unix.ENOMEM || sent > MsgTotal {
+	if err != unix.ENOMEM || sent > 1<<20 || sent < 1<<19 {
 		t.Errorf("%d bytes, %v", sent, err)
+	}
+	sp.Clear()
+	if got := share.IPC.Used(); got != 0 {
+		t.Errorf("%d bytes are left", got)
+	}
+}
+
+// The same of semaphores, what is to be undone, and the objects themselves.
+func TestSemaphoreTotal(t *testing.T) {
+	share.IPC.SetMost(1 << 20)
+	defer share.IPC.SetMost(math.MaxInt64)
+	sp := New(nil, func() int64 { return 5 }, nil)
+	c := cred.Root()
+	if _, err := sp.Semget(Private, 32000, Creat|0o600, c); err != nil {
+		t.Fatal(err)
+	}
+	id, err := sp.Semget(Private, 10000, Creat|0o600, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, _ := sp.Sem.Find(id)
+	pid := int32(1)
+	for ; err == nil; pid++ {
+		_, err = s.Try([]SemOp{{Op: 1, Flags: SemUndo}}, c, pid)
+	}
+	if err != unix.ENOMEM || pid < 5 || pid > 30 {
+		t.Errorf("%d processes: %v", pid, err)
+	}
+	if _, err = sp.Semget(Private, 32000, Creat|0o600, c); err != unix.ENOSPC {
+		t.Error(err)
+	}
+	sp.Exited(1)
+	if _, err = s.Try([]SemOp{{Op: 1, Flags: SemUndo}}, c, pid); err != nil {
+		t.Error(err)
+	}
+	for err = nil; err == nil; {
+		_, err = sp.Msgget(Private, Creat|0o600, c)
+	}
+	if err != unix.ENOSPC {
+		t.Error(err)
+	}
+	sp.Clear()
+	if got := share.IPC.Used(); got != 0 {
+		t.Errorf("%d bytes are left", got)
 	}
 }

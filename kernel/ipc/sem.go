@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gosv/kernel/cred"
+	"gosv/kernel/share"
 	"gosv/kernel/wait"
 )
 
@@ -46,6 +47,13 @@ type semaphore struct {
 	more, zero int32 // how many wait for it to rise, and for 0
 }
 
+// What a semaphore and a process's part of a set take of share.IPC, in bytes.
+const (
+	semCost = 16
+	adjCost = 4  // for each semaphore
+	mapCost = 64 // once
+)
+
 // Semaphores is a semaphore set.
 type Semaphores struct {
 	space *Space
@@ -83,13 +91,16 @@ func (sp *Space) Semget(key int32, n int32, flags uint32, c *cred.Cred) (int32, 
 			if n == 0 {
 				return nil, unix.EINVAL
 			}
+			if !share.IPC.Take(semCost * int64(n)) {
+				return nil, unix.ENOSPC
+			}
 			s := &Semaphores{space: sp, sems: make([]semaphore, n), ctime: sp.now()}
 			return s, nil
 		})
 }
 
 // Try is semop(2) without waiting: all operations are done or none. EAGAIN when one would
-// have to wait; blocked is that one. EIDRM, EFBIG, ERANGE, EACCES.
+// have to wait; blocked is that one. EIDRM, EFBIG, ERANGE, EACCES, ENOMEM for what is to be undone.
 func (s *Semaphores) Try(ops []SemOp, c *cred.Cred, pid int32) (blocked int, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -110,9 +121,10 @@ func (s *Semaphores) Try(ops []SemOp, c *cred.Cred, pid int32) (blocked int, err
 	}
 	for i, o := range ops {
 		if err := s.apply(o, pid); err != nil {
-			for _, done := range slices.Backward(ops[:i]) {
+			for j := i - 1; j >= 0; j-- {
+				done := ops[j]
 				s.sems[done.Num].value -= int32(done.Op)
-				s.adjust(done, pid, int32(done.Op))
+				_ = s.adjust(done, pid, int32(done.Op)) // back to what it was
 			}
 			return i, err
 		}
@@ -145,20 +157,25 @@ func (s *Semaphores) apply(o SemOp, pid int32) error {
 	case v.value+int32(o.Op) > SemMaxValue:
 		return unix.ERANGE
 	}
-	if !s.adjust(o, pid, -int32(o.Op)) {
-		return unix.ERANGE
+	if err := s.adjust(o, pid, -int32(o.Op)); err != nil {
+		return err
 	}
 	v.value += int32(o.Op)
 	return nil
 }
 
-// adjust changes what the end of process pid undoes; false: too much. s.mu is held.
-func (s *Semaphores) adjust(o SemOp, pid int32, by int32) bool {
+// adjust changes what the end of process pid undoes: ERANGE, ENOMEM. s.mu is held.
+//
+// +checklocks:s.mu
+func (s *Semaphores) adjust(o SemOp, pid int32, by int32) error {
 	if o.Flags&SemUndo == 0 {
-		return true
+		return nil
 	}
 	a := s.undo[pid]
 	if a == nil {
+		if !share.IPC.Take(s.undoCost(1)) {
+			return unix.ENOMEM
+		}
 		if s.undo == nil {
 			s.undo = make(map[int32]adj)
 		}
@@ -166,11 +183,16 @@ func (s *Semaphores) adjust(o SemOp, pid int32, by int32) bool {
 		s.undo[pid] = a
 	}
 	if n := a[o.Num] + by; n < -SemMaxValue-1 || n > SemMaxValue {
-		return false
+		return unix.ERANGE
 	}
 	a[o.Num] += by
-	return true
+	return nil
 }
+
+// undoCost is what the parts of n processes take. s.mu is held.
+//
+// +checklocks:s.mu
+func (s *Semaphores) undoCost(n int) int64 { return int64(n) * int64(adjCost*len(s.sems)+mapCost) }
 
 // Exited undoes what process pid did with SEM_UNDO, at its end.
 func (sp *Space) Exited(pid int32) {
@@ -195,6 +217,7 @@ func (s *Semaphores) exited(pid int32) {
 		return
 	}
 	delete(s.undo, pid)
+	share.IPC.Give(s.undoCost(1))
 	for i, n := range a {
 		if n != 0 {
 			s.sems[i].value = min(max(s.sems[i].value+n, 0), SemMaxValue)
@@ -316,6 +339,8 @@ func (s *Semaphores) Remove(c *cred.Cred) error {
 		return err
 	}
 	s.dead = true
+	share.IPC.Give(s.undoCost(len(s.undo)) + semCost*int64(len(s.sems)))
+	s.undo = nil
 	r.drop(s.id)
 	s.queue.Notify(unix.POLLIN)
 	return nil

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gosv/kernel/cred"
+	"gosv/kernel/share"
 	"gosv/kernel/uio"
 	"gosv/kernel/vfs"
 	"gosv/kernel/wait"
@@ -38,6 +39,7 @@ const (
 	MaxPriority = 32768
 	nameMax     = 255
 	overhead    = 128 // bytes that a message counts beside its text
+	queueCost   = 512 // bytes of share.IPC that a queue takes
 )
 
 // Attr is what of struct mq_attr a queue is made with.
@@ -158,6 +160,9 @@ func (s *Space) create(mode uint32, attr *Attr, c *cred.Cred, limit uint64) (*Qu
 	if s.bytes[q.uid]+q.cost() > limit {
 		return nil, unix.EMFILE
 	}
+	if !share.IPC.Take(queueCost) {
+		return nil, unix.ENOSPC
+	}
 	s.bytes[q.uid] += q.cost()
 	return q, nil
 }
@@ -207,6 +212,17 @@ func (s *Space) Unlink(name string, c *cred.Cred) error {
 	return nil
 }
 
+// Clear takes all names away, when nobody can use them any more.
+func (s *Space) Clear() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, q := range s.named {
+		q.unlinked = true
+		s.settle(q)
+	}
+	clear(s.named)
+}
+
 // settle gives back what q counted for when nothing leads to it any more. s.mu is held.
 //
 // +checklocks:s.mu
@@ -215,6 +231,10 @@ func (s *Space) settle(q *Queue) {
 		if s.bytes[q.uid] -= q.cost(); s.bytes[q.uid] == 0 {
 			delete(s.bytes, q.uid)
 		}
+		q.mu.Lock()
+		share.IPC.Give(int64(queueCost + q.bytes + overhead*len(q.list)))
+		q.list, q.bytes = nil, 0
+		q.mu.Unlock()
 	}
 }
 
@@ -246,7 +266,7 @@ func (q *Queue) Attr() (a Attr, waiting int) {
 	return q.attr, len(q.list)
 }
 
-// TrySend is mq_send(3) without waiting; the queue keeps m.Text. EAGAIN, EMSGSIZE.
+// TrySend is mq_send(3) without waiting; the queue keeps m.Text. EAGAIN, EMSGSIZE, ENOMEM.
 func (q *Queue) TrySend(m Message, c *cred.Cred, pid int32) error {
 	if int64(len(m.Text)) > q.attr.Size {
 		return unix.EMSGSIZE
@@ -255,6 +275,10 @@ func (q *Queue) TrySend(m Message, c *cred.Cred, pid int32) error {
 	if int64(len(q.list)) >= q.attr.Count {
 		q.mu.Unlock()
 		return unix.EAGAIN
+	}
+	if !share.IPC.Take(int64(len(m.Text) + overhead)) {
+		q.mu.Unlock()
+		return unix.ENOMEM
 	}
 	i, _ := slices.BinarySearchFunc(q.list, m, func(have, m Message) int {
 		if have.Priority >= m.Priority {
@@ -289,6 +313,7 @@ func (q *Queue) TryReceive(size uint64) (m Message, err error) {
 	m = q.list[0]
 	q.list = slices.Delete(q.list, 0, 1)
 	q.bytes -= len(m.Text)
+	share.IPC.Give(int64(len(m.Text) + overhead))
 	q.ready.Notify(unix.POLLOUT)
 	return m, nil
 }

@@ -1,6 +1,8 @@
 package mqueue
 
 import (
+	"math"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -8,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gosv/kernel/cred"
+	"gosv/kernel/share"
 	"gosv/kernel/vfs"
 )
 
@@ -137,5 +140,48 @@ func TestConcurrent(t *testing.T) {
 	wg.Wait()
 	if _, n := q.Attr(); n != 0 {
 		t.Errorf("%d are left", n)
+	}
+}
+
+// What all queues hold together has a bound, whatever RLIMIT_MSGQUEUE says, and goes with the last of them.
+func TestTotal(t *testing.T) {
+	before := share.IPC.Used()
+	share.IPC.SetMost(256 << 10)
+	defer share.IPC.SetMost(math.MaxInt64)
+	s := newSpace()
+	var files []*vfs.File
+	var err error
+	for i := 0; err == nil; i++ {
+		var f *vfs.File
+		name := "q" + strconv.Itoa(i)
+		if f, err = s.Open(name, unix.O_RDWR|unix.O_CREAT, 0o600, &Attr{4, 8192}, cred.Root(), math.MaxUint64); err != nil {
+			break
+		}
+		files = append(files, f)
+		for err = nil; err == nil; {
+			err = Of(f).TrySend(Message{0, make([]byte, 8192)}, cred.Root(), 1)
+		}
+		if err == unix.EAGAIN {
+			err = nil
+		}
+		if i%2 == 0 {
+			_ = s.Unlink(name, cred.Root())
+		}
+	}
+	if err != unix.ENOMEM || len(files) < 6 {
+		t.Errorf("%d queues: %v", len(files), err)
+	}
+	if _, err = Of(files[0]).TryReceive(8192); err != nil {
+		t.Error(err)
+	}
+	if err = Of(files[0]).TrySend(Message{0, make([]byte, 8192)}, cred.Root(), 1); err != nil {
+		t.Error(err)
+	}
+	s.Clear()
+	for _, f := range files {
+		f.DecRef()
+	}
+	if got := share.IPC.Used() - before; got != 0 {
+		t.Errorf("%d bytes are left", got)
 	}
 }

@@ -45,6 +45,7 @@ func (n *ipcSpaces) Queues() *mqueue.Space {
 func (n *ipcSpaces) end() {
 	if n.made.Load() {
 		n.sysv.Clear()
+		n.mq.Clear()
 	}
 }
 

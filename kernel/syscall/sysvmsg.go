@@ -1,10 +1,13 @@
 package syscall
 
 import (
+	"math"
+
 	"golang.org/x/sys/unix"
 
 	"gosv/kernel/abi"
 	"gosv/kernel/ipc"
+	"gosv/kernel/share"
 	"gosv/kernel/task"
 	"gosv/kernel/wait"
 )
@@ -94,7 +97,7 @@ func (s *Calls) msgctl(t *task.Task, id, cmd int32, addr uint64) (uint64, error)
 	last, used := sp.Msg.Last()
 	switch cmd {
 	case ipc.Info, ipc.MsgInfo: // struct msginfo: pool, map, max, mnb, mni, ssz, tql, seg
-		info := [...]int32{ipc.MsgTotal / 1024, 0, ipc.MsgMax, ipc.MsgBytes, 4096, 16, 0, 0xffff}
+		info := [...]int32{int32(min(share.IPC.Most()/1024, math.MaxInt32)), 0, ipc.MsgMax, ipc.MsgBytes, 4096, 16, 0, 0xffff}
 		if cmd == ipc.MsgInfo {
 			info[0], info[1] = used, 0
 			info[1], info[6] = sp.MsgUsage()
