@@ -56,7 +56,7 @@ func (k *sock) hold(src uio.Source, o *tcpip.WriteOptions) (n int64, done bool, 
 	h.o.More = false
 	all := uio.Buffer(h.data)
 	if _, err := k.ep.Write(source{&all}, h.o); err != nil {
-		return 0, true, k.sendError(err)
+		return 0, true, errno(err)
 	}
 	return int64(len(b)), true, nil
 }

@@ -443,19 +443,67 @@ func (p source) Read(b []byte) (int, error) {
 // Send implements socket.Ops.
 func (k *sock) Send(m *socket.Message, src uio.Source) (int64, error) {
 	if k.stream() {
-		k.collectError()
+		return k.sendStream(m, src)
 	}
+	return k.sendDatagram(m, src)
+}
+
+func (k *sock) sendStream(m *socket.Message, src uio.Source) (int64, error) {
+	k.collectError()
 	if k.s.HasError() {
 		return 0, k.s.TakeError()
 	}
 	urgent := m.Flags&unix.MSG_OOB != 0
-	if urgent && !k.stream() {
-		return 0, unix.EOPNOTSUPP
-	}
 	if h := k.fast.Load(); h != nil {
 		return h.send(src, urgent)
 	}
-	o := tcpip.WriteOptions{More: m.Flags&unix.MSG_MORE != 0, EndOfRecord: m.Flags&unix.MSG_EOR != 0, Atomic: !k.stream()}
+	o := tcpip.WriteOptions{More: m.Flags&unix.MSG_MORE != 0, EndOfRecord: m.Flags&unix.MSG_EOR != 0}
+	if err := k.sendControl(m, &o); err != nil {
+		return 0, err
+	}
+	switch {
+	case src.Left() == 0:
+		return 0, k.mayWrite()
+	case k.tooMuchUnsent():
+		return 0, unix.EAGAIN
+	}
+	want := int64(src.Left())
+	x := k.transfer()
+	defer x.done()
+	x.source.src = src
+	var p tcpip.Payloader = &x.source
+	if urgent {
+		if _, ok := k.ep.(urgentEndpoint); !ok {
+			return 0, unix.EOPNOTSUPP
+		}
+		p = urgentSource{source{src}}
+	}
+	if o.More {
+		k.cork()
+	}
+	n, err := k.ep.Write(p, o)
+	if !o.More && k.corked.Swap(false) {
+		k.ep.SocketOptions().SetCorkOption(false)
+	}
+	if err != nil {
+		return 0, k.streamError(err)
+	}
+	if n < want && k.ep.Readiness(waiter.WritableEvents) != 0 {
+		// Room was made while the bytes were copied, of which netstack tells only whom it has told that there is none. Who has
+		// sent a part waits for it to be told (epoll(7), EPOLLET).
+		k.s.Queue.Notify(writable)
+	}
+	return n, nil
+}
+
+func (k *sock) sendDatagram(m *socket.Message, src uio.Source) (int64, error) {
+	if k.s.HasError() {
+		return 0, k.s.TakeError()
+	}
+	if m.Flags&unix.MSG_OOB != 0 {
+		return 0, unix.EOPNOTSUPP
+	}
+	o := tcpip.WriteOptions{More: m.Flags&unix.MSG_MORE != 0, EndOfRecord: m.Flags&unix.MSG_EOR != 0, Atomic: true}
 	segment, said := 0, m.Control
 	if k.udp() {
 		var err error
@@ -466,7 +514,7 @@ func (k *sock) Send(m *socket.Message, src uio.Source) (int64, error) {
 	if err := k.sendControl(m, &o); err != nil {
 		return 0, err
 	}
-	if m.Addr != nil && !k.stream() {
+	if m.Addr != nil {
 		a, err := parseAddr(k.s.Family, m.Addr)
 		if err != nil {
 			return 0, err
@@ -486,37 +534,12 @@ func (k *sock) Send(m *socket.Message, src uio.Source) (int64, error) {
 			return n, err
 		}
 	}
-	if k.stream() && src.Left() == 0 {
-		return 0, k.mayWrite()
-	}
-	if k.stream() && k.tooMuchUnsent() {
-		return 0, unix.EAGAIN
-	}
-	want := int64(src.Left())
 	x := k.transfer()
 	defer x.done()
 	x.source.src = src
-	var p tcpip.Payloader = &x.source
-	if urgent {
-		if _, ok := k.ep.(urgentEndpoint); !ok {
-			return 0, unix.EOPNOTSUPP
-		}
-		p = urgentSource{source{src}}
-	}
-	if k.stream() && o.More {
-		k.cork()
-	}
-	n, err := k.ep.Write(p, o)
-	if k.stream() && !o.More && k.corked.Swap(false) {
-		k.ep.SocketOptions().SetCorkOption(false)
-	}
+	n, err := k.ep.Write(&x.source, o)
 	if err != nil {
-		return 0, k.sendError(err)
-	}
-	if k.stream() && n < want && k.ep.Readiness(waiter.WritableEvents) != 0 {
-		// Room was made while the bytes were copied, of which netstack tells only whom it has told that there is none. Who has
-		// sent a part waits for it to be told (epoll(7), EPOLLET).
-		k.s.Queue.Notify(writable)
+		return 0, errno(err)
 	}
 	return n, nil
 }
@@ -529,17 +552,15 @@ func (k *sock) cork() {
 	}
 }
 
-// sendError is what a send says when it failed.
-func (k *sock) sendError(err tcpip.Error) error {
-	if k.stream() {
-		switch err.(type) {
-		case *tcpip.ErrNotConnected, *tcpip.ErrInvalidEndpointState:
-			return unix.EPIPE
-		}
-		switch k.state() {
-		case tcp.StateConnecting, tcp.StateSynSent, tcp.StateSynRecv:
-			return unix.EAGAIN
-		}
+// streamError is what a send on a stream says when it failed.
+func (k *sock) streamError(err tcpip.Error) error {
+	switch err.(type) {
+	case *tcpip.ErrNotConnected, *tcpip.ErrInvalidEndpointState:
+		return unix.EPIPE
+	}
+	switch k.state() {
+	case tcp.StateConnecting, tcp.StateSynSent, tcp.StateSynRecv:
+		return unix.EAGAIN
 	}
 	return errno(err)
 }

@@ -629,37 +629,10 @@ func (k *sock) option(level, name int) ([]byte, error) {
 	if level == unix.IPPROTO_TCP {
 		return k.tcpOption(name)
 	}
-	so := k.ep.SocketOptions()
+	if level == unix.SOL_SOCKET {
+		return k.socketOption(name)
+	}
 	switch key {
-	case [2]int{unix.SOL_SOCKET, unix.SO_ERROR}:
-		k.collectError()
-		if err := k.s.TakeError(); err != nil {
-			return socket.Int(int(err.(unix.Errno))), nil
-		}
-		if k.fast.Load() != nil {
-			return socket.Int(0), nil
-		}
-		if e, ok := errno(k.ep.LastError()).(unix.Errno); ok {
-			return socket.Int(int(e)), nil
-		}
-		return socket.Int(0), nil
-	case [2]int{unix.SOL_SOCKET, unix.SO_SNDBUF}:
-		return socket.Int(cmp.Or(2*int(k.sendAsked.Load()), int(so.GetSendBufferSize()))), nil
-	case [2]int{unix.SOL_SOCKET, unix.SO_RCVBUF}:
-		return socket.Int(cmp.Or(2*int(k.recvAsked.Load()), int(so.GetReceiveBufferSize()))), nil
-	case [2]int{unix.SOL_SOCKET, unix.SO_PASSCRED}:
-		return nil, unix.EOPNOTSUPP
-	case [2]int{unix.SOL_SOCKET, unix.SO_MAX_PACING_RATE}:
-		return binary.LittleEndian.AppendUint64(nil, math.MaxUint64), nil
-	case [2]int{unix.SOL_SOCKET, unix.SO_LOCK_FILTER}:
-		return socket.Int(0), nil
-	case [2]int{unix.SOL_SOCKET, unix.SO_ACCEPTCONN}:
-		return flag(k.stream() && k.state() == tcp.StateListen), nil
-	case [2]int{unix.SOL_SOCKET, unix.SO_BINDTODEVICE}:
-		if id := so.GetBindToDevice(); id != 0 {
-			return append([]byte(k.net.name(tcpip.NICID(id))), 0), nil
-		}
-		return nil, nil
 	case [2]int{unix.IPPROTO_IP, unix.IP_MULTICAST_IF}:
 		var m tcpip.MulticastInterfaceOption
 		if err := k.ep.GetSockOpt(&m); err != nil {
@@ -686,6 +659,48 @@ func (k *sock) option(level, name int) ([]byte, error) {
 		return socket.Int(k.mtu()), nil
 	}
 	return nil, unix.ENOPROTOOPT
+}
+
+// socketOption returns an option of SOL_SOCKET (socket(7)).
+func (k *sock) socketOption(name int) ([]byte, error) {
+	so := k.ep.SocketOptions()
+	switch name {
+	case unix.SO_ERROR:
+		return socket.Int(k.takeError()), nil
+	case unix.SO_SNDBUF:
+		return socket.Int(cmp.Or(2*int(k.sendAsked.Load()), int(so.GetSendBufferSize()))), nil
+	case unix.SO_RCVBUF:
+		return socket.Int(cmp.Or(2*int(k.recvAsked.Load()), int(so.GetReceiveBufferSize()))), nil
+	case unix.SO_PASSCRED:
+		return nil, unix.EOPNOTSUPP
+	case unix.SO_MAX_PACING_RATE:
+		return binary.LittleEndian.AppendUint64(nil, math.MaxUint64), nil
+	case unix.SO_LOCK_FILTER:
+		return socket.Int(0), nil
+	case unix.SO_ACCEPTCONN:
+		return flag(k.stream() && k.state() == tcp.StateListen), nil
+	case unix.SO_BINDTODEVICE:
+		if id := so.GetBindToDevice(); id != 0 {
+			return append([]byte(k.net.name(tcpip.NICID(id))), 0), nil
+		}
+		return nil, nil
+	}
+	return nil, unix.ENOPROTOOPT
+}
+
+// takeError returns the error that the socket keeps as a number, 0 for none, and forgets it.
+func (k *sock) takeError() int {
+	k.collectError()
+	if err := k.s.TakeError(); err != nil {
+		return int(err.(unix.Errno))
+	}
+	if k.fast.Load() != nil {
+		return 0
+	}
+	if e, ok := errno(k.ep.LastError()).(unix.Errno); ok {
+		return int(e)
+	}
+	return 0
 }
 
 // segmentSize is the size of segments in bytes that a connection sends, 0 without one.

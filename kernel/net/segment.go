@@ -61,7 +61,7 @@ func (k *sock) sendSegments(src uio.Source, o *tcpip.WriteOptions, size int) (in
 		all := uio.Buffer(part)
 		switch _, err := k.ep.Write(source{&all}, *o); {
 		case err != nil && sent == 0:
-			return 0, k.sendError(err)
+			return 0, errno(err)
 		case err != nil:
 			return int64(sent), nil
 		}

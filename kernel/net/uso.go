@@ -34,7 +34,7 @@ func (k *sock) leaveSegments(src uio.Source, o *tcpip.WriteOptions, size int) (n
 	}
 	done, e := w.WriteSegments(source{src}, *o, size)
 	if e != nil {
-		return 0, true, k.sendError(e)
+		return 0, true, errno(e)
 	}
 	return int64(total), done, nil
 }

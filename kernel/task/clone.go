@@ -126,64 +126,14 @@ func (t *Task) Clone(a *CloneArgs) (int32, error) {
 // copy makes the new task with all it shares and copies, known to nobody yet.
 func (t *Task) copy(a *CloneArgs) (*Task, error) {
 	f := a.Flags
-	ctx, err := t.cpu.NewContext()
+	n, err := t.copyMachine(a)
 	if err != nil {
-		return nil, unix.ENOMEM
-	}
-	n := &Task{k: t.k, cpu: t.cpu, Ctx: ctx, blocked: t.blocked, alt: t.alt, sched: t.sched.clone()}
-	n.table.Store(&t.k.table)
-	n.mem, err = t.copyMemory(f)
-	if err != nil {
-		t.cpu.FreeContext(ctx)
 		return nil, err
 	}
-	n.space = n.mem.Space()
-	n.cpu.SetSpace(n.Ctx, n.space)
-	ctx.Regs = t.Ctx.Regs
-	ctx.RAX = 0
-	if t.stepping {
-		ctx.RFLAGS &^= stepFlag
-	}
-	if a.Stack != 0 {
-		ctx.RSP = a.Stack
-	}
-	if f&unix.CLONE_SETTLS != 0 {
-		ctx.FSBase = a.TLS
-	}
-	t.cpu.CopyFloat(ctx, t.Ctx)
-
-	if n.Files = t.Files; f&unix.CLONE_FILES != 0 {
-		n.Files.IncRef()
-	} else {
-		n.Files = t.Files.Fork()
-	}
-	if n.FS = t.FS; f&unix.CLONE_FS != 0 {
-		n.FS.users.Add(1)
-	} else {
-		n.FS = t.FS.clone()
-	}
-	c := t.Cred()
-	if f&unix.CLONE_NEWUSER != 0 {
-		if c, err = t.newUser(c); err != nil {
-			n.discard(f)
-			return nil, err
-		}
-	}
-	n.cred.Store(c)
-	moves := t.ns.moves && f&unix.CLONE_VM == 0
-	if n.ns = t.ns; f&(namespace.AllFlags&^unix.CLONE_NEWUSER) == 0 && !moves {
-		n.ns.hold()
-	} else if n.ns, err = t.makeNamespaces(f, c.User, n.FS); err != nil {
-		n.ns = nil
+	t.copyFiles(n, f)
+	if err := t.copyNamespaces(n, f); err != nil {
 		n.discard(f)
 		return nil, err
-	}
-	if n.ns.moves && f&unix.CLONE_VM == 0 {
-		n.ns.enterTime()
-		if err := t.k.showClocks(n.mem.AddressSpace, n.ns.time != nil); err != nil {
-			n.discard(f)
-			return nil, err
-		}
 	}
 	n.comm.Store(t.comm.Load())
 	n.attr = t.attr.clone()
@@ -203,6 +153,77 @@ func (t *Task) copy(a *CloneArgs) (*Task, error) {
 		n.vfork = &completion{waiter: t}
 	}
 	return n, nil
+}
+
+// copyMachine makes a task with the memory and the registers that the new one begins with: ENOMEM.
+func (t *Task) copyMachine(a *CloneArgs) (*Task, error) {
+	ctx, err := t.cpu.NewContext()
+	if err != nil {
+		return nil, unix.ENOMEM
+	}
+	n := &Task{k: t.k, cpu: t.cpu, Ctx: ctx, blocked: t.blocked, alt: t.alt, sched: t.sched.clone()}
+	n.table.Store(&t.k.table)
+	n.mem, err = t.copyMemory(a.Flags)
+	if err != nil {
+		t.cpu.FreeContext(ctx)
+		return nil, err
+	}
+	n.space = n.mem.Space()
+	n.cpu.SetSpace(n.Ctx, n.space)
+	ctx.Regs = t.Ctx.Regs
+	ctx.RAX = 0
+	if t.stepping {
+		ctx.RFLAGS &^= stepFlag
+	}
+	if a.Stack != 0 {
+		ctx.RSP = a.Stack
+	}
+	if a.Flags&unix.CLONE_SETTLS != 0 {
+		ctx.FSBase = a.TLS
+	}
+	t.cpu.CopyFloat(ctx, t.Ctx)
+	return n, nil
+}
+
+// copyFiles gives n the descriptors and the directories of t, or copies.
+func (t *Task) copyFiles(n *Task, flags uint64) {
+	if n.Files = t.Files; flags&unix.CLONE_FILES != 0 {
+		n.Files.IncRef()
+	} else {
+		n.Files = t.Files.Fork()
+	}
+	if n.FS = t.FS; flags&unix.CLONE_FS != 0 {
+		n.FS.users.Add(1)
+	} else {
+		n.FS = t.FS.clone()
+	}
+}
+
+// copyNamespaces gives n its credentials and its namespaces: those of t, or what the flags make new.
+func (t *Task) copyNamespaces(n *Task, flags uint64) (err error) {
+	c := t.Cred()
+	if flags&unix.CLONE_NEWUSER != 0 {
+		if c, err = t.newUser(c); err != nil {
+			return err
+		}
+	}
+	n.cred.Store(c)
+	moves := t.ns.moves && flags&unix.CLONE_VM == 0
+	if flags&(namespace.AllFlags&^unix.CLONE_NEWUSER) == 0 && !moves {
+		n.ns = t.ns
+		n.ns.hold()
+	} else {
+		ns, err := t.makeNamespaces(flags, c.User, n.FS)
+		if err != nil {
+			return err
+		}
+		n.ns = ns
+	}
+	if n.ns.moves && flags&unix.CLONE_VM == 0 {
+		n.ns.enterTime()
+		return t.k.showClocks(n.mem.AddressSpace, n.ns.time != nil)
+	}
+	return nil
 }
 
 func (t *Task) copyMemory(flags uint64) (*Memory, error) {

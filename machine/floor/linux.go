@@ -18,98 +18,118 @@ var actions [65]sigaction
 // serve serves one call of the running thread. mine is false when the thread
 // blocked or ended; keep is false when it gives way.
 func serve(c *cpu, t *thread, x *context) (mine, keep bool) {
-	nr, a, b, d := x.RAX, x.RDI, x.RSI, x.RDX
+	nr := x.RAX
 	if nr >= serviceBase {
 		return service(c, t, x), true
 	}
 	x.RAX = 0
 	switch nr {
-	case 0: // read
-		x.RAX = read(c, a, b)
-	case 1: // write
-		x.RAX = write(c, a, b, d)
-	case 3, 10: // close, mprotect
-	case 9: // mmap
-		x.RAX = reserve(c, a, b, x.R10&0x10 != 0)
-	case 11: // munmap
-		heapDrop(c, a, b)
-	case 13:
-		x.RAX = setAction(c, a, b, d)
-	case 14:
-		setMask(c, t, a, b, d)
-	case 15:
-		sigreturn(c, t, x)
 	case 24: // sched_yield
 		return true, false
+	case 35: // nanosleep
+		t.key = 0
+		touchRange(c, x.RDI, 16)
+		block(c, t, nil, now()+sleepTime(ld64(x.RDI)*1000000000+ld64(x.RDI+8)))
+		return false, false
+	case 60: // exit: the stack may be gone already
+		freeThread(c, t)
+		return false, false
+	case 202:
+		return futexCall(c, t, x), true
+	case 232, 281: // epoll_wait, epoll_pwait
+		return !epollWait(c, t, x.RSI, int32(x.R10)), true
+	}
+	if !threadCall(c, t, x, nr) {
+		x.RAX = otherCall(c, x, nr)
+	}
+	return true, true
+}
+
+// threadCall serves the calls about threads and their signals, and reports whether nr is one.
+func threadCall(c *cpu, t *thread, x *context, nr uint64) bool {
+	switch nr {
+	case 13: // rt_sigaction
+		x.RAX = setAction(c, x.RDI, x.RSI, x.RDX)
+	case 14: // rt_sigprocmask
+		setMask(c, t, x.RDI, x.RSI, x.RDX)
+	case 15: // rt_sigreturn
+		sigreturn(c, t, x)
+	case 39: // getpid
+		x.RAX = 1
+	case 56:
+		x.RAX = clone(c, t, x)
+	case 131: // sigaltstack
+		altStack(c, t, x.RDI, x.RSI)
+	case 158: // arch_prctl ARCH_SET_FS
+		if x.RDI != 0x1002 {
+			x.RAX = errno(einval)
+			break
+		}
+		t.fs = x.RSI
+		c.thrFS = x.RSI
+	case 186: // gettid
+		x.RAX = uint64(t.id)
+	case 234: // tgkill
+		x.RAX = sendSignal(c, x.RSI, x.RDX)
+	default:
+		return false
+	}
+	return true
+}
+
+// otherCall serves the calls about memory, descriptors, time and the machine.
+func otherCall(c *cpu, x *context, nr uint64) uint64 {
+	a, b, d := x.RDI, x.RSI, x.RDX
+	switch nr {
+	case 0:
+		return read(c, a, b)
+	case 1:
+		return write(c, a, b, d)
+	case 3, 10: // close, mprotect
+	case 9: // mmap
+		return reserve(c, a, b, x.R10&0x10 != 0)
+	case 11: // munmap
+		heapDrop(c, a, b)
 	case 28: // madvise: DONTNEED, FREE
 		if d == 4 || d == 8 {
 			heapDrop(c, a, b)
 		}
-	case 35: // nanosleep
-		t.key = 0
-		touchRange(c, a, 16)
-		block(c, t, nil, now()+sleepTime(ld64(a)*1000000000+ld64(a+8)))
-		return false, false
-	case 39: // getpid
-		x.RAX = 1
-	case 186: // gettid
-		x.RAX = uint64(t.id)
-	case 56:
-		x.RAX = clone(c, t, x)
-	case 60: // exit: the stack may be gone already
-		freeThread(c, t)
-		return false, false
 	case 72: // fcntl F_GETFL
 		if b == 3 {
-			x.RAX = 2
 			if a == fdDevice {
-				x.RAX = 0x802 // O_RDWR|O_NONBLOCK
+				return 0x802 // O_RDWR|O_NONBLOCK
 			}
+			return 2
 		}
-	case 131:
-		altStack(c, t, a, b)
-	case 158: // arch_prctl ARCH_SET_FS
-		if a != 0x1002 {
-			x.RAX = errno(einval)
-			break
-		}
-		t.fs = b
-		c.thrFS = b
-	case 202:
-		return futexCall(c, t, x), true
+	case 157: // prctl
+		return errno(einval)
 	case 204: // sched_getaffinity
 		touchRange(c, d, 8)
 		st64(d, 1<<ncpu-1)
-		x.RAX = 8
+		return 8
 	case 228: // clock_gettime
 		clockGet(c, a, b)
 	case 231: // exit_group
 		exitGroup(a)
-	case 233:
+	case 233: // epoll_ctl
 		touchRange(c, x.R10, 12)
-		x.RAX = epollControl(b, d, x.R10)
-	case 232, 281: // epoll_wait, epoll_pwait
-		return !epollWait(c, t, b, int32(x.R10)), true
-	case 234: // tgkill
-		x.RAX = sendSignal(c, b, d)
+		return epollControl(b, d, x.R10)
 	case 257, 267: // openat, readlinkat
-		x.RAX = errno(enoent)
+		return errno(enoent)
 	case 290: // eventfd2
-		x.RAX = fdEvent
+		return fdEvent
 	case 291: // epoll_create1
-		x.RAX = fdEpoll
+		return fdEpoll
 	case 302: // prlimit64
 		if x.R10 != 0 {
 			touchRange(c, x.R10, 16)
 			st64(x.R10, 1024)
 			st64(x.R10+8, 1024)
 		}
-	case 157: // prctl
-		x.RAX = errno(einval)
 	default:
-		x.RAX = errno(enosys)
+		return errno(enosys)
 	}
-	return true, true
+	return 0
 }
 
 func futexCall(c *cpu, t *thread, x *context) (mine bool) {

@@ -20,37 +20,42 @@ func (k *sock) receiveStream(m *socket.Message, dst uio.Sink) (done int64, err e
 	if m.Flags&unix.MSG_OOB != 0 {
 		return k.receiveUrgent(m, dst)
 	}
-	var used *packet // packets to be freed when k is unlocked
-	user := uint32(0)
 	k.mu.Lock()
+	done, user, used, err := k.takeStream(m, dst)
+	k.mu.Unlock()
+	if m.Rights != nil && m.Flags&unix.MSG_PEEK == 0 {
+		k.net.flights.land(user, m.Rights)
+	}
+	k.net.freeList(used)
+	return done, err
+}
+
+// takeStream is receiveStream under the lock: user sent the descriptors in m.Rights, if there are any, and used is a list of packets
+// to be freed when k is unlocked.
+//
+// +checklocks:k.mu
+func (k *sock) takeStream(m *socket.Message, dst uio.Sink) (done int64, user uint32, used *packet, err error) {
 	if k.state != connected {
-		k.mu.Unlock()
-		return 0, unix.EINVAL
+		return 0, 0, nil, unix.EINVAL
 	}
 	if k.queue.head != nil && k.queue.head.urgent && k.queue.head.n == 0 {
 		used = k.skipUrgent(used) // its byte was read already
 	}
 	if k.queue.n == 0 {
-		err = k.nothing(m)
-		k.mu.Unlock()
-		k.net.freeList(used)
-		return 0, err
+		return 0, 0, used, k.nothing(m)
 	}
 	if m.Flags&unix.MSG_PEEK != 0 {
 		done, err = k.peekStream(m, dst)
-		k.mu.Unlock()
-		k.net.freeList(used)
-		return done, err
+		return done, 0, used, err
 	}
-	creds := k.s.Is(socket.PassCred)
 	used = k.skipUrgent(used)
 	first := k.queue.head
 	if first == nil {
-		err = k.nothing(m)
+		return 0, 0, used, k.nothing(m)
 	}
-	for err == nil {
-		p := k.queue.head
-		if p == nil || p != first && (creds && p.cred != first.cred || p == k.queue.oob) {
+	creds := k.s.Is(socket.PassCred)
+	for p := first; p != nil; p = k.queue.head {
+		if p != first && (creds && p.cred != first.cred || p == k.queue.oob) {
 			break
 		}
 		var n int
@@ -78,15 +83,10 @@ func (k *sock) receiveStream(m *socket.Message, dst uio.Sink) (done int64, err e
 			break
 		}
 	}
-	k.mu.Unlock()
-	if m.Rights != nil {
-		k.net.flights.land(user, m.Rights)
-	}
-	k.net.freeList(used)
 	if done > 0 {
 		err = nil
 	}
-	return done, err
+	return done, user, used, err
 }
 
 // skipUrgent does what a read at the mark of urgent data does first: the byte is taken out of the stream, or

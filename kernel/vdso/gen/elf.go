@@ -98,95 +98,115 @@ func (t *table) add(s string) uint32 {
 	return n
 }
 
-// image lays out the shared object: headers, then the sections, one read-only,
+// An object is the shared object that is being made.
+type object struct {
+	symbols         []symbol
+	names           []uint32 // of the symbols, in the string table
+	nameSo, nameVer uint32
+
+	hash, gnu, dynsym, dynstr, versym, verdef, dynamic, note, frameHeader, frames, text, shstr *section
+
+	sections []*section
+	shnames  []uint32 // of the sections, in shstr
+	end      uint64   // of the last section
+}
+
+const phnum = 4
+
+// image makes the shared object: headers, then the sections, one read-only,
 // executable segment at address 0 (ELF-64 object file format; System V ABI,
 // AMD64 supplement; Linux Standard Base for the GNU parts).
 func image() []byte {
-	syms := symbols()
-	var strtab table
-	nameSo, nameVer := strtab.add(soname), strtab.add(version)
-	var names []uint32
-	for _, s := range syms {
-		names = append(names, strtab.add(s.name))
-	}
-
-	const rx, r = elf.SHF_ALLOC | elf.SHF_EXECINSTR, elf.SHF_ALLOC
-	hash := &section{name: ".hash", typ: elf.SHT_HASH, flags: r, align: 8, entry: 4, data: sysvTable(syms)}
-	gnu := &section{name: ".gnu.hash", typ: elf.SHT_GNU_HASH, flags: r, align: 8, data: gnuTable(syms)}
-	dynsym := &section{name: ".dynsym", typ: elf.SHT_DYNSYM, flags: r, align: 8, entry: 24, info: 1,
-		data: make([]byte, 24*(len(syms)+1))}
-	dynstr := &section{name: ".dynstr", typ: elf.SHT_STRTAB, flags: r, align: 1, data: strtab}
-	versym := &section{name: ".gnu.version", typ: elf.SHT_GNU_VERSYM, flags: r, align: 2, entry: 2, data: versions(len(syms))}
-	verdef := &section{name: ".gnu.version_d", typ: elf.SHT_GNU_VERDEF, flags: r, align: 8, info: 2, data: definitions(nameSo, nameVer)}
-	dynamic := &section{name: ".dynamic", typ: elf.SHT_DYNAMIC, flags: r, align: 8, entry: 16, data: make([]byte, 16*11)}
-	note := &section{name: ".note", typ: elf.SHT_NOTE, flags: r, align: 4, data: linuxNote()}
-	ehhdr := &section{name: ".eh_frame_hdr", typ: elf.SHT_PROGBITS, flags: r, align: 4, data: make([]byte, 20)}
-	eh := &section{name: ".eh_frame", typ: elf.SHT_PROGBITS, flags: r, align: 8, data: make([]byte, 52)}
-	text := &section{name: ".text", typ: elf.SHT_PROGBITS, flags: rx, align: 64}
-	shstr := &section{name: ".shstrtab", typ: elf.SHT_STRTAB, align: 1}
-	sections := []*section{hash, gnu, dynsym, dynstr, versym, verdef, dynamic, note, ehhdr, eh, text, shstr}
-
+	o := newObject()
 	prog := program()
-	body, _ := prog.assemble(0)
-	text.data = body
-	var shnames table
-	nameOf := map[*section]uint32{}
-	for _, s := range sections {
-		nameOf[s] = shnames.add(s.name)
+	o.text.data, _ = prog.assemble(0) // for its length
+	o.place()
+	body, labels := prog.assemble(o.text.addr)
+	o.text.data = body
+	o.fill(labels)
+	b := o.bytes()
+	if len(b) > 4096 {
+		panic("vdso: the image is larger than a page")
 	}
-	shstr.data = shnames
+	return b
+}
 
-	const phnum = 4
+// newObject makes the sections; what holds addresses is only as long as it will be.
+func newObject() *object {
+	o := &object{symbols: symbols()}
+	var strtab table
+	o.nameSo, o.nameVer = strtab.add(soname), strtab.add(version)
+	for _, s := range o.symbols {
+		o.names = append(o.names, strtab.add(s.name))
+	}
+	n := len(o.symbols)
+	const rx, r = elf.SHF_ALLOC | elf.SHF_EXECINSTR, elf.SHF_ALLOC
+	const dynsym, dynstr = 3, 4 // numbers of sections
+	o.hash = &section{name: ".hash", typ: elf.SHT_HASH, flags: r, link: dynsym, align: 8, entry: 4, data: sysvTable(o.symbols)}
+	o.gnu = &section{name: ".gnu.hash", typ: elf.SHT_GNU_HASH, flags: r, link: dynsym, align: 8, data: gnuTable(o.symbols)}
+	o.dynsym = &section{name: ".dynsym", typ: elf.SHT_DYNSYM, flags: r, link: dynstr, info: 1, align: 8, entry: 24, data: make([]byte, 24*(n+1))}
+	o.dynstr = &section{name: ".dynstr", typ: elf.SHT_STRTAB, flags: r, align: 1, data: strtab}
+	o.versym = &section{name: ".gnu.version", typ: elf.SHT_GNU_VERSYM, flags: r, link: dynsym, align: 2, entry: 2, data: versions(n)}
+	o.verdef = &section{name: ".gnu.version_d", typ: elf.SHT_GNU_VERDEF, flags: r, link: dynstr, info: 2, align: 8, data: definitions(o.nameSo, o.nameVer)}
+	o.dynamic = &section{name: ".dynamic", typ: elf.SHT_DYNAMIC, flags: r, link: dynstr, align: 8, entry: 16, data: make([]byte, 16*11)}
+	o.note = &section{name: ".note", typ: elf.SHT_NOTE, flags: r, align: 4, data: linuxNote()}
+	o.frameHeader = &section{name: ".eh_frame_hdr", typ: elf.SHT_PROGBITS, flags: r, align: 4, data: make([]byte, 20)}
+	o.frames = &section{name: ".eh_frame", typ: elf.SHT_PROGBITS, flags: r, align: 8, data: make([]byte, 52)}
+	o.text = &section{name: ".text", typ: elf.SHT_PROGBITS, flags: rx, align: 64}
+	o.shstr = &section{name: ".shstrtab", typ: elf.SHT_STRTAB, align: 1}
+	o.sections = []*section{o.hash, o.gnu, o.dynsym, o.dynstr, o.versym, o.verdef, o.dynamic, o.note, o.frameHeader, o.frames, o.text, o.shstr}
+	var names table
+	for _, s := range o.sections {
+		o.shnames = append(o.shnames, names.add(s.name))
+	}
+	o.shstr.data = names
+	return o
+}
+
+// place gives the sections their addresses, which are their places in the file.
+func (o *object) place() {
 	at := uint64(64 + 56*phnum)
-	for _, s := range sections {
+	for _, s := range o.sections {
 		at = (at + s.align - 1) &^ (s.align - 1)
 		s.addr = at
 		at += uint64(len(s.data))
 	}
-	loaded := shstr.addr
+	o.end = at
+}
 
-	body, labels := prog.assemble(text.addr)
-	text.data = body
-	fillSymbols(dynsym.data, syms, names, labels, len(body), text.addr)
-	fillDynamic(dynamic.data, nameSo, hash, gnu, dynstr, dynsym, versym, verdef)
-	fillFrames(ehhdr, eh, text)
-	for _, s := range []*section{hash, gnu, versym} {
-		s.link = 3 // .dynsym
-	}
-	for _, s := range []*section{dynsym, verdef, dynamic} {
-		s.link = 4 // .dynstr
-	}
+// fill writes what holds addresses.
+func (o *object) fill(labels map[string]uint64) {
+	fillSymbols(o.dynsym.data, o.symbols, o.names, labels, len(o.text.data), o.text.addr)
+	o.fillDynamic()
+	fillFrames(o.frameHeader, o.frames, o.text)
+}
 
-	at = (at + 7) &^ 7
-	b := header(at, phnum, uint16(len(sections)+1))
-	program := func(typ elf.ProgType, flags elf.ProgFlag, off, n, align uint64) {
+// bytes puts it together.
+func (o *object) bytes() []byte {
+	b := header((o.end+7)&^7, phnum, uint16(len(o.sections)+1))
+	segment := func(typ elf.ProgType, flags elf.ProgFlag, off, n, align uint64) {
 		b.u32(uint32(typ), uint32(flags))
 		b.u64(off, off, off, n, n, align)
 	}
-	program(elf.PT_LOAD, elf.PF_R|elf.PF_X, 0, loaded, 4096)
-	program(elf.PT_DYNAMIC, elf.PF_R, dynamic.addr, uint64(len(dynamic.data)), 8)
-	program(elf.PT_NOTE, elf.PF_R, note.addr, uint64(len(note.data)), 4)
-	program(elf.PT_GNU_EH_FRAME, elf.PF_R, ehhdr.addr, uint64(len(ehhdr.data)), 4)
-	for _, s := range sections {
-		for uint64(len(b)) < s.addr {
-			b = append(b, 0)
-		}
+	segment(elf.PT_LOAD, elf.PF_R|elf.PF_X, 0, o.shstr.addr, 4096)
+	segment(elf.PT_DYNAMIC, elf.PF_R, o.dynamic.addr, uint64(len(o.dynamic.data)), 8)
+	segment(elf.PT_NOTE, elf.PF_R, o.note.addr, uint64(len(o.note.data)), 4)
+	segment(elf.PT_GNU_EH_FRAME, elf.PF_R, o.frameHeader.addr, uint64(len(o.frameHeader.data)), 4)
+	for _, s := range o.sections {
+		b = append(b, make([]byte, s.addr-uint64(len(b)))...)
 		b = append(b, s.data...)
 	}
 	b.pad(8)
 	b = append(b, make([]byte, 64)...) // section 0
-	for _, s := range sections {
+	for i, s := range o.sections {
 		addr := s.addr
 		if s.flags == 0 {
 			addr = 0
 		}
-		b.u32(nameOf[s], uint32(s.typ))
+		b.u32(o.shnames[i], uint32(s.typ))
 		b.u64(uint64(s.flags), addr, s.addr, uint64(len(s.data)))
 		b.u32(s.link, s.info)
 		b.u64(s.align, s.entry)
-	}
-	if len(b) > 4096 {
-		panic("vdso: the image is larger than a page")
 	}
 	return b
 }
@@ -286,27 +306,27 @@ func definitions(nameSo, nameVer uint32) []byte {
 	return b
 }
 
-func fillDynamic(dst []byte, nameSo uint32, hash, gnu, dynstr, dynsym, versym, verdef *section) {
+func (o *object) fillDynamic() {
 	var b buffer
 	for _, d := range []struct {
 		tag elf.DynTag
 		v   uint64
 	}{
-		{elf.DT_SONAME, uint64(nameSo)},
-		{elf.DT_HASH, hash.addr},
-		{elf.DT_GNU_HASH, gnu.addr},
-		{elf.DT_STRTAB, dynstr.addr},
-		{elf.DT_SYMTAB, dynsym.addr},
-		{elf.DT_STRSZ, uint64(len(dynstr.data))},
+		{elf.DT_SONAME, uint64(o.nameSo)},
+		{elf.DT_HASH, o.hash.addr},
+		{elf.DT_GNU_HASH, o.gnu.addr},
+		{elf.DT_STRTAB, o.dynstr.addr},
+		{elf.DT_SYMTAB, o.dynsym.addr},
+		{elf.DT_STRSZ, uint64(len(o.dynstr.data))},
 		{elf.DT_SYMENT, 24},
-		{elf.DT_VERSYM, versym.addr},
-		{elf.DT_VERDEF, verdef.addr},
+		{elf.DT_VERSYM, o.versym.addr},
+		{elf.DT_VERDEF, o.verdef.addr},
 		{elf.DT_VERDEFNUM, 2},
 		{elf.DT_NULL, 0},
 	} {
 		b.u64(uint64(d.tag), d.v)
 	}
-	copy(dst, b)
+	copy(o.dynamic.data, b)
 }
 
 // linuxNote says which kernel's interface this is: LINUX_VERSION_CODE of 6.1.0.
