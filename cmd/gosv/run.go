@@ -30,48 +30,22 @@ func runProgram(ctx context.Context, o *runOptions, args []string, std streams) 
 	if o.background && !inBackground() && !o.dryRun {
 		return startBackground(std)
 	}
-	var root *rootSource
-	var err error
-	if o.rootDir != "" {
-		o.root, err = openHostRoot(o.rootDir)
-	} else {
-		root, err = openRoot(o, args, std.err)
-	}
+	root, err := o.openRoot(args, std.err)
 	if err != nil {
 		return err
 	}
-	o.onDisk = root != nil
 	memory, err := o.size() // an image may have said it
 	if err != nil {
 		return err
-	}
-	if o.tty {
-		if o.terminal, err = openTerminal(o.interactive, std); err != nil {
-			return err
-		}
 	}
 	kernel, info, err := openKernel(o.kernel)
 	if err != nil {
 		return err
 	}
 	defer kernel.Close()
-	if err := o.service(root); err != nil {
+	defer o.disconnect()
+	if err := o.connect(root, std); err != nil {
 		return err
-	}
-	if o.network, err = o.net.open(o.cpus); err != nil {
-		return err
-	}
-	defer o.network.close()
-	o.network.guest.Named = o.changed != nil && o.changed("hostname")
-	o.net.tellPorts(o.network, std.err)
-	if o.folders, err = o.shares(root); err != nil {
-		return err
-	}
-	defer o.folders.leave()
-	if o.virtiofsd != "" {
-		if o.virtiofsd, err = findVirtiofsd(o.virtiofsd); err != nil {
-			return err
-		}
 	}
 	initrd, rootDisk, err := pack(o, root, args, std.err)
 	if err != nil {
@@ -101,6 +75,50 @@ func runProgram(ctx context.Context, o *runOptions, args []string, std streams) 
 		return dryRun(monitor, config, o.folders, std)
 	}
 	return serve(ctx, o, args, monitor, config, std)
+}
+
+// openRoot opens the root file system that args and flags name; nil when it is to be made of a program's files, or of a directory.
+func (o *runOptions) openRoot(args []string, warn io.Writer) (root *rootSource, err error) {
+	if o.rootDir != "" {
+		o.root, err = openHostRoot(o.rootDir)
+	} else {
+		root, err = openRoot(o, args, warn)
+	}
+	o.onDisk = root != nil
+	return root, err
+}
+
+// connect prepares what leads from the machine to this host: terminal, network and shared folders. disconnect ends it, also when it failed.
+func (o *runOptions) connect(root *rootSource, std streams) (err error) {
+	if o.tty {
+		if o.terminal, err = openTerminal(o.interactive, std); err != nil {
+			return err
+		}
+	}
+	if err := o.service(root); err != nil {
+		return err
+	}
+	if o.network, err = o.net.open(o.cpus); err != nil {
+		return err
+	}
+	o.network.guest.Named = o.changed != nil && o.changed("hostname")
+	o.net.tellPorts(o.network, std.err)
+	folders, err := o.shares(root)
+	if err != nil {
+		return err
+	}
+	o.folders = folders
+	if o.virtiofsd != "" {
+		o.virtiofsd, err = findVirtiofsd(o.virtiofsd)
+	}
+	return err
+}
+
+func (o *runOptions) disconnect() {
+	o.folders.leave()
+	if o.network != nil {
+		o.network.close()
+	}
 }
 
 // devices adds the machine's devices to config; rootDisk is nil when there is none.

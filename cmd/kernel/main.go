@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"gosv/fs/devfs"
 	"gosv/fs/ramfs"
 	"gosv/kernel/agent"
 	"gosv/kernel/bootargs"
@@ -25,98 +26,152 @@ func main() {
 	m := bare.New()
 	e := &ending{m: m, log: newLog(m)}
 	defer e.onPanic()
-	if err := start(m, e); err != nil {
+	b := &booting{ending: e, m: m, clock: clock.New(m), pool: mem.NewPool(m)}
+	if err := b.start(); err != nil {
 		e.failed(err)
 	}
 	select {}
 }
 
-// start boots the kernel and its first program.
-func start(m *bare.Machine, e *ending) error {
-	c := clock.New(m)
-	setWallClock(m, e.log)
-	setPower(m)
-	pool := mem.NewPool(m)
-	ns := newTree(pool, c, e.log)
-	run, image, err := unpack(m, pool, ns.Root())
+// booting is the start of the kernel and of its first program: what each step finds, the next ones use.
+type booting struct {
+	*ending
+	m     *bare.Machine
+	clock *clock.Clock
+	pool  *mem.Pool
+
+	ns    *vfs.Namespace
+	args  *bootargs.Args
+	image *ramDisk // the root, if the initial RAM disk is an image
+
+	found devices
+	disks *disks
+
+	ctx   *vfs.Context
+	dev   *devfs.Devices
+	names *resolver
+	socks *sockets
+}
+
+func (b *booting) start() error {
+	setWallClock(b.m, b.log)
+	setPower(b.m)
+	for _, step := range []func() error{b.readInitrd, b.findDevices, b.mountRoot, b.makeNetwork} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	k, err := b.makeKernel()
 	if err != nil {
 		return err
 	}
-	ramfs.LimitInodes(ns.Root().Mount.FS)
-	shareMemory(pool)
-	args, err := bootargs.Parse(m.CommandLine(), run, image != nil)
+	if err := b.mountRest(k); err != nil {
+		return err
+	}
+	configure(b.network, b.names, k.First().UTS().SetHost)
+	if err := startProgram(k, b.ctx, b.args, b.streams); err != nil {
+		return err
+	}
+	b.found.balloons(b.m, b.log)
+	return nil
+}
+
+// readInitrd makes the first file tree, and reads what is to be run.
+func (b *booting) readInitrd() error {
+	b.ns = newTree(b.pool, b.clock, b.log)
+	run, image, err := unpack(b.m, b.pool, b.ns.Root())
+	if err != nil {
+		return err
+	}
+	ramfs.LimitInodes(b.ns.Root().Mount.FS)
+	shareMemory(b.pool)
+	args, err := bootargs.Parse(b.m.CommandLine(), run, image != nil)
 	if err != nil {
 		return err
 	}
 	image.asRoot(args)
-	found, nvmes := findDevices(m, e.log)
-	out, err := openStreams(m, found.consoles(m, e.log))
+	b.args, b.image = args, image
+	return nil
+}
+
+// findDevices finds the devices and begins to use them: first the console, which hears of the others.
+func (b *booting) findDevices() error {
+	found, nvmes := findDevices(b.m, b.log)
+	out, err := openStreams(b.m, found.consoles(b.m, b.log))
 	if err != nil {
 		return err
 	}
-	e.streams = out
-	e.log.open(out, args.Verbose || args.Strace)
-	e.log.bootLine(m)
-	addEntropy(m, found, e.log)
-	disks := findDisks(m, pool, found, nvmes, e.log)
-	ns.SyncDevices, e.sync = disks.files.SyncAll, ns.Shutdown
-	addImageTypes(ns, pool, c.Wall, findImage(image, disks, args, e.log.line))
-	disks.addTypes(ns, pool, c.Wall, args, e.log)
-	shares := found.shares(m, pool, c, e.log)
-	ns.AddType(shares.Type())
-	out.lost = shares.Gone
-	root, err := mountRoot(ns, pool, args)
+	b.found, b.streams = found, out
+	b.log.open(out, b.args.Verbose || b.args.Strace)
+	b.log.bootLine(b.m)
+	addEntropy(b.m, found, b.log)
+	b.disks = findDisks(b.m, b.pool, found, nvmes, b.log)
+	b.ns.SyncDevices, b.sync = b.disks.files.SyncAll, b.ns.Shutdown
+	return nil
+}
+
+// mountRoot mounts the root and /dev.
+func (b *booting) mountRoot() error {
+	addImageTypes(b.ns, b.pool, b.clock.Wall, findImage(b.image, b.disks, b.args, b.log.line))
+	b.disks.addTypes(b.ns, b.pool, b.clock.Wall, b.args, b.log)
+	shares := b.found.shares(b.m, b.pool, b.clock, b.log)
+	b.ns.AddType(shares.Type())
+	b.streams.lost = shares.Gone
+	root, err := mountRoot(b.ns, b.pool, b.args)
 	if err != nil {
 		return err
 	}
-	ctx := rootContext(root)
-	dev, err := mountDev(ns, ctx, pool, c, e.log)
+	b.ctx = rootContext(root)
+	b.dev, err = mountDev(b.ns, b.ctx, b.pool, b.clock, b.log)
+	return err
+}
+
+// makeNetwork makes the network and the families of sockets.
+func (b *booting) makeNetwork() error {
+	b.names = &resolver{ctx: b.ctx, args: b.args, log: b.log}
+	b.names.write(net.Learned{})
+	network, err := newNetwork(b.m, b.pool, b.found, &b.args.Network, b.args.Hostname, b.log)
 	if err != nil {
 		return err
 	}
-	names := &resolver{ctx: ctx, args: args, log: e.log}
-	names.write(net.Learned{})
-	network, err := newNetwork(m, pool, found, &args.Network, args.Hostname, e.log)
+	b.network = network
+	b.socks = newSockets(b.pool, b.clock, network, newVsock(b.m, b.found, b.log))
+	return nil
+}
+
+// makeKernel makes the system calls, and what runs processes.
+func (b *booting) makeKernel() (*task.Kernel, error) {
+	object, err := vdso.New(b.pool)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	object, err := vdso.New(pool)
-	if err != nil {
-		return err
-	}
-	object.Set(c.Timebase())
-	c.OnSet(func() { object.Set(c.Timebase()) })
-	socks := newSockets(pool, c, network, newVsock(m, found, e.log))
-	options := syscall.Options{Strace: args.Strace, VDSO: object}
-	if args.Missing {
-		options.Missing = new(missing).tell(out)
+	object.Set(b.clock.Timebase())
+	b.clock.OnSet(func() { object.Set(b.clock.Timebase()) })
+	options := syscall.Options{Strace: b.args.Strace, VDSO: object}
+	if b.args.Missing {
+		options.Missing = new(missing).tell(b.streams)
 	}
 	calls := syscall.New(options)
 	makers, firsts := calls.Makers(), calls.Firsts()
-	makers[namespace.Net], firsts[namespace.Net] = socks.another(otherNetwork(m, pool, e.log)), socks
-	k := task.New(task.Config{
-		Hostname: args.Hostname, Machine: m, Pool: pool, Clock: c, Namespace: ns,
+	makers[namespace.Net], firsts[namespace.Net] = b.socks.another(otherNetwork(b.m, b.pool, b.log)), b.socks
+	return task.New(task.Config{
+		Hostname: b.args.Hostname, Machine: b.m, Pool: b.pool, Clock: b.clock, Namespace: b.ns,
 		Calls: calls.Table(), Clocks: object.Ask, Failed: calls.Failed, Dispatch: calls.Dispatch, Load: calls.Load,
-		Log: e.log.line, Ended: calls.Ended, OnExit: e.exited,
+		Log: b.log.line, Ended: calls.Ended, OnExit: b.exited,
 		Makers: makers, Firsts: firsts,
-	})
-	if err := mountInfo(m, ctx, k, disks, socks); err != nil {
+	}), nil
+}
+
+// mountRest mounts what shows the kernel, and what the host asked for.
+func (b *booting) mountRest(k *task.Kernel) error {
+	if err := mountInfo(b.m, b.ctx, k, b.disks, b.socks); err != nil {
 		return err
 	}
-	disks.addTo(dev, e.log)
-	if err := mountTerminals(k, ctx, dev, out, args.Window); err != nil {
+	b.disks.addTo(b.dev, b.log)
+	if err := mountTerminals(k, b.ctx, b.dev, b.streams, b.args.Window); err != nil {
 		return err
 	}
-	if err := mountAll(ns, ctx, args.Mounts); err != nil {
-		return err
-	}
-	e.network = network
-	configure(network, names, k.First().UTS().SetHost)
-	if err := startProgram(k, ctx, args, out); err != nil {
-		return err
-	}
-	found.balloons(m, e.log)
-	return nil
+	return mountAll(b.ns, b.ctx, b.args.Mounts)
 }
 
 // startProgram starts the machine's program, and listens to what the host asks of it.

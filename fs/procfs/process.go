@@ -483,6 +483,33 @@ func showStatus(v *view, b *out) error {
 		b.str("Umask:\t").digits(uint64(fs.Umask()), 8, 4, '0').nl()
 	}
 	b.field("State", stateNames[state])
+	v.statusIDs(b)
+	v.statusMemory(b)
+	b.str("Threads:\t").num(int64(len(p.Threads()))).nl()
+	ignored, caught := p.Handlers().Ignored()
+	for _, f := range []struct {
+		name string
+		bits uint64
+	}{
+		{"SigIgn", uint64(ignored)}, {"SigCgt", uint64(caught)}, {"CapInh", uint64(c.Inheritable)}, {"CapPrm", uint64(c.Permitted)},
+		{"CapEff", uint64(c.Effective)}, {"CapBnd", uint64(c.Bounding)}, {"CapAmb", uint64(c.Ambient)},
+	} {
+		b.str(f.name, ":\t").hex(f.bits, 16).nl()
+	}
+	noNew := "0"
+	if c.NoNewPrivs {
+		noNew = "1"
+	}
+	mode, filters := v.t.SeccompMode()
+	b.field("NoNewPrivs", noNew)
+	b.str("Seccomp:\t").num(int64(mode)).str("\nSeccomp_filters:\t").num(int64(filters)).nl()
+	v.statusCPUs(b)
+	return nil
+}
+
+// statusIDs shows the numbers of the process and of its user.
+func (v *view) statusIDs(b *out) {
+	p, c := v.p, v.t.Cred()
 	tracer := int32(0)
 	if t := v.t.Tracer(); t != nil {
 		tracer = t.PID()
@@ -518,27 +545,6 @@ func showStatus(v *view, b *out) error {
 		}
 		b.nl()
 	}
-	v.statusMemory(b)
-	b.str("Threads:\t").num(int64(len(p.Threads()))).nl()
-	ignored, caught := p.Handlers().Ignored()
-	for _, f := range []struct {
-		name string
-		bits uint64
-	}{
-		{"SigIgn", uint64(ignored)}, {"SigCgt", uint64(caught)}, {"CapInh", uint64(c.Inheritable)}, {"CapPrm", uint64(c.Permitted)},
-		{"CapEff", uint64(c.Effective)}, {"CapBnd", uint64(c.Bounding)}, {"CapAmb", uint64(c.Ambient)},
-	} {
-		b.str(f.name, ":\t").hex(f.bits, 16).nl()
-	}
-	noNew := "0"
-	if c.NoNewPrivs {
-		noNew = "1"
-	}
-	mode, filters := v.t.SeccompMode()
-	b.field("NoNewPrivs", noNew)
-	b.str("Seccomp:\t").num(int64(mode)).str("\nSeccomp_filters:\t").num(int64(filters)).nl()
-	v.statusCPUs(b)
-	return nil
 }
 
 // fdSize is the number of slots of the descriptor table.

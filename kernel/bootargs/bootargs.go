@@ -178,7 +178,6 @@ const (
 func (a *Args) parseRun(run []byte, what int) error {
 	text := string(run)
 	a.Path, a.Argv, a.Envp = "", nil, nil
-	var err error
 	for len(text) > 0 {
 		record, rest, ok := strings.Cut(text, "\x00")
 		if !ok {
@@ -189,53 +188,10 @@ func (a *Args) parseRun(run []byte, what int) error {
 		if !ok {
 			return errors.New("run file: record without =: " + strconv.Quote(record))
 		}
-		switch key {
-		case "exe":
-			a.Path = value
-		case "arg":
-			a.Argv = append(a.Argv, value)
-		case "env":
-			a.Envp = append(a.Envp, value)
-		case "cwd":
-			a.Dir = value
-		case "hostname":
-			a.Hostname = value
-		case "user":
-			a.User = value
-		case "missing":
-			a.Missing = value == "1"
-		case "winsize":
-			a.Window, ok = ParseWindow(value)
-			if !ok {
-				return errors.New("run file: bad winsize")
-			}
-		case "strace":
-			a.Strace = value == "1"
-		case "verbose":
-			a.Verbose = value == "1"
-		case "mount":
-			err = a.parseMount(value)
-		case "overlay":
-			a.Overlay = value
-		case "root", "verity":
-			if what != everything {
-				return errors.New("run file of the root: it may not say " + key + "=")
-			}
-			if key == "root" {
-				err = a.parseRoot(value)
-			} else {
-				err = a.parseVerity(value)
-			}
-		default:
-			name, ok := strings.CutPrefix(key, "net.")
-			if !ok {
-				return errors.New("run file: unknown record " + strconv.Quote(key))
-			}
-			if err := a.Network.record(name, value); err != nil {
-				return err
-			}
+		if (key == "root" || key == "verity") && what != everything {
+			return errors.New("run file of the root: it may not say " + key + "=")
 		}
-		if err != nil {
+		if err := a.record(key, value); err != nil {
 			return errors.New("run file: " + err.Error())
 		}
 	}
@@ -247,6 +203,51 @@ func (a *Args) parseRun(run []byte, what int) error {
 	}
 	if len(a.Argv) == 0 {
 		a.Argv = []string{a.Path}
+	}
+	return nil
+}
+
+// record takes what one record of a run file says.
+func (a *Args) record(key, value string) error {
+	switch key {
+	case "exe":
+		a.Path = value
+	case "arg":
+		a.Argv = append(a.Argv, value)
+	case "env":
+		a.Envp = append(a.Envp, value)
+	case "cwd":
+		a.Dir = value
+	case "hostname":
+		a.Hostname = value
+	case "user":
+		a.User = value
+	case "missing":
+		a.Missing = value == "1"
+	case "winsize":
+		w, ok := ParseWindow(value)
+		if !ok {
+			return errors.New("bad winsize")
+		}
+		a.Window = w
+	case "strace":
+		a.Strace = value == "1"
+	case "verbose":
+		a.Verbose = value == "1"
+	case "mount":
+		return a.parseMount(value)
+	case "overlay":
+		a.Overlay = value
+	case "root":
+		return a.parseRoot(value)
+	case "verity":
+		return a.parseVerity(value)
+	default:
+		name, ok := strings.CutPrefix(key, "net.")
+		if !ok {
+			return errors.New("unknown record " + strconv.Quote(key))
+		}
+		return a.Network.record(name, value)
 	}
 	return nil
 }

@@ -165,24 +165,8 @@ func (r *remap) move() (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	charged := a.flags&flagCharged != 0
-	copied, split := a.copied.Load(), a.split
-	if charged && !chargeable(p.prot, p.flags) {
-		// Charged when it was writable: the copy must be charged alike.
-		if err := as.pool.Commit(r.length/pageSize, p.flags&flagNoReserve != 0); err != nil {
-			return 0, err
-		}
-		p.flags |= flagCharged
-	}
-	if err := as.add(&p, to); err != nil {
+	if err := r.mapLike(a, &p, to); err != nil {
 		return 0, err
-	}
-	if copied || split {
-		b := as.find(to)
-		b.split = b.split || split
-		if copied {
-			b.copied.Store(true)
-		}
 	}
 	if r.old == 0 {
 		return to, nil
@@ -200,6 +184,28 @@ func (r *remap) move() (uint64, error) {
 		return to, nil
 	}
 	return to, as.removeRange(r.addr, r.addr+r.old)
+}
+
+// mapLike adds the area that p describes at to, with what a has besides: ENOMEM.
+func (r *remap) mapLike(a *area, p *plan, to uint64) error {
+	as := r.as
+	charged, copied, split := a.flags&flagCharged != 0, a.copied.Load(), a.split
+	if charged && !chargeable(p.prot, p.flags) {
+		// Charged when it was writable: the copy must be charged alike.
+		if err := as.pool.Commit(r.length/pageSize, p.flags&flagNoReserve != 0); err != nil {
+			return err
+		}
+		p.flags |= flagCharged
+	}
+	if err := as.add(p, to); err != nil {
+		return err
+	}
+	b := as.find(to)
+	b.split = b.split || split
+	if copied {
+		b.copied.Store(true)
+	}
+	return nil
 }
 
 // target returns where the range goes, and makes room there.

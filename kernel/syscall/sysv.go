@@ -250,15 +250,7 @@ func (s *Calls) semctl(t *task.Task, id, n, cmd int32, arg uint64) (uint64, erro
 	case ipc.GetVal, ipc.GetNCnt, ipc.GetZCnt:
 		return value(set.Get(cmd, n, t.Cred()))
 	case ipc.GetAll:
-		list, err := set.All(t.Cred())
-		if err != nil {
-			return 0, err
-		}
-		b := make([]byte, 2*len(list))
-		for i, v := range list {
-			le.PutUint16(b[2*i:], v)
-		}
-		return done(copyOut(t, arg, b))
+		return done(getAllSems(t, set, arg))
 	case ipc.SetVal:
 		if v := int32(arg); v < 0 || v > ipc.SemMaxValue {
 			return 0, unix.ERANGE
@@ -268,15 +260,7 @@ func (s *Calls) semctl(t *task.Task, id, n, cmd int32, arg uint64) (uint64, erro
 		}
 		return done(set.Assign(n, []uint16{uint16(arg)}, t.Cred(), t.PID()))
 	case ipc.SetAll:
-		b := make([]byte, 2*set.Len())
-		if err := copyIn(t, b, arg); err != nil {
-			return 0, err
-		}
-		list := make([]uint16, set.Len())
-		for i := range list {
-			list[i] = le.Uint16(b[2*i:])
-		}
-		return done(set.Assign(-1, list, t.Cred(), t.PID()))
+		return done(setAllSems(t, set, arg))
 	case ipc.Stat:
 		return done(putSem(t, set, arg, false))
 	case ipc.SetPerm:
@@ -289,6 +273,32 @@ func (s *Calls) semctl(t *task.Task, id, n, cmd int32, arg uint64) (uint64, erro
 		return done(set.Remove(t.Cred()))
 	}
 	return 0, unix.EINVAL
+}
+
+// getAllSems is GETALL: it stores the values of all semaphores at addr.
+func getAllSems(t *task.Task, set *ipc.Semaphores, addr uint64) error {
+	list, err := set.All(t.Cred())
+	if err != nil {
+		return err
+	}
+	b := make([]byte, 2*len(list))
+	for i, v := range list {
+		le.PutUint16(b[2*i:], v)
+	}
+	return copyOut(t, addr, b)
+}
+
+// setAllSems is SETALL: it takes the values of all semaphores from addr.
+func setAllSems(t *task.Task, set *ipc.Semaphores, addr uint64) error {
+	b := make([]byte, 2*set.Len())
+	if err := copyIn(t, b, addr); err != nil {
+		return err
+	}
+	list := make([]uint16, set.Len())
+	for i := range list {
+		list[i] = le.Uint16(b[2*i:])
+	}
+	return set.Assign(-1, list, t.Cred(), t.PID())
 }
 
 // seminfo is IPC_INFO and SEM_INFO of semctl(2).

@@ -153,7 +153,7 @@ func (r *request) mayChange() error {
 	return nil
 }
 
-// serve carries out what every terminal knows.
+// serve carries out what every terminal knows: what changes how it works, or what it holds.
 func (r *request) serve() (uint64, error) {
 	t := r.t
 	switch r.Cmd {
@@ -165,19 +165,6 @@ func (r *request) serve() (uint64, error) {
 		return 0, r.getSize()
 	case unix.TIOCSWINSZ:
 		return 0, r.setSize()
-	case unix.TIOCINQ:
-		t.mu.Lock()
-		n := t.unread()
-		t.mu.Unlock()
-		return 0, r.PutInt32(int32(n))
-	case unix.TIOCOUTQ:
-		n := 0
-		if t.pty == nil {
-			t.mu.Lock()
-			n = t.out.len()
-			t.mu.Unlock()
-		}
-		return 0, r.PutInt32(int32(n))
 	case unix.TCFLSH:
 		return 0, r.flush()
 	case unix.TCXONC:
@@ -191,24 +178,12 @@ func (r *request) serve() (uint64, error) {
 		t.exclusive = r.Cmd == unix.TIOCEXCL
 		t.mu.Unlock()
 		return 0, nil
-	case unix.TIOCGEXCL:
-		return r.putFlag(&t.exclusive)
-	case unix.TIOCGETD:
-		return 0, r.PutInt32(0) // N_TTY
 	case unix.TIOCSETD:
 		n, err := r.int32()
 		if err == nil && n != 0 {
 			err = unix.EINVAL
 		}
 		return 0, err
-	case unix.TIOCGDEV:
-		major, minor := t.Device()
-		return 0, r.PutInt32(int32(minor&0xff | major<<8 | minor&^0xff<<12))
-	case unix.TIOCGSOFTCAR:
-		t.mu.Lock()
-		local := t.cflag & unix.CLOCAL / unix.CLOCAL
-		t.mu.Unlock()
-		return 0, r.PutInt32(int32(local))
 	case unix.TIOCSTI:
 		return 0, unix.EIO // as with Linux's dev.tty.legacy_tiocsti=0
 	case unix.TIOCVHANGUP:
@@ -217,6 +192,39 @@ func (r *request) serve() (uint64, error) {
 		}
 		t.Hangup()
 		return 0, nil
+	}
+	return r.tell()
+}
+
+// tell carries out what only asks.
+func (r *request) tell() (uint64, error) {
+	t := r.t
+	switch r.Cmd {
+	case unix.TIOCINQ:
+		t.mu.Lock()
+		n := t.unread()
+		t.mu.Unlock()
+		return 0, r.PutInt32(int32(n))
+	case unix.TIOCOUTQ:
+		n := 0
+		if t.pty == nil {
+			t.mu.Lock()
+			n = t.out.len()
+			t.mu.Unlock()
+		}
+		return 0, r.PutInt32(int32(n))
+	case unix.TIOCGEXCL:
+		return r.putFlag(&t.exclusive)
+	case unix.TIOCGETD:
+		return 0, r.PutInt32(0) // N_TTY
+	case unix.TIOCGDEV:
+		major, minor := t.Device()
+		return 0, r.PutInt32(int32(minor&0xff | major<<8 | minor&^0xff<<12))
+	case unix.TIOCGSOFTCAR:
+		t.mu.Lock()
+		local := t.cflag & unix.CLOCAL / unix.CLOCAL
+		t.mu.Unlock()
+		return 0, r.PutInt32(int32(local))
 	}
 	return r.serveSession()
 }

@@ -30,56 +30,18 @@ type machine struct {
 func (m *Monitor) Start(c vmm.Config) (vmm.VM, error) {
 	vm := &machine{ports: map[string]*net.UnixConn{}, done: make(chan struct{})}
 	vm.messages.limit = 16 << 10
-
-	var files, guestEnds []*os.File
-	defer func() {
-		for _, f := range guestEnds {
-			f.Close()
-		}
-	}()
-	inherit := func(f *os.File) int {
-		files = append(files, f)
-		return firstFile + len(files) - 1
-	}
-	path := func(f *os.File) string {
-		if f == nil {
-			return ""
-		}
-		return fmt.Sprintf("/proc/self/fd/%d", inherit(f))
-	}
-	shares := map[string]*os.File{}
-	for i, s := range c.Shares {
-		shares[shareID(i)] = s.Socket
-	}
-	var portErr error
-	args, err := arguments(c, path(c.Kernel), path(c.Initrd), func(id string) string {
-		if f := shares[id]; f != nil {
-			return fmt.Sprintf("socket,id=%s,fd=%d", id, inherit(f))
-		}
-		host, guest, err := socketPair(id)
-		if err != nil {
-			portErr = err
-			return ""
-		}
-		vm.ports[id] = host
-		guestEnds = append(guestEnds, guest)
-		return fmt.Sprintf("socket,id=%s,fd=%d", id, inherit(guest))
-	}, func() []int {
-		numbers := []int{inherit(c.Net.File)}
-		for _, f := range c.Net.Queues {
-			numbers = append(numbers, inherit(f))
-		}
-		return numbers
-	})
+	h := &heritage{config: &c, ports: vm.ports}
+	defer h.closeGuestEnds()
+	args, err := arguments(c, h.path(c.Kernel), h.path(c.Initrd), h.socket, h.network)
 	if err == nil {
-		err = portErr
+		err = h.err
 	}
 	if err != nil {
 		vm.closePorts()
 		return nil, err
 	}
 	vm.cmd = exec.Command(m.path, append(args, c.Extra...)...)
-	vm.cmd.ExtraFiles = files
+	vm.cmd.ExtraFiles = h.files
 	vm.cmd.Stdout, vm.cmd.Stderr = &vm.messages, &vm.messages
 	vm.cmd.WaitDelay = time.Second // should anything else still hold its standard error
 	vm.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
@@ -91,6 +53,70 @@ func (m *Monitor) Start(c vmm.Config) (vmm.VM, error) {
 		return nil, fmt.Errorf("starting %s: %w", m.path, err)
 	}
 	return vm, nil
+}
+
+// A heritage is the files that the emulator inherits, which its arguments name by their numbers.
+type heritage struct {
+	config    *vmm.Config
+	ports     map[string]*net.UnixConn // our ends of the sockets that were made
+	files     []*os.File
+	guestEnds []*os.File // of files, those to be closed here
+	err       error      // the last of making a socket
+}
+
+// add returns the descriptor that f will have.
+func (h *heritage) add(f *os.File) int {
+	h.files = append(h.files, f)
+	return firstFile + len(h.files) - 1
+}
+
+// path returns the name of f for the emulator, "" for nil.
+func (h *heritage) path(f *os.File) string {
+	if f == nil {
+		return ""
+	}
+	return fmt.Sprintf("/proc/self/fd/%d", h.add(f))
+}
+
+// socket returns the chardev with that ID: a shared folder's, or a port, whose other end we have.
+func (h *heritage) socket(id string) string {
+	f := h.share(id)
+	if f == nil {
+		host, guest, err := socketPair(id)
+		if err != nil {
+			h.err = err
+			return ""
+		}
+		h.ports[id] = host
+		h.guestEnds = append(h.guestEnds, guest)
+		f = guest
+	}
+	return fmt.Sprintf("socket,id=%s,fd=%d", id, h.add(f))
+}
+
+// share returns the socket of the folder with that ID, or nil.
+func (h *heritage) share(id string) *os.File {
+	for i, s := range h.config.Shares {
+		if shareID(i) == id {
+			return s.Socket
+		}
+	}
+	return nil
+}
+
+// network returns the descriptors of the network device's queues.
+func (h *heritage) network() []int {
+	numbers := []int{h.add(h.config.Net.File)}
+	for _, f := range h.config.Net.Queues {
+		numbers = append(numbers, h.add(f))
+	}
+	return numbers
+}
+
+func (h *heritage) closeGuestEnds() {
+	for _, f := range h.guestEnds {
+		f.Close()
+	}
 }
 
 // run starts the emulator and waits for it, on one thread: PR_SET_PDEATHSIG
