@@ -127,6 +127,8 @@ type Space interface {
 	// Barrier makes every processor that runs a program in this space execute a memory barrier and a serialising instruction
 	// before it returns (membarrier(2)).
 	Barrier()
+	// Tables returns how many frames the page tables take.
+	Tables() uint64
 	// Destroy frees the page tables. No Enter may be running in this space and
 	// none may start. Mapped frames are the caller's: Unmap them first.
 	Destroy()

@@ -564,7 +564,7 @@ func (v *view) statusMemory(b *out) {
 		}{
 			{"VmPeak", s.Peak}, {"VmSize", s.Size}, {"VmLck", s.Locked}, {"VmPin", 0}, {"VmHWM", s.MaxRSS}, {"VmRSS", s.RSS},
 			{"RssAnon", s.RSSAnon}, {"RssFile", s.RSSFile}, {"RssShmem", s.RSSShmem}, {"VmData", s.Data}, {"VmStk", s.Stack},
-			{"VmExe", s.Exec}, {"VmSwap", 0}, {"HugetlbPages", s.HugeTLB},
+			{"VmExe", s.Exec}, {"VmPTE", s.Tables}, {"VmSwap", 0}, {"HugetlbPages", s.HugeTLB},
 		} {
 			b.str(f.name, ":\t").right(f.pages*4, 8).str(" kB\n")
 		}

@@ -175,7 +175,7 @@ func TestStatic(t *testing.T) {
 	if b := read(t, as, 0x602110, 0x2f00); len(bytes.Trim(b, "\x00")) != 0 {
 		t.Errorf("bss is not zero")
 	}
-	if got := as.Brk(0); got != 0x606000 {
+	if got := as.Brk(0, nil); got != 0x606000 {
 		t.Errorf("the heap starts at %#x", got)
 	}
 	for _, a := range as.Areas() {

@@ -211,6 +211,9 @@ func (c *Cache) Promise(index, count uint64) (undo func(), err error) {
 	defer c.mu.Unlock()
 	var added []uint64
 	for at := index; at < index+count; at += HugeFrames {
+		if len(added) > len(c.pool.huge.used) {
+			return nil, unix.ENOMEM // more than the machine could ever have
+		}
 		if _, ok := c.promised[at]; !ok && c.pages.get(at) == machine.NoFrame {
 			added = append(added, at)
 		}

@@ -7,7 +7,7 @@ import (
 // Advise is madvise(2). EINVAL: unaligned, unknown advice, or not for this kind of
 // area; ENOMEM: part of the range is not mapped (the rest is served); EACCES: MADV_REMOVE of what
 // may not be written; EFAULT, ENOMEM: MADV_POPULATE_READ and MADV_POPULATE_WRITE could not.
-func (as *AddressSpace) Advise(addr, length uint64, advice int) error {
+func (as *AddressSpace) Advise(addr, length uint64, advice int, by Caller) error {
 	if addr&pageMask != 0 || addr+pageUp(length) < addr || length != 0 && pageUp(length) == 0 {
 		return unix.EINVAL
 	}
@@ -33,7 +33,7 @@ func (as *AddressSpace) Advise(addr, length uint64, advice int) error {
 	case unix.MADV_WILLNEED:
 		return as.willNeed(start, end)
 	case unix.MADV_POPULATE_READ, unix.MADV_POPULATE_WRITE:
-		return as.populateAs(start, end, advice == unix.MADV_POPULATE_WRITE)
+		return as.populateAs(start, end, advice == unix.MADV_POPULATE_WRITE, by)
 	}
 	as.mu.Lock()
 	defer as.unlock()
@@ -165,25 +165,4 @@ func (as *AddressSpace) willNeed(start, end uint64) error {
 		}
 		return nil
 	})
-}
-
-// populateAs is MADV_POPULATE_READ and MADV_POPULATE_WRITE: faults ahead of use. EINVAL when an area
-// does not allow the access; EFAULT for a page beyond the end of its file.
-func (as *AddressSpace) populateAs(start, end uint64, write bool) error {
-	access := accessOf(unix.PROT_READ)
-	if write {
-		access = accessOf(unix.PROT_WRITE)
-	}
-	for va := start; va < end; va += pageSize {
-		switch err := as.Fault(va, access); err {
-		case nil:
-		case errAccess:
-			return unix.EINVAL
-		case errBus:
-			return unix.EFAULT
-		default:
-			return unix.ENOMEM
-		}
-	}
-	return nil
 }

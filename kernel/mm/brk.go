@@ -11,10 +11,10 @@ func (as *AddressSpace) SetBrk(start uint64) {
 
 // Brk is the system call brk(2): it makes the heap end at addr if that is possible,
 // and returns where it ends.
-func (as *AddressSpace) Brk(addr uint64) uint64 {
+func (as *AddressSpace) Brk(addr uint64, by Caller) uint64 {
 	old, brk, populate := as.setBrk(addr)
 	if populate {
-		_ = as.populate(pageUp(old), pageUp(brk)) // like Linux, which does not report it
+		_ = as.populate(pageUp(old), pageUp(brk), by) // like Linux, which does not report it
 	}
 	return brk
 }

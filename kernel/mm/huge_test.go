@@ -48,7 +48,7 @@ func TestHugeRandom(t *testing.T) {
 					t.Fatalf("seed %d: page %d reads %d, %v; want %d", seed, i, b[0], err, s.val[i])
 				}
 			case 8:
-				_ = s.as.Advise(at, uint64(n)*pageSize, unix.MADV_DONTNEED)
+				_ = s.as.Advise(at, uint64(n)*pageSize, unix.MADV_DONTNEED, nil)
 				clear(s.val[i : i+n])
 			case 9:
 				w.check("Unmap", s.as.Unmap(at, uint64(n)*pageSize), nil)

@@ -116,7 +116,7 @@ func (as *AddressSpace) mapHuge(args MapArgs, p plan) (uint64, error) {
 	addr, populate, err := as.mapPlan(&p, args.Addr, args.Flags)
 	done(err == nil)
 	if populate {
-		_ = as.populate(addr, addr+p.end)
+		_ = as.populate(addr, addr+p.end, args.Caller)
 	}
 	return addr, err
 }

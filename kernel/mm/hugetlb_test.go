@@ -74,7 +74,7 @@ func hugeRun(t *testing.T, r *rand.Rand, seed, total uint64) {
 				t.Fatalf("seed %d: page %d is not zero inside", seed, i)
 			}
 		case 6:
-			if s.as.Advise(at, uint64(n)*size, unix.MADV_DONTNEED) == nil {
+			if s.as.Advise(at, uint64(n)*size, unix.MADV_DONTNEED, nil) == nil {
 				clear(s.val[i : i+n])
 			} else {
 				for k := i; k < i+n; k++ {
@@ -106,11 +106,11 @@ func hugeRun(t *testing.T, r *rand.Rand, seed, total uint64) {
 		case 10:
 			if s.mapped[i] {
 				away := uint64(1 << 36)
-				got, err := s.as.Remap(at, size, size, unix.MREMAP_MAYMOVE|unix.MREMAP_FIXED, away)
+				got, err := s.as.Remap(at, size, size, unix.MREMAP_MAYMOVE|unix.MREMAP_FIXED, away, nil)
 				if err != nil || got != away {
 					t.Fatalf("seed %d: remap: %#x, %v", seed, got, err)
 				}
-				_, err = s.as.Remap(away, size, size, unix.MREMAP_MAYMOVE|unix.MREMAP_FIXED, at)
+				_, err = s.as.Remap(away, size, size, unix.MREMAP_MAYMOVE|unix.MREMAP_FIXED, at, nil)
 				w.check("Remap back", err, nil)
 			}
 		case 11:

@@ -99,6 +99,7 @@ type Stats struct {
 	RSSAnon, RSSFile, RSSShmem uint64
 	Data, Stack, Exec          uint64
 	Areas                      int
+	Tables                     uint64 // of the page tables
 	HugeTLB                    uint64 // pages of mem.HugePool, which RSS does not count
 }
 
@@ -118,6 +119,7 @@ func (as *AddressSpace) Stats() Stats {
 		Size: as.size, Peak: as.peak, Locked: as.locked, Data: as.data, Areas: len(as.areas),
 		RSSAnon: as.residentOf(mem.Anonymous), RSSFile: as.residentOf(mem.File), RSSShmem: as.residentOf(mem.Shmem), HugeTLB: as.residentOf(mem.Huge),
 	}
+	s.Tables = as.space.Tables()
 	s.RSS = s.RSSAnon + s.RSSFile + s.RSSShmem
 	s.MaxRSS = max(as.maxRSS, s.RSS)
 	for _, a := range as.areas {

@@ -1,10 +1,6 @@
 package mm
 
-import (
-	"golang.org/x/sys/unix"
-
-	"gosv/machine"
-)
+import "golang.org/x/sys/unix"
 
 // Nothing is ever swapped out, so a locked page is one that was made present
 // and is counted.
@@ -24,7 +20,7 @@ func (as *AddressSpace) mayLock(pages uint64) error {
 }
 
 // Lock is mlock2(2); flags is MLOCK_ONFAULT or 0. EINVAL; EPERM; ENOMEM: beyond the limit, or not all is mapped.
-func (as *AddressSpace) Lock(addr, length uint64, mlockFlags int) error {
+func (as *AddressSpace) Lock(addr, length uint64, mlockFlags int, by Caller) error {
 	if mlockFlags&^unix.MLOCK_ONFAULT != 0 {
 		return unix.EINVAL
 	}
@@ -32,16 +28,16 @@ func (as *AddressSpace) Lock(addr, length uint64, mlockFlags int) error {
 	if mlockFlags != 0 {
 		f |= flagOnFault
 	}
-	return as.lockRange(addr, length, f)
+	return as.lockRange(addr, length, f, by)
 }
 
 // Unlock is munlock(2). EINVAL; ENOMEM: not all is mapped.
 func (as *AddressSpace) Unlock(addr, length uint64) error {
-	return as.lockRange(addr, length, 0)
+	return as.lockRange(addr, length, 0, nil)
 }
 
 // lockRange gives the areas of a range the flags f in place of flagLocked and flagOnFault.
-func (as *AddressSpace) lockRange(addr, length uint64, f flags) error {
+func (as *AddressSpace) lockRange(addr, length uint64, f flags, by Caller) error {
 	if addr+length < addr {
 		return unix.EINVAL
 	}
@@ -52,7 +48,7 @@ func (as *AddressSpace) lockRange(addr, length uint64, f flags) error {
 	if err := as.lockAreas(start, end, f); err != nil || f != flagLocked {
 		return err
 	}
-	return as.populate(start, end)
+	return as.populate(start, end, by)
 }
 
 func (as *AddressSpace) lockAreas(start, end uint64, f flags) error {
@@ -92,7 +88,7 @@ func (as *AddressSpace) setLocked(start, end uint64, f flags) error {
 }
 
 // LockAll is mlockall(2) with MCL_*, and munlockall(2) with 0. EINVAL; EPERM; ENOMEM: beyond the limit.
-func (as *AddressSpace) LockAll(mcl int) error {
+func (as *AddressSpace) LockAll(mcl int, by Caller) error {
 	const known = unix.MCL_CURRENT | unix.MCL_FUTURE | unix.MCL_ONFAULT
 	if mcl&^known != 0 || mcl == unix.MCL_ONFAULT {
 		return unix.EINVAL
@@ -107,7 +103,7 @@ func (as *AddressSpace) LockAll(mcl int) error {
 	all, err := as.lockAll(mcl, f)
 	if err == nil && f == flagLocked {
 		for _, r := range all {
-			_ = as.populate(r.Addr, r.Addr+r.Len) // like Linux, which does not report it
+			_ = as.populate(r.Addr, r.Addr+r.Len, by) // like Linux, which does not report it
 		}
 	}
 	return err
@@ -142,31 +138,4 @@ func (as *AddressSpace) lockAll(mcl int, f flags) ([]Range, error) {
 		_ = as.setLocked(r.Addr, r.Addr+r.Len, f)
 	}
 	return all, nil
-}
-
-// populate makes the pages of start..end present, so that the program need not fault. ENOMEM when
-// a page is not mapped or there is no memory; pages that allow no access are left out.
-func (as *AddressSpace) populate(start, end uint64) error {
-	for at := start; at < end; {
-		as.mu.RLock()
-		a := as.find(at)
-		if a == nil {
-			as.mu.RUnlock()
-			return unix.ENOMEM
-		}
-		stop, access := min(a.end, end), a.access&machine.Read
-		if a.access&machine.Write != 0 && !a.shared() {
-			access = machine.Write
-		}
-		as.mu.RUnlock()
-		if access != 0 {
-			for ; at < stop; at += pageSize {
-				if as.Fault(at, access) != nil {
-					return unix.ENOMEM
-				}
-			}
-		}
-		at = stop
-	}
-	return nil
 }

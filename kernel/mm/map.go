@@ -37,6 +37,7 @@ type MapArgs struct {
 	// MaxProt is the most that mprotect(2) may give later: what the file was
 	// opened for. 0 means everything.
 	MaxProt int
+	Caller  Caller // for what is to be filled at once
 }
 
 const (
@@ -73,7 +74,7 @@ func (as *AddressSpace) Map(args MapArgs) (uint64, error) {
 	}
 	addr, populate, err := as.mapPlan(&a, args.Addr, args.Flags)
 	if populate {
-		_ = as.populate(addr, addr+a.end) // like Linux, which does not report it
+		_ = as.populate(addr, addr+a.end, args.Caller) // like Linux, which does not report it
 	}
 	return addr, err
 }

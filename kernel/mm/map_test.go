@@ -155,7 +155,7 @@ func TestLimits(t *testing.T) {
 	_, err = w.as.Map(MapArgs{Length: pageSize, Flags: anon})
 	w.check("beyond RLIMIT_AS", err, unix.ENOMEM)
 	w.mmap(w.as, MapArgs{Addr: data, Length: 4 * pageSize, Flags: anon | unix.MAP_FIXED})
-	w.check("Lock beyond RLIMIT_MEMLOCK", w.as.Lock(data, 3*pageSize, 0), unix.ENOMEM)
+	w.check("Lock beyond RLIMIT_MEMLOCK", w.as.Lock(data, 3*pageSize, 0, nil), unix.ENOMEM)
 	checkAreas(t, w.as)
 }
 
@@ -231,17 +231,17 @@ func TestBrk(t *testing.T) {
 	w := newWorld(t, 128)
 	const heap = 0x555555000123
 	w.as.SetBrk(heap)
-	if got := w.as.Brk(0); got != heap {
+	if got := w.as.Brk(0, nil); got != heap {
 		t.Errorf("brk(0) = %#x", got)
 	}
-	if got := w.as.Brk(heap + 2*pageSize); got != heap+2*pageSize {
+	if got := w.as.Brk(heap+2*pageSize, nil); got != heap+2*pageSize {
 		t.Errorf("brk grew to %#x", got)
 	}
 	w.put(w.as, heap+pageSize, "heap")
 	if got := w.as.Areas(); len(got) != 1 || got[0].Name != "[heap]" || got[0].Start != pageUp(heap) {
 		t.Errorf("%+v", got)
 	}
-	if got := w.as.Brk(heap + 10); got != heap+10 {
+	if got := w.as.Brk(heap+10, nil); got != heap+10 {
 		t.Errorf("brk shrank to %#x", got)
 	}
 	if _, err := w.as.CopyIn(make([]byte, 1), heap+pageSize); err != unix.EFAULT {
@@ -249,12 +249,12 @@ func TestBrk(t *testing.T) {
 	}
 	w.mmap(w.as, MapArgs{Addr: pageUp(heap) + 4*pageSize, Length: 1, Prot: rw, Flags: anon | unix.MAP_FIXED})
 	for _, addr := range []uint64{heap - 1, heap + 5*pageSize, userTop + 1, math.MaxUint64} {
-		if got := w.as.Brk(addr); got != heap+10 {
+		if got := w.as.Brk(addr, nil); got != heap+10 {
 			t.Errorf("brk(%#x) = %#x", addr, got)
 		}
 	}
 	w.as.SetLimits(Limits{AS: math.MaxUint64, Data: 2 * pageSize})
-	if got := w.as.Brk(heap + 3*pageSize); got != heap+10 {
+	if got := w.as.Brk(heap+3*pageSize, nil); got != heap+10 {
 		t.Errorf("brk beyond RLIMIT_DATA = %#x", got)
 	}
 }

@@ -231,7 +231,7 @@ func (m *model) advise(s *modelSpace, i, n, advice int) {
 		case advice == unix.MADV_DOFORK:
 			p.dontFork = false
 		case advice == unix.MADV_WIPEONFORK && p.file != nil:
-			m.check("Advise", s.as.Advise(at(i), uint64(n)*pageSize, advice), unix.EINVAL)
+			m.check("Advise", s.as.Advise(at(i), uint64(n)*pageSize, advice, nil), unix.EINVAL)
 			return
 		case advice == unix.MADV_WIPEONFORK:
 			p.wipe = true
@@ -239,7 +239,7 @@ func (m *model) advise(s *modelSpace, i, n, advice int) {
 			p.wipe = false
 		}
 	}
-	m.check("Advise", s.as.Advise(at(i), uint64(n)*pageSize, advice), want)
+	m.check("Advise", s.as.Advise(at(i), uint64(n)*pageSize, advice, nil), want)
 }
 
 func (m *model) fork(s *modelSpace) {
@@ -372,7 +372,7 @@ func (m *model) remap(s *modelSpace, from, n, to, grow, flag int) {
 		flags |= unix.MREMAP_DONTUNMAP
 		grow = 0
 	}
-	got, err := s.as.Remap(at(from), uint64(n)*pageSize, uint64(n+grow)*pageSize, flags, at(to))
+	got, err := s.as.Remap(at(from), uint64(n)*pageSize, uint64(n+grow)*pageSize, flags, at(to), nil)
 	first := s.pages[from]
 	switch {
 	case err == unix.EFAULT:

@@ -69,7 +69,7 @@ func TestNoMemory(t *testing.T) {
 	w.put(w.as, from+pageSize-2, "both")
 	const to = 1<<35 + far - pageSize
 	until("mremap", func() error {
-		_, err := w.as.Remap(from, 2*pageSize, 2*pageSize, unix.MREMAP_MAYMOVE|unix.MREMAP_FIXED, to)
+		_, err := w.as.Remap(from, 2*pageSize, 2*pageSize, unix.MREMAP_MAYMOVE|unix.MREMAP_FIXED, to, nil)
 		if err != nil {
 			w.want(w.as, from+pageSize-2, "both")
 		}

@@ -16,22 +16,22 @@ func TestRemap(t *testing.T) {
 	w := newWorld(t, 256)
 	a := w.mmap(w.as, MapArgs{Length: 4 * pageSize, Prot: rw, Flags: anon})
 	w.put(w.as, a+3*pageSize, "last")
-	got, err := w.as.Remap(a, 4*pageSize, 2*pageSize, 0, 0)
+	got, err := w.as.Remap(a, 4*pageSize, 2*pageSize, 0, 0, nil)
 	if got != a || err != nil {
 		t.Fatal(got, err)
 	}
-	got, err = w.as.Remap(a, 2*pageSize, 4*pageSize, 0, 0)
+	got, err = w.as.Remap(a, 2*pageSize, 4*pageSize, 0, 0, nil)
 	if got != a || err != nil {
 		t.Fatal(got, err)
 	}
 	w.want(w.as, a+3*pageSize, "\x00\x00\x00\x00")
 	w.put(w.as, a, "first")
-	_, err = w.as.Remap(a, 4*pageSize, 5*pageSize, 0, 0) // the mmap base is at its end, the stack's room behind
+	_, err = w.as.Remap(a, 4*pageSize, 5*pageSize, 0, 0, nil) // the mmap base is at its end, the stack's room behind
 	w.check("in place", err, nil)
 	block := w.mmap(w.as, MapArgs{Addr: a + 5*pageSize, Length: pageSize, Flags: anon | unix.MAP_FIXED})
-	_, err = w.as.Remap(a, 5*pageSize, 6*pageSize, 0, 0)
+	_, err = w.as.Remap(a, 5*pageSize, 6*pageSize, 0, 0, nil)
 	w.check("no room", err, unix.ENOMEM)
-	b, err := w.as.Remap(a, 5*pageSize, 6*pageSize, unix.MREMAP_MAYMOVE, 0)
+	b, err := w.as.Remap(a, 5*pageSize, 6*pageSize, unix.MREMAP_MAYMOVE, 0, nil)
 	if b == a || err != nil {
 		t.Fatal(b, err)
 	}
@@ -42,12 +42,12 @@ func TestRemap(t *testing.T) {
 	// A second mapping of shared memory.
 	s := w.mmap(w.as, MapArgs{Length: 2 * pageSize, Prot: rw, Flags: sharedA})
 	w.put(w.as, s+pageSize, "shared")
-	s2, err := w.as.Remap(s, 0, 2*pageSize, unix.MREMAP_MAYMOVE, 0)
+	s2, err := w.as.Remap(s, 0, 2*pageSize, unix.MREMAP_MAYMOVE, 0, nil)
 	w.check("copy of shared memory", err, nil)
 	w.want(w.as, s2+pageSize, "shared")
 	w.put(w.as, s2, "both")
 	w.want(w.as, s, "both")
-	_, err = w.as.Remap(b, 0, pageSize, unix.MREMAP_MAYMOVE, 0)
+	_, err = w.as.Remap(b, 0, pageSize, unix.MREMAP_MAYMOVE, 0, nil)
 	w.check("copy of private memory", err, unix.EINVAL)
 	for _, test := range []struct {
 		addr, old, length uint64
@@ -70,7 +70,7 @@ func TestRemap(t *testing.T) {
 		{math.MaxUint64 &^ pageMask, pageSize, 2 * pageSize, unix.MREMAP_MAYMOVE, 0, unix.EFAULT},
 		{b, 6 * pageSize, 1 << 62, unix.MREMAP_MAYMOVE, 0, unix.ENOMEM},
 	} {
-		if _, err := w.as.Remap(test.addr, test.old, test.length, test.flags, test.to); err != test.want {
+		if _, err := w.as.Remap(test.addr, test.old, test.length, test.flags, test.to, nil); err != test.want {
 			t.Errorf("%+v: %v", test, err)
 		}
 	}
@@ -82,16 +82,16 @@ func TestLock(t *testing.T) {
 	w := newWorld(t, 256)
 	w.as.SetLimits(Limits{AS: math.MaxUint64, Data: math.MaxUint64, Memlock: 4 * pageSize})
 	a := w.mmap(w.as, MapArgs{Length: 8 * pageSize, Prot: rw, Flags: anon})
-	w.check("Lock", w.as.Lock(a+10, 2*pageSize, 0), nil)
+	w.check("Lock", w.as.Lock(a+10, 2*pageSize, 0, nil), nil)
 	if s := w.as.Stats(); s.Locked != 3 || s.RSSAnon != 3 {
 		t.Errorf("%+v", s)
 	}
-	w.check("again", w.as.Lock(a, 4*pageSize, 0), nil)
-	w.check("too much", w.as.Lock(a, 5*pageSize, 0), unix.ENOMEM)
-	w.check("unknown flag", w.as.Lock(a, 1, 2), unix.EINVAL)
-	w.check("wrapping", w.as.Lock(a, math.MaxUint64, 0), unix.EINVAL)
-	w.check("DONTNEED", w.as.Advise(a, pageSize, unix.MADV_DONTNEED), unix.EINVAL)
-	w.check("FREE", w.as.Advise(a, pageSize, unix.MADV_FREE), unix.EINVAL)
+	w.check("again", w.as.Lock(a, 4*pageSize, 0, nil), nil)
+	w.check("too much", w.as.Lock(a, 5*pageSize, 0, nil), unix.ENOMEM)
+	w.check("unknown flag", w.as.Lock(a, 1, 2, nil), unix.EINVAL)
+	w.check("wrapping", w.as.Lock(a, math.MaxUint64, 0, nil), unix.EINVAL)
+	w.check("DONTNEED", w.as.Advise(a, pageSize, unix.MADV_DONTNEED, nil), unix.EINVAL)
+	w.check("FREE", w.as.Advise(a, pageSize, unix.MADV_FREE, nil), unix.EINVAL)
 	w.check("invalidate", w.as.Sync(a, pageSize, unix.MS_INVALIDATE), unix.EBUSY)
 	_, err := w.as.Map(MapArgs{Length: pageSize, Prot: rw, Flags: anon | unix.MAP_LOCKED})
 	w.check("MAP_LOCKED", err, unix.EAGAIN)
@@ -102,25 +102,25 @@ func TestLock(t *testing.T) {
 	}
 	child.Release()
 	w.check("Unlock", w.as.Unlock(a, 4*pageSize), nil)
-	w.check("on fault", w.as.Lock(a+4*pageSize, pageSize, unix.MLOCK_ONFAULT), nil)
+	w.check("on fault", w.as.Lock(a+4*pageSize, pageSize, unix.MLOCK_ONFAULT, nil), nil)
 	if s := w.as.Stats(); s.Locked != 1 || s.RSSAnon != 4 {
 		t.Errorf("%+v", s)
 	}
-	w.check("LockAll", w.as.LockAll(unix.MCL_CURRENT), unix.ENOMEM)
-	w.check("LockAll", w.as.LockAll(unix.MCL_ONFAULT), unix.EINVAL)
+	w.check("LockAll", w.as.LockAll(unix.MCL_CURRENT, nil), unix.ENOMEM)
+	w.check("LockAll", w.as.LockAll(unix.MCL_ONFAULT, nil), unix.EINVAL)
 	w.as.SetLimits(Limits{AS: math.MaxUint64, Data: math.MaxUint64, IPCLock: true})
-	w.check("LockAll", w.as.LockAll(unix.MCL_CURRENT|unix.MCL_FUTURE), nil)
+	w.check("LockAll", w.as.LockAll(unix.MCL_CURRENT|unix.MCL_FUTURE, nil), nil)
 	w.mmap(w.as, MapArgs{Length: 2 * pageSize, Prot: rw, Flags: anon})
 	if s := w.as.Stats(); s.Locked != 10 || s.RSSAnon != 10 {
 		t.Errorf("%+v", s)
 	}
-	w.check("UnlockAll", w.as.LockAll(0), nil)
+	w.check("UnlockAll", w.as.LockAll(0, nil), nil)
 	if s := w.as.Stats(); s.Locked != 0 || s.Areas != 1 {
 		t.Errorf("%+v", s)
 	}
 	w.as.SetLimits(Limits{AS: math.MaxUint64, Data: math.MaxUint64})
-	w.check("not allowed", w.as.Lock(a, 1, 0), unix.EPERM)
-	w.check("not allowed", w.as.LockAll(unix.MCL_FUTURE), unix.EPERM)
+	w.check("not allowed", w.as.Lock(a, 1, 0, nil), unix.EPERM)
+	w.check("not allowed", w.as.LockAll(unix.MCL_FUTURE, nil), unix.EPERM)
 	w.check("unmapped", w.as.Unlock(0x10000, 1), unix.ENOMEM)
 	checkAreas(t, w.as)
 }
@@ -129,30 +129,30 @@ func TestAdvise(t *testing.T) {
 	w := newWorld(t, 256)
 	a := w.mmap(w.as, MapArgs{Length: 4 * pageSize, Prot: rw, Flags: anon})
 	w.put(w.as, a, "gone")
-	w.check("FREE", w.as.Advise(a, 4*pageSize, unix.MADV_FREE), nil)
+	w.check("FREE", w.as.Advise(a, 4*pageSize, unix.MADV_FREE, nil), nil)
 	w.want(w.as, a, "\x00")
 	s := w.mmap(w.as, MapArgs{Length: 4 * pageSize, Prot: rw, Flags: sharedA})
 	w.put(w.as, s+pageSize, "gone")
 	w.put(w.as, s+2*pageSize, "kept")
-	w.check("FREE of shared memory", w.as.Advise(s, pageSize, unix.MADV_FREE), unix.EINVAL)
-	w.check("DONTNEED", w.as.Advise(s, 4*pageSize, unix.MADV_DONTNEED), nil)
+	w.check("FREE of shared memory", w.as.Advise(s, pageSize, unix.MADV_FREE, nil), unix.EINVAL)
+	w.check("DONTNEED", w.as.Advise(s, 4*pageSize, unix.MADV_DONTNEED, nil), nil)
 	w.want(w.as, s+pageSize, "gone")
-	w.check("REMOVE", w.as.Advise(s+pageSize, pageSize, unix.MADV_REMOVE), nil)
+	w.check("REMOVE", w.as.Advise(s+pageSize, pageSize, unix.MADV_REMOVE, nil), nil)
 	w.want(w.as, s+pageSize, "\x00\x00\x00\x00")
 	w.want(w.as, s+2*pageSize, "kept")
-	w.check("REMOVE of private memory", w.as.Advise(a, pageSize, unix.MADV_REMOVE), unix.EINVAL)
-	w.check("WILLNEED", w.as.Advise(a, 4*pageSize, unix.MADV_WILLNEED), nil)
-	w.check("POPULATE_WRITE", w.as.Advise(a, 4*pageSize, unix.MADV_POPULATE_WRITE), nil)
+	w.check("REMOVE of private memory", w.as.Advise(a, pageSize, unix.MADV_REMOVE, nil), unix.EINVAL)
+	w.check("WILLNEED", w.as.Advise(a, 4*pageSize, unix.MADV_WILLNEED, nil), nil)
+	w.check("POPULATE_WRITE", w.as.Advise(a, 4*pageSize, unix.MADV_POPULATE_WRITE, nil), nil)
 	if r := w.as.Resident(a, a+4*pageSize); r.Pages != 4 || r.Anonymous != 4 || r.PrivateDirty != 4 || r.Share[mem.Anonymous] != 4*pageSize<<ShareShift {
 		t.Errorf("resident: %+v", r)
 	}
-	w.check("POPULATE_READ", w.as.Advise(s, 4*pageSize, unix.MADV_POPULATE_READ), nil)
+	w.check("POPULATE_READ", w.as.Advise(s, 4*pageSize, unix.MADV_POPULATE_READ, nil), nil)
 	if r := w.as.Resident(s, s+4*pageSize); r.Pages != 4 || r.Anonymous != 0 || r.PrivateDirty != 4 || r.Share[mem.Shmem] != 4*pageSize<<ShareShift {
 		t.Errorf("resident: %+v", r)
 	}
 	child, err := w.as.Fork()
 	w.check("Fork", err, nil)
-	w.check("POPULATE_READ", child.Advise(s, 4*pageSize, unix.MADV_POPULATE_READ), nil)
+	w.check("POPULATE_READ", child.Advise(s, 4*pageSize, unix.MADV_POPULATE_READ, nil), nil)
 	for _, at := range []uint64{a, s} {
 		r := w.as.Resident(at, at+4*pageSize)
 		if r.Pages != 4 || r.SharedDirty != 4 || r.Share[mem.Anonymous]+r.Share[mem.Shmem] != 2*pageSize<<ShareShift {
@@ -165,18 +165,18 @@ func TestAdvise(t *testing.T) {
 	}
 	child.Release()
 	w.check("Protect", w.as.Protect(a, pageSize, unix.PROT_READ), nil)
-	w.check("POPULATE_WRITE", w.as.Advise(a, pageSize, unix.MADV_POPULATE_WRITE), unix.EINVAL)
-	w.check("POPULATE_READ", w.as.Advise(0x10000, pageSize, unix.MADV_POPULATE_READ), unix.ENOMEM)
+	w.check("POPULATE_WRITE", w.as.Advise(a, pageSize, unix.MADV_POPULATE_WRITE, nil), unix.EINVAL)
+	w.check("POPULATE_READ", w.as.Advise(0x10000, pageSize, unix.MADV_POPULATE_READ, nil), unix.ENOMEM)
 	for _, advice := range []int{unix.MADV_NORMAL, unix.MADV_RANDOM, unix.MADV_COLD, unix.MADV_HUGEPAGE, unix.MADV_NOHUGEPAGE, unix.MADV_DONTDUMP, unix.MADV_DODUMP} {
-		w.check("Advise", w.as.Advise(a+pageSize, 2*pageSize, advice), nil)
+		w.check("Advise", w.as.Advise(a+pageSize, 2*pageSize, advice, nil), nil)
 	}
-	w.check("unknown", w.as.Advise(a, pageSize, 1234), unix.EINVAL)
-	w.check("mergeable", w.as.Advise(a, pageSize, unix.MADV_MERGEABLE), unix.EINVAL)
-	w.check("not aligned", w.as.Advise(a+1, pageSize, unix.MADV_NORMAL), unix.EINVAL)
-	w.check("wrapping", w.as.Advise(a, math.MaxUint64, unix.MADV_NORMAL), unix.EINVAL)
-	w.check("too long", w.as.Advise(a, userTop, unix.MADV_NORMAL), unix.ENOMEM)
-	w.check("nothing", w.as.Advise(a, 0, unix.MADV_NORMAL), nil)
-	w.check("unmapped", w.as.Advise(0x10000, pageSize, unix.MADV_NORMAL), unix.ENOMEM)
+	w.check("unknown", w.as.Advise(a, pageSize, 1234, nil), unix.EINVAL)
+	w.check("mergeable", w.as.Advise(a, pageSize, unix.MADV_MERGEABLE, nil), unix.EINVAL)
+	w.check("not aligned", w.as.Advise(a+1, pageSize, unix.MADV_NORMAL, nil), unix.EINVAL)
+	w.check("wrapping", w.as.Advise(a, math.MaxUint64, unix.MADV_NORMAL, nil), unix.EINVAL)
+	w.check("too long", w.as.Advise(a, userTop, unix.MADV_NORMAL, nil), unix.ENOMEM)
+	w.check("nothing", w.as.Advise(a, 0, unix.MADV_NORMAL, nil), nil)
+	w.check("unmapped", w.as.Advise(0x10000, pageSize, unix.MADV_NORMAL, nil), unix.ENOMEM)
 	checkAreas(t, w.as)
 }
 
@@ -255,7 +255,7 @@ func TestHugePages(t *testing.T) {
 		t.Errorf("%d pages resident, want 511", s.RSSAnon)
 	}
 	w.want(w.as, a+3<<20, "huge")
-	b, err := w.as.Remap(a+3<<20, pageSize, pageSize, unix.MREMAP_MAYMOVE|unix.MREMAP_FIXED, 0x10000000)
+	b, err := w.as.Remap(a+3<<20, pageSize, pageSize, unix.MREMAP_MAYMOVE|unix.MREMAP_FIXED, 0x10000000, nil)
 	w.check("Remap", err, nil)
 	w.want(w.as, b, "huge")
 	checkAreas(t, w.as)
@@ -271,7 +271,7 @@ func TestHugePages(t *testing.T) {
 		}
 	}
 	advised := w.mmap(w.as, MapArgs{Length: 2 << 20, Prot: rw, Flags: anon | unix.MAP_STACK})
-	w.check("Advise", w.as.Advise(advised, 2<<20, unix.MADV_HUGEPAGE), nil)
+	w.check("Advise", w.as.Advise(advised, 2<<20, unix.MADV_HUGEPAGE, nil), nil)
 	before := w.as.Stats().RSSAnon
 	w.put(w.as, advised, "x")
 	if got := w.as.Stats().RSSAnon - before; got != 512 {
@@ -283,7 +283,7 @@ func TestHugePages(t *testing.T) {
 			break
 		}
 		c := w.mmap(w.as, MapArgs{Length: length, Prot: rw, Flags: anon})
-		w.check("populate", w.as.Advise(c, length, unix.MADV_POPULATE_WRITE), nil)
+		w.check("populate", w.as.Advise(c, length, unix.MADV_POPULATE_WRITE, nil), nil)
 	}
 	before = w.as.Stats().RSSAnon
 	w.put(w.as, w.mmap(w.as, MapArgs{Length: 2 * length, Prot: rw, Flags: anon | unix.MAP_NORESERVE})+3<<20, "x")
@@ -399,7 +399,7 @@ func TestFutexKey(t *testing.T) {
 	w := newWorld(t, 64)
 	p := w.mmap(w.as, MapArgs{Length: pageSize, Prot: rw, Flags: anon})
 	s := w.mmap(w.as, MapArgs{Length: 2 * pageSize, Prot: rw, Flags: sharedA})
-	s2, err := w.as.Remap(s, 0, 2*pageSize, unix.MREMAP_MAYMOVE, 0)
+	s2, err := w.as.Remap(s, 0, 2*pageSize, unix.MREMAP_MAYMOVE, 0, nil)
 	w.check("Remap", err, nil)
 	child, err := w.as.Fork()
 	w.check("Fork", err, nil)
@@ -523,7 +523,7 @@ func TestConcurrent(t *testing.T) {
 						t.Error(err)
 					}
 				case 3:
-					if b, err := w.as.Remap(a, 4*pageSize, 5*pageSize, unix.MREMAP_MAYMOVE, 0); err != nil {
+					if b, err := w.as.Remap(a, 4*pageSize, 5*pageSize, unix.MREMAP_MAYMOVE, 0, nil); err != nil {
 						t.Error(err)
 					} else if err := w.as.Unmap(b+4*pageSize, pageSize); err != nil {
 						t.Error(err)

@@ -7,14 +7,14 @@ import (
 // Remap is mremap(2): it returns the address of the newLength bytes into which the
 // oldLength bytes at addr turned. EINVAL, EFAULT: the old range is not in one area; EAGAIN: locked memory beyond the
 // limit; ENOMEM: no room in place and MREMAP_MAYMOVE not given, or none anywhere.
-func (as *AddressSpace) Remap(addr, oldLength, newLength uint64, mremapFlags int, newAddr uint64) (uint64, error) {
+func (as *AddressSpace) Remap(addr, oldLength, newLength uint64, mremapFlags int, newAddr uint64, by Caller) (uint64, error) {
 	r := remap{as: as, addr: addr, old: pageUp(oldLength), length: pageUp(newLength), flags: mremapFlags, to: newAddr}
 	if err := r.check(); err != nil {
 		return 0, err
 	}
 	got, fill, err := r.do()
 	if fill {
-		_ = as.populate(got+r.old, got+r.length) // like Linux, which does not report it
+		_ = as.populate(got+r.old, got+r.length, by) // like Linux, which does not report it
 	}
 	return got, err
 }

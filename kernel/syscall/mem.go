@@ -26,10 +26,10 @@ func memRows(r *table) {
 	}).partly("there are no protection keys: only -1"))
 	r.set(unix.SYS_PKEY_ALLOC, missing("pkey_alloc", unix.ENOSPC, "no protection keys, as on a processor without them"))
 	r.set(unix.SYS_PKEY_FREE, missing("pkey_free", unix.EINVAL, "no protection keys, as on a processor without them"))
-	r.set(unix.SYS_BRK, call1("brk", aAddr, func(t *task.Task, addr uint64) (uint64, error) { return t.Mem().Brk(addr), nil }).address())
+	r.set(unix.SYS_BRK, call1("brk", aAddr, func(t *task.Task, addr uint64) (uint64, error) { return t.Mem().Brk(addr, t), nil }).address())
 	r.set(unix.SYS_MREMAP, call5("mremap", aAddr, aSize, aSize, flags("flags", unix.MREMAP_MAYMOVE|unix.MREMAP_FIXED|unix.MREMAP_DONTUNMAP, mremapNames), aAddr,
 		func(t *task.Task, addr, oldLen, newLen uint64, flags uint32, newAddr uint64) (uint64, error) {
-			return t.Mem().Remap(addr, oldLen, newLen, int(flags), newAddr)
+			return t.Mem().Remap(addr, oldLen, newLen, int(flags), newAddr, t)
 		}).address())
 	r.set(unix.SYS_REMAP_FILE_PAGES, call5("remap_file_pages", aAddr, aSize, aInt, aSize, aUint.as(flags("map flags", 1<<32-1, mapNames).formatter),
 		func(t *task.Task, addr, n uint64, prot int32, page uint64, flags uint32) (uint64, error) {
@@ -39,24 +39,24 @@ func memRows(r *table) {
 			return done(t.Mem().RemapFilePages(addr, n, page, int(flags)))
 		}))
 	r.set(unix.SYS_MADVISE, call3("madvise", aAddr, aSize, aAdvice, func(t *task.Task, addr, n uint64, advice int32) (uint64, error) {
-		return done(t.Mem().Advise(addr, n, int(advice)))
+		return done(t.Mem().Advise(addr, n, int(advice), t))
 	}))
 	r.set(unix.SYS_MSYNC, call3("msync", aAddr, aSize, flags("flags", unix.MS_ASYNC|unix.MS_INVALIDATE|unix.MS_SYNC, msyncNames), func(t *task.Task, addr, n uint64, flags uint32) (uint64, error) {
 		return done(t.Mem().Sync(addr, n, int(flags)))
 	}))
 	r.set(unix.SYS_MINCORE, call3("mincore", aAddr, aSize, aAddr, sysMincore))
-	r.set(unix.SYS_MLOCK, call2("mlock", aAddr, aSize, func(t *task.Task, addr, n uint64) (uint64, error) { return done(t.Mem().Lock(addr, n, 0)) }))
+	r.set(unix.SYS_MLOCK, call2("mlock", aAddr, aSize, func(t *task.Task, addr, n uint64) (uint64, error) { return done(t.Mem().Lock(addr, n, 0, t)) }))
 	r.set(unix.SYS_MLOCK2, call3("mlock2", aAddr, aSize, flags("flags", unix.MLOCK_ONFAULT, mlockNames), func(t *task.Task, addr, n uint64, flags uint32) (uint64, error) {
-		return done(t.Mem().Lock(addr, n, int(flags)))
+		return done(t.Mem().Lock(addr, n, int(flags), t))
 	}))
 	r.set(unix.SYS_MUNLOCK, call2("munlock", aAddr, aSize, func(t *task.Task, addr, n uint64) (uint64, error) { return done(t.Mem().Unlock(addr, n)) }))
 	r.set(unix.SYS_MLOCKALL, call1("mlockall", flags("flags", unix.MCL_CURRENT|unix.MCL_FUTURE|unix.MCL_ONFAULT, mlockall), func(t *task.Task, flags uint32) (uint64, error) {
 		if flags == 0 || flags == unix.MCL_ONFAULT {
 			return 0, unix.EINVAL
 		}
-		return done(t.Mem().LockAll(int(flags)))
+		return done(t.Mem().LockAll(int(flags), t))
 	}))
-	r.set(unix.SYS_MUNLOCKALL, call0("munlockall", func(t *task.Task) (uint64, error) { return done(t.Mem().LockAll(0)) }))
+	r.set(unix.SYS_MUNLOCKALL, call0("munlockall", func(t *task.Task) (uint64, error) { return done(t.Mem().LockAll(0, t)) }))
 	r.set(unix.SYS_MEMBARRIER, call3("membarrier", aInt, aUint, aInt, func(t *task.Task, cmd int32, flags uint32, cpu int32) (uint64, error) {
 		return t.Membarrier(cmd, flags, cpu)
 	}))
@@ -80,7 +80,7 @@ func sysMmap(t *task.Task, addr, n uint64, prot, flags uint32, fd int32, off uin
 	if off&(machine.PageSize-1) != 0 {
 		return 0, unix.EINVAL
 	}
-	a := mm.MapArgs{Addr: addr, Length: n, Prot: int(prot), Flags: int(flags), Offset: off}
+	a := mm.MapArgs{Addr: addr, Length: n, Prot: int(prot), Flags: int(flags), Offset: off, Caller: t}
 	if flags&unix.MAP_ANONYMOUS != 0 {
 		return t.Mem().Map(a)
 	}
@@ -249,7 +249,7 @@ func processMadvise(t *task.Task, fd int32, iov, n uint64, advice int32, _ uint3
 	}
 	total := uint64(0)
 	for _, r := range list {
-		if err := m.Advise(r.Addr, r.Len, int(advice)); err != nil {
+		if err := m.Advise(r.Addr, r.Len, int(advice), t); err != nil {
 			if total > 0 {
 				return total, nil
 			}

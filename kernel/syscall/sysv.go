@@ -37,7 +37,7 @@ func (s *Calls) shmat(t *task.Task, id int32, addr uint64, flags uint32) (uint64
 	if err != nil {
 		return 0, err
 	}
-	a := mm.MapArgs{Addr: addr, Length: seg.Size(), Flags: unix.MAP_SHARED, Object: seg, Prot: unix.PROT_READ | unix.PROT_WRITE}
+	a := mm.MapArgs{Addr: addr, Length: seg.Size(), Flags: unix.MAP_SHARED, Object: seg, Prot: unix.PROT_READ | unix.PROT_WRITE, Caller: t}
 	want := uint32(ipc.Read | ipc.Write)
 	if flags&ipc.ShmRdonly != 0 {
 		a.Prot, a.MaxProt, want = unix.PROT_READ, unix.PROT_READ|unix.PROT_EXEC, ipc.Read

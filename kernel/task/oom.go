@@ -114,7 +114,8 @@ func (p *Process) footprint() (pages uint64, threads int, dying bool) {
 	}
 	p.mu.Unlock()
 	if m != nil {
-		pages = m.Stats().RSS
+		s := m.Stats()
+		pages = s.RSS + s.Tables
 		m.Release()
 	}
 	return pages + kernel, threads, dying

@@ -113,6 +113,13 @@ func (s *space) addTable(f machine.Frame) {
 	s.mu.Unlock()
 }
 
+// Tables implements machine.Space.
+func (s *space) Tables() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return uint64(len(s.tables)) + 1
+}
+
 // dropTable frees a table that no entry points to any more.
 func (s *space) dropTable(f machine.Frame) {
 	s.mu.Lock()

@@ -51,6 +51,13 @@ func (s *space) alive() {
 	}
 }
 
+// Tables implements machine.Space.
+func (s *space) Tables() uint64 {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return uint64(len(s.tables))
+}
+
 // table makes sure that va's region has a page table. s.mu is held.
 func (s *space) table(va uint64) error {
 	region := va &^ (machine.HugeSize - 1)

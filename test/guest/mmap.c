@@ -6,6 +6,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 
 #define PAGE 4096ul
 #define RW (PROT_READ | PROT_WRITE)
@@ -429,6 +430,21 @@ TEST(populate_and_noreserve)
 	p[4ul << 30] = 1;
 	SAME(p[4ul << 30], 1);
 	munmap(p, 8ul << 30);
+}
+
+/* Who fills terabytes can be killed meanwhile. */
+TEST(populate_killed)
+{
+	pid_t pid = fork();
+	if (pid == 0) {
+		mmap(0, 8ul << 40, PROT_READ, ANON | MAP_NORESERVE | MAP_POPULATE, -1, 0);
+		_exit(1);
+	}
+	usleep(50000);
+	kill(pid, SIGKILL);
+	int st = 0;
+	SAME(waitpid(pid, &st, 0), pid);
+	CHECK(WIFSIGNALED(st) && WTERMSIG(st) == SIGKILL);
 }
 
 TEST(mincore_and_msync)
