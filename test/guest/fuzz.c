@@ -106,7 +106,7 @@ static const u64 maps[] = {1, 2, 3, 0x11, 0x12, 0x21, 0x22, 0x122, 0x4022, 0x802
 static const u64 protections[] = {0, 1, 2, 3, 4, 5, 7, 0x1000003, 0x2000003};
 static const u64 sizes[] = {1, PAGE, 2 * PAGE, 3 * PAGE, 16 * PAGE, 1 << 20, 1 << 21, 1 << 22, 1 << 26};
 /* Without MS_BIND | MS_REC, to be put back when random calls no longer end a machine of 512 MiB now and then (kernel memory exhausted), which they do without it too. */
-static const u64 mountflags[] = {0, 1, 2, 4, 8, 14, 16, 32, 33, 128, 1024, 4096, 4097, 8192, 16384, 1 << 17, 1 << 18, 1 << 19, 1 << 20, 0x44000, 0x84000, 0x104000, 1 << 24};
+static const u64 mountflags[] = {0, 1, 2, 4, 8, 14, 16, 32, 33, 128, 1024, 4096, 4097, 20480, 8192, 16384, 1 << 17, 1 << 18, 1 << 19, 1 << 20, 0x44000, 0x84000, 0x104000, 1 << 24};
 static const u64 clones[] = {SIGCHLD, 0x20000, 0x2000000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000, 0x10020000, 0x30020000, 0x7e020000, 0x80, 0x200, 0x400, 0x40000};
 static const u64 traces[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 14, 15, 16, 17, 24, 31, 32, 0x4200, 0x4201, 0x4202, 0x4203, 0x4204, 0x4205, 0x4206, 0x4207, 0x4208, 0x4209, 0x420a, 0x420b, 0x420c, 0x420d, 0x420e};
 static const char *const filesystems[] = {"tmpfs", "proc", "sysfs", "devpts", "mqueue", "cgroup2", "overlay", "ext4", "fuse", "ramfs"};
