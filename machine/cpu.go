@@ -76,9 +76,16 @@ type CPU interface {
 	Kick(c *Context)
 	// Unkick forgets a Kick that no Enter has returned for yet.
 	Unkick(c *Context)
-	// Left says when, in Ticks, the interrupt came for which the last Enter on c returned Interrupted: Go's runtime may have let
-	// other goroutines run between that and the return. 0: no interrupt, or that was asked for already. No Enter may be running on c.
-	Left(c *Context) uint64
+	// Begin says that the program of c, and the kernel for it, use a processor from now on. No Enter may be running on c.
+	Begin(c *Context)
+	// Claim returns how many Ticks they had of processors since Begin, without what earlier calls returned. Go's runtime lets other
+	// goroutines run without a word to the one that it takes the processor from. So what passed is too much, and it is
+	// limited: all claims together get no more of a processor's time than there was, without the time in which
+	// it had nothing to do. An interrupt of a program claims for it, at once. No Enter may be running on c.
+	Claim(c *Context) uint64
+	// Unclaimed returns what Claim would, as to the program that a processor runs just now, and 0 for one that is not in ring 3.
+	// Any goroutine may call it; c has not been freed.
+	Unclaimed(c *Context) uint64
 	// Inside reports whether an Enter runs the program of c on some processor just now. c has not been freed.
 	Inside(c *Context) bool
 	// Number is the number of the processor that runs the caller, from 0; it

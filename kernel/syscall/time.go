@@ -53,7 +53,7 @@ func timeRows(r *table) {
 	r.set(unix.SYS_ALARM, call1("alarm", aUint, sysAlarm))
 	r.set(unix.SYS_SETITIMER, call3("setitimer", choice("which", itimerNames), inOpt(lItimerval), out(lItimerval), sysSetitimer))
 	r.set(unix.SYS_GETITIMER, call2("getitimer", choice("which", itimerNames), out(lItimerval), func(t *task.Task, which int32, to dest[unix.Itimerval]) (uint64, error) {
-		v, i, err := t.Process().Getitimer(int(which))
+		v, i, err := t.Getitimer(int(which))
 		if err != nil {
 			return 0, err
 		}
@@ -62,7 +62,7 @@ func timeRows(r *table) {
 	r.set(unix.SYS_TIMER_CREATE, call3("timer_create", aClock, inOpt(lSigEvent), out(lInt32), sysTimerCreate))
 	r.set(unix.SYS_TIMER_SETTIME, call4("timer_settime", aInt, flags("flags", 1<<32-1, timerNames), in(lItimerspec), out(lItimerspec), sysTimerSettime))
 	r.set(unix.SYS_TIMER_GETTIME, call2("timer_gettime", aInt, out(lItimerspec), func(t *task.Task, id int32, to dest[abi.Itimerspec]) (uint64, error) {
-		v, i, err := t.Process().TimerGettime(id)
+		v, i, err := t.TimerGettime(id)
 		if err != nil {
 			return 0, err
 		}
@@ -129,7 +129,7 @@ func sysClockNanosleep(t *task.Task, id int32, flags uint32, ts unix.Timespec, r
 }
 
 func sysAlarm(t *task.Task, seconds uint32) (uint64, error) {
-	old, _, err := t.Process().Setitimer(0, int64(seconds)*1e9, 0)
+	old, _, err := t.Setitimer(0, int64(seconds)*1e9, 0)
 	if err != nil {
 		return 0, err
 	}
@@ -144,7 +144,7 @@ func sysSetitimer(t *task.Task, which int32, set opt[unix.Itimerval], old dest[u
 	if !abi.ValidTimeval(set.v.Value) || !abi.ValidTimeval(set.v.Interval) {
 		return 0, unix.EINVAL
 	}
-	v, i, err := t.Process().Setitimer(int(which), abi.TimevalToNsec(set.v.Value), abi.TimevalToNsec(set.v.Interval))
+	v, i, err := t.Setitimer(int(which), abi.TimevalToNsec(set.v.Value), abi.TimevalToNsec(set.v.Interval))
 	if err != nil {
 		return 0, err
 	}

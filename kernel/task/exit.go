@@ -39,6 +39,7 @@ func (t *Task) end() {
 	useFilters(t.filter.Swap(nil), -1)
 	t.unplace()
 	k.turns.leave(t)
+	t.claim()
 	t.cpu.FreeContext(t.Ctx) // nobody kicks a task that is exiting
 	t.Ctx = nil
 	if !t.leave() {
@@ -91,7 +92,7 @@ func (t *Task) stopTaking() {
 // leave takes t out of its process; last: no thread is left.
 func (t *Task) leave() (last bool) {
 	k, p := t.k, t.proc
-	t.usage.off(k.Machine.Ticks())
+	t.waits()
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	p.mu.Lock()

@@ -41,7 +41,9 @@ func (c *cpuTimer) fire(now int64) bool {
 }
 
 // Setitimer is setitimer(2) with value and interval in ns, 0 to disarm; it returns those before. EINVAL.
-func (p *Process) Setitimer(which int, value, interval int64) (oldValue, oldInterval int64, err error) {
+func (t *Task) Setitimer(which int, value, interval int64) (oldValue, oldInterval int64, err error) {
+	t.claim()
+	p := t.proc
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if oldValue, oldInterval, err = p.getitimer(which); err != nil {
@@ -65,7 +67,9 @@ func (p *Process) Setitimer(which int, value, interval int64) (oldValue, oldInte
 }
 
 // Getitimer is getitimer(2): what is left, and the interval, in ns. EINVAL.
-func (p *Process) Getitimer(which int) (value, interval int64, err error) {
+func (t *Task) Getitimer(which int) (value, interval int64, err error) {
+	t.claim()
+	p := t.proc
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.getitimer(which)

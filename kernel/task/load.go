@@ -29,7 +29,7 @@ func (k *Kernel) sampleLoad() {
 	k.mu.Lock()
 	n := uint64(0)
 	for _, e := range k.ids {
-		if e.task != nil && e.task.usage.since.Load() != 0 {
+		if e.task != nil && e.task.usage.active.Load() {
 			n++
 		}
 	}

@@ -22,13 +22,12 @@ func (t *Task) Ready(*wait.Entry, wait.Mask) { t.Wake() }
 
 // sleep parks the goroutine until Wake.
 func (t *Task) sleep() {
-	m := t.k.Machine
 	if t.turn.held.Load() || t.turn.rt.Load() || t.turn.queued.Load() {
 		t.k.turns.release(t)
 	}
-	t.usage.off(m.Ticks())
+	t.waits()
 	t.parker.Park()
-	t.usage.on(m.Ticks())
+	t.begin()
 }
 
 // Block sleeps until Wake, and may return nil without one. It returns ETIMEDOUT

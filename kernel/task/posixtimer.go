@@ -204,6 +204,7 @@ func (p *Process) timerOf(id int32) (*posixTimer, error) {
 // TimerSettime is timer_settime(2) in ns: value 0 disarms, absolute says that value is a time of the timer's clock.
 // It returns what TimerGettime would have. EINVAL.
 func (t *Task) TimerSettime(id int32, value, interval int64, absolute bool) (oldValue, oldInterval int64, err error) {
+	t.claim()
 	p := t.proc
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -252,7 +253,9 @@ func (pt *posixTimer) left() int64 {
 }
 
 // TimerGettime is timer_gettime(2) in ns: EINVAL.
-func (p *Process) TimerGettime(id int32) (value, interval int64, err error) {
+func (t *Task) TimerGettime(id int32) (value, interval int64, err error) {
+	t.claim()
+	p := t.proc
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	pt, err := p.timerOf(id)

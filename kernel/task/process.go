@@ -246,9 +246,9 @@ func (t *Task) state() byte {
 		return 't'
 	case t.stopped:
 		return 'T'
-	case t.usage.since.Load() == 0 && t.deep.Load():
+	case !t.usage.active.Load() && t.deep.Load():
 		return 'D'
-	case t.usage.since.Load() == 0:
+	case !t.usage.active.Load():
 		return 'S'
 	}
 	return 'R'
@@ -273,7 +273,7 @@ type Where struct {
 func (t *Task) Where(self bool) (w Where, ok bool) {
 	t.proc.mu.Lock()
 	defer t.proc.mu.Unlock()
-	if t.exiting || t.usage.since.Load() != 0 && !self {
+	if t.exiting || t.usage.active.Load() && !self {
 		return w, false
 	}
 	c := t.Ctx

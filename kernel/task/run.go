@@ -121,23 +121,15 @@ func (t *Task) setHooks(add, remove uint32) {
 
 // yield lets the goroutines run that an interrupt has woken, and other tasks. Sched_yield(2) is the same.
 func (t *Task) yield() {
-	m, u := t.k.Machine, &t.usage
-	before := t.cpu.Left(t.Ctx)
 	if t.flags.Load()&work != 0 { // kicked: to be handled first
-		if before != 0 {
-			u.since.Add(m.Ticks() - before)
-		}
 		return
 	}
-	if before == 0 {
-		before = m.Ticks()
-	}
-	u.others(before)
+	t.stepsBack()
 	if t.turn.held.Load() {
 		t.turn.seen.Store(true)
 	}
 	runtime.Gosched()
-	u.on(m.Ticks())
+	t.begin()
 }
 
 // Yield is sched_yield(2).
@@ -327,7 +319,7 @@ func (k *Kernel) run(t *Task) {
 	if k.turns.active.Load() {
 		k.turns.woken(t)
 	}
-	t.usage.ready()
+	t.usage.active.Store(true)
 	p := &k.pool
 	p.mu.Lock()
 	w := p.idle
@@ -348,7 +340,7 @@ func (k *Kernel) serve(w *worker) {
 	p := &k.pool
 	for {
 		t := w.task
-		t.usage.on(k.Machine.Ticks())
+		t.begin()
 		for !t.guarded() {
 		}
 		p.mu.Lock()

@@ -29,11 +29,11 @@ type slot struct {
 
 // takeTurn waits until t may run its program, or is to end.
 func (t *Task) takeTurn() {
-	s, m := &t.k.turns, t.k.Machine
+	s := &t.k.turns
 	if s.arrive(t) {
 		return
 	}
-	t.usage.others(m.Ticks())
+	t.stepsBack()
 	for {
 		t.turn.park.Park()
 		// A turn may have come and gone while the goroutine waited for the runtime.
@@ -41,7 +41,7 @@ func (t *Task) takeTurn() {
 			break
 		}
 	}
-	t.usage.on(m.Ticks())
+	t.begin()
 	s.begin(t)
 	if t.flags.Load()&workKill != 0 {
 		s.release(t)

@@ -60,7 +60,7 @@ func TestPosixTimer(t *testing.T) {
 			if n, _ := tk.proc.TimerGetoverrun(id); n != 5 {
 				t.Errorf("timer_getoverrun: %d", n)
 			}
-			if v, i, _ := tk.proc.TimerGettime(id); v != 5 || i != 10 {
+			if v, i, _ := tk.TimerGettime(id); v != 5 || i != 10 {
 				t.Errorf("timer_gettime: %d, %d", v, i)
 			}
 		})

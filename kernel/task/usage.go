@@ -11,16 +11,16 @@ import (
 
 // usage is what a thread has used. The task itself writes, others read.
 //
-// Time counts while the goroutine is not parked: from the end of one wait to
-// the begin of the next, without the times in which it let others run. It is kept in the machine's
-// ticks, because it is taken often and asked for seldom. How much of it went by
+// Time is claimed of the machine, in its ticks, for the times in which the goroutine is not parked: from the end of one wait to
+// the begin of the next, without the times in which it let others run. Claims are made at their ends, at every sampling-th system
+// call, and when the task itself asks. How much of the time went by
 // in the kernel is estimated: every sampling-th system call is measured and
 // counted for all of them, as far as there was time for them since the last that was measured.
 type usage struct {
 	measured uint64 // ticks used at the end of the last measured call; the task's own
 
-	total   atomic.Uint64 // ticks until the last begin of a wait
-	since   atomic.Uint64 // ticks when it began to run, 0 while it waits, couldRun while it waits for its turn only
+	total   atomic.Uint64 // ticks that were claimed
+	active  atomic.Bool   // does not wait, but for its turn
 	system  atomic.Uint64 // ticks in the kernel, estimated
 	minflt  atomic.Int64
 	nvcsw   atomic.Int64
@@ -31,54 +31,51 @@ type usage struct {
 // sampling is how many system calls one measured call stands for.
 const sampling = 64
 
-// couldRun is no number of ticks that on stores.
-const couldRun = 2
-
-func (u *usage) on(ticks uint64) { u.since.Store(ticks | 1) }
-
-// ready says that a new task could run, but does not yet.
-func (u *usage) ready() { u.since.Store(couldRun) }
-
-// others says that others run from now on, until on, though the task could.
-func (u *usage) others(ticks uint64) {
-	if s := u.since.Load(); ticks > s {
-		u.total.Add(ticks - s)
-	}
-	u.since.Store(couldRun)
-	u.nivcsw.Add(1)
-}
-
-func (u *usage) off(ticks uint64) {
-	if s := u.since.Load(); s != 0 {
-		u.since.Store(0)
-		if ticks > s {
-			u.total.Add(ticks - s)
-		}
-		u.nvcsw.Add(1)
+// begin says that t uses a processor from now on.
+func (t *Task) begin() {
+	t.usage.active.Store(true)
+	if c := t.Ctx; c != nil {
+		t.cpu.Begin(c)
 	}
 }
 
-// ticks returns the ticks used until now.
-func (u *usage) ticks(now uint64) uint64 {
-	n := u.total.Load()
-	if s := u.since.Load(); s != 0 && s != couldRun && now > s {
-		n += now - s
+// claim counts what t has used. It is t's own.
+func (t *Task) claim() {
+	if c := t.Ctx; c != nil {
+		t.usage.total.Add(t.cpu.Claim(c))
 	}
-	return n
 }
 
-// cpuTime returns the ns that t has used until now.
+// waits says that t uses no processor until begin.
+func (t *Task) waits() {
+	t.claim()
+	t.usage.active.Store(false)
+	t.usage.nvcsw.Add(1)
+}
+
+// stepsBack says that others run from now on, until begin, though t could.
+func (t *Task) stepsBack() {
+	t.claim()
+	t.usage.nivcsw.Add(1)
+}
+
+// cpuTime returns the ns that t has used until now; for another task than the one that runs, those that were claimed, and those in its
+// program since then. t.proc.mu is held, or t is the one that runs.
 func (t *Task) cpuTime() int64 {
-	m := t.k.Machine
-	return m.TicksToNS(t.usage.ticks(m.Ticks()))
+	n := t.usage.total.Load()
+	if !t.exiting { // which may have freed its context
+		n += t.cpu.Unclaimed(t.Ctx)
+	}
+	return t.k.Machine.TicksToNS(n)
 }
 
 // sampled serves a system call and counts its time for all since the last sample.
 func (t *Task) sampled() {
-	m := t.k.Machine
-	before := t.usage.ticks(m.Ticks())
+	t.claim()
+	before := t.usage.total.Load()
 	t.call()
-	t.usage.sample(before, t.usage.ticks(m.Ticks()))
+	t.claim()
+	t.usage.sample(before, t.usage.total.Load())
 }
 
 // sample counts a call that took the ticks from before to after for all calls since the last that was measured. One long call among
@@ -182,6 +179,7 @@ func (p *Process) usageOf(who int) unix.Rusage {
 
 // Rusage is getrusage(2): EINVAL.
 func (t *Task) Rusage(who int) (unix.Rusage, error) {
+	t.claim()
 	switch who {
 	case unix.RUSAGE_SELF, unix.RUSAGE_CHILDREN:
 		return t.proc.usageOf(who), nil
@@ -197,6 +195,7 @@ func (t *Task) Rusage(who int) (unix.Rusage, error) {
 
 // Times is times(2): in clock ticks, with the ticks since power-on.
 func (t *Task) Times() (unix.Tms, int64) {
+	t.claim()
 	u, c := t.proc.sum(), t.proc.kidsSum()
 	return unix.Tms{Utime: u.utime / tick, Stime: u.stime / tick, Cutime: c.utime / tick, Cstime: c.stime / tick},
 		t.k.Clock.Now() / tick
@@ -286,13 +285,16 @@ func (t *Task) ClockRead(id int32) (int64, error) {
 		return ns, err
 	}
 	p, thread, err := t.cpuClock(id)
-	switch {
-	case err != nil:
+	if err != nil {
 		return 0, err
-	case thread != nil:
-		return thread.cpuTime(), nil
 	}
-	return p.cpuTime(), nil
+	t.claim()
+	if thread == nil {
+		return p.cpuTime(), nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return thread.cpuTime(), nil
 }
 
 // ClockResolution is clock_getres(2) for any clock, in ns: EINVAL.

@@ -1,6 +1,58 @@
 package task
 
-import "testing"
+import (
+	"testing"
+
+	"gosv/machine"
+	"gosv/machine/fake"
+)
+
+// TestShared: threads that are kept from the processor while they are in the kernel, which they do not notice, use no time together
+// that there was not.
+func TestShared(t *testing.T) {
+	m := fake.ForTest(t, fake.Config{Enter: func(*machine.Context, machine.Space) machine.Trap { return machine.Syscall }})
+	k := &Kernel{}
+	k.Machine = m
+	var tasks [4]Task
+	for i := range tasks {
+		c, err := m.NewContext()
+		if err != nil {
+			t.Fatal(err)
+		}
+		tasks[i] = Task{k: k, cpu: m, Ctx: c}
+	}
+	const rounds, slice = 100, 10
+	for round := range rounds {
+		for i := range tasks {
+			u := &tasks[i]
+			if round == 0 {
+				u.begin()
+			}
+			m.Advance(slice - 1)
+			u.claim()    // as after every so many calls
+			m.Advance(1) // then it is kept from the processor
+		}
+	}
+	sum := int64(0)
+	for i := range tasks {
+		used := tasks[i].cpuTime()
+		sum += used
+		if used < rounds*slice-slice || used > rounds*slice+slice {
+			t.Errorf("thread %d used %d of %d", i, used, rounds*slice)
+		}
+	}
+	if had := m.Monotonic(); sum > had {
+		t.Errorf("%d were used of %d", sum, had)
+	}
+	tasks[0].waits()
+	m.Advance(50)
+	tasks[0].begin()
+	before := tasks[0].cpuTime()
+	m.Advance(7)
+	if tasks[0].claim(); tasks[0].cpuTime() != before+7 {
+		t.Errorf("%d after a wait, not 7", tasks[0].cpuTime()-before)
+	}
+}
 
 // TestSample: what calls are said to have taken is never more than was used since the last measured call.
 func TestSample(t *testing.T) {

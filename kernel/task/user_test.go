@@ -515,7 +515,7 @@ func serve(t *Task, c *machine.Context) (uint64, error) {
 	case unix.SYS_FUTEX:
 		return serveFutex(t, c)
 	case unix.SYS_SETITIMER:
-		_, _, err := t.Process().Setitimer(int(c.RDI), int64(c.RSI), int64(c.RDX))
+		_, _, err := t.Setitimer(int(c.RDI), int64(c.RSI), int64(c.RDX))
 		return ok(err)
 	case unix.SYS_SCHED_YIELD:
 		t.Yield()

@@ -57,8 +57,14 @@ func (m *Machine) Kick(c *machine.Context) { floor.Kick(c) }
 // Unkick implements machine.CPU.
 func (m *Machine) Unkick(c *machine.Context) { floor.Unkick(c) }
 
-// Left implements machine.CPU.
-func (m *Machine) Left(c *machine.Context) uint64 { return floor.Left(c) }
+// Begin implements machine.CPU.
+func (m *Machine) Begin(c *machine.Context) { floor.Begin(c) }
+
+// Claim implements machine.CPU.
+func (m *Machine) Claim(c *machine.Context) uint64 { return floor.Claim(c) }
+
+// Unclaimed implements machine.CPU.
+func (m *Machine) Unclaimed(c *machine.Context) uint64 { return floor.Unclaimed(c) }
 
 // Inside implements machine.CPU.
 func (m *Machine) Inside(c *machine.Context) bool { return floor.Inside(c) }

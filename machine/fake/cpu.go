@@ -18,6 +18,7 @@ const (
 type contextState struct {
 	mu    sync.Mutex
 	known map[*machine.Context]*contextExtra // guarded by mu
+	given uint64                             // ticks that were claimed; guarded by mu
 }
 
 // contextExtra is what a context has beyond what the kernel may touch.
@@ -26,6 +27,7 @@ type contextExtra struct {
 	space  machine.Space // of the goroutine that enters
 	kicked chan struct{} // holds a value from Kick until Enter returns for it
 	inside bool          // guarded by contextState.mu
+	since  uint64        // ticks at the last Begin or Claim; guarded by contextState.mu
 }
 
 // NewContext implements machine.CPU.
@@ -151,8 +153,40 @@ func (m *Machine) Unkick(c *machine.Context) {
 	}
 }
 
-// Left implements machine.CPU: interrupts are none of an Enter's.
-func (m *Machine) Left(*machine.Context) uint64 { return 0 }
+// Begin implements machine.CPU.
+func (m *Machine) Begin(c *machine.Context) {
+	x, now := m.extra(c), m.Ticks()
+	m.contexts.mu.Lock()
+	defer m.contexts.mu.Unlock()
+	x.since = now
+}
+
+// Claim implements machine.CPU: there is one processor, which always has something to do.
+func (m *Machine) Claim(c *machine.Context) uint64 {
+	x, now := m.extra(c), m.Ticks()
+	m.contexts.mu.Lock()
+	defer m.contexts.mu.Unlock()
+	n := m.contexts.unclaimed(x, now)
+	x.since = max(x.since, now)
+	m.contexts.given += n
+	return n
+}
+
+// Unclaimed implements machine.CPU.
+func (m *Machine) Unclaimed(c *machine.Context) uint64 {
+	x, now := m.extra(c), m.Ticks()
+	m.contexts.mu.Lock()
+	defer m.contexts.mu.Unlock()
+	if !x.inside {
+		return 0
+	}
+	return m.contexts.unclaimed(x, now)
+}
+
+// unclaimed returns what there is for x to claim. s.mu is held.
+func (s *contextState) unclaimed(x *contextExtra, now uint64) uint64 {
+	return min(now-min(x.since, now), now-min(s.given, now))
+}
 
 // Inside implements machine.CPU.
 func (m *Machine) Inside(c *machine.Context) bool {

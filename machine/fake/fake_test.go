@@ -307,6 +307,32 @@ func TestCPU(t *testing.T) {
 	panics(t, "a freed context", func() { m.Kick(c) })
 }
 
+// TestClaim: all together get no more than what passed, though who is kept from the processor does not know.
+func TestClaim(t *testing.T) {
+	m := ForTest(t, Config{Enter: func(c *machine.Context, _ machine.Space) machine.Trap { return machine.Syscall }})
+	a, _ := m.NewContext()
+	b, _ := m.NewContext()
+	check := func(what string, got, want uint64) {
+		t.Helper()
+		if got != want {
+			t.Errorf("%s: %d, not %d", what, got, want)
+		}
+	}
+	m.Begin(a)
+	m.Advance(10)
+	m.Begin(b) // a has to wait
+	m.Advance(20)
+	check("b", m.Claim(b), 20)
+	m.Advance(5) // a goes on
+	check("a", m.Claim(a), 15)
+	check("b again", m.Claim(b), 0)
+	m.Advance(1)
+	check("outside", m.Unclaimed(a), 0)
+	m.Begin(b) // what passed is not its own
+	m.Advance(2)
+	check("b after a wait", m.Claim(b), 2)
+}
+
 func TestFloat(t *testing.T) {
 	m := ForTest(t, Config{})
 	c, _ := m.NewContext()

@@ -155,6 +155,48 @@ yes:
 no:
 	STI
 	RET
+// A CPU's time goes to who claims it: at most what has passed since it began or last claimed, and together no more than there was. given
+// says how much of it is gone, as if it had been claimed in one piece from the beginning. What nobody claims, as what the kernel's
+// own goroutines use, or a goroutine before another took its place, is there for the next ones, up to MOST_UNCLAIMED.
+#define MOST_UNCLAIMED $0x4000000	// ticks: 20 to 70 ms
+
+// func charge(x *context) claims for x what has passed. Interrupts are off.
+TEXT ·charge(SB),NOSPLIT,$0-8
+	MOVQ	x+0(FP), DI
+	CALL	charge<>(SB)
+	RET
+
+// func claim(x *context) does so from anywhere.
+TEXT ·claim(SB),NOSPLIT,$0-8
+	MOVQ	x+0(FP), DI
+	CLI
+	CALL	charge<>(SB)
+	STI
+	RET
+
+TEXT charge<>(SB),NOSPLIT|NOFRAME,$0
+	RDTSC
+	SHLQ	$32, DX
+	ORQ	DX, AX
+	MOVQ	P_GIVEN(GS), CX
+	MOVQ	AX, SI
+	SUBQ	CX, SI	// what there is
+	MOVQ	AX, DX
+	SUBQ	C_SINCE(DI), DX	// what has passed
+	MOVQ	AX, C_SINCE(DI)
+	CMPQ	DX, SI
+	CMOVQLT	DX, SI
+	TESTQ	SI, SI
+	JLE	none	// the CPUs' counters may differ a little
+	ADDQ	SI, C_USED(DI)
+	ADDQ	SI, CX
+none:
+	SUBQ	MOST_UNCLAIMED, AX
+	CMPQ	CX, AX
+	CMOVQLT	AX, CX
+	MOVQ	CX, P_GIVEN(GS)
+	RET
+
 // func thisCPU() uint64
 TEXT ·thisCPU(SB),NOSPLIT,$0-8
 	MOVQ	P_NUMBER(GS), AX

@@ -124,12 +124,28 @@ func Kick(c *machine.Context) {
 	}
 }
 
-// Left returns the ticks when an interrupt ended the last Enter of x, and 0 when none did or that was asked for already.
-func Left(c *machine.Context) uint64 {
+// Begin says that x uses a CPU from now on.
+func Begin(c *machine.Context) { (*context)(unsafe.Pointer(c)).since = rdtsc() }
+
+// Claim returns the ticks that x had since Begin, without what was returned before.
+func Claim(c *machine.Context) uint64 {
 	x := (*context)(unsafe.Pointer(c))
-	at := x.left
-	x.left = 0
-	return at
+	claim(x)
+	n := x.used
+	x.used = 0
+	return n
+}
+
+// Unclaimed returns what a claim would add now for x, if it runs in ring 3, 0 otherwise.
+func Unclaimed(c *machine.Context) uint64 {
+	x := (*context)(unsafe.Pointer(c))
+	n := atomic.LoadUint64(&x.cpu)
+	if n == 0 {
+		return 0
+	}
+	t := rdtsc()
+	d := min(int64(t-atomic.LoadUint64(&x.since)), int64(t-atomic.LoadUint64(&cpuAt(cpuTable[n-1]).given)))
+	return uint64(max(d, 0))
 }
 
 // Inside reports whether x runs in ring 3.

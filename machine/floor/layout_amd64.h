@@ -38,6 +38,8 @@
 #define C_DR 0xc00
 #define C_WANT 0xc28
 #define C_REAL 0xc30
+#define C_SINCE 0xc38
+#define C_USED 0xc40
 
 // cpu (GS base)
 #define P_SELF 0x00
@@ -56,7 +58,8 @@
 #define P_TSS 0x68
 #define P_IST 0x8c	// in the TSS: IST 1
 #define P_DEBUG 0xd8
-#define P_TAGS 0xe0
+#define P_GIVEN 0xe0
+#define P_TAGS 0xe8
 
 // space
 #define S_ROOT 0x00

@@ -37,12 +37,14 @@ func TestLayout(t *testing.T) {
 		"C_CR2": unsafe.Offsetof(x.FaultAddr), "C_ORIG": unsafe.Offsetof(x.OrigRAX), "C_FLAG": unsafe.Offsetof(x.flag),
 		"C_KSP": unsafe.Offsetof(x.kSP), "C_KBP": unsafe.Offsetof(x.kBP), "C_CPU": unsafe.Offsetof(x.cpu), "C_SPACE": unsafe.Offsetof(x.space),
 		"C_DEBUG": unsafe.Offsetof(x.debug), "C_FX": unsafe.Offsetof(x.float), "C_DR": unsafe.Offsetof(x.dr), "C_WANT": unsafe.Offsetof(x.want), "C_REAL": unsafe.Offsetof(x.real),
+		"C_SINCE": unsafe.Offsetof(x.since), "C_USED": unsafe.Offsetof(x.used),
 
 		"P_SELF": unsafe.Offsetof(c.self), "P_USERTOP": unsafe.Offsetof(c.userTop), "P_SCRATCH": unsafe.Offsetof(c.scratch),
 		"P_FLOORSP": unsafe.Offsetof(c.floorSP), "P_G": unsafe.Offsetof(c.g), "P_FLOORFS": unsafe.Offsetof(c.floorFS),
 		"P_INFLOOR": unsafe.Offsetof(c.inFloor), "P_THRTOP": unsafe.Offsetof(c.thrTop), "P_THRFS": unsafe.Offsetof(c.thrFS),
 		"P_ROOT": unsafe.Offsetof(c.root), "P_SPACE": unsafe.Offsetof(c.space), "P_BIT": unsafe.Offsetof(c.bit),
 		"P_NUMBER": unsafe.Offsetof(c.number), "P_TSS": unsafe.Offsetof(c.tss), "P_IST": unsafe.Offsetof(c.tss) + 0x24, "P_DEBUG": unsafe.Offsetof(c.debug), "P_TAGS": unsafe.Offsetof(c.tags),
+		"P_GIVEN": unsafe.Offsetof(c.given),
 
 		"S_ROOT": unsafe.Offsetof(s.root), "S_CPUS": unsafe.Offsetof(s.cpus), "S_PCID": unsafe.Offsetof(s.pcid), "S_TAG": unsafe.Offsetof(s.tag),
 	}

@@ -318,6 +318,11 @@ func dispatch(c *cpu, cur *thread, mine, keep bool) (*context, uint64) {
 		t = threadAt(c.idle)
 	}
 	if t != cur {
+		if t.state == threadIdle { // what passes meanwhile is nobody's time
+			c.rest = rdtsc() - c.given
+		} else if cur.state == threadIdle {
+			c.given = rdtsc() - c.rest
+		}
 		switchTo(c, t)
 	} else if t.state == threadReady { // woken before it was away, or ended and begun anew
 		atomic.StoreUint32(&t.state, threadRunning)
@@ -409,7 +414,6 @@ func resume(c *cpu, t *thread, away bool) (*context, uint64) {
 		atomic.StoreUint64(&x.flag, 0)
 		return x, 2
 	}
-	x.left = 0
 	if away && x.want != 0 {
 		return x, 3
 	}

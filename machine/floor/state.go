@@ -36,7 +36,8 @@ type context struct {
 	dr7   uint64
 	want  uint64 // ring 3: the number of the CPU that its program believes to run on; 0: it does not care
 	real  uint64 // the same when want is none that a CPU has, because it uses the debug registers
-	left  uint64 // ring 3: ticks when the interrupt came for which Enter returned; 0 once that was asked for
+	since uint64 // ring 3: ticks when it began, or at the last claim for it
+	used  uint64 // ring 3: ticks that were claimed for it and not taken yet
 }
 
 const floatMax = 2816 // standard format up to AVX-512 is 2,688 bytes
@@ -97,6 +98,7 @@ type cpu struct {
 	tss        [104]byte
 	index      uint64
 	debug      uint64        // the setting that its debug registers have
+	given      uint64        // ticks: until then, its time was claimed or nobody's, see charge
 	tags       [pcids]uint64 // of what each PCID's translations are; 0: of nothing
 	current    uint64        // *thread
 	idle       uint64        // *thread
@@ -110,6 +112,7 @@ type cpu struct {
 	armed      uint64 // deadline that the local APIC timer is set for; 0: none
 	slice      uint64 // when the current thread's time is up
 	halted     uint64 // in the idle loop: whatever wakes it comes through awake
+	rest       uint64 // ticks that were not claimed when it became idle
 	flushAsked uint64 // shootdown requests made
 	flushDone  uint64 // and answered
 	heap       [maxThread]uint32
@@ -227,6 +230,8 @@ func loadUser32(va, s uint64) (v uint64, ok bool)
 func loadUser64(va, s uint64) (v uint64, ok bool)
 func storeUser64(va, v, s uint64) (ok bool)
 func invlpgIf(va, s, tag uint64) bool
+func charge(x *context)
+func claim(x *context)
 func call(nr, a, b, c uint64) uint64
 func setSpace(s uint64)
 

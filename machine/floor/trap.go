@@ -19,7 +19,7 @@ func trap(c *cpu, x *context) (*context, uint64) {
 	t.resume, t.user = addr(ptr(x)), 0
 	if x.CS&3 != 0 {
 		t.user = t.resume
-		x.left = rdtsc()
+		charge(x)
 	}
 	mine, keep := t.state != threadIdle, true
 	switch v := x.Vector; {
