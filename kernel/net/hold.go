@@ -3,6 +3,7 @@ package net
 import (
 	"golang.org/x/sys/unix"
 
+	"gosv/kernel/share"
 	"gosv/kernel/uio"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/waiter"
@@ -21,7 +22,7 @@ type held struct {
 func (k *sock) udp() bool { return k.s.Type == unix.SOCK_DGRAM && k.s.Protocol == unix.IPPROTO_UDP }
 
 // hold adds src to the datagram that k holds, or begins one, and sends it when there is nothing more to come; done says that
-// it did any of that. EMSGSIZE, EFAULT: then what was held is lost, as on Linux; EDESTADDRREQ, EAGAIN.
+// it did any of that. EMSGSIZE, EFAULT: then what was held is lost, as on Linux; EDESTADDRREQ, EAGAIN, ENOBUFS.
 func (k *sock) hold(src uio.Source, o *tcpip.WriteOptions) (n int64, done bool, err error) {
 	k.heldMu.Lock()
 	defer k.heldMu.Unlock()
@@ -37,7 +38,7 @@ func (k *sock) hold(src uio.Source, o *tcpip.WriteOptions) (n int64, done bool, 
 		}
 		h = &held{o: *o}
 	}
-	k.held = nil
+	k.letGo()
 	b := make([]byte, min(src.Left(), maxDatagram+1))
 	if len(h.data)+len(b) > maxDatagram {
 		return 0, true, unix.EMSGSIZE
@@ -50,6 +51,9 @@ func (k *sock) hold(src uio.Source, o *tcpip.WriteOptions) (n int64, done bool, 
 	}
 	h.data = append(h.data, b...)
 	if o.More {
+		if !share.Datagrams.Take(int64(len(h.data))) {
+			return 0, true, unix.ENOBUFS
+		}
 		k.held = h
 		return int64(len(b)), true, nil
 	}
@@ -59,4 +63,14 @@ func (k *sock) hold(src uio.Source, o *tcpip.WriteOptions) (n int64, done bool, 
 		return 0, true, errno(err)
 	}
 	return int64(len(b)), true, nil
+}
+
+// letGo takes what k holds out. k.heldMu is held.
+//
+// +checklocks:k.heldMu
+func (k *sock) letGo() {
+	if k.held != nil {
+		share.Datagrams.Give(int64(len(k.held.data)))
+		k.held = nil
+	}
 }

@@ -15,6 +15,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 	"gvisor.dev/gvisor/pkg/waiter"
 
+	"gosv/kernel/share"
 	"gosv/kernel/socket"
 	"gosv/kernel/uio"
 	"gosv/kernel/wait"
@@ -101,11 +102,17 @@ func (n *Network) newSock(c *socket.Caller, family, typ, protocol int) (*sock, e
 	return n.newEndpoint(family, typ, protocol)
 }
 
+// sockCost is what a socket takes of share.Sockets, in bytes: with netstack's endpoint, about as much as was measured.
+const sockCost = 4 << 10
+
 // newEndpoint makes a socket whose maker has been checked.
 func (n *Network) newEndpoint(family, typ, protocol int) (*sock, error) {
 	transport, raw, err := transportOf(family, typ, protocol)
 	if err != nil {
 		return nil, err
+	}
+	if !share.Sockets.Take(sockCost) {
+		return nil, unix.ENOBUFS
 	}
 	network := header.IPv4ProtocolNumber
 	if family == unix.AF_INET6 {
@@ -123,6 +130,7 @@ func (n *Network) newEndpoint(family, typ, protocol int) (*sock, error) {
 		ep, terr = n.Stack().NewEndpoint(transport, network, wq)
 	}
 	if terr != nil {
+		share.Sockets.Give(sockCost)
 		return nil, errno(terr)
 	}
 	if protocol == 0 {
@@ -362,8 +370,12 @@ func (k *sock) Accept(*socket.Caller) (*socket.Socket, error) {
 	} else if err != nil {
 		return nil, err
 	}
+	if !share.Sockets.Take(sockCost) {
+		return nil, unix.ENOBUFS
+	}
 	ep, wq, err := k.ep.Accept(nil)
 	if err != nil {
+		share.Sockets.Give(sockCost)
 		return nil, errno(err)
 	}
 	n := k.net.wrap(ep, wq, k.s.Family, k.s.Type, k.s.Protocol)
@@ -808,7 +820,11 @@ func (k *sock) Close() {
 		k.setLinger(on, sec)
 	}
 	k.uncork()
+	k.heldMu.Lock()
+	k.letGo()
+	k.heldMu.Unlock()
 	k.ep.Close()
+	share.Sockets.Give(sockCost)
 }
 
 // uncork sends what TCP_CORK and MSG_MORE hold, since no more will come.

@@ -11,6 +11,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 
+	"gosv/kernel/share"
 	"gosv/kernel/socket"
 	"gosv/kernel/uio"
 	"gosv/kernel/wait"
@@ -62,21 +63,27 @@ type ring struct {
 	limit   int    // of n; there may be more when it was lowered
 	peak    int    // most bytes since the room was last looked at
 	emptied int    // how often it became empty since
+	taken   int    // bytes of share.Streams
+	starved bool   // there were no more when it was to grow, and nothing was read since
 }
 
 const (
-	ringMin = 4 << 10
-	ringMax = 256 << 10
+	ringLeast = 512 // when memory is short
+	ringMin   = 4 << 10
+	ringMax   = 256 << 10
 )
 
 // writable says that there is room for so much that a writer is told: a third, as Linux's sk_stream_is_writeable has it.
-func (r *ring) writable() bool { return r.limit-r.n >= r.limit/3 }
+func (r *ring) writable() bool { return r.limit-r.n >= r.limit/3 && !r.starved }
 
-// fill takes bytes from src until it is empty or the ring is full.
+// fill takes bytes from src until it is empty or the ring is full, which it is earlier when memory for streams is short.
 func (r *ring) fill(src uio.Source) (total int, err error) {
 	for src.Left() > 0 && r.n < r.limit {
 		if r.n == len(r.b) {
-			r.grow(r.n + min(src.Left(), r.limit-r.n))
+			if r.grow(r.n + min(src.Left(), r.limit-r.n)); r.n == len(r.b) {
+				r.starved = true
+				break
+			}
 		}
 		at := (r.head + r.n) & (len(r.b) - 1)
 		n, err := src.Take(r.b[at:min(at+min(len(r.b), r.limit)-r.n, len(r.b))])
@@ -89,6 +96,7 @@ func (r *ring) fill(src uio.Source) (total int, err error) {
 	return total, nil
 }
 
+// grow makes room for want bytes, if there is as much memory. A few bytes go through in any case.
 func (r *ring) grow(want int) {
 	size := max(len(r.b), ringMin)
 	for size < want {
@@ -97,10 +105,25 @@ func (r *ring) grow(want int) {
 	if size == len(r.b) {
 		size *= 2
 	}
-	b := make([]byte, min(size, ringMax))
+	size = min(size, ringMax)
+	switch {
+	case share.Streams.Take(int64(size - r.taken)):
+		r.taken = size
+	case len(r.b) > 0:
+		return
+	default:
+		size = ringLeast
+	}
+	b := make([]byte, size)
 	n := copy(b, r.b[r.head:min(r.head+r.n, len(r.b))])
 	copy(b[n:], r.b[:r.n-n])
 	r.b, r.head = b, 0
+}
+
+// release gives the room back.
+func (r *ring) release() {
+	share.Streams.Give(int64(r.taken))
+	r.b, r.taken = nil, 0
 }
 
 // drain gives bytes to dst until it is full or the ring is empty; with peek they stay.
@@ -115,6 +138,7 @@ func (r *ring) drain(dst uio.Sink, peek bool) (total int, err error) {
 		}
 	}
 	if !peek {
+		r.starved = r.starved && total == 0
 		r.peak = max(r.peak, r.n)
 		if r.head, r.n = head, left; left == 0 {
 			r.head = 0
@@ -131,7 +155,7 @@ func (r *ring) shrink() {
 		return
 	}
 	if len(r.b) > ringMin && r.peak <= len(r.b)/4 {
-		r.b = nil
+		r.release()
 	}
 	r.emptied, r.peak = 0, 0
 }
@@ -546,6 +570,7 @@ func (h *half) close(abort bool) {
 	}
 	abort = abort || me.ring.n > 0
 	me.closed, me.wshut, peer.fin = true, true, true
+	me.ring.release()
 	me.ring = ring{limit: me.ring.limit}
 	k := peer.k
 	var failed bool

@@ -10,7 +10,7 @@
 // block: they return EAGAIN, and their wait.Queue is notified out of the stack.
 //
 // Memory: a socket's buffers are bounded by SO_SNDBUF and SO_RCVBUF, whose greatest
-// value is 8 MiB or a sixteenth of the machine's memory. What is queued elsewhere in the stack (fragments,
+// value is 8 MiB or a sixteenth of the machine's memory; datagrams that wait in all sockets together by share.Datagrams, beyond which they are lost. What is queued elsewhere in the stack (fragments,
 // connections half open, packets that wait for a neighbour) has fixed limits in netstack.
 //
 // Packet sockets look at lo and eth0 through taps, on the goroutine of whoever sends or receives.
@@ -37,6 +37,7 @@ import (
 	"gosv/kernel/mem"
 	"gosv/kernel/namespace"
 	"gosv/kernel/netdev"
+	"gosv/kernel/share"
 )
 
 // Interfaces, as if_nametoindex(3) has them.
@@ -112,8 +113,21 @@ func (n *Network) start() {
 		HandleLocal:              true,
 	})
 	n.tune()
+	bounded.Do(n.bound)
 	n.loopback()
 	n.ethernet()
+}
+
+// bounded: what is queued in all stacks together is.
+var bounded sync.Once
+
+// bound sets where datagrams that wait to be read lie, if netstack is the kernel's (scripts/netstack).
+func (n *Network) bound() {
+	if s, ok := any(n.stack).(interface {
+		SetRoom(take func(int64) bool, give func(int64))
+	}); ok {
+		s.SetRoom(share.Datagrams.Take, share.Datagrams.Give)
+	}
 }
 
 // tune sets what netstack has otherwise than Linux.

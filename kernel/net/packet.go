@@ -13,6 +13,7 @@ import (
 	"gosv/kernel/bpf"
 	"gosv/kernel/mem"
 	"gosv/kernel/netdev"
+	"gosv/kernel/share"
 	"gosv/kernel/socket"
 	"gosv/kernel/uio"
 	"gosv/kernel/vfs"
@@ -140,7 +141,7 @@ func (p *packetSock) see(s *sight) {
 		}
 	} else {
 		cost := len(f.data) + seenOverhead
-		if p.bytes+cost > p.s.RecvBuffer() {
+		if p.bytes+cost > p.s.RecvBuffer() || !share.Datagrams.Take(int64(cost)) {
 			p.drops++
 			return
 		}
@@ -275,6 +276,7 @@ func (p *packetSock) Receive(m *socket.Message, dst uio.Sink) (int64, error) {
 	if m.Flags&unix.MSG_PEEK == 0 {
 		p.queue[0] = seen{}
 		p.queue, p.bytes = p.queue[1:], p.bytes-len(f.data)-seenOverhead
+		share.Datagrams.Give(int64(len(f.data) + seenOverhead))
 	}
 	if n < len(f.data) {
 		m.Out |= unix.MSG_TRUNC
@@ -321,6 +323,7 @@ func (p *packetSock) Close() {
 	p.mu.Lock()
 	p.closed = true
 	ring := p.ring
+	share.Datagrams.Give(int64(p.bytes))
 	p.ring, p.queue, p.bytes = nil, nil, 0
 	p.mu.Unlock()
 	p.attach(0, 0)

@@ -49,9 +49,13 @@ func of(part int64) *Share {
 
 var shares []*Share
 
+// Sockets are those of AF_INET and AF_INET6, with their places in the stack, beside the quarter: a server may have many.
+var Sockets = &Share{part: 4, alone: true}
+
 // SetMemory says of how many bytes they are shares.
 func SetMemory(n int64) {
 	all.set(n)
+	Sockets.set(n)
 	for _, s := range shares {
 		s.set(n)
 	}

@@ -8,7 +8,7 @@ import (
 // reset forgets the bounds at the test's end.
 func reset(t *testing.T) {
 	t.Cleanup(func() {
-		for _, s := range append(shares, &all, Pages) {
+		for _, s := range append(shares, &all, Sockets, Pages) {
 			s.most.Store(0)
 			if s.used.Load() != 0 {
 				t.Errorf("%d bytes are left", s.used.Load())

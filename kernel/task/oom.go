@@ -11,8 +11,11 @@ import (
 // in nanoseconds.
 const oomWait = 10_000_000
 
+// spared is how many pages of process 1 do not count beside others: with small processes, what the kernel holds for them decides.
+const spared = 512
+
 // OutOfMemory kills the process with the highest score, and logs it: Linux's OOM killer. With process 1 everything ends, so that is
-// killed only when its score is more than those of all others together. It returns the process, nil when
+// killed only when its score is by far more than those of all others together. It returns the process, nil when
 // one that was killed before has not ended yet, or has just ended: then what the kernel held for it is collected first.
 func (k *Kernel) OutOfMemory() *Process {
 	k.oom.Lock()
@@ -38,7 +41,7 @@ func (k *Kernel) OutOfMemory() *Process {
 		debug.FreeOSMemory()
 		return nil
 	}
-	if first > others {
+	if first > 2*others+spared {
 		victim = k.init
 	}
 	if victim == nil {

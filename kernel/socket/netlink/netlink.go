@@ -17,6 +17,7 @@ import (
 
 	"gosv/kernel/bpf"
 	"gosv/kernel/namespace"
+	"gosv/kernel/share"
 	"gosv/kernel/socket"
 	"gosv/kernel/socket/afunix"
 	"gosv/kernel/uio"
@@ -291,6 +292,7 @@ func (k *sock) Receive(m *socket.Message, dst uio.Sink) (int64, error) {
 	if m.Flags&unix.MSG_PEEK == 0 {
 		k.queue = k.queue[1:]
 		k.bytes -= len(p.b) + overhead
+		share.Datagrams.Give(int64(len(p.b) + overhead))
 	}
 	d, packetInfo := k.dump, k.flags[unix.NETLINK_PKTINFO]
 	k.mu.Unlock()
@@ -333,6 +335,9 @@ func (k *sock) put(b []byte, group int) error {
 	}
 	b = b[:want]
 	if k.bytes > 0 && k.bytes+len(b)+overhead > k.s.RecvBuffer() {
+		return unix.ENOBUFS
+	}
+	if !share.Datagrams.Take(int64(len(b) + overhead)) {
 		return unix.ENOBUFS
 	}
 	k.queue = append(k.queue, packet{b, group})
@@ -408,7 +413,8 @@ func (k *sock) Close() {
 	if k.bound {
 		delete(n.ports, port{k.s.Protocol, k.id})
 	}
-	k.queue, k.dump = nil, nil
+	share.Datagrams.Give(int64(k.bytes))
+	k.queue, k.bytes, k.dump = nil, 0, nil
 	k.mu.Unlock()
 	n.mu.Unlock()
 }

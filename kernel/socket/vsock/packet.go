@@ -235,7 +235,7 @@ func (k *sock) data(b []byte) {
 	if len(b) == 0 || k.shut&shutRead != 0 {
 		return
 	}
-	if k.bytes+len(b) > int(max(k.buffer, mostBuffer)) || k.net.heap.Load() > heapMost {
+	if k.bytes+len(b) > int(max(k.buffer, mostBuffer)) || k.net.heap.Load() > heapMost() {
 		k.send(opReset, 0, nil)
 		k.peerShut = shutBoth
 		k.fail(unix.ECONNRESET)

@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"gosv/kernel/share"
 	"gosv/kernel/socket"
 	"gosv/kernel/uio"
 	"gosv/kernel/vfs"
@@ -66,9 +67,11 @@ type connection struct {
 	remotePort uint32
 }
 
+// heapMost is how many bytes all sockets together hold.
+func heapMost() int64 { return min(16<<20, share.Streams.Most()) }
+
 // Bounds.
 const (
-	heapMost      = 16 << 20 // bytes that all sockets together hold
 	defaultBuffer = 256 << 10
 	leastBuffer   = 128
 	mostBuffer    = 1 << 20
@@ -384,7 +387,7 @@ func (k *sock) Send(m *socket.Message, src uio.Source) (done int64, err error) {
 			break
 		}
 		n := min(src.Left(), k.space(), maxPayload)
-		if n == 0 || k.net.heap.Load() > heapMost {
+		if n == 0 || k.net.heap.Load() > heapMost() {
 			err = unix.EAGAIN
 			break
 		}

@@ -1,0 +1,36 @@
+package stack
+
+import "math/bits"
+
+// room bounds what datagrams that wait to be read take, in all stacks together; nil functions: there is no bound.
+var room struct {
+	take func(bytes int64) bool
+	give func(bytes int64)
+}
+
+// SetRoom sets where the memory of datagrams that wait to be read comes from. It is called before packets come in.
+func (*Stack) SetRoom(take func(bytes int64) bool, give func(bytes int64)) {
+	room.take, room.give = take, give
+}
+
+// truesize is what a packet in a queue takes, about as Linux counts it: its bytes lie in a piece whose size is a power of two, with headers,
+// and it is told apart by structures of 576 bytes.
+func truesize(pkt *PacketBuffer) int {
+	const headers, structures = 96, 576
+	return structures + 1<<bits.Len(uint(pkt.Data().Size()+headers))
+}
+
+// TakeRoom takes the memory for pkt, which is put into a socket's queue; false: there is no more.
+func TakeRoom(pkt *PacketBuffer) (size int, ok bool) {
+	size = truesize(pkt)
+	return size, room.take == nil || room.take(int64(size))
+}
+
+// GiveRoom gives it back, before anything of pkt is read.
+func GiveRoom(pkt *PacketBuffer) (size int) {
+	size = truesize(pkt)
+	if room.give != nil {
+		room.give(int64(size))
+	}
+	return size
+}
