@@ -31,21 +31,27 @@ func schedRows(r *table) {
 		}
 		return value(policy, err)
 	}))
-	r.set(unix.SYS_SCHED_SETSCHEDULER, call3("sched_setscheduler", aPID, aPolicy, in(lInt32), func(t *task.Task, pid, policy, priority int32) (uint64, error) {
-		if policy < 0 {
+	r.set(unix.SYS_SCHED_SETSCHEDULER, call3("sched_setscheduler", aPID, aPolicy, inOpt(lInt32), func(t *task.Task, pid, policy int32, priority opt[int32]) (uint64, error) {
+		if policy < 0 || !priority.ok {
 			return 0, unix.EINVAL
 		}
-		return done(t.SetScheduler(pid, policy&^schedResetOnFork, priority, policy&schedResetOnFork != 0))
+		return done(t.SetScheduler(pid, policy&^schedResetOnFork, priority.v, policy&schedResetOnFork != 0))
 	}))
 	r.set(unix.SYS_SCHED_GETPARAM, call2("sched_getparam", aPID, out(lInt32), func(t *task.Task, pid int32, to dest[int32]) (uint64, error) {
+		if to.Addr == 0 {
+			return 0, unix.EINVAL
+		}
 		_, priority, _, _, err := t.Scheduler(pid)
 		if err != nil {
 			return 0, err
 		}
 		return done(to.put(t, priority))
 	}))
-	r.set(unix.SYS_SCHED_SETPARAM, call2("sched_setparam", aPID, in(lInt32), func(t *task.Task, pid, priority int32) (uint64, error) {
-		return done(t.SetScheduler(pid, -1, priority, false))
+	r.set(unix.SYS_SCHED_SETPARAM, call2("sched_setparam", aPID, inOpt(lInt32), func(t *task.Task, pid int32, priority opt[int32]) (uint64, error) {
+		if !priority.ok {
+			return 0, unix.EINVAL
+		}
+		return done(t.SetScheduler(pid, -1, priority.v, false))
 	}))
 	r.set(unix.SYS_SCHED_GETATTR, call4("sched_getattr", aPID, aAddr, aUint, flags("flags", 0, nil), sysGetattr))
 	r.set(unix.SYS_SCHED_SETATTR, call3("sched_setattr", aPID, aAddr, flags("flags", 0, nil), sysSetattr).partly("SCHED_DEADLINE is never admitted: EBUSY"))
@@ -107,7 +113,7 @@ func sysSetaffinity(t *task.Task, tid int32, size, addr uint64) (uint64, error) 
 const sizeofAttr0 = 48
 
 func sysGetattr(t *task.Task, tid int32, addr uint64, size, _ uint32) (uint64, error) {
-	if size < sizeofAttr0 || size > 4096 || tid < 0 {
+	if addr == 0 || size < sizeofAttr0 || size > 4096 || tid < 0 {
 		return 0, unix.EINVAL
 	}
 	policy, priority, nice, reset, err := t.Scheduler(tid)
@@ -124,6 +130,9 @@ func sysGetattr(t *task.Task, tid int32, addr uint64, size, _ uint32) (uint64, e
 }
 
 func sysSetattr(t *task.Task, tid int32, addr uint64, _ uint32) (uint64, error) {
+	if addr == 0 || tid < 0 {
+		return 0, unix.EINVAL
+	}
 	size, err := lUint32.load(t, addr)
 	if err != nil {
 		return 0, err
@@ -132,6 +141,7 @@ func sysSetattr(t *task.Task, tid int32, addr uint64, _ uint32) (uint64, error) 
 		size = sizeofAttr0
 	}
 	if size < sizeofAttr0 {
+		_ = lUint32.store(t, addr, abi.SizeofSchedAttr) // what would be right, as Linux tells
 		return 0, unix.E2BIG
 	}
 	var b [abi.SizeofSchedAttr]byte

@@ -394,6 +394,14 @@ TEST(permissions)
 	EXPECT(policy(7, 0), EINVAL);
 	struct attr a = {.size = sizeof a, .policy = 6, .runtime = 2000, .deadline = 1000, .period = 3000};
 	EXPECT(syscall(SYS_sched_setattr, 0, &a, 0), EINVAL);
+	EXPECT(syscall(SYS_sched_setattr, 0, NULL, 0), EINVAL);
+	EXPECT(syscall(SYS_sched_getattr, 0, NULL, sizeof a, 0), EINVAL);
+	EXPECT(syscall(SYS_sched_setscheduler, 0, SCHED_OTHER, NULL), EINVAL);
+	EXPECT(syscall(SYS_sched_setparam, 0, NULL), EINVAL);
+	EXPECT(syscall(SYS_sched_getparam, 0, NULL), EINVAL);
+	a.size = 8;
+	EXPECT(syscall(SYS_sched_setattr, 0, &a, 0), E2BIG);
+	CHECK(a.size >= 48);
 }
 
 TEST(affinity)
