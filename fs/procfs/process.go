@@ -187,6 +187,11 @@ func showFDInfo(v *view, b *out) error {
 	pos, _ := f.Seek(0, unix.SEEK_CUR)
 	b.str("pos:\t").num(pos).str("\nflags:\t0").digits(uint64(f.Flags()), 8, 0, '0')
 	b.str("\nmnt_id:\t").unum(f.Path().Mount.ID).str("\nino:\t").unum(f.Inode().Ino).nl()
+	w := lockLines{v: v, b: b, before: "lock:\t"}
+	w.add(f, v.pid, f.HeldLocks())
+	if t := v.p.Files(); t != nil {
+		w.add(f, v.pid, t.HeldLocks(f.Inode()))
+	}
 	switch i := f.Ops().(type) {
 	case interface{ FDInfo() string }:
 		b.str(i.FDInfo())

@@ -30,6 +30,7 @@ var rows = []row{
 	{path: "cpuinfo", mode: ro, show: showCPUInfo},
 	{path: "filesystems", mode: ro, show: showFilesystems},
 	{path: "loadavg", mode: ro, show: showLoad},
+	{path: "locks", mode: ro, show: showLocks},
 	{path: "meminfo", mode: ro, show: showMemory},
 	{path: "stat", mode: ro, show: showStat},
 	{path: "swaps", mode: ro, show: text("Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n")},

@@ -5,6 +5,7 @@
 #include <linux/sched.h>
 #include <pthread.h>
 #include <sched.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -422,4 +423,46 @@ TEST(map_files)
 	unlink(name);
 	munmap(p, 8192);
 	munmap(q, 4096);
+}
+
+/* has_line counts the lines of a file that show such a lock. */
+static int has_line(const char *name, const char *kind, pid_t pid, const char *mode, ino_t ino, const char *range)
+{
+	char line[512], head[128], tail[128];
+	snprintf(head, sizeof head, ": %sADVISORY  %s%d ", kind, mode, pid);
+	snprintf(tail, sizeof tail, ":%lu %s\n", (unsigned long)ino, range);
+	FILE *f = fopen(name, "r");
+	if (!f)
+		return -1;
+	int n = 0;
+	while (fgets(line, sizeof line, f)) {
+		char *h = strstr(line, head);
+		n += h && strstr(h, tail);
+	}
+	fclose(f);
+	return n;
+}
+
+TEST(locks)
+{
+	char name[64];
+	int f = memfd_create("locks", 0), g = dup(f);
+	struct stat st;
+	NEED(f >= 0 && fstat(f, &st) == 0);
+	struct flock own = {.l_type = F_RDLCK, .l_start = 10, .l_len = 5}, file = {.l_type = F_WRLCK, .l_start = 100};
+	CHECK(flock(f, LOCK_EX) == 0);
+	CHECK(fcntl(f, F_SETLK, &own) == 0);
+	CHECK(fcntl(f, F_OFD_SETLK, &file) == 0);
+	snprintf(name, sizeof name, "/proc/self/fdinfo/%d", f);
+	for (int i = 0; i < 2; i++) {
+		const char *from = i ? name : "/proc/locks";
+		SAME(has_line(from, "FLOCK  ", getpid(), "WRITE ", st.st_ino, "0 EOF"), 1);
+		SAME(has_line(from, "POSIX  ", getpid(), "READ ", st.st_ino, "10 14"), 1);
+		SAME(has_line(from, "OFDLCK ", -1, "WRITE ", st.st_ino, "100 EOF"), 1);
+	}
+	close(g); /* ends the POSIX lock alone */
+	SAME(has_line("/proc/locks", "POSIX  ", getpid(), "READ ", st.st_ino, "10 14"), 0);
+	SAME(has_line("/proc/locks", "FLOCK  ", getpid(), "WRITE ", st.st_ino, "0 EOF"), 1);
+	close(f);
+	SAME(has_line("/proc/locks", "FLOCK  ", getpid(), "WRITE ", st.st_ino, "0 EOF"), 0);
 }
