@@ -70,7 +70,7 @@ func (o *Op) Init() { o.state.CompareAndSwap(0, running) }
 func (o *Op) Start(t *task.Task) {
 	o.Init()
 	if o.Slow {
-		o.Delegate.Go(o.resume)
+		o.resume()
 		return
 	}
 	o.run(t)
@@ -85,18 +85,17 @@ func (o *Op) Ready(*wait.Entry, wait.Mask) {
 		}
 		if o.state.CompareAndSwap(s, s|running|wanted) {
 			if s&running == 0 {
-				o.Delegate.Go(o.resume)
+				o.resume()
 			}
 			return
 		}
 	}
 }
 
-func (o *Op) resume() {
-	if err := o.Delegate.Do(o.Cred, o.run); err != nil {
-		o.end(0, err)
-	}
-}
+// resume runs the operation with a task that the delegate lends.
+func (o *Op) resume() { o.Delegate.GoDo(o.Cred, o.run, o.failed) }
+
+func (o *Op) failed(err error) { o.end(0, err) }
 
 // run tries until the operation has ended or waits for its file.
 func (o *Op) run(t *task.Task) {
@@ -129,7 +128,7 @@ func (o *Op) run(t *task.Task) {
 			o.end(0, unix.EAGAIN)
 			return
 		case o.File == nil || obj != task.Pollable(o.File):
-			o.Delegate.Go(o.wait)
+			o.Delegate.GoDo(o.Cred, o.wait, o.failed)
 			return
 		case !o.armed || o.entry.Events != mask:
 			o.arm(mask)
@@ -151,26 +150,21 @@ func (o *Op) arm(mask wait.Mask) {
 }
 
 // wait runs the operation with a task that waits.
-func (o *Op) wait() {
-	err := o.Delegate.Do(o.Cred, func(t *task.Task) {
-		o.mu.Lock()
-		o.worker = t
-		o.mu.Unlock()
-		if o.state.Load()&cancelled != 0 {
-			t.Abort()
-		}
-		v, err := t.Serve(o.File, o.Call)
-		if err != nil && t.Killed() {
-			v, err = 0, unix.ECANCELED
-		}
-		o.mu.Lock()
-		o.worker = nil
-		o.mu.Unlock()
-		o.end(v, err)
-	})
-	if err != nil {
-		o.end(0, err)
+func (o *Op) wait(t *task.Task) {
+	o.mu.Lock()
+	o.worker = t
+	o.mu.Unlock()
+	if o.state.Load()&cancelled != 0 {
+		t.Abort()
 	}
+	v, err := t.Serve(o.File, o.Call)
+	if err != nil && t.Killed() {
+		v, err = 0, unix.ECANCELED
+	}
+	o.mu.Lock()
+	o.worker = nil
+	o.mu.Unlock()
+	o.end(v, err)
 }
 
 // end ends the operation, which the caller runs. It may be called again after a panic in it, and does nothing then.

@@ -81,6 +81,9 @@ func getSQE(b *[sizeofSQE]byte) SQE {
 		FileIndex: le.Uint32(b[44:]), Addr3: le.Uint64(b[48:]), Pad: le.Uint64(b[56:])}
 }
 
+// sizeofCQE is the size of a struct io_uring_cqe.
+const sizeofCQE = 16
+
 // cqe is a struct io_uring_cqe.
 type cqe struct {
 	userData uint64

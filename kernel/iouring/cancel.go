@@ -25,30 +25,6 @@ func (r *Ring) cancelAll(match func(*Request) bool) {
 	}
 }
 
-// find returns the active requests that match.
-func (r *Ring) find(match func(*Request) bool) (list []*Request) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for q := range r.active {
-		if q.live.Load() && match(q) {
-			list = append(list, q)
-		}
-	}
-	return list
-}
-
-// with returns the active requests with that user data that match.
-func (r *Ring) with(userData uint64, match func(*Request) bool) (list []*Request) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for q := r.byData[userData]; q != nil; q = q.same[1] {
-		if q.live.Load() && match(q) {
-			list = append(list, q)
-		}
-	}
-	return list
-}
-
 // Flags of IORING_OP_ASYNC_CANCEL.
 const (
 	CancelAll     = 1 << 0
@@ -74,27 +50,22 @@ func (r *Ring) Cancel(t *task.Task, self *Request, userData uint64, fd int32, fl
 			return q != self && (f == nil || q.op.File == f)
 		})
 	}
-	n, err := uint64(0), error(unix.ENOENT)
+	all := flags&(CancelAll|CancelAny) != 0
+	n := uint64(0)
 	for _, q := range list {
-		switch e := q.cancel(); e {
-		case nil:
-			n++
-		case unix.EALREADY:
-			if err = e; flags&(CancelAll|CancelAny) != 0 {
-				n++
-			}
+		e := q.cancel()
+		if e == unix.ENOENT { // it has ended meanwhile
+			continue
 		}
-		if flags&(CancelAll|CancelAny) == 0 && (n > 0 || err == unix.EALREADY) {
-			break
+		if !all {
+			return 0, e
 		}
+		n++
 	}
-	switch {
-	case flags&(CancelAll|CancelAny) != 0 && (n > 0 || len(list) == 0):
+	if all {
 		return n, nil
-	case n > 0:
-		return 0, nil
 	}
-	return 0, err
+	return 0, unix.ENOENT
 }
 
 // RemovePoll cancels the poll request with that user data: ENOENT, EALREADY.
@@ -120,7 +91,7 @@ func (r *Ring) UpdatePoll(t *task.Task, userData uint64, change func(*Request)) 
 	n.op.Delegate, n.op.Cred, n.op.File = q.op.Delegate, q.op.Cred, f
 	change(n)
 	r.mu.Lock()
-	r.remove(q)
+	r.remove(q) // whose room n takes over
 	r.add(n)
 	if n.guard != nil {
 		n.guard.guarded = n

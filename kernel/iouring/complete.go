@@ -4,6 +4,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gosv/kernel/eventfd"
+	"gosv/kernel/share"
 	"gosv/kernel/vfs"
 	"gosv/machine"
 )
@@ -15,10 +16,14 @@ func (r *Ring) Completions() uint32 {
 	return r.unread() + uint32(len(r.overflow)+len(r.work))
 }
 
-// unread returns how many completions are in the ring. What the program writes as its head counts only within the ring's size. r.mu is held.
+// unread returns how many completions are in the ring. What the program writes as its head counts only within the ring's size.
+//
+// +checklocks:r.mu
 func (r *Ring) unread() uint32 { return min(r.cqTail-r.get(offCQHead), r.cqEntries) }
 
-// store puts a completion into the ring, which has room. r.mu is held.
+// store puts a completion into the ring, which has room.
+//
+// +checklocks:r.mu
 func (r *Ring) store(c cqe) {
 	off := offCQEs + uint64(r.cqTail&(r.cqEntries-1))*r.cqeSize
 	m, at := r.rings[off/machine.PageSize], off%machine.PageSize // a completion does not cross pages
@@ -61,7 +66,11 @@ type later struct {
 func (r *Ring) postLater(l later, mayWait bool) (ok bool) {
 	r.mu.Lock()
 	waiting := uint32(len(r.work) + len(r.overflow))
-	if r.closed || len(r.work) >= maxOverflow || !mayWait && r.unread()+waiting >= r.cqEntries {
+	if r.closed.Load() || !mayWait && r.unread()+waiting >= r.cqEntries {
+		r.mu.Unlock()
+		return false
+	}
+	if !r.keep(len(r.work)) {
 		r.mu.Unlock()
 		return false
 	}
@@ -95,6 +104,7 @@ func (r *Ring) postWork() {
 	r.mu.Lock()
 	work := r.work
 	r.work = nil
+	share.Rings.Give(waitingCost * int64(len(work)))
 	if work != nil {
 		r.setSQFlag(sqTaskrun, false)
 	}
@@ -107,7 +117,7 @@ func (r *Ring) postWork() {
 // postNow is postThere but for what waits until it is asked for. told: who waits has been told.
 func (r *Ring) postNow(c cqe, timeout, async, mayWait, told bool) (ok bool) {
 	r.mu.Lock()
-	if r.closed || !mayWait && (len(r.overflow) > 0 || r.unread() >= r.cqEntries) {
+	if r.closed.Load() || !mayWait && (len(r.overflow) > 0 || r.unread() >= r.cqEntries) {
 		r.mu.Unlock()
 		return false
 	}
@@ -115,11 +125,10 @@ func (r *Ring) postNow(c cqe, timeout, async, mayWait, told bool) (ok bool) {
 	switch {
 	case len(r.overflow) == 0 && r.unread() < r.cqEntries:
 		r.store(c)
-	case len(r.overflow) < maxOverflow:
+	case r.keep(len(r.overflow)):
 		r.overflow = append(r.overflow, c)
 		r.setSQFlag(sqCQOverflow, true)
 	default:
-		r.put(offCQOverflow, r.get(offCQOverflow)+1)
 		ok = false
 	}
 	var due []*Request
@@ -142,6 +151,18 @@ func (r *Ring) postNow(c cqe, timeout, async, mayWait, told bool) (ok bool) {
 	return ok
 }
 
+// keep takes the room for a completion behind n others that wait. When there is none it is lost, which the ring tells.
+//
+// +checklocks:r.mu
+func (r *Ring) keep(n int) bool {
+	if n < maxOverflow && share.Rings.Take(waitingCost) {
+		return true
+	}
+	r.put(offCQOverflow, r.get(offCQOverflow)+1)
+	return false
+}
+
+// +checklocks:r.mu
 func (r *Ring) setSQFlag(bit uint32, on bool) {
 	v := r.get(offSQFlags) &^ bit
 	if on {
@@ -163,6 +184,7 @@ func (r *Ring) Flush() {
 	if n == 0 {
 		return
 	}
+	share.Rings.Give(waitingCost * int64(n))
 	if r.overflow = r.overflow[n:]; len(r.overflow) == 0 {
 		r.overflow = nil
 		r.setSQFlag(sqCQOverflow, false)
@@ -177,43 +199,6 @@ func (r *Ring) Ready() uint32 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.unread()
-}
-
-// SendFile is IORING_OP_MSG_RING with IORING_MSG_SEND_FD: it registers f, whose reference it takes over, in a slot, or in any that is free: which, 0
-// for a slot that was named, and tells r's program with a completion if told is set. ENXIO, EINVAL, ENFILE, EBADFD; EOVERFLOW when the file has come and
-// the completion has not.
-func (r *Ring) SendFile(f *vfs.File, slot uint32, free bool, userData uint64, res int32, told bool) (n uint32, err error) {
-	if r.Disabled() {
-		f.DecRef()
-		return 0, unix.EBADFD
-	}
-	if free {
-		n, err = r.InstallFile(f)
-	} else {
-		err = r.SetFile(slot, f)
-	}
-	if err != nil {
-		f.DecRef()
-		return 0, err
-	}
-	if told {
-		err = r.Post(userData, res)
-	}
-	return n, err
-}
-
-// Post is the completion that IORING_OP_MSG_RING sends: EOVERFLOW, EBADFD while the ring is disabled.
-func (r *Ring) Post(userData uint64, res int32) error {
-	r.mu.Lock()
-	disabled := r.disabled
-	r.mu.Unlock()
-	if disabled {
-		return unix.EBADFD
-	}
-	if !r.post(cqe{userData: userData, res: res}, false, true) {
-		return unix.EOVERFLOW
-	}
-	return nil
 }
 
 // SetEvent registers f, an eventfd whose reference it takes over: EBUSY when there is one. nil unregisters: ENXIO when there is none.

@@ -6,8 +6,11 @@
 // positions and sizes; of what the program writes, the tail and the array of the submission ring, the submissions and the head of the
 // completion ring are read, each once, and every index is masked. The layout is that of Linux's io_uring.h.
 //
-// Lock order: Ring.submit (held while operations start) → Ring.res → Ring.mu; wait queues and clock below them. Operations are
-// cancelled and completed with none of them but submit held.
+// What a program can make the kernel keep, requests, chains of them, provided buffers, completions without room, is bounded for each ring
+// and by share.Rings for all, the rings themselves by share.Pages.
+//
+// Lock order: Ring.submit (held while operations start) → resources.mu, Ring.timing, Ring.mu, of which none is held with another; wait
+// queues and clock below them. Operations are cancelled and completed with none of them but submit held.
 package iouring
 
 import (
@@ -19,45 +22,26 @@ import (
 	"gosv/kernel/clock"
 	"gosv/kernel/cred"
 	"gosv/kernel/mem"
-	"gosv/kernel/mm"
+	"gosv/kernel/share"
 	"gosv/kernel/task"
 	"gosv/kernel/vfs"
 	"gosv/kernel/wait"
 	"gosv/machine"
 )
 
-// Where the fields of the rings lie; each head and tail has a line of the processor's cache to itself.
-const (
-	offSQHead     = 0
-	offSQTail     = 64
-	offCQHead     = 128
-	offCQTail     = 192
-	offSQMask     = 256
-	offCQMask     = 260
-	offSQEntries  = 264
-	offCQEntries  = 268
-	offSQDropped  = 272
-	offSQFlags    = 276
-	offCQFlags    = 280
-	offCQOverflow = 284
-	offCQEs       = 320
-)
-
-// Bits of the flags in the rings.
-const (
-	sqNeedWakeup      = 1 << 0
-	sqCQOverflow      = 1 << 1
-	sqTaskrun         = 1 << 2
-	cqEventfdDisabled = 1 << 0
-)
-
 // The largest rings.
 const (
 	maxEntries   = 32768
 	maxCQEntries = 2 * maxEntries
-	// maxActive bounds what is on its way in one ring, and maxOverflow the completions that wait for room.
-	maxActive   = 1 << 16
+	// maxRequests bounds what is submitted to one ring and has not ended, and maxOverflow the completions that wait for room.
+	maxRequests = 1 << 16
 	maxOverflow = 1 << 17
+)
+
+// requestCost and waitingCost are what a request and a completion that waits for room take of share.Rings, in bytes.
+const (
+	requestCost = 1024
+	waitingCost = 32
 )
 
 // Ring is an open ring.
@@ -67,9 +51,11 @@ type Ring struct {
 	errno func(error) unix.Errno
 	flags uint32
 
-	sqEntries, cqEntries uint32
-	offArray             uint32
-	sqeSize, cqeSize     uint64
+	sqEntries uint32
+	cqEntries uint32
+	offArray  uint32
+	sqeSize   uint64
+	cqeSize   uint64
 
 	cache *mem.Cache
 	rings []machine.Memory // pages
@@ -78,32 +64,52 @@ type Ring struct {
 	queue wait.Queue // told of completions
 
 	submit sync.Mutex
-	sqHead uint32 // guarded by submit
-	issuer int32  // the thread, with SetupSingleIssuer; guarded by submit
+	// +checklocks:submit
+	sqHead uint32
+	// +checklocks:submit
+	issuer int32 // the thread, with SetupSingleIssuer
 
 	poller *task.Delegate // lends the task that submits, with SetupSQPoll; not changed
 	credit *cred.Cred     // of that task; not changed
 
-	res    resources
-	timing sync.Mutex // serialises changes of timeouts
+	res     resources
+	timing  sync.Mutex    // serialises changes of requests' timers
+	expired atomic.Uint32 // see Expired
 
-	mu       sync.Mutex
-	cqTail   uint32                // guarded by mu
-	overflow []cqe                 // guarded by mu
-	work     []later               // with SetupDeferTaskrun; guarded by mu
-	posted   uint32                // completions but those of timeouts; guarded by mu
-	expired  atomic.Uint32         // see Expired
-	active   map[*Request]struct{} // started and not completed; guarded by mu
-	byData   map[uint64]*Request   // of them, the last with that user data, and through Request.same the others; guarded by mu
-	draining int                   // of them, those with Drain; guarded by mu
-	deferred []*Request            // heads of chains that a drain holds up; guarded by mu
-	timeouts map[*Request]struct{} // with a count; guarded by mu
-	event    *vfs.File             // eventfd; guarded by mu
-	asyncEv  bool                  // only for what did not complete at once; guarded by mu
-	disabled bool                  // until it is enabled; guarded by mu
-	limits   *Restrictions         // guarded by mu
-	closed   bool                  // guarded by mu
-	users    map[*task.Delegate]struct{}
+	mu sync.Mutex
+	// +checklocks:mu
+	cqTail uint32
+	// +checklocks:mu
+	overflow []cqe
+	// +checklocks:mu
+	work []later // with SetupDeferTaskrun
+	// +checklocks:mu
+	posted uint32 // completions but those of timeouts
+	// +checklocks:mu
+	requests int // submitted and not ended
+	// +checklocks:mu
+	active map[*Request]struct{} // of them, those started
+	// +checklocks:mu
+	byData map[uint64]*Request // of them, the last with that user data, and through Request.same the others
+	// +checklocks:mu
+	draining int // of them, those with Drain
+	// +checklocks:mu
+	deferred []*Request // heads of chains that a drain holds up
+	// +checklocks:mu
+	counted map[*Request]struct{} // timeouts that end after so many completions
+	// +checklocks:mu
+	nearest uint32 // no target of them is before it
+	// +checklocks:mu
+	event *vfs.File // eventfd
+	// +checklocks:mu
+	asyncEv bool // only for what did not complete at once
+	// +checklocks:mu
+	disabled bool // until it is enabled
+	// +checklocks:mu
+	limits *Restrictions
+	closed atomic.Bool // nobody has it open any more; written under mu
+	// +checklocks:mu
+	users map[*task.Delegate]struct{}
 }
 
 func roundUp(n uint32) uint32 {
@@ -116,34 +122,12 @@ func roundUp(n uint32) uint32 {
 
 // New is io_uring_setup(2) without the descriptor: EINVAL, ENOMEM. errno turns errors into numbers.
 func New(pool *mem.Pool, c *clock.Clock, owner *cred.Cred, p Params, errno func(error) unix.Errno) (*vfs.File, *Ring, error) {
-	const known = SetupIOPoll | SetupCQSize | SetupClamp | SetupAttachWQ | SetupRDisabled | SetupSubmitAll | SetupCoopTaskrun | SetupTaskrunFlag |
-		SetupSQE128 | SetupCQE32 | SetupSingleIssuer | SetupDeferTaskrun | SetupSQPoll | SetupSQAff
-	if p.Flags&SetupSQPoll != 0 && p.Flags&(SetupCoopTaskrun|SetupTaskrunFlag|SetupDeferTaskrun) != 0 || p.Flags&(SetupSQPoll|SetupSQAff) == SetupSQAff {
-		return nil, nil, unix.EINVAL
+	if err := p.check(); err != nil {
+		return nil, nil, err
 	}
-	if p.Flags&^known != 0 || p.SQEntries == 0 || p.Flags&SetupDeferTaskrun != 0 && p.Flags&SetupSingleIssuer == 0 ||
-		p.Flags&SetupTaskrunFlag != 0 && p.Flags&(SetupCoopTaskrun|SetupDeferTaskrun) == 0 {
-		return nil, nil, unix.EINVAL
-	}
-	clamp := p.Flags&SetupClamp != 0
-	if p.SQEntries > maxEntries {
-		if !clamp {
-			return nil, nil, unix.EINVAL
-		}
-		p.SQEntries = maxEntries
-	}
-	r := &Ring{clock: c, errno: errno, flags: p.Flags, sqEntries: roundUp(p.SQEntries), sqeSize: sizeofSQE, cqeSize: 16,
-		active: make(map[*Request]struct{}), byData: make(map[uint64]*Request), timeouts: make(map[*Request]struct{}), users: make(map[*task.Delegate]struct{}),
+	r := &Ring{clock: c, errno: errno, flags: p.Flags, sqEntries: p.SQEntries, cqEntries: p.CQEntries, sqeSize: sizeofSQE, cqeSize: sizeofCQE,
+		active: make(map[*Request]struct{}), byData: make(map[uint64]*Request), counted: make(map[*Request]struct{}), users: make(map[*task.Delegate]struct{}),
 		disabled: p.Flags&SetupRDisabled != 0}
-	r.cqEntries = 2 * r.sqEntries
-	if p.Flags&SetupCQSize != 0 {
-		if p.CQEntries == 0 || p.CQEntries > maxCQEntries && !clamp {
-			return nil, nil, unix.EINVAL
-		}
-		if r.cqEntries = roundUp(min(p.CQEntries, maxCQEntries)); r.cqEntries < r.sqEntries {
-			return nil, nil, unix.EINVAL
-		}
-	}
 	if p.Flags&SetupSQE128 != 0 {
 		r.sqeSize *= 2
 	}
@@ -159,57 +143,34 @@ func New(pool *mem.Pool, c *clock.Clock, owner *cred.Cred, p Params, errno func(
 	return vfs.NewAnon("io_uring", r, owner, unix.O_RDWR), r, nil
 }
 
-// allocate makes the memory: ENOMEM.
-func (r *Ring) allocate(pool *mem.Pool) (err error) {
-	r.offArray = offCQEs + r.cqEntries*uint32(r.cqeSize)
-	pagesFor := func(n uint64) uint64 { return (n + machine.PageSize - 1) / machine.PageSize }
-	nring, nsqes := pagesFor(uint64(r.offArray)+4*uint64(r.sqEntries)), pagesFor(uint64(r.sqEntries)*r.sqeSize)
-	r.cache = mem.NewShmem(pool)
-	sealed := false
-	r.cache.SetCharge(func(n int64) error {
-		if sealed && n > 0 {
-			return mem.ErrBeyondEOF // between the parts
-		}
+// check sees to it that the flags go together, and makes the sizes what the ring will have: EINVAL.
+func (p *Params) check() error {
+	const known = SetupIOPoll | SetupCQSize | SetupClamp | SetupAttachWQ | SetupRDisabled | SetupSubmitAll | SetupCoopTaskrun | SetupTaskrunFlag |
+		SetupSQE128 | SetupCQE32 | SetupSingleIssuer | SetupDeferTaskrun | SetupSQPoll | SetupSQAff
+	has := func(bits uint32) bool { return p.Flags&bits != 0 }
+	switch {
+	case has(^uint32(known)), p.SQEntries == 0,
+		has(SetupSQPoll) && has(SetupCoopTaskrun|SetupTaskrunFlag|SetupDeferTaskrun),
+		has(SetupSQAff) && !has(SetupSQPoll),
+		has(SetupDeferTaskrun) && !has(SetupSingleIssuer),
+		has(SetupTaskrunFlag) && !has(SetupCoopTaskrun|SetupDeferTaskrun):
+		return unix.EINVAL
+	}
+	if !has(SetupClamp) && (p.SQEntries > maxEntries || has(SetupCQSize) && p.CQEntries > maxCQEntries) {
+		return unix.EINVAL
+	}
+	p.SQEntries = roundUp(min(p.SQEntries, maxEntries))
+	if !has(SetupCQSize) {
+		p.CQEntries = 2 * p.SQEntries
 		return nil
-	})
-	if err = r.cache.Truncate(OffSQEs + int64(nsqes)*machine.PageSize); err == nil {
-		if r.rings, err = r.pages(pool, 0, nring); err == nil {
-			if r.sqes, err = r.pages(pool, OffSQEs/machine.PageSize, nsqes); err == nil {
-				err = r.cache.Alias(OffCQRing/machine.PageSize, 0, nring)
-			}
-		}
 	}
-	sealed = true
-	if err != nil {
-		r.cache.Release()
-		return err
+	if p.CQEntries == 0 {
+		return unix.EINVAL
 	}
-	for off, v := range map[uint32]uint32{offSQMask: r.sqEntries - 1, offCQMask: r.cqEntries - 1, offSQEntries: r.sqEntries, offCQEntries: r.cqEntries} {
-		r.put(off, v)
+	if p.CQEntries = roundUp(min(p.CQEntries, maxCQEntries)); p.CQEntries < p.SQEntries {
+		return unix.EINVAL
 	}
 	return nil
-}
-
-func (r *Ring) pages(pool *mem.Pool, first, n uint64) ([]machine.Memory, error) {
-	list := make([]machine.Memory, n)
-	for i := range list {
-		f, err := r.cache.Page(first+uint64(i), true)
-		if err != nil {
-			return nil, err
-		}
-		list[i] = machine.MemoryOf(pool.Bytes(f))
-		pool.Unref(f) // the cache has it
-	}
-	return list, nil
-}
-
-// get and put access a field of the rings.
-func (r *Ring) get(off uint32) uint32 {
-	return r.rings[off/machine.PageSize].Load32(uint64(off % machine.PageSize))
-}
-
-func (r *Ring) put(off, v uint32) {
-	r.rings[off/machine.PageSize].Store32(uint64(off%machine.PageSize), v)
 }
 
 // Of returns the ring that f is: EOPNOTSUPP.
@@ -218,20 +179,6 @@ func Of(f *vfs.File) (*Ring, error) {
 		return r, nil
 	}
 	return nil, unix.EOPNOTSUPP
-}
-
-// Map implements vfs.FileOps.
-func (r *Ring) Map(*vfs.File) *mem.Cache { return r.cache }
-
-// MapSize returns how many bytes a mapping at off may have: EINVAL.
-func (r *Ring) MapSize(off uint64) (uint64, error) {
-	switch off {
-	case OffSQRing, OffCQRing:
-		return uint64(len(r.rings)) * machine.PageSize, nil
-	case OffSQEs:
-		return uint64(len(r.sqes)) * machine.PageSize, nil
-	}
-	return 0, unix.EINVAL
 }
 
 // Poll implements vfs.FileOps: POLLIN when there is a completion, POLLOUT when there is room to submit.
@@ -254,12 +201,16 @@ func (r *Ring) Unregister(_ *vfs.File, e *wait.Entry) { r.queue.Remove(e) }
 // Release implements vfs.FileOps.
 func (r *Ring) Release(*vfs.File) {
 	r.mu.Lock()
-	r.closed = true
-	r.deferred, r.work = nil, nil
-	event := r.event
-	r.event = nil
-	users := r.users
-	r.users = nil
+	r.closed.Store(true)
+	for _, head := range r.deferred {
+		for q := head; q != nil; q = q.next {
+			r.dismiss(q)
+		}
+	}
+	share.Rings.Give(waitingCost * int64(len(r.work)+len(r.overflow)))
+	r.deferred, r.work, r.overflow = nil, nil, nil
+	event, users := r.event, r.users
+	r.event, r.users = nil, nil
 	r.mu.Unlock()
 	for d := range users {
 		d.OnEnd(r, nil)
@@ -270,17 +221,19 @@ func (r *Ring) Release(*vfs.File) {
 		event.DecRef()
 	}
 	r.cache.Release()
+	share.Pages.Give(r.bytes())
 }
 
 // use notes that d's process has something on its way in the ring.
 func (r *Ring) use(d *task.Delegate) {
 	r.mu.Lock()
 	_, known := r.users[d]
-	if !known && !r.closed {
+	fresh := !known && !r.closed.Load()
+	if fresh {
 		r.users[d] = struct{}{}
 	}
 	r.mu.Unlock()
-	if !known {
+	if fresh {
 		d.OnEnd(r, func() {
 			r.mu.Lock()
 			delete(r.users, d)
@@ -289,6 +242,3 @@ func (r *Ring) use(d *task.Delegate) {
 		})
 	}
 }
-
-// A Range is a registered buffer.
-type Range = mm.Range

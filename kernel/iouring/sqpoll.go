@@ -15,12 +15,17 @@ func (r *Ring) Polls(t *task.Task) { r.poller, r.credit = t.Delegate(), t.Cred()
 // SQPoll reports whether the ring has SetupSQPoll.
 func (r *Ring) SQPoll() bool { return r.flags&SetupSQPoll != 0 }
 
-// Wakeup submits all that is in the ring: EOWNERDEAD when the process that made it has ended, EBADFD.
+// Wakeup submits what is in the ring: EOWNERDEAD when the process that made it has ended, EBADFD.
 func (r *Ring) Wakeup(prepare func(*task.Task, *Request) error) error {
 	var failed error
 	err := r.poller.Do(r.credit, func(t *task.Task) {
-		for done := uint32(1); done > 0 && failed == nil; {
-			done, failed = r.Submit(t, r.sqEntries, prepare)
+		// What another thread adds meanwhile it wakes for itself.
+		for left := r.sqEntries; left > 0 && failed == nil; {
+			var done uint32
+			if done, failed = r.Submit(t, left, prepare); done == 0 {
+				return
+			}
+			left -= done
 		}
 	})
 	switch {

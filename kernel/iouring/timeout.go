@@ -20,14 +20,23 @@ type Timeout struct {
 	Flags uint32
 }
 
-// set arms q's timer.
-func (q *Request) set(fire func()) {
-	c := q.Ring.clock
-	q.timer.Init(c, fire)
+// arm has fire called when q's time has come, unless q has ended.
+func (q *Request) arm(fire func()) {
+	q.Ring.timing.Lock()
+	defer q.Ring.timing.Unlock()
+	if q.fired.Load() {
+		return
+	}
+	q.timer.Init(q.Ring.clock, fire)
+	q.set()
+}
+
+// set sets q's timer. Ring.timing is held.
+func (q *Request) set() {
 	t := q.Timeout
 	switch {
 	case t.Flags&TimeoutAbs == 0:
-		q.timer.Set(c.After(t.NS))
+		q.timer.Set(q.Ring.clock.After(t.NS))
 	case t.Flags&TimeoutRealtime != 0:
 		q.timer.SetWall(max(t.NS, 1))
 	default:
@@ -35,32 +44,54 @@ func (q *Request) set(fire func()) {
 	}
 }
 
+// disarm stops q's timer; q.fired is set, so that nobody arms it again.
+func (q *Request) disarm() {
+	q.Ring.timing.Lock()
+	defer q.Ring.timing.Unlock()
+	q.timer.Stop()
+}
+
 // startTimeout starts a timeout: it ends after Off completions, or when its time has come.
 func (q *Request) startTimeout() {
-	r := q.Ring
+	if q.Off != 0 {
+		q.Ring.count(q)
+	}
+	q.arm(func() { q.timedOut(-int32(unix.ETIME)) })
+}
+
+// count has q end after Off more completions, unless it has ended.
+func (r *Ring) count(q *Request) {
 	r.mu.Lock()
-	if q.fired.Load() { // cancelled already
-		r.mu.Unlock()
+	defer r.mu.Unlock()
+	if q.fired.Load() {
 		return
 	}
-	if q.Off != 0 {
-		q.counted = true
-		q.target = r.posted + uint32(q.Off)
+	q.target = r.posted + uint32(q.Off)
+	if len(r.counted) == 0 || int32(q.target-r.nearest) < 0 {
+		r.nearest = q.target
 	}
-	r.timeouts[q] = struct{}{}
-	r.mu.Unlock()
-	q.set(func() { q.timedOut(-int32(unix.ETIME)) })
+	r.counted[q] = struct{}{}
 }
 
 // Expired returns how many timeouts have ended by their time or count: one more ends any wait for completions.
 func (r *Ring) Expired() uint32 { return r.expired.Load() }
 
-// dueByCount returns the timeouts that have seen enough completions. r.mu is held.
+// dueByCount returns the timeouts that have seen enough completions.
+//
+// +checklocks:r.mu
 func (r *Ring) dueByCount() (due []*Request) {
-	for q := range r.timeouts {
-		if q.counted && int32(r.posted-q.target) >= 0 {
+	if len(r.counted) == 0 || int32(r.posted-r.nearest) < 0 {
+		return nil
+	}
+	first := true
+	for q := range r.counted {
+		if int32(r.posted-q.target) >= 0 {
 			due = append(due, q)
-			q.counted = false
+			delete(r.counted, q)
+			continue
+		}
+		if first || int32(q.target-r.nearest) < 0 {
+			r.nearest, first = q.target, false
 		}
 	}
 	return due
@@ -71,10 +102,10 @@ func (q *Request) timedOut(res int32) bool {
 	if q.fired.Swap(true) {
 		return false
 	}
-	q.timer.Stop()
+	q.disarm()
 	r := q.Ring
 	r.mu.Lock()
-	delete(r.timeouts, q)
+	delete(r.counted, q)
 	r.mu.Unlock()
 	if res != -int32(unix.ECANCELED) {
 		r.expired.Add(1)
@@ -84,17 +115,29 @@ func (q *Request) timedOut(res int32) bool {
 	return true
 }
 
+// watch arms the link timeout g, once.
+func (g *Request) watch() {
+	if !g.armed {
+		g.armed = true
+		g.arm(func() { g.op.Delegate.Go(g.strike) })
+	}
+}
+
 // strike is the end of a link timeout: it cancels what it is on.
 func (g *Request) strike() {
 	if g.fired.Swap(true) {
 		return
 	}
+	r := g.Ring
+	r.mu.Lock()
+	q := g.guarded
+	r.mu.Unlock()
 	res := -int32(unix.ETIME)
-	if g.guarded.cancel() == unix.ENOENT {
-		res = -int32(unix.ENOENT)
+	if err := q.cancel(); err != nil {
+		res = result(0, err, r.errno)
 	}
 	if g.Flags&SkipSuccess == 0 { // to strike is no failure
-		g.Ring.post(cqe{g.UserData, res, 0}, true, true)
+		r.post(cqe{g.UserData, res, 0}, true, true)
 	}
 }
 
@@ -103,9 +146,7 @@ func (g *Request) unwatch() {
 	if g.fired.Swap(true) {
 		return
 	}
-	if g.counted {
-		g.timer.Stop()
-	}
+	g.disarm()
 	res := -int32(unix.ECANCELED)
 	switch {
 	case g.failure != nil:
@@ -116,7 +157,7 @@ func (g *Request) unwatch() {
 	g.Ring.post(cqe{g.UserData, res, 0}, true, true)
 }
 
-// RemoveTimeout cancels the timeout with that user data: ENOENT, EBUSY.
+// RemoveTimeout cancels the timeout with that user data: ENOENT.
 func (r *Ring) RemoveTimeout(userData uint64) error {
 	if q := r.timeout(userData); q != nil && q.timedOut(-int32(unix.ECANCELED)) {
 		return nil
@@ -126,17 +167,9 @@ func (r *Ring) RemoveTimeout(userData uint64) error {
 
 // UpdateTimeout gives a timeout, or with link a link timeout, another time: ENOENT.
 func (r *Ring) UpdateTimeout(userData uint64, t Timeout, link bool) error {
-	var q *Request
+	q := r.timeout(userData)
 	if link {
-		r.mu.Lock()
-		for a := range r.active {
-			if a.guard != nil && a.guard.UserData == userData && !a.guard.fired.Load() {
-				q = a.guard
-			}
-		}
-		r.mu.Unlock()
-	} else {
-		q = r.timeout(userData)
+		q = r.linkTimeout(userData)
 	}
 	r.timing.Lock()
 	defer r.timing.Unlock()
@@ -144,20 +177,26 @@ func (r *Ring) UpdateTimeout(userData uint64, t Timeout, link bool) error {
 		return unix.ENOENT
 	}
 	q.Timeout.NS, q.Timeout.Flags = t.NS, q.Timeout.Flags&TimeoutEtimeSuccess|t.Flags
-	if link {
-		q.set(func() { q.op.Delegate.Go(q.strike) })
-	} else {
-		q.set(func() { q.timedOut(-int32(unix.ETIME)) })
-	}
+	q.set()
 	return nil
 }
 
+// timeout returns the oldest timeout with that user data, nil when there is none.
 func (r *Ring) timeout(userData uint64) *Request {
+	list := r.with(userData, func(q *Request) bool { return q.Opcode == OpTimeout && !q.fired.Load() })
+	if len(list) == 0 {
+		return nil
+	}
+	return list[len(list)-1]
+}
+
+// linkTimeout returns a link timeout with that user data on a request that is active.
+func (r *Ring) linkTimeout(userData uint64) *Request {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for q := range r.timeouts {
-		if q.UserData == userData {
-			return q
+	for q := range r.active {
+		if g := q.guard; g != nil && g.UserData == userData && !g.fired.Load() {
+			return g
 		}
 	}
 	return nil

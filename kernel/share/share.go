@@ -37,6 +37,7 @@ var (
 	IPC       = of(16) // message queues of both kinds, and semaphores
 	Filters   = of(32) // programs of seccomp and socket filters
 	Groups    = of(64) // supplementary groups
+	Rings     = of(8)  // requests, provided buffers and waiting completions of io_uring
 	Inodes    = of(8)  // of file systems in memory, and names for them
 	Xattrs    = of(32) // of file systems in memory
 )

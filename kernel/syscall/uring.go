@@ -534,8 +534,8 @@ func workers(t *task.Task, arg uint64, n uint32) error {
 	if err := copyIn(t, b, arg); err != nil {
 		return err
 	}
-	le.PutUint32(b, task.MaxBorrowed)
-	le.PutUint32(b[4:], task.MaxBorrowed)
+	le.PutUint32(b, task.MaxWorkers)
+	le.PutUint32(b[4:], task.MaxWorkers)
 	return copyOut(t, arg, b)
 }
 

@@ -1,12 +1,15 @@
 package syscall
 
 import (
+	"math"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"gosv/kernel/iouring"
+	"gosv/kernel/share"
+	"gosv/kernel/task"
 )
 
 // testRing is a ring as a program sees it.
@@ -92,10 +95,7 @@ func TestUring(t *testing.T) {
 	w := newWorld(t, Options{})
 	w.run(func(u *user) {
 		r := openRing(u, 8, 0)
-		p := u.alloc(8)
-		u.must(unix.SYS_PIPE, p)
-		b := u.read(p, 8)
-		from, to := int32(le.Uint32(b)), int32(le.Uint32(b[4:]))
+		from, to := u.pipe()
 		buf, text := u.alloc(64), u.str("hello")
 		want := func(data uint64, res int32) {
 			t.Helper()
@@ -138,6 +138,157 @@ func TestUring(t *testing.T) {
 	})
 }
 
+// ringsShare returns what is taken of share.Rings, and sees to it that all is given back when the test ends.
+func ringsShare(t *testing.T) int64 {
+	before := share.Rings.Used()
+	t.Cleanup(func() {
+		for end := time.Now().Add(20 * time.Second); share.Rings.Used() != before; time.Sleep(time.Millisecond) {
+			if time.Now().After(end) {
+				t.Errorf("%d bytes were not given back", share.Rings.Used()-before)
+				return
+			}
+		}
+	})
+	return before
+}
+
+// pipe makes a pipe.
+func (u *user) pipe() (from, to int32) {
+	p := u.alloc(8)
+	u.must(unix.SYS_PIPE, p)
+	b := u.read(p, 8)
+	return int32(le.Uint32(b)), int32(le.Uint32(b[4:]))
+}
+
+// TestUringShare: requests, those that wait in a chain for others too, and provided buffers have a bound.
+func TestUringShare(t *testing.T) {
+	before := ringsShare(t)
+	defer share.Rings.SetMost(math.MaxInt64)
+	w := newWorld(t, Options{})
+	w.run(func(u *user) {
+		r := openRing(u, 64, 0)
+		from, to := u.pipe()
+		buf := u.alloc(64)
+		share.Rings.SetMost(before + 20*1024)
+		r.add(iouring.SQE{Opcode: opRead, FD: from, Addr: buf, Len: 1, UserData: 1, Flags: iouring.Link})
+		for range 39 {
+			r.add(iouring.SQE{UserData: 2, Flags: iouring.Link})
+		}
+		if n := r.enter(0); n != 20 {
+			t.Errorf("%d of a chain of 40 were taken, want 20", n)
+		}
+		u.fails(unix.EAGAIN, unix.SYS_IO_URING_ENTER, r.fd, 20, 0, 0, 0, 0)
+		u.must(unix.SYS_WRITE, uint64(to), buf, 1)
+		for i := range 20 {
+			if d, v := r.take(); i == 0 && (d != 1 || v != 1) || i > 0 && (d != 2 || v != 0) {
+				t.Errorf("completion %d: %d", d, v)
+			}
+		}
+		u.must(unix.SYS_IO_URING_ENTER, r.fd, 20, 20, enterGetevents, 0, 8)
+		for range 20 {
+			r.take()
+		}
+		for i := range 3 {
+			want := int32(0)
+			if i == 2 {
+				want = -int32(unix.ENOMEM)
+			}
+			r.add(iouring.SQE{Opcode: 31, FD: 128, Addr: buf, Len: 1, Buf: uint16(i), UserData: 3})
+			if _, v := r.take(); v != want {
+				t.Errorf("group %d: %d, want %d", i, v, want)
+			}
+		}
+		r.add(iouring.SQE{Opcode: 32, FD: 128, Buf: 0, UserData: 3})
+		r.take()
+		r.add(iouring.SQE{Opcode: 31, FD: 128, Addr: buf, Len: 1, Buf: 2, UserData: 3})
+		if _, v := r.take(); v != 0 {
+			t.Errorf("after one was removed: %d", v)
+		}
+		u.exit(0)
+	})
+}
+
+// TestUringBuffersGivenBack: a provided buffer into which nothing came is the next one again.
+func TestUringBuffersGivenBack(t *testing.T) {
+	ringsShare(t)
+	w := newWorld(t, Options{})
+	w.run(func(u *user) {
+		r := openRing(u, 8, 0)
+		from, to := u.pipe()
+		buf := u.alloc(64)
+		r.add(iouring.SQE{Opcode: 31, FD: 4, Addr: buf, Len: 16, Off: 10, UserData: 1})
+		r.take()
+		for i := range uint64(3) { // waits first, and then takes the buffer again
+			r.add(iouring.SQE{Opcode: opRead, FD: from, Len: 16, UserData: 2, Flags: iouring.BufferSelect})
+			r.enter(0)
+			u.must(unix.SYS_WRITE, uint64(to), u.str("x"), 1)
+			if _, v := r.take(); v != 1 || u.read(buf+16*i, 1)[0] != 'x' {
+				t.Errorf("read %d: %d", i, v)
+			}
+		}
+		u.exit(0)
+	})
+}
+
+// TestUringManySlow: requests wait where there are more than workers.
+func TestUringManySlow(t *testing.T) {
+	ringsShare(t)
+	const n = task.MaxWorkers + 200
+	w := newWorld(t, Options{})
+	w.put("/file", 0o666, nil)
+	w.run(func(u *user) {
+		r := openRing(u, 2048, 0)
+		from, to := u.pipe()
+		file := int32(u.must(unix.SYS_OPEN, u.str("/file"), unix.O_RDWR, 0))
+		splices := func() { // each has a worker that waits for the pipe
+			for range n {
+				r.add(iouring.SQE{Opcode: 30, FD: file, FileIndex: uint32(from), Addr: 1<<64 - 1, Off: 1<<64 - 1, Len: 1, UserData: 1})
+			}
+			if got := r.enter(0); got != n {
+				t.Errorf("%d were taken", got)
+			}
+		}
+		splices()
+		time.Sleep(200 * time.Millisecond) // for what should not happen: that some fail
+		u.must(unix.SYS_WRITE, uint64(to), u.alloc(n), n)
+		for range n {
+			if _, v := r.take(); v != 1 {
+				t.Errorf("a splice gave %d", v)
+				break
+			}
+		}
+		splices() // still wait at the end
+		u.exit(0)
+	})
+}
+
+// TestUringClosed: of a chain nothing starts any more when its ring is closed.
+func TestUringClosed(t *testing.T) {
+	ringsShare(t)
+	w := newWorld(t, Options{})
+	w.run(func(u *user) {
+		r := openRing(u, 8, 0)
+		from, _ := u.pipe()
+		from2, to2 := u.pipe()
+		buf := u.alloc(64)
+		r.add(iouring.SQE{Opcode: opRead, FD: from, Addr: buf, Len: 1, UserData: 1, Flags: iouring.HardLink})
+		r.add(iouring.SQE{Opcode: opRead, FD: from2, Addr: buf, Len: 1, UserData: 2})
+		r.enter(0)
+		u.must(unix.SYS_MUNMAP, r.mem, r.sq[6]+4*uint64(r.entries))
+		u.must(unix.SYS_MUNMAP, r.sqes, 64*uint64(r.entries))
+		u.must(unix.SYS_CLOSE, r.fd)
+		time.Sleep(20 * time.Millisecond) // for what should not happen
+		u.must(unix.SYS_WRITE, uint64(to2), buf, 1)
+		time.Sleep(20 * time.Millisecond)
+		left := u.words(0)
+		u.must(unix.SYS_IOCTL, uint64(from2), unix.TIOCINQ, left)
+		if n := u.half(left); n != 1 {
+			t.Error("the second request read from its pipe")
+		}
+		u.exit(0)
+	})
+}
+
 // FuzzUring submits what a program could have written into its ring: submissions, indices, positions. The kernel must survive,
 // and the process must end.
 func FuzzUring(f *testing.F) {
@@ -145,6 +296,7 @@ func FuzzUring(f *testing.F) {
 	f.Add([]byte{6, 4, 0, 0, 0, 0, 1, 1, 0, 0, 0, 11, 2, 9, 0, 2, 1, 0, 2, 0, 0, 1, 14, 0, 0, 0, 1, 0, 0, 3, 0, 0, 2})
 	f.Add([]byte{31, 0, 2, 0, 1, 3, 0, 1, 1, 0, 0, 22, 32, 0, 0, 0, 3, 0, 2, 1, 0, 0, 18, 8, 9, 0, 4, 0, 0, 3, 0, 1, 3})
 	f.Fuzz(func(t *testing.T, script []byte) {
+		ringsShare(t)
 		w := newWorld(t, Options{})
 		w.patience = 300 * time.Millisecond
 		w.put("/file", 0o666, []byte("contents"))

@@ -26,13 +26,22 @@ type Delegate struct {
 	ended   bool               // guarded by mu
 	running map[*Task]struct{} // borrowed tasks; guarded by mu
 	busy    int                // goroutines of Go; guarded by mu
+	workers int                // of them, those of GoDo; guarded by mu
+	errands []errand           // that wait for a worker; guarded by mu
 	last    *Task              // waits for them; guarded by mu
 	onEnd   map[any]func()     // guarded by mu
 	values  map[any]any        // guarded by mu
 }
 
-// MaxBorrowed bounds the tasks that are borrowed from one Delegate at a time.
-const MaxBorrowed = 1024
+// MaxWorkers bounds the goroutines that run what GoDo is given, for one Delegate at a time.
+const MaxWorkers = 1024
+
+// An errand is what GoDo is given.
+type errand struct {
+	cred   *cred.Cred
+	do     func(*Task)
+	failed func(error)
+}
 
 // Delegate returns the delegate of t's address space.
 func (t *Task) Delegate() *Delegate {
@@ -82,11 +91,14 @@ const endTime = 1_000_000_000
 func (d *Delegate) end(t *Task) {
 	d.mu.Lock()
 	d.ended = true
-	hooks := d.onEnd
-	d.onEnd = nil
+	hooks, errands := d.onEnd, d.errands
+	d.onEnd, d.errands = nil, nil
 	d.mu.Unlock()
 	for _, f := range hooks {
 		f()
+	}
+	for _, e := range errands {
+		e.failed(unix.ECANCELED)
 	}
 	d.mu.Lock()
 	d.last = t
@@ -103,16 +115,11 @@ func (d *Delegate) end(t *Task) {
 }
 
 // borrow returns a task that can make system calls in the process's name, without a program of its
-// own: EAGAIN when too many are borrowed, ECANCELED when the process has ended.
+// own: ECANCELED when the process has ended.
 func (d *Delegate) borrow(c *cred.Cred) (*Task, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	switch {
-	case d.ended:
-		return nil, unix.ECANCELED
-	case len(d.running) >= MaxBorrowed:
-		return nil, unix.EAGAIN
-	case !d.mem.hold():
+	if d.ended || !d.mem.hold() {
 		return nil, unix.ECANCELED
 	}
 	t := &Task{k: d.k, cpu: d.k.Machine, Ctx: new(machine.Context), mem: d.mem, space: d.mem.Space(), Files: d.files, FS: d.fs, borrowed: true}
@@ -151,7 +158,41 @@ func (d *Delegate) Go(f func()) {
 	}()
 }
 
-// Do calls f with a borrowed task, on the goroutine of the caller; the errors are EAGAIN and ECANCELED. A panic
+// GoDo has do called with a borrowed task on a goroutine that the end of the process waits for, once there are fewer than MaxWorkers
+// of them; or failed, with what Do says. It does not block.
+func (d *Delegate) GoDo(c *cred.Cred, do func(*Task), failed func(error)) {
+	e := errand{c, do, failed}
+	d.mu.Lock()
+	if d.workers >= MaxWorkers && !d.ended {
+		d.errands = append(d.errands, e)
+		d.mu.Unlock()
+		return
+	}
+	d.workers++
+	d.mu.Unlock()
+	d.Go(func() { d.work(e) })
+}
+
+// work runs e, and what has waited for a worker meanwhile.
+func (d *Delegate) work(e errand) {
+	for {
+		if err := d.Do(e.cred, e.do); err != nil {
+			e.failed(err)
+		}
+		d.mu.Lock()
+		if len(d.errands) == 0 {
+			d.errands = nil
+			d.workers--
+			d.mu.Unlock()
+			return
+		}
+		e, d.errands[0] = d.errands[0], errand{}
+		d.errands = d.errands[1:]
+		d.mu.Unlock()
+	}
+}
+
+// Do calls f with a borrowed task, on the goroutine of the caller; the error is ECANCELED when the process has ended. A panic
 // in f kills the process, and is ECANCELED.
 func (d *Delegate) Do(c *cred.Cred, f func(t *Task)) (err error) {
 	t, err := d.borrow(c)
