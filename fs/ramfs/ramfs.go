@@ -2,7 +2,8 @@
 // dentries of package vfs, contents in the page cache.
 //
 // An instance may be limited in size, number of inodes and rights of its root by mount
-// options; without them half of the machine's memory, and half as many inodes as it has pages, is the limit.
+// options; without them half of the machine's memory, and half as many inodes as it has pages, is the limit. All instances together
+// have share.Pages and share.Inodes.
 package ramfs
 
 import (
@@ -14,7 +15,9 @@ import (
 
 	"gosv/kernel/mem"
 	"gosv/kernel/namespace"
+	"gosv/kernel/share"
 	"gosv/kernel/vfs"
+	"gosv/machine"
 )
 
 // Options are the mount options of tmpfs(5).
@@ -110,7 +113,6 @@ type instance struct {
 	vfs.InodeDefaults
 	fs     *vfs.FS
 	pool   *mem.Pool
-	charge func(pages int64) error // nil: no limit
 	huge   bool
 	pages  atomic.Int64
 	inodes atomic.Int64
@@ -126,14 +128,12 @@ func New(pool *mem.Pool, now func() int64, o Options) *vfs.FS {
 	r := &instance{pool: pool, huge: o.Huge}
 	r.maxPages.Store(o.Pages)
 	r.maxInodes.Store(o.Inodes)
-	if o.Pages != 0 {
-		r.charge = r.chargePages
-	}
 	r.fs = vfs.NewFS(o.Type, r, now)
 	r.fs.Resident = true
 	total, _ := pool.Usage()
 	r.fs.MaxXattrs = int64(total) * vfs.BlockSize / 16
 	r.inodes.Store(1)
+	share.Inodes.Give(-inodeCost) // in any case: mounts have a bound of their own
 	r.fs.SetRoot(r.fs.NewInode(r, &vfs.NewNode{Mode: unix.S_IFDIR | o.Mode, UID: o.UID, GID: o.GID}, nil))
 	return r.fs
 }
@@ -198,26 +198,49 @@ func (r *instance) Remount(m *vfs.MountRequest) error {
 
 // chargePages counts pages of files: ENOSPC.
 func (r *instance) chargePages(n int64) error {
-	if r.pages.Add(n) > r.maxPages.Load() && n > 0 {
+	if most := r.maxPages.Load(); r.pages.Add(n) > most && most != 0 && n > 0 {
 		r.pages.Add(-n)
+		return unix.ENOSPC
+	}
+	if r.huge {
+		return nil // they are of a pool of their own
+	}
+	err := mem.Kept(n)
+	if err != nil {
+		r.pages.Add(-n)
+	}
+	return err
+}
+
+// inodeCost is what an inode, or a name, takes of share.Inodes, in bytes.
+const inodeCost = 1 << 10
+
+// chargeInodes counts inodes and further names for them: ENOSPC.
+func (r *instance) chargeInodes(n int64) error {
+	if n <= 0 {
+		r.inodes.Add(n)
+		share.Inodes.Give(-n * inodeCost)
+		return nil
+	}
+	if most := r.maxInodes.Load(); r.inodes.Add(n) > most && most != 0 || !share.Inodes.Take(n*inodeCost) {
+		r.inodes.Add(-n)
 		return unix.ENOSPC
 	}
 	return nil
 }
 
+// CountName implements vfs.NameCounter: a further name counts as an inode, as in Linux's tmpfs.
+func (r *instance) CountName(n int) error { return r.chargeInodes(int64(n)) }
+
 // Create implements vfs.InodeOps: ENOSPC.
 func (r *instance) Create(_ *vfs.Inode, _ string, n *vfs.NewNode) (*vfs.Inode, error) {
-	weight := weigh(n.Target)
-	if most := r.maxInodes.Load(); r.inodes.Add(weight) > most && most != 0 {
-		r.inodes.Add(-weight)
-		return nil, unix.ENOSPC
+	if err := r.chargeInodes(weigh(n.Target)); err != nil {
+		return nil, err
 	}
 	var cache *mem.Cache
 	if n.Mode&unix.S_IFMT == unix.S_IFREG {
 		cache = r.newCache()
-		if r.charge != nil {
-			cache.SetCharge(r.charge)
-		}
+		cache.SetCharge(r.chargePages)
 	}
 	return r.fs.NewInode(r, n, cache), nil
 }
@@ -231,7 +254,7 @@ func (r *instance) MaySetAttr(*vfs.Inode) error { return nil }
 // Evict implements vfs.InodeOps.
 func (r *instance) Evict(i *vfs.Inode) {
 	r.InodeDefaults.Evict(i)
-	r.inodes.Add(-weigh(i.Target()))
+	_ = r.chargeInodes(-weigh(i.Target())) // giving up is never refused
 }
 
 // weigh returns as how many inodes a file counts: the long target of a symbolic link takes as much memory as several.
@@ -258,6 +281,7 @@ func (r *instance) Statfs(s *unix.Statfs_t) {
 		s.Blocks = uint64(most)
 		s.Bfree = uint64(max(most-r.pages.Load(), 0))
 	}
+	s.Bfree = min(s.Bfree, uint64(max(share.Pages.Most()-share.Pages.Used(), 0)/machine.PageSize))
 	s.Bavail = s.Bfree
 	if most := r.maxInodes.Load(); most != 0 {
 		s.Files = uint64(most)

@@ -76,6 +76,7 @@ func (sp *Space) Shmget(key int32, size uint64, flags uint32, c *cred.Cred, pid 
 				return nil, err
 			}
 			s := &Segment{space: sp, cache: mem.NewShmem(sp.pool), pages: pages, size: size, ctime: sp.now(), cpid: pid}
+			s.cache.SetCharge(mem.Kept)
 			return s, s.cache.Truncate(int64(pages * machine.PageSize))
 		})
 }

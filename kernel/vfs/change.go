@@ -216,7 +216,9 @@ func link(ctx *Context, dir Path, name string, i *Inode) (err error) {
 	case i.nlink.Load() >= maxLink:
 		return unix.EMLINK
 	}
-	i.nlink.Add(1)
+	if err := i.linked(); err != nil {
+		return err
+	}
 	d.dir.insert(newDentry(d, name, i))
 	i.touchAttr()
 	d.inode.touch()

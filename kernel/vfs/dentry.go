@@ -109,7 +109,7 @@ func (d *Dentry) makeLocked(name string, n *NewNode) (*Dentry, error) {
 	return c, nil
 }
 
-// LinkTo enters another name for a file that has one: ENOTDIR, EEXIST, EPERM for a directory. No rights are checked.
+// LinkTo enters another name for a file that has one: ENOTDIR, EEXIST, ENOSPC, EPERM for a directory. No rights are checked.
 func (d *Dentry) LinkTo(name string, i *Inode) error {
 	switch {
 	case d.dir == nil:
@@ -125,7 +125,9 @@ func (d *Dentry) LinkTo(name string, i *Inode) error {
 	if d.dir.children[name] != nil {
 		return unix.EEXIST
 	}
-	i.nlink.Add(1)
+	if err := i.linked(); err != nil {
+		return err
+	}
 	d.dir.insert(newDentry(d, name, i))
 	return nil
 }

@@ -107,7 +107,10 @@ func (d *Dentry) evictAll() {
 			}
 		}
 	}
-	if d.inode.nlink.Swap(0) != 0 {
+	if n := d.inode.nlink.Swap(0); n != 0 {
+		if c, ok := d.inode.ops.(NameCounter); ok && !d.inode.IsDir() && n > 1 {
+			_ = c.CountName(1 - int(n)) // giving up is never refused
+		}
 		d.inode.evict()
 	}
 }

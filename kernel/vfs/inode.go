@@ -319,9 +319,34 @@ func (i *Inode) evict() {
 // unlinked takes n links away; the caller holds the directory's lock.
 func (i *Inode) unlinked(n uint32) {
 	i.touchAttr()
-	if i.nlink.Add(-n) == 0 && i.users.Load() == 0 {
+	left := i.nlink.Add(-n)
+	if left == 0 && i.users.Load() == 0 {
 		i.evict()
+	} else if c, ok := i.ops.(NameCounter); ok && left != 0 && !i.IsDir() {
+		_ = c.CountName(-1) // giving up is never refused
 	}
+}
+
+// A NameCounter is InodeOps of a Resident file system that bounds how many names its files have.
+type NameCounter interface {
+	// CountName is told of by names more, or less, for a file that has one: ENOSPC.
+	CountName(by int) error
+}
+
+// linked gives a file a name more: ENOSPC. The caller holds the lock of the directory, and has or holds a name of it.
+func (i *Inode) linked() error {
+	if i.nlink.Add(1) == 1 {
+		return nil
+	}
+	c, ok := i.ops.(NameCounter)
+	if !ok {
+		return nil
+	}
+	err := c.CountName(1)
+	if err != nil {
+		i.nlink.Add(^uint32(0))
+	}
+	return err
 }
 
 // getWrite counts a writer; ETXTBSY while the file is executed.

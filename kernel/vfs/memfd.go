@@ -36,6 +36,7 @@ func NewMemfd(ns *Namespace, c *cred.Cred, name string, flags int) (*File, error
 		i.cache = mem.NewHuge(ns.Pool)
 	} else {
 		i.cache = mem.NewShmem(ns.Pool)
+		i.cache.SetCharge(mem.Kept)
 	}
 	i.mode.Store(unix.S_IFREG | 0o777)
 	i.uid.Store(c.FSUID)

@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gosv/kernel/cred"
+	"gosv/kernel/share"
 )
 
 // Limits of extended attributes (xattr(7)).
@@ -107,8 +108,7 @@ func Setxattr(ctx *Context, p Path, name string, value []byte, flags int) (err e
 	if r.xattrBytes()+more > xattrSpace {
 		return unix.ENOSPC
 	}
-	if fs := p.Inode().fs; fs.xattrs.Add(more) > fs.MaxXattrs && fs.MaxXattrs != 0 && more > 0 {
-		fs.xattrs.Add(-more)
+	if !p.Inode().fs.takeXattrs(more) {
 		return unix.ENOSPC
 	}
 	if r.xattrs == nil {
@@ -147,7 +147,7 @@ func Removexattr(ctx *Context, p Path, name string) (err error) {
 		return unix.ENODATA
 	}
 	delete(r.xattrs, name)
-	p.Inode().fs.xattrs.Add(-xattrBytes(name, old))
+	p.Inode().fs.takeXattrs(-xattrBytes(name, old))
 	p.Inode().touchAttr()
 	return nil
 }
@@ -196,8 +196,22 @@ func (r *rare) xattrBytes() (n int64) {
 func (i *Inode) dropXattrs() {
 	if r := i.rare.Load(); r != nil {
 		r.mu.Lock()
-		i.fs.xattrs.Add(-r.xattrBytes())
+		i.fs.takeXattrs(-r.xattrBytes())
 		r.xattrs = nil
 		r.mu.Unlock()
 	}
+}
+
+// takeXattrs counts n bytes of extended attributes more, or less, and reports whether there is room: giving up is never refused.
+func (fs *FS) takeXattrs(n int64) bool {
+	if n <= 0 {
+		fs.xattrs.Add(n)
+		share.Xattrs.Give(-n)
+		return true
+	}
+	if fs.xattrs.Add(n) > fs.MaxXattrs && fs.MaxXattrs != 0 || !share.Xattrs.Take(n) {
+		fs.xattrs.Add(-n)
+		return false
+	}
+	return true
 }
