@@ -14,6 +14,7 @@ import (
 	"gosv/fs/ramfs"
 	"gosv/kernel/cred"
 	"gosv/kernel/mem"
+	"gosv/kernel/share"
 	"gosv/kernel/socket"
 	"gosv/kernel/uio"
 	"gosv/kernel/vfs"
@@ -477,7 +478,7 @@ func (w *world) idle() {
 	if n := len(w.net.flights.files) + len(w.net.flights.byUser); n != 0 {
 		w.tb.Errorf("%d entries in flight are left", n)
 	}
-	if n := w.net.heap.Load(); n != 0 {
+	if n := w.net.heap.Load() + share.Unix.Used(); n != 0 {
 		w.tb.Errorf("%d bytes of packets are left", n)
 	}
 }

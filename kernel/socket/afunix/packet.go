@@ -3,6 +3,7 @@ package afunix
 import (
 	"golang.org/x/sys/unix"
 
+	"gosv/kernel/share"
 	"gosv/kernel/socket"
 	"gosv/kernel/uio"
 	"gosv/kernel/vfs"
@@ -27,16 +28,15 @@ type packet struct {
 	when   int64 // wall time in ns; 0: not taken
 	urgent bool  // sent with MSG_OOB
 
-	counted bool // in Network.heap
+	heap, taken int64 // bytes in Network.heap, and of share.Unix
 }
 
 // Where bytes lie: small packets in the Go heap, as long as all of them together are few, else in pages. What packets
-// cost beside their bytes is in the Go heap in any case.
+// cost beside their bytes is in the Go heap in any case. Both are of share.Unix.
 const (
 	smallPacket    = 1024
 	packetOverhead = 256
 	smallShare     = 32 // of the machine's memory, for small packets in the heap
-	heapShare      = 8  // for all that is there
 )
 
 // The sizes that Linux 6.1 charges a packet with: those of its sk_buff structures.
@@ -76,18 +76,25 @@ func kmallocSize(n int) int {
 	return size
 }
 
-// fill makes a packet of the next n bytes of src, with room for them that is accounted to nobody yet: ENOMEM, EFAULT.
+// fill makes a packet of the next n bytes of src, with room for them that is accounted to nobody yet: ENOBUFS, EFAULT.
 func (n *Network) fill(src uio.Source, size int) (*packet, error) {
-	used := n.heap.Add(packetOverhead)
-	p := &packet{n: size, counted: true}
+	p := &packet{n: size, heap: packetOverhead}
+	small := size <= smallPacket && n.heap.Load() < n.memory/smallShare
+	if small {
+		p.heap += int64(size)
+	}
+	p.taken = p.heap
+	if !small {
+		p.taken += int64(size+machine.PageSize-1) &^ (machine.PageSize - 1)
+	}
+	if !share.Unix.Take(p.taken) {
+		return nil, unix.ENOBUFS
+	}
+	n.heap.Add(p.heap)
 	switch {
-	case used > n.memory/heapShare:
-		n.free(p)
-		return nil, unix.ENOMEM
 	case size == 0:
 		return p, nil
-	case size <= smallPacket && used < n.memory/smallShare:
-		n.heap.Add(int64(size))
+	case small:
 		p.data = make([]byte, size)
 		if m, err := src.Take(p.data); m < size {
 			n.free(p)
@@ -99,7 +106,7 @@ func (n *Network) fill(src uio.Source, size int) (*packet, error) {
 		f, err := n.pool.Alloc()
 		if err != nil {
 			n.free(p)
-			return nil, unix.ENOMEM
+			return nil, unix.ENOBUFS
 		}
 		p.frames = append(p.frames, f)
 		want := min(size-done, machine.PageSize)
@@ -136,10 +143,9 @@ func (n *Network) put(p *packet, dst uio.Sink, skip, most int) (done int, err er
 
 // free gives back all that p holds.
 func (n *Network) free(p *packet) {
-	if p.counted {
-		n.heap.Add(-int64(packetOverhead + len(p.data)))
-		p.data, p.counted = nil, false
-	}
+	n.heap.Add(-p.heap)
+	share.Unix.Give(p.taken)
+	p.data, p.heap, p.taken = nil, 0, 0
 	for _, f := range p.frames {
 		n.pool.Unref(f)
 	}

@@ -1,6 +1,7 @@
 package afunix
 
 import (
+	"math"
 	"math/rand/v2"
 	"sync"
 	"testing"
@@ -8,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"gosv/kernel/share"
 	"gosv/kernel/socket"
 	"gosv/kernel/uio"
 	"gosv/kernel/vfs"
@@ -135,13 +137,16 @@ func TestTogether(t *testing.T) {
 	w.idle()
 }
 
-// What all sockets together hold is bounded: ENOMEM, and room again when it was read.
+// What all sockets together hold is bounded: ENOBUFS, and room again when it was read.
 func TestBound(t *testing.T) {
 	w := newWorld(t)
+	most := share.Unix.Used() + 64<<10
+	share.Unix.SetMost(most)
+	defer share.Unix.SetMost(math.MaxInt64)
 	var last *socket.Socket
 	var files []*vfs.File
 	err := error(nil)
-	for len(files) < 400 && err != unix.ENOMEM {
+	for len(files) < 400 && err != unix.ENOBUFS {
 		a, b, _ := w.fam.Pair(&w.message().Caller, unix.SOCK_STREAM, 0)
 		files = append(files, a.Open(0, w.ctx.Cred, 0), b.Open(0, w.ctx.Cred, 0))
 		last = b
@@ -150,10 +155,10 @@ func TestBound(t *testing.T) {
 			_, err = a.Ops().Send(w.message(), &src)
 		}
 	}
-	if err != unix.ENOMEM {
+	if err != unix.ENOBUFS {
 		t.Fatal(err)
 	}
-	if n := w.net.heap.Load(); n > w.net.memory/heapShare {
+	if n := share.Unix.Used(); n > most {
 		t.Errorf("%d bytes are held", n)
 	}
 	dst := uio.Buffer(make([]byte, 1000))
