@@ -49,11 +49,24 @@ func mountDev(ns *vfs.Namespace, ctx *vfs.Context, pool *mem.Pool, c *clock.Cloc
 	if err := mount(ns, ctx, "/dev", fs); err != nil {
 		return nil, err
 	}
+	addDevType(ns, pool, fs)
 	dir, err := vfs.Lookup(ctx, ctx.Root, "/dev", 0)
 	if err != nil {
 		return nil, err
 	}
 	return devfs.New(ns, dir, devfs.Config{Random: fillRandom, Log: l.bytes, Pool: pool})
+}
+
+// addDevType lets programs mount /dev again, elsewhere or after it was unmounted: it is the same everywhere.
+func addDevType(ns *vfs.Namespace, pool *mem.Pool, fs *vfs.FS) {
+	ns.PrivateFS(fs, fs.Type) // so that it outlives its mounts
+	ns.AddType(vfs.Type{Name: fs.Type, New: func(r *vfs.MountRequest) (*vfs.FS, error) {
+		total, _ := pool.Usage()
+		if _, err := ramfs.ParseOptions(r.Options, total); err != nil {
+			return nil, r.Fail(err, "bad options "+r.Options)
+		}
+		return fs, nil
+	}})
 }
 
 // mountInfo mounts /proc and /sys, which tell programs about the kernel, and /dev/shm.

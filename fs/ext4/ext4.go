@@ -21,6 +21,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -65,7 +66,8 @@ type fileSystem struct {
 	// committing is held while a transaction is written, and while committed blocks are.
 	committing sync.Mutex
 	journal    *journal
-	marked     bool // the disk says that there was a fault; guarded by committing
+	discards   bool // blocks that are free again are given back to the disk; guarded by committing, as is the next
+	marked     bool // the disk says that there was a fault
 
 	mu       sync.RWMutex // guards all metadata: what follows, nodes, and the contents of buffers
 	groups   []group
@@ -78,9 +80,11 @@ type fileSystem struct {
 	failed   error              // nothing can be changed any more
 	done     bool               // shut down: nothing can be changed any more
 
-	faulty chan struct{} // something was sent when failed was set
-	stop   chan struct{}
-	ends   sync.WaitGroup
+	readOnly atomic.Bool   // mounted or remounted so
+	writes   bool          // writer runs; guarded by vfs.FS's lock of remounts
+	faulty   chan struct{} // something was sent when failed was set
+	stop     chan struct{}
+	ends     sync.WaitGroup
 }
 
 // Types returns the types of file systems: ext4, and ext3 and ext2, which are the same with fewer features.
@@ -102,20 +106,29 @@ func Types(c Config) []vfs.Type {
 	return list
 }
 
-// checkOptions takes the options of ext4(5) that change nothing here: EINVAL for others.
-func checkOptions(r *vfs.MountRequest) (noload bool, err error) {
+// options are those of ext4(5) that change something here.
+type options struct {
+	noload  bool
+	discard bool
+}
+
+// parseOptions takes the options of ext4(5): EINVAL for those that are not known, or ask for what is not done.
+func parseOptions(r *vfs.MountRequest) (o options, err error) {
 	err = r.EachOption(func(key, value string) bool {
 		switch key {
 		case "noload", "norecovery":
-			noload = true
-		case "user_xattr", "nouser_xattr", "acl", "noacl", "barrier", "nodiscard", "delalloc", "nodelalloc", "auto_da_alloc", "init_itable",
-			"noinit_itable", "block_validity", "noblock_validity", "journal_checksum", "grpid", "nogrpid", "bsdgroups", "sysvgroups", "minixdf", "bsddf", "lazytime":
+			o.noload = true
+		case "discard", "nodiscard":
+			o.discard = key == "discard"
+		case "user_xattr", "nouser_xattr", "acl", "noacl", "barrier", "delalloc", "nodelalloc", "auto_da_alloc", "init_itable",
+			"noinit_itable", "block_validity", "noblock_validity", "journal_checksum", "grpid", "nogrpid", "bsdgroups", "sysvgroups", "minixdf", "bsddf", "lazytime",
+			"nolazytime", "prefetch_block_bitmaps", "no_prefetch_block_bitmaps":
 			return true
-		case "data":
-			return value == "ordered"
+		case "data": // the contents come first in either
+			return value == "ordered" || value == "writeback"
 		case "errors":
 			return value == "remount-ro" || value == "continue"
-		case "commit", "stripe", "resuid", "resgid", "inode_readahead_blks":
+		case "commit", "stripe", "resuid", "resgid", "inode_readahead_blks", "min_batch_time", "max_batch_time", "journal_ioprio":
 			_, perr := strconv.ParseUint(value, 10, 32)
 			return perr == nil
 		default:
@@ -123,13 +136,13 @@ func checkOptions(r *vfs.MountRequest) (noload bool, err error) {
 		}
 		return true
 	})
-	return noload, err
+	return o, err
 }
 
 // Mount mounts the file system on a disk: EINVAL when there is none, EUCLEAN, EOPNOTSUPP, EROFS, EIO. closed is called when it was
 // unmounted, not after an error. name is the disk's, for messages.
 func Mount(c Config, typ, name string, d Disk, r *vfs.MountRequest, closed func()) (*vfs.FS, error) {
-	noload, err := checkOptions(r)
+	o, err := parseOptions(r)
 	if err != nil {
 		return nil, err
 	}
@@ -149,11 +162,13 @@ func Mount(c Config, typ, name string, d Disk, r *vfs.MountRequest, closed func(
 	total, _ := c.Pool.Usage()
 	fs.buffers.most = int(min(max(total/bufferPart, leastBuffers), mostBuffers))
 	fs.vfs = vfs.NewFS(typ, fs, c.Now)
-	fs.vfs.Cached, fs.vfs.ReadOnly = true, r.ReadOnly()
-	if err := fs.open(r, noload); err != nil {
+	fs.vfs.Cached = true
+	fs.readOnly.Store(r.ReadOnly())
+	if err := fs.open(r, o.noload); err != nil {
 		fs.caches.ReleaseAll()
 		return nil, err
 	}
+	fs.setDiscards(o.discard)
 	return fs.vfs, nil
 }
 
@@ -166,17 +181,25 @@ func (fs *fileSystem) open(r *vfs.MountRequest, noload bool) (err error) {
 	if le.Uint16(fs.raw[sState:])&stateErrors != 0 {
 		fs.problem("has a mark of errors: it should be checked by e2fsck")
 	}
-	if fs.vfs.ReadOnly {
+	if fs.readOnly.Load() {
 		return nil
 	}
+	return fs.start(r)
+}
+
+// start marks the file system as in use, removes what the last use left, and begins to write.
+func (fs *fileSystem) start(r *vfs.MountRequest) error {
 	if err := fs.markInUse(); err != nil {
 		return err
 	}
 	if err := fs.cleanOrphans(); err != nil {
 		return r.Fail(err, "deleted files that were still open could not be removed")
 	}
-	fs.ends.Add(1)
-	go fs.writer()
+	if !fs.writes {
+		fs.writes = true
+		fs.ends.Add(1)
+		go fs.writer()
+	}
 	return nil
 }
 
@@ -207,7 +230,7 @@ func (fs *fileSystem) openLocked(r *vfs.MountRequest, noload bool) error {
 		if be.Uint32(j.super[jErrno:]) != 0 {
 			le.PutUint16(fs.raw[sState:], le.Uint16(fs.raw[sState:])|stateErrors)
 		}
-	} else if fs.compat&compatJournal != 0 && !fs.vfs.ReadOnly {
+	} else if fs.compat&compatJournal != 0 && !fs.readOnly.Load() {
 		return r.Fail(unix.EROFS, "noload is for read-only mounts")
 	}
 	root, err := fs.inode(rootInode)
@@ -319,7 +342,7 @@ func (fs *fileSystem) storeSuper() error {
 
 // writable says why nothing can be changed: EROFS. fs.mu is held.
 func (fs *fileSystem) writable() error {
-	if fs.failed != nil || fs.vfs.ReadOnly || fs.done {
+	if fs.failed != nil || fs.readOnly.Load() || fs.done {
 		return unix.EROFS
 	}
 	return nil
@@ -584,7 +607,7 @@ func (fs *fileSystem) Statfs(s *unix.Statfs_t) {
 
 // Sync implements vfs.FSOps.
 func (fs *fileSystem) Sync() error {
-	if fs.vfs.ReadOnly {
+	if fs.readOnly.Load() {
 		return nil
 	}
 	if err := fs.flush(); err != nil {
@@ -595,7 +618,7 @@ func (fs *fileSystem) Sync() error {
 
 // Shutdown implements vfs.Shutter: everything is brought to its place, and the file system is clean on the disk.
 func (fs *fileSystem) Shutdown() {
-	if fs.vfs.ReadOnly {
+	if fs.readOnly.Load() {
 		return
 	}
 	err := fs.Sync()

@@ -79,7 +79,7 @@ func (fs *fileSystem) locked(do func() error) (err error) {
 func (fs *fileSystem) markErrors() {
 	fs.committing.Lock()
 	defer fs.committing.Unlock()
-	if fs.marked || fs.vfs.ReadOnly || fs.failure() == nil {
+	if fs.marked || fs.readOnly.Load() || fs.failure() == nil {
 		return
 	}
 	fs.marked = true

@@ -361,7 +361,7 @@ func (n *node) sync(i *vfs.Inode) error {
 			return err
 		}
 	}
-	if n.fs.vfs.ReadOnly {
+	if n.fs.readOnly.Load() {
 		return nil
 	}
 	if err := n.fs.update(func() error {

@@ -450,6 +450,7 @@ func (fs *fileSystem) commitLocked() (err error) {
 	if err != nil {
 		return fs.fail(err)
 	}
+	fs.discard(tx.freed)
 	full := false
 	if err := fs.locked(func() error {
 		fs.committed(tx)

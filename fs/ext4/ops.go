@@ -431,10 +431,26 @@ func (n *node) loseName(i, dir *vfs.Inode) error {
 
 // Rename implements vfs.NameOps.
 func (n *node) Rename(from *vfs.Inode, oldName string, to *vfs.Inode, newName string, flags uint) error {
-	return n.fs.update(func() error { return n.fs.rename(from, oldName, to, newName, flags) })
+	var whiteout *vfs.Inode
+	if flags&unix.RENAME_WHITEOUT != 0 {
+		// Without a name first, as an orphan, so that nothing is left of it whatever fails.
+		err := n.fs.update(func() (err error) {
+			whiteout, err = of(from).create(from, "", &vfs.NewNode{Mode: unix.S_IFCHR})
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	err := n.fs.update(func() error { return n.fs.rename(from, oldName, to, newName, flags, whiteout) })
+	if err != nil && whiteout != nil {
+		of(whiteout).Evict(whiteout)
+	}
+	return err
 }
 
-func (fs *fileSystem) rename(from *vfs.Inode, oldName string, to *vfs.Inode, newName string, flags uint) error {
+// rename is Rename in one transaction. A whiteout, when not nil, takes the old name. fs.mu is held for writing.
+func (fs *fileSystem) rename(from *vfs.Inode, oldName string, to *vfs.Inode, newName string, flags uint, whiteout *vfs.Inode) error {
 	d, e := of(from), of(to)
 	for _, n := range [...]*node{d, e} {
 		if err := n.ready(); err != nil {
@@ -487,7 +503,16 @@ func (fs *fileSystem) rename(from *vfs.Inode, oldName string, to *vfs.Inode, new
 		if old, err = d.lookup(oldName); err != nil {
 			return err
 		}
-		d.remove(old)
+		if whiteout != nil {
+			w := of(whiteout)
+			d.replace(old, w.ino, fs.fileType(unix.S_IFCHR))
+			whiteout.SetNlink(1)
+			if err := fs.dropOrphan(w); err != nil {
+				return err
+			}
+		} else {
+			d.remove(old)
+		}
 	}
 	now := fs.vfs.Now()
 	i.SetTimes(-1, -1, now)
@@ -542,7 +567,7 @@ func (n *node) Evict(i *vfs.Inode) {
 	if n.cache != nil {
 		n.cache.Release()
 	}
-	if n.fs.vfs.ReadOnly {
+	if n.fs.readOnly.Load() {
 		return
 	}
 	if err := n.erase(i); err != nil {

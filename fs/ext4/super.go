@@ -270,9 +270,6 @@ func parseSuper(b []byte, size int64, r *vfs.MountRequest) (*super, error) {
 	perBlock := uint32(s.blockSize) * 8
 	mostBlocks := perBlock // in a group
 	if s.roCompat&roBigAlloc != 0 {
-		if !r.ReadOnly() {
-			return nil, r.Fail(unix.EROFS, "bigalloc can be mounted read-only only")
-		}
 		mostBlocks = perBlock << min(le.Uint32(b[sLogCluster:])-le.Uint32(b[sLogBlock:]), 8)
 	}
 	switch {
@@ -322,7 +319,17 @@ func (s *super) checkFeatures(r *vfs.MountRequest) error {
 		}
 		return r.Fail(unix.EOPNOTSUPP, "incompatible features:"+why)
 	}
-	if unknown := s.roCompat &^ (knownRO | roBigAlloc); unknown != 0 && !r.ReadOnly() {
+	if !r.ReadOnly() {
+		return s.checkWritable(r)
+	}
+	return nil
+}
+
+// checkWritable says whether the file system can be written: EROFS.
+func (s *super) checkWritable(r *vfs.MountRequest) error {
+	if unknown := s.roCompat &^ knownRO; unknown == roBigAlloc {
+		return r.Fail(unix.EROFS, "bigalloc can be mounted read-only only")
+	} else if unknown != 0 {
 		return r.Fail(unix.EROFS, "features "+hex(unknown)+" can be mounted read-only only")
 	}
 	return nil

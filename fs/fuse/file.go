@@ -316,7 +316,7 @@ func (o *file) Seek(f *vfs.File, off int64, whence int) (int64, error) {
 			return 0, err
 		}
 		if off > 0 && o.n.cache.Size() > math.MaxInt64-off {
-			return 0, unix.EOVERFLOW
+			return 0, unix.EINVAL
 		}
 		return o.n.cache.Size() + off, nil
 	case unix.SEEK_DATA, unix.SEEK_HOLE:

@@ -77,6 +77,9 @@ func New(c Config, r *vfs.MountRequest) (*vfs.FS, error) {
 			return nil, r.Fail(unix.ENOTDIR, "a layer is not a directory")
 		}
 	}
+	if err := checkApart(c, r); err != nil {
+		return nil, err
+	}
 	if c.Upper.Valid() {
 		if err := checkUpper(c, r); err != nil {
 			return nil, err
@@ -104,6 +107,18 @@ func New(c Config, r *vfs.MountRequest) (*vfs.FS, error) {
 	o.fs.Cached, o.fs.NoAtime, o.fs.ReadOnly = true, true, !o.upper.Valid()
 	o.fs.SetRoot(o.inode(nil, "", o.upper, o.lowers, o.number(start)))
 	return o.fs, nil
+}
+
+// checkApart refuses lower layers that are another layer, or in one: ELOOP.
+func checkApart(c Config, r *vfs.MountRequest) error {
+	for i, p := range c.Lower {
+		for k, q := range append([]vfs.Path{c.Upper, c.Work}, c.Lower...) {
+			if q.Valid() && k != i+2 && p.Mount.FS == q.Mount.FS && below(p.Dentry, q.Dentry) {
+				return r.Fail(unix.ELOOP, "layers overlap")
+			}
+		}
+	}
+	return nil
 }
 
 func checkUpper(c Config, r *vfs.MountRequest) error {
@@ -265,7 +280,13 @@ func (c *Config) parse(r *vfs.MountRequest) error {
 	err := r.EachOption(func(key, value string) bool {
 		switch key {
 		case "lowerdir":
+			if len(c.Lower) > 0 {
+				return false
+			}
 			for _, name := range splitLayers(value) {
+				if name == "" {
+					return false
+				}
 				c.Lower = append(c.Lower, find(name))
 			}
 		case "upperdir":
@@ -289,6 +310,9 @@ func (c *Config) parse(r *vfs.MountRequest) error {
 	})
 	if err == nil {
 		err = failure
+	}
+	if err == nil && len(c.Lower) == 1 && !c.Upper.Valid() {
+		err = r.Fail(unix.EINVAL, "without upperdir there must be two lower layers")
 	}
 	return err
 }

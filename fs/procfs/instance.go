@@ -39,6 +39,8 @@ func (f *FS) Mount(r *vfs.MountRequest) (*vfs.FS, error) {
 			return nil, err
 		}
 		n.opts.Store(o)
+	} else if err := r.EachOption(func(string, string) bool { return false }); err != nil {
+		return nil, err
 	}
 	if r.Ctx != nil && r.Ctx.Cred != nil && !r.Ctx.Cred.CapableIn(n.pids.Owner(), unix.CAP_SYS_ADMIN) {
 		return nil, unix.EPERM
@@ -52,6 +54,9 @@ func (f *FS) Mount(r *vfs.MountRequest) (*vfs.FS, error) {
 
 // Remount implements vfs.Remounter.
 func (f *FS) Remount(r *vfs.MountRequest) error {
+	if r.Options == "" {
+		return nil
+	}
 	o, err := parseOptions(r)
 	if err != nil {
 		return err

@@ -67,7 +67,7 @@ func ParseOptions(data string, total uint64) (o Options, err error) {
 		case "nr_inodes", "mode", "uid", "gid":
 			err = o.root(key, value)
 		case "huge", "mpol", "inode32", "inode64", "noswap":
-			// hints about memory, which change nothing that a program sees
+			err = checkHint(word)
 		default:
 			err = unix.EINVAL
 		}
@@ -76,6 +76,24 @@ func ParseOptions(data string, total uint64) (o Options, err error) {
 		}
 	}
 	return o, nil
+}
+
+// checkHint takes an option that is advice about memory, and changes nothing that a program sees: EINVAL for what Linux does not know.
+func checkHint(word string) error {
+	key, value, valued := strings.Cut(word, "=")
+	known := !valued
+	switch key {
+	case "huge":
+		known = value == "never" || value == "always" || value == "within_size" || value == "advise"
+	case "mpol":
+		mode, _, _ := strings.Cut(value, ":")
+		mode, _, _ = strings.Cut(mode, "=")
+		known = mode == "default" || mode == "prefer" || mode == "bind" || mode == "interleave" || mode == "local"
+	}
+	if !known {
+		return unix.EINVAL
+	}
+	return nil
 }
 
 func parseID(s string, base int) (uint32, error) {
@@ -168,6 +186,9 @@ func parseFor(r *vfs.MountRequest, total uint64) (Options, error) {
 
 // Remount implements vfs.Remounter: the limits may change, but not below what is there (EINVAL).
 func (r *instance) Remount(m *vfs.MountRequest) error {
+	if m.Options == "" {
+		return nil
+	}
 	if r.huge {
 		return m.Fail(unix.EINVAL, "hugetlbfs cannot be changed")
 	}

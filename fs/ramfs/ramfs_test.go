@@ -26,7 +26,7 @@ func TestOptions(t *testing.T) {
 			t.Errorf("%q: %+v, %v", data, got, err)
 		}
 	}
-	for _, data := range []string{"size=x", "size=-1", "size=", "what=1", "mode=9", "size=9999999999g", "uid=-1"} {
+	for _, data := range []string{"size=x", "size=-1", "size=", "what=1", "mode=9", "size=9999999999g", "uid=-1", "huge=some", "huge", "mpol=bad:x", "noswap=1"} {
 		if _, err := ramfs.ParseOptions(data, 1000); err != unix.EINVAL {
 			t.Errorf("%q: %v", data, err)
 		}

@@ -172,6 +172,9 @@ func setTimes(t *task.Task, dirfd int32, path string, flags int, given bool, tim
 	var set *[2]unix.Timespec
 	if given {
 		set = &[2]unix.Timespec{times[0], times[1]}
+		if set[0].Nsec == unix.UTIME_OMIT && set[1].Nsec == unix.UTIME_OMIT {
+			return 0, nil // nothing is looked at then (utimensat(2))
+		}
 	}
 	return onPath(t, dirfd, path, flags, func(ctx *vfs.Context, p vfs.Path) error { return vfs.Utimes(ctx, p, set) })
 }
@@ -202,6 +205,11 @@ func sysUtimensat(t *task.Task, dirfd int32, path optPath, times opt[[2]unix.Tim
 		if flags&unix.AT_SYMLINK_NOFOLLOW != 0 {
 			return 0, unix.EINVAL
 		}
+		f, err := realFile(t, dirfd) // futimens(3), for which O_PATH is not enough
+		if err != nil {
+			return 0, err
+		}
+		defer f.DecRef()
 		flags |= unix.AT_EMPTY_PATH
 	}
 	return setTimes(t, dirfd, path.path, int(flags), times.ok, times.v[:]...)
@@ -216,6 +224,10 @@ func sysMount(t *task.Task, source optPath, target string, typ optPath, flags ui
 	p, err := vfs.Lookup(ctx, vfs.Path{}, target, 0)
 	if err != nil {
 		return 0, err
+	}
+	const noType = unix.MS_REMOUNT | unix.MS_BIND | unix.MS_MOVE | unix.MS_SHARED | unix.MS_PRIVATE | unix.MS_SLAVE | unix.MS_UNBINDABLE
+	if !typ.ok && flags&noType == 0 {
+		return 0, unix.EINVAL
 	}
 	return done(vfs.DoMount(ctx, source.path, p, typ.path, flags, data.path))
 }

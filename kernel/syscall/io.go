@@ -314,7 +314,7 @@ const (
 )
 
 func sysPreadv2(t *task.Task, fd int32, addr, count uint64, off int64, _ uint64, rwf uint32) (uint64, error) {
-	if rwf&^rwfHipri != 0 {
+	if rwf&^(rwfHipri|rwfDsync|rwfSync) != 0 {
 		return 0, unix.EOPNOTSUPP
 	}
 	if off == -1 {

@@ -222,6 +222,9 @@ func (f *File) release() {
 	f.ops.Release(f)
 	if f.kind&canWrite != 0 {
 		f.inode.writers.Add(-1)
+		if f.inode.Type() == unix.S_IFREG {
+			f.path.Mount.endWrite()
+		}
 	}
 	if f.kind&denyWrite != 0 {
 		f.inode.writers.Add(1)
@@ -396,7 +399,7 @@ func (f *File) at(off int64, kind uint32) error {
 	return nil
 }
 
-// Seek is lseek(2): ESPIPE, EINVAL, EOVERFLOW, ENXIO, EBADF.
+// Seek is lseek(2): ESPIPE, EINVAL, ENXIO, EBADF.
 func (f *File) Seek(off int64, whence int) (int64, error) {
 	if f.kind&pathOnly != 0 {
 		return 0, unix.EBADF
@@ -414,7 +417,7 @@ func (f *File) Seek(off int64, whence int) (int64, error) {
 	case unix.SEEK_SET:
 	case unix.SEEK_CUR:
 		if off > 0 && f.pos > math.MaxInt64-off {
-			return 0, unix.EOVERFLOW
+			return 0, unix.EINVAL
 		}
 		pos = f.pos + off
 	default:

@@ -57,6 +57,10 @@ type FS struct {
 	root    *Dentry
 	ino     atomic.Uint64
 	mounts  atomic.Int32
+	// readOnly is MS_RDONLY while the file system was mounted or remounted read-only, which holds for all mounts of it; else 0.
+	readOnly atomic.Uint64
+	writers  atomic.Int32 // open regular files that can be written
+	changing sync.Mutex   // held while options and readOnly change
 
 	// rename serialises renames, and keeps names and parents as they are for
 	// those who hold it for reading.

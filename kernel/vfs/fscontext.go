@@ -123,9 +123,8 @@ func (c *FSContext) SetOption(key, value string, valued bool) error {
 
 // flag takes a word that is a flag of any file system.
 func (c *FSContext) flag(key string) bool {
-	const ofFS = unix.MS_RDONLY | unix.MS_SYNCHRONOUS | unix.MS_DIRSYNC
 	w := mountWords[key]
-	if (w.set|w.clear)&ofFS == 0 || (w.set|w.clear)&^ofFS != 0 {
+	if (w.set|w.clear)&ofAny == 0 || (w.set|w.clear)&^ofAny != 0 {
 		return false
 	}
 	c.set, c.clear = c.set&^w.clear|w.set, c.clear&^w.set|w.clear
@@ -152,7 +151,7 @@ func (c *FSContext) Create(ctx *Context) error {
 	return nil
 }
 
-// Reconfigure is FSCONFIG_CMD_RECONFIGURE: EBUSY, EPERM, and what the file system says. Being read-only is kept by each mount here.
+// Reconfigure is FSCONFIG_CMD_RECONFIGURE: EBUSY, EPERM, and what the file system says.
 func (c *FSContext) Reconfigure(ctx *Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -162,20 +161,10 @@ func (c *FSContext) Reconfigure(ctx *Context) error {
 	case !ctx.mayMount():
 		return unix.EPERM
 	}
-	if len(c.options) > 0 {
-		r := &MountRequest{Ctx: ctx, Options: strings.Join(c.options, ","), Flags: c.set}
-		if err := c.ns.reconfigure(c.fs, r); err != nil {
-			return c.fail(err, r.Problem)
-		}
+	r := &MountRequest{Ctx: ctx, Options: strings.Join(c.options, ","), Flags: c.fs.readOnly.Load()&^c.clear | c.set}
+	if err := c.ns.reconfigure(c.fs, r); err != nil {
+		return c.fail(err, r.Problem)
 	}
-	ns := c.ns
-	ns.mu.RLock()
-	for _, m := range ns.all {
-		if m.FS == c.fs {
-			m.setFlags(m.Flags()&^c.clear | c.set)
-		}
-	}
-	ns.mu.RUnlock()
 	c.options, c.size, c.set, c.clear = nil, 0, 0, 0
 	return nil
 }

@@ -68,12 +68,15 @@ func (ns *Namespace) NewFS(typ string, r *MountRequest) (*FS, error) {
 	if !ok {
 		return nil, r.Fail(unix.ENODEV, "unknown type of file system")
 	}
+	r.takeFlags()
 	if !t.Anyone && r.Ctx != nil && r.Ctx.Cred != nil && !r.Ctx.Cred.Capable(unix.CAP_SYS_ADMIN) {
 		return nil, unix.EPERM
 	}
 	fs, err := t.New(r)
 	if err != nil {
 		ns.complain(typ, r)
+	} else if fs.mounts.Load() == 0 { // nobody has it yet
+		fs.readOnly.Store(r.Flags & unix.MS_RDONLY)
 	}
 	return fs, err
 }

@@ -51,6 +51,8 @@ func NewMemfd(ns *Namespace, c *cred.Cred, name string, flags int) (*File, error
 	i.MakeSealable(seals)
 	i.hold()
 	i.writers.Add(1)
+	m.writers.Add(1)
+	m.FS.writers.Add(1)
 	f := newFile(Path{m, &Dentry{inode: i, name: "/memfd:" + name + deletedMark}}, c, unix.O_RDWR)
 	f.ops = cached
 	return f, nil

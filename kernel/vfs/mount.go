@@ -18,8 +18,10 @@ type Mount struct {
 	Source string // as given to mount(2)
 	ID     uint64
 	ns     *Namespace
-	flags  atomic.Uint64 // MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_NOATIME, MS_STRICTATIME
+	flags  atomic.Uint64 // its own: MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_NOATIME, MS_STRICTATIME
 	users  atomic.Int32  // open files
+	// writers are the open regular files that can be written.
+	writers atomic.Int32
 
 	// Guarded by ns.mu; parent is nil for the root of the tree and for detached mounts.
 	parent   *Mount
@@ -45,7 +47,35 @@ type Mount struct {
 }
 
 // Flags returns the MS_ flags in force.
-func (m *Mount) Flags() uint64 { return m.flags.Load() }
+func (m *Mount) Flags() uint64 { return m.flags.Load() | m.FS.readOnly.Load() }
+
+// beginWrite counts a file that can be written from now on: EROFS.
+func (m *Mount) beginWrite() error {
+	m.writers.Add(1)
+	m.FS.writers.Add(1)
+	// Counted first, so that either this or whoever makes it read-only sees the other.
+	if m.Flags()&unix.MS_RDONLY != 0 {
+		m.endWrite()
+		return unix.EROFS
+	}
+	return nil
+}
+
+func (m *Mount) endWrite() {
+	m.writers.Add(-1)
+	m.FS.writers.Add(-1)
+}
+
+// changeFlags is setFlags for a mount that may be in use: EBUSY when it is to be read-only and files that can be written are open.
+func (m *Mount) changeFlags(flags uint64) error {
+	old := m.flags.Load()
+	m.setFlags(flags)
+	if m.flags.Load()&^old&unix.MS_RDONLY != 0 && m.writers.Load() > 0 {
+		m.flags.Store(old)
+		return unix.EBUSY
+	}
+	return nil
+}
 
 // setFlags changes the flags in force; a file system that cannot be changed stays read-only.
 func (m *Mount) setFlags(flags uint64) {
@@ -297,7 +327,8 @@ func defaultAtime(flags uint64) uint64 {
 
 // A Remounter is the FSOps of a file system whose options can be changed while it is mounted.
 type Remounter interface {
-	// Remount takes the options in r, which are new or changed: EINVAL, EBUSY; then nothing has changed.
+	// Remount takes the options in r, which are new or changed, and whether it is read-only from now on: EINVAL, EBUSY, EROFS; then nothing has
+	// changed. Nothing is changed through mounts until it returns when it is read-only before or afterwards, and no file is open for writing.
 	Remount(r *MountRequest) error
 }
 
@@ -317,27 +348,42 @@ func (p Path) remount(r *MountRequest) error {
 	if r.Flags&unix.MS_BIND == 0 && !r.Ctx.Cred.CapableIn(p.Mount.FS.Owner, unix.CAP_SYS_ADMIN) {
 		return unix.EPERM
 	}
-	if r.Flags&unix.MS_BIND == 0 && r.Options != "" {
+	if r.Flags&unix.MS_BIND == 0 {
 		if err := p.Mount.ns.reconfigure(p.Mount.FS, r); err != nil {
 			return err
 		}
 	}
-	p.Mount.setFlags(flags)
-	return nil
+	return p.Mount.changeFlags(flags)
 }
 
-// reconfigure changes the options of a file system: EINVAL, and what that says.
+// reconfigure changes the options of a file system, and whether it is read-only, for all its mounts: EINVAL, EBUSY when files that can be
+// written are open, and what the file system says.
 func (ns *Namespace) reconfigure(fs *FS, r *MountRequest) error {
-	o, ok := fs.ops.(Remounter)
-	err := r.Fail(unix.EINVAL, "it has no options that can be changed")
-	if ok {
-		r.Problem = ""
+	r.takeFlags()
+	fs.changing.Lock()
+	defer fs.changing.Unlock()
+	was, now := fs.readOnly.Load(), r.Flags&unix.MS_RDONLY
+	if was == now && r.Options == "" {
+		return nil
+	}
+	fs.readOnly.Store(was | now)
+	if was == 0 && now != 0 && fs.writers.Load() > 0 {
+		fs.readOnly.Store(was)
+		return unix.EBUSY
+	}
+	var err error
+	if o, ok := fs.ops.(Remounter); ok {
 		err = o.Remount(r)
+	} else if r.Options != "" {
+		err = r.Fail(unix.EINVAL, "it has no options that can be changed")
 	}
 	if err != nil {
+		fs.readOnly.Store(was)
 		ns.complain(fs.Type, r)
+		return err
 	}
-	return err
+	fs.readOnly.Store(now)
+	return nil
 }
 
 // move is MS_MOVE, also of a mount that lies nowhere: EINVAL when from is not the root of a mount, or that is the root of the tree, ELOOP into

@@ -242,3 +242,77 @@ func TestHandles(t *testing.T) {
 	_, err = vfs.OpenHandle(tr.Ctx, tr.Ctx.Root, h[:], unix.O_RDONLY)
 	check(t, "another number", err, unix.ESTALE)
 }
+
+// TestReadOnlyFS: a file system that is read-only is so through all its mounts, and cannot become so while a file that can be written is open.
+func TestReadOnlyFS(t *testing.T) {
+	tr := sample(t)
+	tr.NS.AddType(vfs.Type{Name: "tmpfs", New: func(*vfs.MountRequest) (*vfs.FS, error) { return tr.NewFS(), nil }})
+	must(t, vfs.Mkdir(tr.Ctx, vfs.Path{}, "/bound", 0o755))
+	remount := func(path string, flags uint64, data string) error {
+		return vfs.DoMount(tr.Ctx, "", place(t, tr, path), "", unix.MS_REMOUNT|flags, data)
+	}
+	write := func(path string) error {
+		f, err := vfs.Open(tr.Ctx, vfs.Path{}, path, unix.O_CREAT|unix.O_RDWR, 0o600)
+		if err == nil {
+			f.DecRef()
+		}
+		return err
+	}
+	must(t, vfs.DoMount(tr.Ctx, "x", place(t, tr, "/tmp"), "tmpfs", 0, "ro"))
+	must(t, vfs.DoMount(tr.Ctx, "/tmp", place(t, tr, "/bound"), "", unix.MS_BIND, ""))
+	check(t, "bind cannot undo it", remount("/bound", unix.MS_BIND, ""), nil)
+	check(t, "write", write("/bound/a"), unix.EROFS)
+	must(t, remount("/tmp", 0, ""))
+	must(t, write("/bound/a"))
+	f, err := vfs.Open(tr.Ctx, vfs.Path{}, "/bound/a", unix.O_WRONLY, 0)
+	must(t, err)
+	check(t, "a writer elsewhere", remount("/tmp", unix.MS_RDONLY, ""), unix.EBUSY)
+	check(t, "a writer elsewhere, by a word", remount("/tmp", 0, "ro"), unix.EBUSY)
+	must(t, remount("/tmp", unix.MS_BIND|unix.MS_RDONLY, ""))
+	must(t, remount("/tmp", unix.MS_BIND, ""))
+	check(t, "a writer here", vfs.ChangeMount(tr.Ctx, place(t, tr, "/bound"), vfs.MountChange{Set: unix.MS_RDONLY}), unix.EBUSY)
+	must(t, write("/bound/a"))
+	must(t, vfs.Mknod(tr.Ctx, vfs.Path{}, "/bound/fifo", unix.S_IFIFO|0o600, 0, nil))
+	f.DecRef()
+	must(t, remount("/bound", unix.MS_RDONLY, ""))
+	check(t, "write", write("/tmp/b"), unix.EROFS)
+	check(t, "mkdir", vfs.Mkdir(tr.Ctx, vfs.Path{}, "/tmp/d", 0o755), unix.EROFS)
+	must(t, remount("/tmp", 0, ""))
+	must(t, write("/tmp/b"))
+	check(t, "the mount that asked for it", write("/bound/b"), unix.EROFS)
+}
+
+// TestNoXdevLinks: an absolute link leads to the root, which may be another mount (openat2(2)).
+func TestNoXdevLinks(t *testing.T) {
+	tr := sample(t)
+	tr.NS.AddType(vfs.Type{Name: "tmpfs", New: func(*vfs.MountRequest) (*vfs.FS, error) { return tr.NewFS(), nil }})
+	must(t, vfs.DoMount(tr.Ctx, "x", place(t, tr, "/tmp"), "tmpfs", 0, ""))
+	must(t, vfs.Symlink(tr.Ctx, "/", vfs.Path{}, "/tmp/abs"))
+	must(t, vfs.Symlink(tr.Ctx, "/d", vfs.Path{}, "/rootabs"))
+	for _, c := range []struct {
+		at, path       string
+		flags, resolve uint64
+		want           error
+	}{
+		{"/tmp", "abs", 0, unix.RESOLVE_NO_XDEV, unix.EXDEV}, {"/tmp", "abs/d/e/f", 0, unix.RESOLVE_NO_XDEV, unix.EXDEV}, {"/tmp", "abs", 0, 0, nil},
+		{"/", "rootabs", 0, unix.RESOLVE_NO_XDEV, nil}, {"/tmp", "/d", 0, unix.RESOLVE_NO_XDEV, nil}, {"/tmp", "..", 0, unix.RESOLVE_NO_XDEV, unix.EXDEV},
+		{"/d", "../tmp", 0, unix.RESOLVE_NO_XDEV, unix.EXDEV}, {"/tmp", "abs", 0, unix.RESOLVE_NO_XDEV | unix.RESOLVE_IN_ROOT, nil},
+		{"/tmp", ".", unix.O_TMPFILE | unix.O_RDWR, 0x20, unix.EAGAIN}, // RESOLVE_CACHED
+	} {
+		f, err := vfs.OpenHow(tr.Ctx, place(t, tr, c.at), c.path, &unix.OpenHow{Flags: c.flags, Resolve: c.resolve})
+		if err == nil {
+			f.DecRef()
+		}
+		check(t, c.at+" "+c.path, err, c.want)
+	}
+}
+
+// TestXattrNames: a name is a namespace, a dot and more (xattr(7)).
+func TestXattrNames(t *testing.T) {
+	tr := sample(t)
+	for name, want := range map[string]error{
+		"user.": unix.EINVAL, "trusted.": unix.EINVAL, "security.": unix.EINVAL, "user": unix.EOPNOTSUPP, "strange.": unix.EOPNOTSUPP, "user.x": nil, "user..": nil,
+	} {
+		check(t, name, vfs.Setxattr(tr.Ctx, place(t, tr, "/d/e/f"), name, []byte("v"), 0), want)
+	}
+}

@@ -116,12 +116,22 @@ func ChangeMount(ctx *Context, p Path, c MountChange) error {
 	}
 	list := ns.below(p.Mount, c.Recursive)
 	for _, m := range list {
-		if m.held(m.Flags()&^c.Clear | c.Set) {
+		if m.held(m.flags.Load()&^c.Clear | c.Set) {
 			return unix.EPERM
 		}
 	}
+	var undo []func()
 	for _, m := range list {
-		m.setFlags(m.Flags()&^c.Clear | c.Set)
+		old := m.flags.Load()
+		if err := m.changeFlags(old&^c.Clear | c.Set); err != nil {
+			for _, f := range undo {
+				f()
+			}
+			return err
+		}
+		undo = append(undo, func() { m.flags.Store(old) })
+	}
+	for _, m := range list {
 		if c.Propagation != 0 {
 			ns.propagate(m, c.Propagation)
 		}

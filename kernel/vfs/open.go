@@ -36,7 +36,7 @@ func OpenHow(ctx *Context, at Path, path string, how *unix.OpenHow) (*File, erro
 		return nil, unix.EINVAL
 	case how.Flags&unix.O_PATH != 0 && how.Flags&^(unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC) != 0:
 		return nil, unix.EINVAL
-	case how.Resolve&resolveCached != 0 && how.Flags&(unix.O_TRUNC|unix.O_CREAT) != 0:
+	case how.Resolve&resolveCached != 0 && (creates || how.Flags&unix.O_TRUNC != 0):
 		return nil, unix.EAGAIN
 	}
 	w := newWalk(ctx)
@@ -242,7 +242,7 @@ func finishOpen(ctx *Context, p Path, flags int) (*File, error) {
 		return f, nil
 	}
 	if f.kind&canWrite != 0 {
-		if err := i.getWrite(); err != nil {
+		if err := f.countWriter(); err != nil {
 			f.kind &^= canWrite
 			f.abandon()
 			return nil, err
@@ -253,6 +253,21 @@ func finishOpen(ctx *Context, p Path, flags int) (*File, error) {
 		return nil, err
 	}
 	return f, nil
+}
+
+// countWriter counts f among those that can write its inode and its mount: ETXTBSY, EROFS.
+func (f *File) countWriter() error {
+	if err := f.inode.getWrite(); err != nil {
+		return err
+	}
+	if f.inode.Type() != unix.S_IFREG {
+		return nil
+	}
+	err := f.path.Mount.beginWrite()
+	if err != nil {
+		f.inode.writers.Add(-1)
+	}
+	return err
 }
 
 // abandon undoes a File that never opened.

@@ -53,3 +53,22 @@ func (r *MountRequest) EachOption(known func(key, value string) bool) error {
 	}
 	return nil
 }
+
+// ofAny are the flags that mount(2) also takes as words among the options, whatever the type is.
+const ofAny = unix.MS_RDONLY | unix.MS_SYNCHRONOUS | unix.MS_DIRSYNC
+
+// takeFlags turns such words into flags.
+func (r *MountRequest) takeFlags() {
+	var rest []string
+	for word := range strings.SplitSeq(r.Options, ",") {
+		w := mountWords[word]
+		if both := w.set | w.clear; both != 0 && both&^ofAny == 0 {
+			r.Flags = r.Flags&^w.clear | w.set
+		} else {
+			rest = append(rest, word)
+		}
+	}
+	if len(rest) != strings.Count(r.Options, ",")+1 {
+		r.Options = strings.Join(rest, ",")
+	}
+}

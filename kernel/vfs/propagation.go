@@ -148,7 +148,7 @@ func (ns *Namespace) copyThose(m *Mount, root *Dentry, how func(m, c *Mount), wh
 }
 
 func (ns *Namespace) copyOne(m *Mount, root *Dentry, how func(m, c *Mount)) *Mount {
-	c := ns.newMount(m.FS, root, m.Source, m.Flags())
+	c := ns.newMount(m.FS, root, m.Source, m.flags.Load())
 	c.locked = m.locked && root == m.Root
 	c.keep.Store(m.keep.Load())
 	ns.all = append(ns.all, c)

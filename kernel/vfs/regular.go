@@ -70,10 +70,10 @@ func noSpace(err error) error {
 	return err
 }
 
-// mayWriteLocked checks a write of n bytes at off: EFBIG, EPERM.
+// mayWriteLocked checks a write of n bytes at off: EINVAL, EPERM.
 func (i *Inode) mayWriteLocked(off, n int64) error {
 	if off > math.MaxInt64-n {
-		return unix.EFBIG
+		return unix.EINVAL
 	}
 	return i.sealed(off, n)
 }
@@ -105,7 +105,7 @@ func (*cachedFile) Seek(f *File, off int64, whence int) (int64, error) {
 	switch whence {
 	case unix.SEEK_END:
 		if off > 0 && c.Size() > math.MaxInt64-off {
-			return 0, unix.EOVERFLOW
+			return 0, unix.EINVAL // as Linux; lseek(2) has EOVERFLOW
 		}
 		return c.Size() + off, nil
 	case unix.SEEK_DATA, unix.SEEK_HOLE:
@@ -154,9 +154,6 @@ func (*cachedFile) Allocate(f *File, mode uint32, off, n int64) error {
 	i := f.inode
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if f.flags.Load()&unix.O_APPEND != 0 && mode&^unix.FALLOC_FL_KEEP_SIZE != 0 {
-		return unix.EPERM
-	}
 	if err := i.sealed(off, n); err != nil {
 		return err
 	}

@@ -81,7 +81,7 @@ const (
 // lock makes m what a user namespace cannot undo. ns.mu is held.
 func (m *Mount) lock() {
 	m.locked = true
-	m.keep.Store(m.Flags()&keepFlags | lockedAtime)
+	m.keep.Store(m.flags.Load()&keepFlags | lockedAtime)
 }
 
 // lockedAtime in Mount.keep says that the flags of access times are locked.

@@ -60,7 +60,7 @@ func (w *walk) walk(cur Path, path string, how int) (p Path, last string, err er
 	}
 	for {
 		if path[0] == '/' {
-			if cur, err = w.absolute(); err != nil {
+			if cur, err = w.absolute(cur); err != nil {
 				return p, "", err
 			}
 		}
@@ -123,9 +123,12 @@ func split(path string) (name, rest string) {
 	return path[i:j], path[j:]
 }
 
-// absolute returns where a path that begins with a slash starts: EXDEV.
-func (w *walk) absolute() (Path, error) {
+// absolute returns where a path, or the target of a link found in cur, that begins with a slash starts: EXDEV.
+func (w *walk) absolute(cur Path) (Path, error) {
 	if w.resolve&unix.RESOLVE_BENEATH != 0 {
+		return Path{}, unix.EXDEV
+	}
+	if w.resolve&unix.RESOLVE_NO_XDEV != 0 && w.links > 0 && cur.Mount != w.root.Mount {
 		return Path{}, unix.EXDEV
 	}
 	return w.root, nil
@@ -205,7 +208,11 @@ func (w *walk) up(cur Path) (Path, error) {
 	if dir == nil {
 		return cur, nil
 	}
-	return w.ns.topOf(Path{cur.Mount, dir}), nil
+	top := w.ns.topOf(Path{cur.Mount, dir})
+	if w.resolve&unix.RESOLVE_NO_XDEV != 0 && top.Mount != cur.Mount {
+		return Path{}, unix.EXDEV
+	}
+	return top, nil
 }
 
 func (ns *Namespace) topOf(p Path) Path {

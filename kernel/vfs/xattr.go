@@ -17,13 +17,19 @@ const (
 	xattrSpace   = 256 << 10 // most that one file may hold
 )
 
-// xattrAllowed checks the rights that the namespace of a name asks for: EOPNOTSUPP, EPERM, ENODATA, EACCES.
+// xattrAllowed checks the rights that the namespace of a name asks for: EOPNOTSUPP, EINVAL, EPERM, ENODATA, EACCES.
 func (p Path) xattrAllowed(c *cred.Cred, name string, write bool) error {
 	if len(name) == 0 || len(name) > XattrNameMax {
 		return unix.ERANGE
 	}
 	i := p.Inode()
-	space, _, _ := strings.Cut(name, ".")
+	space, rest, dot := strings.Cut(name, ".")
+	switch {
+	case !dot:
+		return unix.EOPNOTSUPP
+	case rest == "" && (space == "user" || space == "trusted" || space == "security"):
+		return unix.EINVAL
+	}
 	switch space {
 	case "user":
 		if t := i.Type(); t != unix.S_IFREG && t != unix.S_IFDIR {

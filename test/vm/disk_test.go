@@ -106,7 +106,14 @@ sync
 ln /m/copy /m/link; ln -s target /m/symbolic
 mv /m/a/b /m/c
 umount /m
-mount /dev/vda /m
+mount -o ro /dev/vda /m
+mount -o remount,rw,errors=remount-ro /m
+mkdir -p /l /o /m/u /m/w; echo x > /l/old
+mount -t overlay -o lowerdir=/l,upperdir=/m/u,workdir=/m/w o /o
+mv /o/old /o/new
+ls /o
+umount /o
+rm -r /m/u /m/w
 cat /m/c/file-with-a-long-name-77
 ls /m/c | wc -l
 cat /proc/mounts | grep /m
@@ -115,7 +122,7 @@ rm -r /m/c /m/a
 exit 5`
 	o := run(t, job{program: "/bin/sh", args: []string{"-c", script}, flags: append([]string{"--disk", image},
 		with("mount", "umount", "mkdir", "dd", "cp", "cmp", "rm", "sync", "ln", "mv", "cat", "ls", "wc", "grep")...)}, small)
-	const want = "hello 77\n300\n/dev/vda /m ext4 rw,relatime 0 0\na\nc\ncopy\nlink\nlost+found\nsymbolic\n"
+	const want = "new\nhello 77\n300\n/dev/vda /m ext4 rw,relatime 0 0\na\nc\ncopy\nlink\nlost+found\nsymbolic\n"
 	if o.status != 5 || o.stdout != want {
 		t.Fatalf("%v\nwant %s", o, want)
 	}
