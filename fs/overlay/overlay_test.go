@@ -321,7 +321,7 @@ func TestOptions(t *testing.T) {
 		"": unix.EINVAL, "upperdir=/u,workdir=/w": unix.EINVAL, "lowerdir=/l1,upperdir=/u": unix.EINVAL, "lowerdir=/none": unix.ENOENT,
 		"lowerdir=/file:/l1": unix.ENOTDIR, "lowerdir=/l1": unix.EINVAL, "lowerdir=/l1::/l2": unix.EINVAL, "lowerdir=/l1,lowerdir=/l2": unix.EINVAL,
 		"lowerdir=/l1:/l1": unix.ELOOP, "lowerdir=/u/sub:/l1,upperdir=/u,workdir=/w": unix.ELOOP, "lowerdir=/:/l1": unix.ELOOP, "lowerdir=/w,upperdir=/u,workdir=/w": unix.ELOOP,
-		 "lowerdir=/l1,upperdir=/u,workdir=/u/sub": unix.EINVAL, "lowerdir=/l1,strange": unix.EINVAL,
+		"lowerdir=/l1,upperdir=/u,workdir=/u/sub": unix.EINVAL, "lowerdir=/l1,strange": unix.EINVAL,
 		"lowerdir=/l1,redirect_dir=on": unix.EINVAL, "lowerdir=/l1,metacopy=on": unix.EINVAL,
 	} {
 		check(t, options, vfs.DoMount(w.Ctx, "o", w.at("/m"), "overlay", 0, options), want)
