@@ -71,6 +71,7 @@ type Cache struct {
 	pages    tree
 	count    uint64 // pages in memory
 	dirty    uint64 // those of them that are dirty
+	unused   uint64 // those of them that Allocate made, without a backing, and nobody has mapped or written
 	epoch    uint64 // changes when pages are taken out on purpose
 	loading  []*load
 	ahead    readAhead
@@ -182,6 +183,7 @@ func (c *Cache) Cached(index uint64, write bool) (machine.Frame, error) {
 	if write {
 		c.touch(index)
 	}
+	c.use(index)
 	c.pool.Ref(f)
 	if c.reached(index, 1) {
 		c.loadAhead()
@@ -190,7 +192,7 @@ func (c *Cache) Cached(index uint64, write bool) (machine.Frame, error) {
 }
 
 // CachedRun stores into dst the pages from index on, each with a reference, and NoFrame for
-// those that are not in memory or lie beyond the end.
+// those that are not in memory, that nobody has used, or that lie beyond the end.
 func (c *Cache) CachedRun(index uint64, dst []machine.Frame) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -207,7 +209,7 @@ func (c *Cache) CachedRun(index uint64, dst []machine.Frame) {
 			n = c.pages.leaf(at)
 		}
 		if n != nil && slot < len(n.frames) {
-			if f := n.frames[slot]; f != machine.NoFrame {
+			if f := n.frames[slot]; f != machine.NoFrame && (c.unused == 0 || n.dirty>>slot&1 == 0) {
 				c.pool.Ref(f)
 				dst[i] = f
 			}
@@ -215,12 +217,22 @@ func (c *Cache) CachedRun(index uint64, dst []machine.Frame) {
 	}
 }
 
-// Resident reports whether the page at index is in memory.
+// Resident reports whether the page at index is in memory. One that nobody has used since fallocate(2) made it does not count, as on Linux.
 func (c *Cache) Resident(index uint64) bool {
 	c.mu.Lock()
-	v := c.pages.get(index) != machine.NoFrame
+	v := c.pages.get(index) != machine.NoFrame && !c.isUnused(index)
 	c.mu.Unlock()
 	return v
+}
+
+// isUnused reports whether nobody has used the page at index since Allocate made it. c.mu is held.
+func (c *Cache) isUnused(index uint64) bool { return c.unused != 0 && c.pages.marked(index) }
+
+// use notes that somebody maps or writes the page at index. c.mu is held.
+func (c *Cache) use(index uint64) {
+	if c.unused != 0 && c.pages.mark(index, false) {
+		c.unused--
+	}
 }
 
 // create puts a zeroed page at index, where none is. c.mu is held.
@@ -266,6 +278,7 @@ func (c *Cache) drop(index uint64, f machine.Frame) {
 		c.dirty--
 		c.pool.dirtied(-1)
 	}
+	c.use(index)
 	c.pages.remove(index)
 	c.count--
 	if c.charge != nil {
@@ -455,6 +468,7 @@ func (c *Cache) writable(off int64) (machine.Frame, error) {
 			f, err = c.create(index)
 		}
 		if f != machine.NoFrame {
+			c.use(index)
 			c.pool.Ref(f)
 		}
 		c.mu.Unlock()
@@ -681,19 +695,43 @@ func (c *Cache) Allocate(off, n int64) error {
 		return unix.EINVAL
 	}
 	for index := uint64(off) / machine.PageSize; index < pagesOf(off+n); index++ {
-		f, err := c.Page(index, false)
+		err := c.provide(index)
 		if err == ErrBeyondEOF {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		c.pool.Unref(f)
 	}
 	return nil
 }
 
-// NextData returns the first offset at or after off where there is a page
+// provide makes sure that the page at index is in memory; one that it makes is not used yet. The errors are those of Page.
+func (c *Cache) provide(index uint64) error {
+	if c.backing != nil || c.kind == Huge {
+		f, err := c.Page(index, false)
+		if err == nil {
+			c.pool.Unref(f)
+		}
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if index >= pagesOf(c.size) {
+		return ErrBeyondEOF
+	}
+	if c.pages.get(index) != machine.NoFrame {
+		return nil
+	}
+	if _, err := c.create(index); err != nil {
+		return err
+	}
+	c.pages.mark(index, true)
+	c.unused++
+	return nil
+}
+
+// NextData returns the first offset at or after off where there is a page that was used
 // (lseek(2), SEEK_DATA); ENXIO when there is none or off is beyond the end. Without a Backing only.
 func (c *Cache) NextData(off int64) (int64, error) {
 	c.mu.Lock()
@@ -702,6 +740,9 @@ func (c *Cache) NextData(off int64) (int64, error) {
 		return 0, unix.ENXIO
 	}
 	at, _, ok := c.pages.next(uint64(off) / machine.PageSize)
+	for ok && c.isUnused(at) {
+		at, _, ok = c.pages.next(at + 1)
+	}
 	if !ok || at >= pagesOf(c.size) {
 		return 0, unix.ENXIO
 	}
@@ -717,7 +758,7 @@ func (c *Cache) NextHole(off int64) (int64, error) {
 		return 0, unix.ENXIO
 	}
 	index := uint64(off) / machine.PageSize
-	for index < pagesOf(c.size) && c.pages.get(index) != machine.NoFrame {
+	for index < pagesOf(c.size) && c.pages.get(index) != machine.NoFrame && !c.isUnused(index) {
 		index++
 	}
 	return min(max(off, int64(index)*machine.PageSize), c.size), nil

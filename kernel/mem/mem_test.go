@@ -377,8 +377,44 @@ func TestHoles(t *testing.T) {
 	if err := c.Allocate(0, 100*pageSize); err != nil || c.Pages() != 6 {
 		t.Error(err, c.Pages())
 	}
-	if hole, err := c.NextHole(3); hole != 6*pageSize || err != nil {
-		t.Error(hole, err)
+	check := func(page int64, resident bool, hole int64) {
+		t.Helper()
+		if c.Resident(uint64(page)) != resident {
+			t.Errorf("page %d in memory: %v", page, !resident)
+		}
+		if got, err := c.NextHole(page * pageSize); got != hole*pageSize || err != nil {
+			t.Errorf("NextHole(%d pages) = %d, %v", page, got, err)
+		}
+	}
+	// What nobody has used is there, but counts as a hole, and is in no run that is mapped beforehand.
+	check(1, false, 1)
+	check(2, true, 3)
+	if data, err := c.NextData(3 * pageSize); err != unix.ENXIO {
+		t.Error(data, err)
+	}
+	var run [6]machine.Frame
+	if c.CachedRun(0, run[:]); run[1] != machine.NoFrame || run[2] == machine.NoFrame {
+		t.Error(run)
+	}
+	p.Unref(run[2])
+	if got := read(t, c, 3*pageSize, 1); len(got) != 1 { // read(2) uses none
+		t.Error(got)
+	}
+	check(3, false, 3)
+	write(t, c, 4*pageSize, []byte("x"))
+	f, err := c.Cached(5, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Unref(f)
+	for _, page := range []int64{4, 5} {
+		check(page, true, 6)
+	}
+	if err := c.PunchHole(0, 2*pageSize); err != nil || c.Pages() != 4 || c.unused != 1 {
+		t.Error(err, c.Pages(), c.unused)
+	}
+	if err := c.Truncate(0); err != nil || c.unused != 0 {
+		t.Error(err, c.unused)
 	}
 }
 

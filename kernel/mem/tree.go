@@ -8,7 +8,7 @@ import (
 
 // tree maps page indices to frames: a radix tree that is as high as the highest
 // index needs and whose nodes are as wide as the highest slot used needs.
-// A set bit of dirty is a page that its backing does not have yet.
+// A set bit of dirty is a page that its backing does not have yet, or without a backing one that Allocate made and nobody has used.
 type tree struct {
 	root   *node
 	height int // levels of inner nodes above the leaves
@@ -135,6 +135,12 @@ func (t *tree) mark(index uint64, dirty bool) bool {
 		n.dirty |= bit
 	}
 	return n.dirty != old
+}
+
+// marked reports whether the page at index is dirty.
+func (t *tree) marked(index uint64) bool {
+	n := t.leaf(index)
+	return n != nil && n.dirty>>(index%fan)&1 != 0
 }
 
 // next returns the first page at or above index; ok is false when there is none.

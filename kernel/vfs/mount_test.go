@@ -181,6 +181,13 @@ func TestAllocate(t *testing.T) {
 	if size() != 10000 || f.MapCache().Pages() != 1 {
 		t.Errorf("size %d, %d pages", size(), f.MapCache().Pages())
 	}
+	if pos, err := f.Seek(0, unix.SEEK_DATA); err != unix.ENXIO { // nobody has written it
+		t.Error(pos, err)
+	}
+	b := uio.Buffer("x")
+	if _, err := f.Pwrite(&b, 9000); err != nil {
+		t.Error(err)
+	}
 	if pos, err := f.Seek(0, unix.SEEK_DATA); pos != 8192 || err != nil {
 		t.Error(pos, err)
 	}

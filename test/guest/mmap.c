@@ -463,6 +463,32 @@ TEST(mincore_and_msync)
 	EXPECT(mincore(p, PAGE, v), ENOMEM);
 }
 
+/* Pages of shared memory that fallocate made count as a hole until they are touched or written; reading changes nothing. */
+TEST(mincore_of_fallocated)
+{
+	unsigned char v[8];
+	char c;
+	int fd = memfd_create("m", 0);
+	NEED(fd >= 0);
+	CHECK(fallocate(fd, 0, 0, 8 * PAGE) == 0);
+	char *p = mmap(0, 8 * PAGE, RW, MAP_SHARED, fd, 0);
+	NEED(p != MAP_FAILED);
+	EXPECT(lseek(fd, 0, SEEK_DATA), ENXIO);
+	SAME(pread(fd, &c, 1, 2 * PAGE), 1);
+	p[4 * PAGE] = 1;
+	SAME(pwrite(fd, "x", 1, 6 * PAGE), 1);
+	CHECK(mincore(p, 8 * PAGE, v) == 0);
+	for (int i = 0; i < 8; i++)
+		SAME(v[i] & 1, i == 4 || i == 6);
+	SAME(lseek(fd, 0, SEEK_DATA), 4 * PAGE);
+	SAME(lseek(fd, 4 * PAGE, SEEK_HOLE), 5 * PAGE);
+	struct stat st;
+	CHECK(fstat(fd, &st) == 0);
+	SAME(st.st_blocks, 8 * PAGE / 512);
+	munmap(p, 8 * PAGE);
+	close(fd);
+}
+
 /* Several threads map, touch and unmap; nobody sees another's bytes. */
 static void *churn(void *v)
 {
