@@ -30,7 +30,7 @@ var processRows = []*row{
 	{path: "ns", mode: unix.S_IFDIR | 0o511, more: nil, dir: nsRows, private: true, inTask: true},
 	{path: "limits", mode: ro, show: showLimits, inTask: true},
 	{path: "map_files", mode: unix.S_IFDIR | 0o500, named: areas{}, private: true},
-	{path: "maps", mode: ro, show: showMaps, private: true, inTask: true},
+	{path: "maps", mode: ro, open: openRecords(mapsRecord), private: true, inTask: true},
 	{path: "mem", mode: 0o600, open: openMemory, private: true, inTask: true},
 	{path: "mountinfo", mode: ro, show: showMountinfo, inTask: true},
 	{path: "mounts", mode: ro, show: showMounts, inTask: true},
@@ -40,7 +40,7 @@ var processRows = []*row{
 	{path: "pagemap", mode: 0o400, open: openPagemap, private: true, inTask: true},
 	{path: "personality", mode: 0o400, show: showPersonality, private: true, inTask: true},
 	{path: "root", mode: unix.S_IFLNK | 0o777, jump: jumpRoot, private: true, inTask: true},
-	{path: "smaps", mode: ro, show: showSmaps, private: true, inTask: true},
+	{path: "smaps", mode: ro, open: openRecords(smapsRecord), private: true, inTask: true},
 	{path: "smaps_rollup", mode: ro, show: showRollup, private: true, inTask: true},
 	{path: "stat", mode: ro, show: showProcessStat, inTask: true},
 	{path: "statm", mode: ro, show: showStatm, inTask: true},
@@ -298,14 +298,20 @@ func showLimits(v *view, b *out) error {
 	return nil
 }
 
-func showMaps(v *view, b *out) error {
-	v.memory(func(as *mm.AddressSpace) {
-		for _, a := range as.Areas() {
-			mapsLine(b, &a)
-		}
-	})
-	return nil
+// areaRecord makes show's text a record for each area, by its end.
+func areaRecord(show func(as *mm.AddressSpace, a *mm.AreaInfo, b *out)) record {
+	return func(v *view, after uint64, b *out) (key uint64, ok bool) {
+		v.memory(func(as *mm.AddressSpace) {
+			for _, a := range as.AreasFrom(after, 1) {
+				show(as, &a, b)
+				key, ok = a.End, true
+			}
+		})
+		return key, ok
+	}
 }
+
+var mapsRecord = areaRecord(func(_ *mm.AddressSpace, a *mm.AreaInfo, b *out) { mapsLine(b, a) })
 
 // mapsLine has a space behind the inode whether or not a name follows: there are programs that insist on it.
 func mapsLine(b *out, a *mm.AreaInfo) {

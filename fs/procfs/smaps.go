@@ -61,24 +61,19 @@ func (r *resident) show(b *out, rollup bool) {
 	}
 }
 
-// showSmaps is maps with what of each area is in memory.
-func showSmaps(v *view, b *out) error {
-	v.memory(func(as *mm.AddressSpace) {
-		for _, a := range as.Areas() {
-			mapsLine(b, &a)
-			page := uint64(1)
-			if a.HugeTLB {
-				page = mem.HugeFrames
-			}
-			b.kb("Size", (a.End-a.Start)/4096, 16)
-			b.kb("KernelPageSize", page, 16)
-			b.kb("MMUPageSize", page, 16)
-			r := residentOf(as, &a)
-			r.show(b, false)
-		}
-	})
-	return nil
-}
+// smapsRecord is that of maps with what of the area is in memory.
+var smapsRecord = areaRecord(func(as *mm.AddressSpace, a *mm.AreaInfo, b *out) {
+	mapsLine(b, a)
+	page := uint64(1)
+	if a.HugeTLB {
+		page = mem.HugeFrames
+	}
+	b.kb("Size", (a.End-a.Start)/4096, 16)
+	b.kb("KernelPageSize", page, 16)
+	b.kb("MMUPageSize", page, 16)
+	r := residentOf(as, a)
+	r.show(b, false)
+})
 
 // showRollup is the sum of smaps.
 func showRollup(v *view, b *out) error {

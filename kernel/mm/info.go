@@ -1,6 +1,9 @@
 package mm
 
 import (
+	"math"
+	"sort"
+
 	"golang.org/x/sys/unix"
 
 	"gosv/kernel/mem"
@@ -60,11 +63,17 @@ func (as *AddressSpace) Object(start, end uint64) Mappable {
 }
 
 // Areas returns the areas in order of address.
-func (as *AddressSpace) Areas() []AreaInfo {
+func (as *AddressSpace) Areas() []AreaInfo { return as.AreasFrom(0, math.MaxInt) }
+
+// AreasFrom returns the first areas, most of them at most, of those that end above addr.
+func (as *AddressSpace) AreasFrom(addr uint64, most int) []AreaInfo {
 	as.mu.RLock()
 	defer as.mu.RUnlock()
-	infos := make([]AreaInfo, len(as.areas))
-	for i, a := range as.areas {
+	first := sort.Search(len(as.areas), func(i int) bool { return as.areas[i].end > addr })
+	areas := as.areas[first:]
+	areas = areas[:min(len(areas), most)]
+	infos := make([]AreaInfo, len(areas))
+	for i, a := range areas {
 		info := AreaInfo{Start: a.start, End: a.end, Prot: a.prot, Shared: a.shared(),
 			Object: a.object, Locked: a.flags&flagLocked != 0, GrowsDown: a.flags&flagGrowsDown != 0, HugeTLB: a.hugeTLB()}
 		if _, ok := a.object.(*special); ok {
