@@ -515,6 +515,8 @@ func showStatus(v *view, b *out) error {
 	b.field("NoNewPrivs", noNew)
 	b.str("Seccomp:\t").num(int64(mode)).str("\nSeccomp_filters:\t").num(int64(filters)).nl()
 	v.statusCPUs(b)
+	voluntary, forced := v.t.Switches()
+	b.str("voluntary_ctxt_switches:\t").num(voluntary).str("\nnonvoluntary_ctxt_switches:\t").num(forced).nl()
 	return nil
 }
 

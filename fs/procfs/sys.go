@@ -17,6 +17,8 @@ var sysRows = []row{
 	{path: "block", mode: emptyDir},
 	{path: "bus", mode: emptyDir},
 	{path: "class", mode: emptyDir},
+	{path: "dev/block", mode: emptyDir},
+	{path: "dev/char", mode: emptyDir},
 	{path: "devices/system/cpu/kernel_max", mode: ro, show: func(v *view, b *out) error { b.num(int64(v.CPUs - 1)).nl(); return nil }},
 	{path: "devices/system/cpu/offline", mode: ro, show: text("\n")},
 	{path: "devices/system/cpu/online", mode: ro, show: showCPURange},

@@ -30,8 +30,8 @@ var rows = []row{
 	{path: "cpuinfo", mode: ro, show: showCPUInfo},
 	{path: "filesystems", mode: ro, show: showFilesystems},
 	{path: "loadavg", mode: ro, show: showLoad},
-	{path: "locks", mode: ro, show: showLocks},
 	{path: "meminfo", mode: ro, show: showMemory},
+	{path: "locks", mode: ro, show: showLocks},
 	{path: "stat", mode: ro, show: showStat},
 	{path: "swaps", mode: ro, show: text("Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n")},
 	{path: "uptime", mode: ro, show: showUptime},
@@ -235,6 +235,7 @@ func showVMStat(v *view, b *out) error {
 	}{
 		{"nr_free_pages", free}, {"nr_anon_pages", uint64(count[mem.Anonymous])}, {"nr_file_pages", uint64(count[mem.File] + count[mem.Shmem])},
 		{"nr_shmem", uint64(count[mem.Shmem])}, {"pgpgin", 0}, {"pgpgout", 0}, {"pswpin", 0}, {"pswpout", 0},
+		{"pgfault", uint64(v.Kernel.Total().Faults)},
 	} {
 		b.str(f.name, " ").unum(f.n).nl()
 	}
@@ -296,36 +297,27 @@ func storeHostname(v *view, s string) error {
 	return nil
 }
 
-// cpuTimes adds up what all processes used, in ns; idle is what is left of the uptime.
-func (f *FS) cpuTimes() (user, system, idle int64) {
-	for _, p := range f.Kernel.Processes() {
-		u, s, cu, cs := p.Usage()
-		user += u
-		system += s
-		if p.PPID() == 0 { // waited-for children count once, where they ended up
-			user += cu
-			system += cs
-		}
-	}
-	idle = max(f.Clock.Now()*int64(f.CPUs)-user-system, 0)
-	return user, system, idle
+// idleTime is what all processes have left of the uptime of all processors, in ns.
+func (f *FS) idleTime(used task.Total) int64 {
+	return max(f.Clock.Now()*int64(f.CPUs)-used.User-used.System, 0)
 }
 
 func showStat(v *view, b *out) error {
-	user, system, idle := v.cpuTimes()
+	used := v.Kernel.Total()
+	user, system, idle := used.User, used.System, v.idleTime(used)
 	b.str("cpu ").nums(ticks(user), 0, ticks(system), ticks(idle), 0, 0, 0, 0, 0, 0).nl()
 	n := int64(max(v.CPUs, 1))
 	for i := range n {
 		b.str("cpu").num(i).nums(ticks(user/n), 0, ticks(system/n), ticks(idle/n), 0, 0, 0, 0, 0, 0).nl()
 	}
 	threads, forks, _ := v.Kernel.Counts()
-	b.str("intr 0\nctxt 0\nbtime ").num((v.Clock.Timebase().WallOffset - v.ahead()) / 1e9).nl()
+	b.str("intr 0\nctxt ").num(used.Switches).str("\nbtime ").num((v.Clock.Timebase().WallOffset - v.ahead()) / 1e9).nl()
 	b.str("processes ").unum(forks).str("\nprocs_running ").num(int64(min(threads, v.CPUs))).str("\nprocs_blocked 0\n")
 	return nil
 }
 
 func showUptime(v *view, b *out) error {
-	_, _, idle := v.cpuTimes()
+	idle := v.idleTime(v.Kernel.Total())
 	v.mu.Lock()
 	v.idle = max(v.idle, idle) // what programs have used is known late, but time does not go back
 	idle = v.idle

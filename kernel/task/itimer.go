@@ -58,7 +58,7 @@ func (t *Task) Setitimer(which int, value, interval int64) (oldValue, oldInterva
 	if which == unix.ITIMER_PROF {
 		c = &tm.prof
 	}
-	*c = cpuTimer{}
+	*c = cpuTimer{step: interval} // getitimer(2) tells it also of a timer that is not armed
 	if value > 0 {
 		*c = cpuTimer{at: now + value, step: interval}
 		p.checkLocked()

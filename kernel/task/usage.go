@@ -207,6 +207,31 @@ func (p *Process) Usage() (utime, stime, cutime, cstime int64) {
 	return u.utime, u.stime, c.utime, c.stime
 }
 
+// Switches returns how often t waited, and how often it could have gone on when another had its turn (proc(5)).
+func (t *Task) Switches() (voluntary, forced int64) {
+	return t.usage.nvcsw.Load(), t.usage.nivcsw.Load()
+}
+
+// A Total is what all processes have used since the start, those included that ended and were waited for.
+type Total struct {
+	User, System int64 // ns
+	Faults       int64 // of pages
+	Switches     int64
+}
+
+// Total adds up what the processes used. What one has used whose parent does not wait for its children is lost with it.
+func (k *Kernel) Total() (sum Total) {
+	for _, p := range k.Processes() {
+		for _, s := range [...]usageSum{p.sum(), p.kidsSum()} {
+			sum.User += s.utime
+			sum.System += s.stime
+			sum.Faults += s.minflt
+			sum.Switches += s.nvcsw + s.nivcsw
+		}
+	}
+	return sum
+}
+
 // Faults returns the page faults of the process; all count as minor, as nothing is swapped.
 func (p *Process) Faults() int64 {
 	s := p.sum()

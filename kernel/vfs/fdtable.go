@@ -177,9 +177,11 @@ func (t *FDTable) take(fd int) *File {
 	return f
 }
 
-// closed ends a descriptor of f: the table's POSIX locks on the file go.
+// closed ends a descriptor of f: the table's POSIX locks on the file go, unless f has only its path (open(2)).
 func (t *FDTable) closed(f *File) {
-	f.inode.unlockOwner(t)
+	if f.kind&pathOnly == 0 {
+		f.inode.unlockOwner(t)
+	}
 	f.DecRef()
 }
 

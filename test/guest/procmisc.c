@@ -10,6 +10,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/sysinfo.h>
 #include <sys/timex.h>
 #include <sys/uio.h>
@@ -465,4 +466,66 @@ TEST(locks)
 	SAME(has_line("/proc/locks", "FLOCK  ", getpid(), "WRITE ", st.st_ino, "0 EOF"), 1);
 	close(f);
 	SAME(has_line("/proc/locks", "FLOCK  ", getpid(), "WRITE ", st.st_ino, "0 EOF"), 0);
+}
+
+/* Closing a descriptor that has only the path of a file leaves the locks on it. */
+TEST(locks_opath)
+{
+	char path[] = "/tmp/locksXXXXXX";
+	int fd = mkstemp(path), status;
+	NEED(fd >= 0);
+	struct flock l = {.l_type = F_WRLCK};
+	EXPECT(fcntl(fd, F_SETLK, &l), 0);
+	close(open(path, O_PATH));
+	pid_t p = fork();
+	if (p == 0)
+		_exit(fcntl(fd, F_SETLK, &l) == -1 && errno == EAGAIN ? 0 : 1);
+	waitpid(p, &status, 0);
+	SAME(status, 0);
+	close(open(path, O_RDONLY));
+	p = fork();
+	if (p == 0)
+		_exit(fcntl(fd, F_SETLK, &l) == 0 ? 0 : 1);
+	waitpid(p, &status, 0);
+	SAME(status, 0);
+	close(fd);
+	unlink(path);
+}
+
+static long number_in(const char *path, const char *name)
+{
+	FILE *f = fopen(path, "r");
+	char line[400];
+	long n = -1;
+	while (f && fgets(line, sizeof line, f))
+		if (strncmp(line, name, strlen(name)) == 0)
+			n = atol(line + strlen(name));
+	if (f)
+		fclose(f);
+	return n;
+}
+
+/* What pidstat, sar and vmstat count. */
+TEST(switches)
+{
+	long own = number_in("/proc/self/status", "voluntary_ctxt_switches:"), all = number_in("/proc/stat", "ctxt "), faults = number_in("/proc/vmstat", "pgfault ");
+	CHECK(number_in("/proc/self/status", "nonvoluntary_ctxt_switches:") >= 0);
+	for (int i = 0; i < 20; i++)
+		usleep(1000);
+	pid_t p = fork();
+	if (p == 0) {
+		for (int i = 0; i < 20; i++)
+			usleep(1000);
+		_exit(0);
+	}
+	waitpid(p, 0, 0);
+	CHECK(number_in("/proc/self/status", "voluntary_ctxt_switches:") >= own + 20);
+	CHECK(number_in("/proc/stat", "ctxt ") >= all + 40);
+	CHECK(number_in("/proc/vmstat", "pgfault ") > faults);
+}
+
+/* lsblk wants them, also when there is no device. */
+TEST(sys_dev)
+{
+	CHECK(access("/sys/dev/block", F_OK) == 0 && access("/sys/dev/char", F_OK) == 0);
 }

@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 
 static volatile int ticks, value;
@@ -188,3 +189,17 @@ static void copy(void)
 TEST(shared_processors_computing) { share_processors(compute); }
 TEST(shared_processors_calling) { share_processors(call); }
 TEST(shared_processors_copying) { share_processors(copy); }
+
+/* The interval of a CPU timer that is not armed is told, as Linux does. */
+TEST(itimer_interval_alone)
+{
+	struct itimerval it = {.it_interval = {10, 20}}, old;
+	EXPECT(setitimer(ITIMER_PROF, &it, 0), 0);
+	EXPECT(getitimer(ITIMER_PROF, &old), 0);
+	SAME(old.it_interval.tv_sec, 10);
+	SAME(old.it_value.tv_sec, 0);
+	EXPECT(setitimer(ITIMER_PROF, &(struct itimerval){0}, 0), 0);
+	EXPECT(setitimer(ITIMER_REAL, &it, 0), 0);
+	EXPECT(getitimer(ITIMER_REAL, &old), 0);
+	SAME(old.it_interval.tv_sec, 0);
+}
