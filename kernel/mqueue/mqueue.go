@@ -96,10 +96,13 @@ type Queue struct {
 	notify    *Notify   // guarded by mu
 }
 
-// Notify is what mq_notify(3) asks for; Send is called without locks.
+// Notify is what mq_notify(3) asks for. One of Send and Removed is called once, without locks.
 type Notify struct {
-	PID  int32
-	Send func(sender *cred.Cred, pid int32)
+	PID     int32        // of the process that asked for it
+	Files   *vfs.FDTable // its descriptors: it ends when one of the queue is closed
+	Send    func(sender *cred.Cred, pid int32)
+	Removed func() // it was taken back; may be nil
+	Drop    func() // nil, or what the caller of SetNotify is to call when that failed
 }
 
 // Open is mq_open(2): attr is nil for the default, limit the caller's RLIMIT_MSGQUEUE. ENOENT, EEXIST, EACCES, EINVAL, ENOSPC, EMFILE,
@@ -133,7 +136,9 @@ func (s *Space) Open(name string, flags int, mode uint32, attr *Attr, c *cred.Cr
 		}
 	}
 	q.users++
-	return vfs.NewAnon("mqueue", &file{q: q}, c, flags&(unix.O_ACCMODE|unix.O_NONBLOCK)), nil
+	f := vfs.NewAnon("mqueue", &file{q: q}, c, flags&(unix.O_ACCMODE|unix.O_NONBLOCK))
+	f.SetCloser()
+	return f, nil
 }
 
 // create makes a queue. s.mu is held.
@@ -195,8 +200,11 @@ func (q *Queue) allows(c *cred.Cred, flags int) error {
 	return nil
 }
 
-// Unlink is mq_unlink(2): ENOENT, EACCES.
+// Unlink is mq_unlink(2): ENOENT, EACCES, ENAMETOOLONG.
 func (s *Space) Unlink(name string, c *cred.Cred) error {
+	if len(name) > nameMax {
+		return unix.ENAMETOOLONG
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	q := s.named[name]
@@ -241,13 +249,33 @@ func (s *Space) settle(q *Queue) {
 // Exited takes back the notification that process pid asked for; it is called at the end of every process.
 func (s *Space) Exited(pid int32) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	var removed []*Notify
 	for _, q := range s.named {
-		q.mu.Lock()
-		if q.notify != nil && q.notify.PID == pid {
-			q.notify = nil
+		if n := q.take(func(n *Notify) bool { return n.PID == pid }); n != nil {
+			removed = append(removed, n)
 		}
-		q.mu.Unlock()
+	}
+	s.mu.Unlock()
+	for _, n := range removed {
+		n.takenBack()
+	}
+}
+
+// take ends the notification, if it is one of those: nil when it is not.
+func (q *Queue) take(match func(*Notify) bool) *Notify {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	n := q.notify
+	if n == nil || !match(n) {
+		return nil
+	}
+	q.notify = nil
+	return n
+}
+
+func (n *Notify) takenBack() {
+	if n != nil && n.Removed != nil {
+		n.Removed()
 	}
 }
 
@@ -327,13 +355,14 @@ func (q *Queue) Waiting(by int) {
 
 // SetNotify is mq_notify(3); nil takes back what process pid asked for. EBUSY.
 func (q *Queue) SetNotify(n *Notify, pid int32) error {
+	if n == nil {
+		q.take(func(n *Notify) bool { return n.PID == pid }).takenBack()
+		return nil
+	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	switch {
-	case n != nil && q.notify != nil:
+	if q.notify != nil {
 		return unix.EBUSY
-	case n == nil && (q.notify == nil || q.notify.PID != pid):
-		return nil
 	}
 	q.notify = n
 	return nil
@@ -343,6 +372,11 @@ func (q *Queue) SetNotify(n *Notify, pid int32) error {
 type file struct {
 	vfs.FileDefaults
 	q *Queue
+}
+
+// Closed implements vfs.Closer.
+func (f *file) Closed(t *vfs.FDTable) {
+	f.q.take(func(n *Notify) bool { return n.Files == t }).takenBack()
 }
 
 // Read implements vfs.FileOps: a line about the queue.

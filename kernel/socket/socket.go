@@ -38,6 +38,12 @@ import (
 // MaxAddr is the size of struct sockaddr_storage, the longest address.
 const MaxAddr = 128
 
+// A Mailbox is the Ops of a socket into which the kernel itself can put a datagram.
+type Mailbox interface {
+	// Deliver puts b, which stays the caller's, there; when there is no room, the program learns so from its next read.
+	Deliver(b []byte)
+}
+
 // Ops is what a family does for one socket. Defaults is to be embedded. All errors are unix.Errno values.
 type Ops interface {
 	// Bind is bind(2).

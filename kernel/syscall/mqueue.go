@@ -7,6 +7,7 @@ import (
 	"gosv/kernel/cred"
 	"gosv/kernel/mqueue"
 	"gosv/kernel/signal"
+	"gosv/kernel/socket"
 	"gosv/kernel/task"
 	"gosv/kernel/vfs"
 	"gosv/kernel/wait"
@@ -20,7 +21,7 @@ func (s *Calls) mqRows(r *table) {
 	}))
 	r.set(unix.SYS_MQ_TIMEDSEND, call5("mq_timedsend", aFD, aSource, aSize, aUint, inOpt(lTimespec), sysMqSend))
 	r.set(unix.SYS_MQ_TIMEDRECEIVE, call5("mq_timedreceive", aFD, aAddr, aSize, out(lUint32), inOpt(lTimespec), sysMqReceive))
-	r.set(unix.SYS_MQ_NOTIFY, call2("mq_notify", aFD, aAddr, sysMqNotify).partly("no SIGEV_THREAD, which takes a netlink socket"))
+	r.set(unix.SYS_MQ_NOTIFY, call2("mq_notify", aFD, aAddr, sysMqNotify))
 	r.set(unix.SYS_MQ_GETSETATTR, call3("mq_getsetattr", aFD, aAddr, aAddr, sysMqAttr))
 }
 
@@ -131,41 +132,82 @@ func sysMqReceive(t *task.Task, fd int32, addr, size uint64, priority dest[uint3
 
 // sysMqNotify is mq_notify(2).
 func sysMqNotify(t *task.Task, fd int32, addr uint64) (uint64, error) {
-	const sigevSignal, sigevNone = 0, 1
 	var n *mqueue.Notify
 	if addr != 0 {
 		b := t.Scratch[:abi.SizeofSigEvent]
 		if err := copyIn(t, b, addr); err != nil {
 			return 0, err
 		}
-		e := abi.GetSigEvent(b)
-		switch {
-		case e.Notify == sigevNone:
-			n = &mqueue.Notify{PID: t.PID(), Send: func(*cred.Cred, int32) {}}
-		case e.Notify == sigevSignal && signal.Valid(unix.Signal(e.Signo)):
-			n = mqSignal(t.Process(), e)
-		default:
-			return 0, unix.EINVAL
+		var err error
+		if n, err = mqNotify(t, abi.GetSigEvent(b)); err != nil {
+			return 0, err
 		}
+		n.PID, n.Files = t.PID(), t.Files
 	}
 	f, q, err := queue(t, fd)
-	if err != nil {
-		return 0, err
+	if err == nil {
+		err = q.SetNotify(n, t.PID())
+		f.DecRef()
 	}
-	defer f.DecRef()
-	return done(q.SetNotify(n, t.PID()))
+	if err != nil && n != nil && n.Drop != nil {
+		n.Drop()
+	}
+	return done(err)
+}
+
+// mqNotify is what a sigevent asks for: EINVAL; for SIGEV_THREAD EFAULT, EBADF, ENOTSOCK.
+func mqNotify(t *task.Task, e abi.SigEvent) (*mqueue.Notify, error) {
+	const sigevSignal, sigevNone, sigevThread = 0, 1, 2
+	switch {
+	case e.Notify == sigevNone:
+		return &mqueue.Notify{Send: func(*cred.Cred, int32) {}}, nil
+	case e.Notify == sigevSignal && signal.Valid(unix.Signal(e.Signo)):
+		return &mqueue.Notify{Send: mqSignal(t.Process(), e)}, nil
+	case e.Notify == sigevThread:
+		return mqCookie(t, e)
+	}
+	return nil, unix.EINVAL
 }
 
 // mqSignal is a notification by signal.
-func mqSignal(p *task.Process, e abi.SigEvent) *mqueue.Notify {
+func mqSignal(p *task.Process, e abi.SigEvent) func(*cred.Cred, int32) {
 	const siMesgq = -3
-	return &mqueue.Notify{PID: p.PID, Send: func(c *cred.Cred, pid int32) {
+	return func(c *cred.Cred, pid int32) {
 		var info signal.Info
 		info.SetHead(unix.Signal(e.Signo), 0, siMesgq)
 		info.SetSender(p.PIDs().Local(pid), c.UID)
 		info.SetValue(e.Value)
 		_ = p.Send(&info) // a full queue of signals loses it, as on Linux
-	}}
+	}
+}
+
+// mqCookie is a notification by SIGEV_THREAD as a C library makes it: the value points to 32 bytes, the signal is a netlink socket.
+// What happened is put into the last byte, and the bytes into the socket, where a thread of the library waits for them.
+func mqCookie(t *task.Task, e abi.SigEvent) (*mqueue.Notify, error) {
+	const cookieSize, wokenUp, removed = 32, 1, 2
+	cookie := make([]byte, cookieSize)
+	if err := copyIn(t, cookie, e.Value); err != nil {
+		return nil, err
+	}
+	f, s, err := sock(t, e.Signo)
+	if err != nil {
+		return nil, err
+	}
+	box, ok := s.Ops().(socket.Mailbox)
+	if !ok {
+		f.DecRef()
+		return nil, unix.EINVAL
+	}
+	tell := func(what byte) {
+		cookie[cookieSize-1] = what
+		box.Deliver(cookie)
+		f.DecRef()
+	}
+	return &mqueue.Notify{
+		Send:    func(*cred.Cred, int32) { tell(wokenUp) },
+		Removed: func() { tell(removed) },
+		Drop:    f.DecRef,
+	}, nil
 }
 
 // sysMqAttr is mq_getsetattr(2): only O_NONBLOCK may change.

@@ -182,6 +182,9 @@ func (t *FDTable) closed(f *File) {
 	if f.kind&pathOnly == 0 {
 		f.inode.unlockOwner(t)
 	}
+	if f.kind&closer != 0 {
+		f.ops.(Closer).Closed(t)
+	}
 	f.DecRef()
 }
 

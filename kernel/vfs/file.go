@@ -121,6 +121,7 @@ const (
 	still     // has a position that is always 0
 	sock      // read(2) and write(2) go through the calls of sockets
 	exclusive // opened with O_EXCL and without O_CREAT
+	closer    // its FileOps are a Closer
 )
 
 // Owner is who gets SIGIO and SIGURG (F_SETOWN_EX, F_SETSIG).
@@ -282,6 +283,15 @@ func (f *File) SetSocket() { f.kind |= stream | sock }
 
 // Special reports whether read(2) and write(2) are other calls for this file: it is a terminal or a socket.
 func (f *File) Special() bool { return f.kind&(terminal|sock) != 0 }
+
+// A Closer is the FileOps of a file that wants to know of each descriptor that is closed, not of the last only.
+type Closer interface {
+	// Closed is told that a descriptor of the file in t was closed. No lock of t is held.
+	Closed(t *FDTable)
+}
+
+// SetCloser says, while the file is being opened, that its operations are a Closer.
+func (f *File) SetCloser() { f.kind |= closer }
 
 // SetStill says, while the file is being opened, that its position is always 0, as that of /dev/null.
 func (f *File) SetStill() { f.kind |= still }

@@ -211,3 +211,62 @@ TEST(posix_notify)
 	mq_close(q);
 	mq_unlink(name());
 }
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t cond = PTHREAD_COND_INITIALIZER;
+static int called;
+
+static void in_thread(union sigval v)
+{
+	pthread_mutex_lock(&lock);
+	called = v.sival_int;
+	pthread_cond_signal(&cond);
+	pthread_mutex_unlock(&lock);
+}
+
+/* The C library has the kernel write to a netlink socket of its own, and makes a thread then. */
+TEST(posix_notify_thread)
+{
+	mqd_t q = mq_open(name(), O_RDWR | O_CREAT | O_NONBLOCK, 0600, 0);
+	NEED(q >= 0);
+	struct sigevent e = {.sigev_notify = SIGEV_THREAD, .sigev_notify_function = in_thread, .sigev_value.sival_int = 5};
+	EXPECT(mq_notify(q, &e), 0);
+	EXPECT(mq_notify(q, &e), EBUSY);
+	EXPECT(mq_notify(q, 0), 0);
+	e.sigev_value.sival_int = 6;
+	EXPECT(mq_notify(q, &e), 0);
+	EXPECT(mq_send(q, "x", 1, 0), 0);
+	pthread_mutex_lock(&lock);
+	while (!called)
+		pthread_cond_wait(&cond, &lock);
+	pthread_mutex_unlock(&lock);
+	SAME(called, 6);
+	mq_close(q);
+	mq_unlink(name());
+}
+
+/* A notification ends when the process closes any descriptor of the queue. */
+TEST(posix_notify_closed)
+{
+	mqd_t q = mq_open(name(), O_RDWR | O_CREAT | O_NONBLOCK, 0600, 0), other = mq_open(name(), O_RDWR);
+	NEED(q >= 0 && other >= 0);
+	struct sigevent e = {.sigev_notify = SIGEV_NONE};
+	EXPECT(mq_notify(q, &e), 0);
+	EXPECT(mq_notify(other, &e), EBUSY);
+	pid_t p = fork();
+	if (p == 0) { /* another process' descriptor says nothing */
+		mq_close(q);
+		_exit(0);
+	}
+	waitpid(p, 0, 0);
+	EXPECT(mq_notify(other, &e), EBUSY);
+	mq_close(other);
+	EXPECT(mq_notify(q, &e), 0);
+	mq_close(q);
+	mq_unlink(name());
+	char s[300];
+	memset(s, 'x', sizeof s - 1);
+	s[0] = '/';
+	s[sizeof s - 1] = 0;
+	EXPECT(mq_unlink(s), ENAMETOOLONG);
+}
