@@ -34,15 +34,18 @@ const sampling = 64
 // begin says that t uses a processor from now on.
 func (t *Task) begin() {
 	t.usage.active.Store(true)
-	if c := t.Ctx; c != nil {
-		t.cpu.Begin(c)
+	if t.measured() {
+		t.cpu.Begin(t.Ctx)
 	}
 }
 
+// measured reports whether the processor counts t's time: not that of a borrowed task, whose context is no processor's.
+func (t *Task) measured() bool { return t.Ctx != nil && !t.borrowed }
+
 // claim counts what t has used. It is t's own.
 func (t *Task) claim() {
-	if c := t.Ctx; c != nil {
-		t.usage.total.Add(t.cpu.Claim(c))
+	if t.measured() {
+		t.usage.total.Add(t.cpu.Claim(t.Ctx))
 	}
 }
 
