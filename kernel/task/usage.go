@@ -22,6 +22,7 @@ type usage struct {
 	total   atomic.Uint64 // ticks that were claimed
 	active  atomic.Bool   // does not wait, but for its turn
 	system  atomic.Uint64 // ticks in the kernel, estimated
+	told    atomic.Int64  // the largest time in ns that cpuTime returned
 	minflt  atomic.Int64
 	nvcsw   atomic.Int64
 	nivcsw  atomic.Int64
@@ -69,7 +70,21 @@ func (t *Task) cpuTime() int64 {
 	if !t.exiting { // which may have freed its context
 		n += t.cpu.Unclaimed(t.Ctx)
 	}
-	return t.k.Machine.TicksToNS(n)
+	return t.usage.steady(t.k.Machine.TicksToNS(n))
+}
+
+// steady keeps the time that is told of a thread from going back: what it used in its program counts for others while it is there, and
+// again when it claims it, but not between.
+func (u *usage) steady(ns int64) int64 {
+	for {
+		last := u.told.Load()
+		if ns <= last {
+			return last
+		}
+		if u.told.CompareAndSwap(last, ns) {
+			return ns
+		}
+	}
 }
 
 // sampled serves a system call and counts its time for all since the last sample.

@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <stdatomic.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 
@@ -202,4 +203,38 @@ TEST(itimer_interval_alone)
 	EXPECT(setitimer(ITIMER_REAL, &it, 0), 0);
 	EXPECT(getitimer(ITIMER_REAL, &old), 0);
 	SAME(old.it_interval.tv_sec, 0);
+}
+
+static atomic_int enough;
+
+static void *work(void *calls)
+{
+	while (!enough)
+		calls ? call() : compute();
+	return 0;
+}
+
+/* A thread's CPU clock does not go back, whoever reads it. */
+TEST(cpu_clock_of_another)
+{
+	for (long calls = 0; calls < 2; calls++) {
+		pthread_t t;
+		clockid_t c;
+		struct timespec now;
+		long long last = 0, back = 0;
+		enough = 0;
+		NEED(pthread_create(&t, 0, work, (void *)calls) == 0);
+		NEED(pthread_getcpuclockid(t, &c) == 0);
+		for (int i = 0; i < 20000; i++) {
+			clock_gettime(c, &now);
+			long long n = now.tv_sec * 1000000000ll + now.tv_nsec;
+			back += n < last;
+			last = n;
+			if (i % 100 == 0)
+				usleep(1000);
+		}
+		enough = 1;
+		pthread_join(t, 0);
+		SAME(back, 0);
+	}
 }
