@@ -324,15 +324,27 @@ func PathName(p, root Path) (string, error) {
 
 const deletedMark = " (deleted)"
 
+// top returns the highest directory above p: the root of its namespace, or of what was unmounted with p in it.
+func top(p Path) Path {
+	m := p.Mount
+	for {
+		above, ok := m.ns.above(m)
+		if !ok {
+			return Path{m, m.Root}
+		}
+		m = above.Mount
+	}
+}
+
 // Getcwd is getcwd(2): ENOENT when the directory was removed, and
-// "(unreachable)/…" when it is outside the root.
+// "(unreachable)/…" when it is outside the root, in another namespace or unmounted.
 func Getcwd(ctx *Context) (string, error) {
 	if ctx.Cwd.Dentry.gone.Load() {
 		return "", unix.ENOENT
 	}
 	name, err := PathName(ctx.Cwd, ctx.Root)
 	if err != nil {
-		name, err = PathName(ctx.Cwd, ctx.Root.Mount.ns.Root())
+		name, err = PathName(ctx.Cwd, top(ctx.Cwd))
 		name = "(unreachable)" + name
 	}
 	return name, err

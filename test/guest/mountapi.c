@@ -144,6 +144,25 @@ TEST(contexts)
 	EXPECT(umount2(D "/a", 0), 0);
 }
 
+/* Who works in a directory that is unmounted learns so. */
+TEST(getcwd_unmounted)
+{
+	char b[100], old[200];
+	NEED(getcwd(old, sizeof old));
+	mkdir(D "/gone", 0755);
+	EXPECT(mount("gone", D "/gone", "tmpfs", 0, 0), 0);
+	EXPECT(mkdir(D "/gone/sub", 0755), 0);
+	EXPECT(chdir(D "/gone/sub"), 0);
+	EXPECT(umount2(D "/gone", MNT_DETACH), 0);
+	EXPECT(syscall(SYS_getcwd, b, 1), ERANGE);
+	SAME(syscall(SYS_getcwd, b, sizeof b), (long)sizeof "(unreachable)/sub");
+	CHECK(strcmp(b, "(unreachable)/sub") == 0);
+	EXPECT(chdir(".."), 0);
+	SAME(syscall(SYS_getcwd, b, sizeof b), (long)sizeof "(unreachable)/");
+	EXPECT(chdir(old), 0);
+	rmdir(D "/gone");
+}
+
 TEST(unplaced)
 {
 	/* what nobody gave a place ends with its descriptor, and with the files that are open in it */
