@@ -57,6 +57,7 @@ type Device struct {
 	events                   chan struct{} // an interrupt, or memory was freed
 	freed                    atomic.Bool   // memory was
 	delay                    time.Duration
+	ended                    chan struct{} // closed when the driver has given the device up
 
 	// Of the goroutine.
 	held []run // what the host has
@@ -77,7 +78,7 @@ func start(t virtio.Transport, m Machine, delay time.Duration) (*Device, error) 
 	if err != nil {
 		return nil, err
 	}
-	d := &Device{m: m, dev: dev, page: machine.NoFrame, events: make(chan struct{}, 1), delay: delay}
+	d := &Device{m: m, dev: dev, page: machine.NoFrame, events: make(chan struct{}, 1), delay: delay, ended: make(chan struct{})}
 	if err := d.open(); err != nil {
 		_ = dev.Close() // what it still holds stays lost; err says why
 		if d.page != machine.NoFrame {
@@ -139,6 +140,7 @@ func (d *Device) watch() {
 
 // serve follows what the host asks for.
 func (d *Device) serve() {
+	defer close(d.ended)
 	for ; d.resize(); <-d.events {
 		if !d.freed.Swap(false) {
 			continue

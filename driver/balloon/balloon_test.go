@@ -20,6 +20,14 @@ type host struct {
 	bad      string
 	reported map[machine.Frame]int // blocks: bytes
 	silent   bool
+	lie      func(q *virtiotest.Queue, e *virtiotest.Element) // in place of an answer
+}
+
+// n is how many frames the host is told that it has.
+func (h *host) n() uint32 {
+	h.Lock()
+	defer h.Unlock()
+	return binary.LittleEndian.Uint32(h.Space[4:])
 }
 
 func newHost(t *testing.T, features uint64, queues int) (*host, *Device) {
@@ -43,6 +51,11 @@ func newHost(t *testing.T, features uint64, queues int) (*host, *Device) {
 
 func (h *host) notified(q *virtiotest.Queue) {
 	for e := q.Pop(); e != nil && !h.silent; e = q.Pop() {
+		if h.lie != nil {
+			h.lie(q, e)
+			h.Interrupt() // whether the driver asked for it or not
+			return
+		}
 		switch q.Index {
 		case 0, 1:
 			b := bytes.Join(e.Out, nil)
@@ -166,5 +179,56 @@ func TestBadDevice(t *testing.T) {
 	}
 	if _, err := New(tr, m); err == nil {
 		t.Error("a balloon without a second queue started")
+	}
+}
+
+// TestLies has the device say what cannot be of what it was given: nothing of it is used again, and the driver stops.
+func TestLies(t *testing.T) {
+	for name, lie := range map[string]func(q *virtiotest.Queue, e *virtiotest.Element){
+		"another chain":    func(q *virtiotest.Queue, e *virtiotest.Element) { q.PushRaw(e.ID^1, 0) },
+		"beyond the queue": func(q *virtiotest.Queue, _ *virtiotest.Element) { q.PushRaw(1<<16, 0) },
+		"index ahead":      func(q *virtiotest.Queue, _ *virtiotest.Element) { q.SetUsed(50) },
+		"index behind":     func(q *virtiotest.Queue, _ *virtiotest.Element) { q.SetUsed(0xffff) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			h, d := newHost(t, featureReporting, 3)
+			before := h.frames.InUse()
+			h.Lock()
+			h.lie = lie
+			binary.LittleEndian.PutUint32(h.Space, 10)
+			h.ConfigChanged()
+			h.Unlock()
+			select {
+			case <-d.ended:
+			case <-time.After(10 * time.Second):
+				t.Fatal("the driver goes on")
+			}
+			h.Lock()
+			binary.LittleEndian.PutUint32(h.Space, 1<<32-1)
+			h.ConfigChanged()
+			h.Unlock()
+			if got := h.frames.InUse(); got != before+10 {
+				t.Errorf("%d frames are in use, %d were", got, before)
+			}
+			if h.n() != 0 {
+				t.Errorf("the host is told of %d frames", h.n())
+			}
+		})
+	}
+}
+
+// TestGreed: a host that asks for more than there is, and changes its mind all the time, gets what there is, and all of it is back in the end.
+func TestGreed(t *testing.T) {
+	h, _ := newHost(t, 0, 2)
+	before := h.frames.InUse()
+	for i := range uint32(200) {
+		h.Lock()
+		binary.LittleEndian.PutUint32(h.Space, 1<<32-1-i*7<<(i%32))
+		h.ConfigChanged()
+		h.Unlock()
+	}
+	h.ask(t, 0, 0)
+	if got := h.frames.InUse(); got != before {
+		t.Errorf("%d frames are in use, %d were", got, before)
 	}
 }

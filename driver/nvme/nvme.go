@@ -1,7 +1,8 @@
 // Package nvme drives NVM Express disks on PCI (NVM Express Base Specification 1.4): the first namespace of a controller, one pair of
 // queues for commands and one for requests, an interrupt for both.
 //
-// The controller is not trusted: a completion that makes no sense disables it, and every request ends with EIO.
+// The controller is not trusted: a completion that makes no sense disables it, and every request ends with EIO. One that does not answer while
+// the disk is opened is given up; later a request waits for as long as it takes.
 //
 // Lock order: queue.mu alone. It is held while rings are touched, never while a goroutine waits.
 package nvme
@@ -11,6 +12,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -54,15 +56,15 @@ const (
 )
 
 const (
-	depth      = 32 // commands of a queue
+	depth      = 1 << slotBits // commands of a queue
 	sqEntry    = 64
 	cqEntry    = 16
 	maxEntries = 256 // of a list of pages
 	maxBytes   = (maxEntries - 1) * machine.PageSize
 	maxBlocks  = 1 << 16 // of one command
 	namespace  = 1
-	// waitTime bounds what a controller may take to start or stop, in ns.
-	waitTime = 10e9
+	// waitTime bounds what a controller may take to start or stop, or for a command of the first queue.
+	waitTime = 10 * time.Second
 )
 
 var (
@@ -87,14 +89,15 @@ type Machine interface {
 
 // A Device is the first namespace of a controller. It implements block.Device.
 type Device struct {
-	m      Machine
-	regs   virtio.Registers
-	stride uint64 // between doorbells
-	limits block.Limits
-	serial string
-	admin  *queue
-	io     atomic.Pointer[queue]
-	dead   atomic.Bool
+	m        Machine
+	regs     virtio.Registers
+	stride   uint64 // between doorbells
+	limits   block.Limits
+	serial   string
+	patience time.Duration // as waitTime
+	admin    *queue
+	io       atomic.Pointer[queue]
+	dead     atomic.Bool
 }
 
 // Open starts a controller that IsNVMe.
@@ -115,7 +118,11 @@ func Open(f *pci.Function, m Machine) (*Device, error) {
 
 // New is Open for registers that are mapped; connect is what brings interrupt 0 to a handler.
 func New(regs virtio.Registers, m Machine, connect func(handler func()) error) (*Device, error) {
-	d := &Device{m: m, regs: regs, stride: 4 << (regs.Load32(regCAP+4) & 15)}
+	return open(regs, m, connect, waitTime)
+}
+
+func open(regs virtio.Registers, m Machine, connect func(handler func()) error, patience time.Duration) (*Device, error) {
+	d := &Device{m: m, regs: regs, patience: patience, stride: 4 << (regs.Load32(regCAP+4) & 15)}
 	if d.stride*4 > barLength-regBells || regs.Load32(regCAP)&0xffff < depth-1 {
 		return nil, errRegisters
 	}
@@ -171,7 +178,7 @@ func (d *Device) store64(off, v uint64) {
 
 // wait waits until the controller is ready, or is not any more.
 func (d *Device) wait(want uint32) error {
-	end := d.m.Monotonic() + waitTime
+	end := d.m.Monotonic() + int64(d.patience)
 	for {
 		switch status := d.regs.Load32(regCSTS); {
 		case status&ready == want:
@@ -320,10 +327,19 @@ type queue struct {
 
 type slot struct {
 	parker machine.Parker
-	busy   bool   // guarded by queue.mu
-	ok     bool   // guarded by queue.mu
-	status uint32 // guarded by queue.mu
+	// turn is different for commands that follow each other in a slot, so that one which is answered twice does not end the next; guarded by queue.mu,
+	// as is what follows.
+	turn   uint32
+	busy   bool
+	ok     bool
+	status uint32
 }
+
+// A command's number is its slot, and the slot's turn above.
+const (
+	slotBits = 5
+	turnMask = 1<<(16-slotBits) - 1
+)
 
 // listBytes is the memory of a slot's list, and listFrames that of all.
 const (
@@ -367,6 +383,9 @@ func (q *queue) run(c *command) error {
 	}
 	if !q.send(s, c, prp2) {
 		return unix.EIO
+	}
+	if q.id == 0 {
+		defer time.AfterFunc(q.d.patience, q.d.fail).Stop()
 	}
 	for {
 		q.mu.Lock()
@@ -433,7 +452,8 @@ func (q *queue) send(s int, c *command, prp2 uint64) bool {
 		return false
 	}
 	e := q.sq.Slice(uint64(q.tail)*sqEntry, sqEntry)
-	e.Store32(0, uint32(c.op)|uint32(s)<<16)
+	q.slots[s].turn = (q.slots[s].turn + 1) & turnMask
+	e.Store32(0, uint32(c.op)|(uint32(s)|q.slots[s].turn<<slotBits)<<16)
 	e.Store32(4, c.nsid)
 	e.Store64(8, 0)
 	e.Store64(16, 0)
@@ -461,8 +481,8 @@ func (q *queue) collect() {
 		if word>>16&1 != q.phase {
 			break
 		}
-		s := word & 0xffff
-		if s >= depth || !q.slots[s].busy {
+		s := word & (depth - 1)
+		if !q.slots[s].busy || q.slots[s].turn != word>>slotBits&turnMask {
 			broken = true
 			break
 		}

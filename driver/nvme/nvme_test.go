@@ -3,9 +3,11 @@ package nvme
 import (
 	"bytes"
 	"encoding/binary"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -16,9 +18,10 @@ import (
 
 // controller plays the other side. It works within the write to a doorbell, and interrupts on another goroutine.
 type controller struct {
-	m   *fake.Machine
-	irq chan struct{}
-	lie func(cid uint16) uint16 // changes the number in a completion
+	m    *fake.Machine
+	irq  chan struct{}
+	lie  func(c *controller, id uint16) // answers a request, in place of what is right; mu is held
+	mute int                            // commands of the first queue until it says nothing more, or 0
 
 	mu    sync.Mutex
 	regs  [0x40]byte
@@ -75,20 +78,33 @@ func (c *controller) work(q int, tail uint32) {
 		for i := range uint64(sqEntry / 4) {
 			binary.LittleEndian.PutUint32(cmd[4*i:], e.Load32(4*i))
 		}
+		if q == 0 && c.mute > 0 {
+			if c.mute--; c.mute == 0 {
+				c.mute = 1
+				continue
+			}
+		}
 		status := c.serve(q, cmd)
 		id := binary.LittleEndian.Uint16(cmd[2:])
 		if c.lie != nil && q == 1 {
-			id = c.lie(id)
-		}
-		d := machine.MemoryOf(c.bytes(p.cq+uint64(p.tail)*cqEntry, cqEntry))
-		d.Store32(12, uint32(id)|p.phase<<16|status<<17)
-		if p.tail++; p.tail == depth {
-			p.tail, p.phase = 0, p.phase^1
+			c.lie(c, id)
+		} else {
+			c.complete(q, id, status)
 		}
 	}
 	select {
 	case c.irq <- struct{}{}:
 	default:
+	}
+}
+
+// complete puts an answer into the completion queue; c.mu is held.
+func (c *controller) complete(q int, id uint16, status uint32) {
+	p := &c.pairs[q]
+	d := machine.MemoryOf(c.bytes(p.cq+uint64(p.tail)*cqEntry, cqEntry))
+	d.Store32(12, uint32(id)|p.phase<<16|status<<17)
+	if p.tail++; p.tail == depth {
+		p.tail, p.phase = 0, p.phase^1
 	}
 }
 
@@ -239,16 +255,107 @@ func TestManyAtOnce(t *testing.T) {
 	wg.Wait()
 }
 
-// TestLies checks that a completion of a command that nobody gave ends all.
+// TestLies has the controller say what cannot be: all requests fail, those that come later too, and nobody waits for ever.
 func TestLies(t *testing.T) {
+	for name, lie := range map[string]func(c *controller, id uint16){
+		"a number that nobody gave": func(c *controller, id uint16) { c.complete(1, id+100, 0) },
+		"another slot":              func(c *controller, id uint16) { c.complete(1, id^1, 0) },
+		"the turn before":           func(c *controller, id uint16) { c.complete(1, id-depth, 0) },
+		"twice":                     func(c *controller, id uint16) { c.complete(1, id, 0); c.complete(1, id, 0) },
+		"many": func(c *controller, id uint16) {
+			for i := range uint16(depth - 1) {
+				c.complete(1, id+i, 0)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, d, b := start(t)
+			c.mu.Lock()
+			c.lie = lie
+			c.mu.Unlock()
+			for i := range 3 {
+				// Of two answers the first is right, and may be seen before the second.
+				if err := b.ReadAt(make([]byte, 512), 0); err != unix.EIO && (name != "twice" && name != "many" || i > 0) {
+					t.Error(err)
+				}
+				for name == "twice" && i == 0 && !d.dead.Load() {
+					runtime.Gosched()
+				}
+			}
+		})
+	}
+}
+
+// TestOrder has the controller answer in another order than it was asked, which it may, and with errors.
+func TestOrder(t *testing.T) {
 	c, _, b := start(t)
+	var held []uint16
 	c.mu.Lock()
-	c.lie = func(cid uint16) uint16 { return cid + 100 }
-	c.mu.Unlock()
-	for range 3 {
-		if err := b.ReadAt(make([]byte, 512), 0); err != unix.EIO {
-			t.Error(err)
+	c.lie = func(c *controller, id uint16) {
+		if held = append(held, id); len(held) == 8 {
+			for i := range held {
+				c.complete(1, held[7-i], 0)
+			}
+			held = nil
 		}
+	}
+	c.mu.Unlock()
+	var wg sync.WaitGroup
+	for g := range 8 {
+		wg.Go(func() {
+			if err := b.WriteAt(bytes.Repeat([]byte{byte(g + 1)}, 512), int64(g)*4096, false); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	c.mu.Lock()
+	for g := range 8 {
+		if c.disk[g*4096] != byte(g+1) {
+			t.Errorf("request %d is lost", g)
+		}
+	}
+	c.mu.Unlock()
+	for status, want := range map[uint32]error{0: nil, 1: unix.EOPNOTSUPP, 0x4001: unix.EOPNOTSUPP, 2: unix.EIO, 0x281: unix.EIO, 0x7fff: unix.EIO} {
+		c.mu.Lock()
+		c.lie = func(c *controller, id uint16) { c.complete(1, id, status) }
+		c.mu.Unlock()
+		if err := b.Flush(); err != want {
+			t.Errorf("status %#x: %v, want %v", status, err, want)
+		}
+	}
+}
+
+// TestSilent: a controller that says nothing while it is opened is given up, at whatever step.
+func TestSilent(t *testing.T) {
+	for step := range 4 {
+		m := fake.New(fake.Config{RealClock: true})
+		c := &controller{m: m, disk: make([]byte, 4<<20), irq: make(chan struct{}, 1), mute: step + 1}
+		binary.LittleEndian.PutUint32(c.regs[regCAP:], 255)
+		stop, done := make(chan struct{}), make(chan struct{})
+		_, err := open(c, m, func(handler func()) error {
+			go func() {
+				defer close(done)
+				for {
+					select {
+					case <-c.irq:
+						handler()
+					case <-stop:
+						return
+					}
+				}
+			}()
+			return nil
+		}, 50*time.Millisecond)
+		if err != unix.EIO {
+			t.Errorf("silent from command %d on: %v", step, err)
+		}
+		close(stop)
+		<-done
+		if n := m.InUse(); n != 0 {
+			t.Errorf("silent from command %d on: %d frames are lost", step, n)
+		}
+		m.Close()
 	}
 }
 

@@ -44,14 +44,42 @@ func TestRead(t *testing.T) {
 
 func TestDeviceGivesNothing(t *testing.T) {
 	for name, notified := range map[string]func(q *virtiotest.Queue){
-		"silent": func(*virtiotest.Queue) {},
-		"empty":  func(q *virtiotest.Queue) { q.Push(q.Pop(), 0) },
-		"lies":   func(q *virtiotest.Queue) { q.PushRaw(7, 8) },
+		"silent":           func(*virtiotest.Queue) {},
+		"empty":            func(q *virtiotest.Queue) { q.Push(q.Pop(), 0) },
+		"another chain":    func(q *virtiotest.Queue) { q.PushRaw(q.Pop().ID^1, 8) },
+		"beyond the queue": func(q *virtiotest.Queue) { q.PushRaw(1<<16, 8) },
+		"index ahead":      func(q *virtiotest.Queue) { q.SetUsed(50) },
+		"index behind":     func(q *virtiotest.Queue) { q.SetUsed(0xffff) },
 	} {
 		h, d := start(t, notified)
-		if n, err := d.Read(make([]byte, 8), h.Machine.Monotonic()+5e6); n != 0 || err != ErrNoEntropy {
-			t.Errorf("%s: %d, %v", name, n, err)
+		for range 3 {
+			if n, err := d.Read(make([]byte, 8), h.Machine.Monotonic()+5e6); n != 0 || err != ErrNoEntropy {
+				t.Errorf("%s: %d, %v", name, n, err)
+			}
 		}
+	}
+}
+
+// TestLengths: a device that says it wrote more than it was asked for gives what it was asked for; one that answers twice is not heard again.
+func TestLengths(t *testing.T) {
+	h, d := start(t, func(q *virtiotest.Queue) {
+		e := q.Pop()
+		e.Fill([]byte("entropy!"))
+		q.PushRaw(e.ID, 1<<31)
+	})
+	b := make([]byte, 100)
+	if n, err := d.Read(b[:8], h.Machine.Monotonic()+5e9); n != 8 || err != nil || string(b[:8]) != "entropy!" {
+		t.Errorf("%d, %q, %v", n, b[:8], err)
+	}
+	h, d = start(t, func(q *virtiotest.Queue) {
+		if e := q.Pop(); e != nil {
+			q.Push(e, e.Fill([]byte("entropy!")))
+			q.PushRaw(e.ID, 8)
+		}
+	})
+	_, _ = d.Read(b[:8], h.Machine.Monotonic()+5e9) // the first answer may be seen before the second
+	if n, err := d.Read(b[:8], h.Machine.Monotonic()+5e6); n > 8 || err != nil && err != ErrNoEntropy {
+		t.Errorf("%d, %v", n, err)
 	}
 }
 
