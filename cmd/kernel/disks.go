@@ -2,6 +2,8 @@ package main
 
 import (
 	"strings"
+	"sync"
+	"weak"
 
 	"golang.org/x/sys/unix"
 
@@ -26,6 +28,9 @@ import (
 type disks struct {
 	*block.Registry
 	files *blockdev.Files
+
+	mu      sync.Mutex
+	mounted map[*block.Disk]weak.Pointer[vfs.FS] // the file system on a disk, while it has one; guarded by mu
 }
 
 // findDisks starts the disks and reads their partition tables.
@@ -51,7 +56,7 @@ func findDisks(m machine.Machine, pool *mem.Pool, found devices, nvmes []*pci.Fu
 			r.Add(block.NVMe, d)
 		}
 	}
-	return &disks{Registry: r, files: blockdev.New(r, pool, openOf)}
+	return &disks{Registry: r, files: blockdev.New(r, pool, openOf), mounted: map[*block.Disk]weak.Pointer[vfs.FS]{}}
 }
 
 // addTo makes device files of the disks, now and when they come.
@@ -178,8 +183,35 @@ func (d *disks) verify(r *vfs.MountRequest, disk *block.Disk, v *bootargs.Verity
 func (d *disks) addTypes(ns *vfs.Namespace, pool *mem.Pool, now func() int64, args *bootargs.Args, l *log) {
 	find := func(r *vfs.MountRequest) (ext4.Disk, string, func(), error) { return d.ext4(r, args) }
 	for _, t := range ext4.Types(ext4.Config{Pool: pool, Now: now, Log: l.line, Find: find}) {
-		ns.AddType(t)
+		ns.AddType(d.shared(t))
 	}
+}
+
+// shared has a type mount what is mounted already once more: a disk has one file system, whose device number is the disk's.
+func (d *disks) shared(t vfs.Type) vfs.Type {
+	mount := t.New
+	t.New = func(r *vfs.MountRequest) (*vfs.FS, error) {
+		disk, err := d.find(r)
+		if err != nil {
+			r.Problem = ""
+			return mount(r) // from elsewhere, or it says what is wrong
+		}
+		d.mu.Lock()
+		fs := d.mounted[disk].Value()
+		d.mu.Unlock()
+		if fs != nil && fs.Type == t.Name && (fs.ReadOnly || fs.ReadOnlyNow() == r.ReadOnly()) && fs.Hold() {
+			r.Held = true
+			return fs, nil
+		}
+		if fs, err = mount(r); err == nil {
+			fs.Dev = unix.Mkdev(disk.Major, disk.Minor)
+			d.mu.Lock()
+			d.mounted[disk] = weak.Make(fs)
+			d.mu.Unlock()
+		}
+		return fs, err
+	}
+	return t
 }
 
 // openOf returns the open file that a descriptor of a task stands for, with a reference.

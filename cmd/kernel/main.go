@@ -112,7 +112,7 @@ func (b *booting) findDevices() error {
 
 // mountRoot mounts the root and /dev.
 func (b *booting) mountRoot() error {
-	addImageTypes(b.ns, b.pool, b.clock.Wall, findImage(b.image, b.disks, b.args, b.log.line))
+	addImageTypes(b.ns, b.disks, b.pool, b.clock.Wall, findImage(b.image, b.disks, b.args, b.log.line))
 	b.disks.addTypes(b.ns, b.pool, b.clock.Wall, b.args, b.log)
 	shares := b.found.shares(b.m, b.pool, b.clock, b.log)
 	b.ns.AddType(shares.Type())

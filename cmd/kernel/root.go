@@ -172,7 +172,11 @@ func mountOne(ns *vfs.Namespace, ctx *vfs.Context, m bootargs.Mount, at vfs.Path
 		r := &vfs.MountRequest{Ctx: ctx, Source: m.Source, Options: data, Flags: flags}
 		fs, err := ns.NewFS(t, r)
 		if err == nil {
-			return ns.MountFS(at, fs, m.Source, flags)
+			err = ns.MountFS(at, fs, m.Source, flags)
+			if r.Held {
+				fs.EndHold()
+			}
+			return err
 		}
 		if m.Type != "" || err != unix.EINVAL {
 			if r.Problem != "" {
@@ -223,7 +227,7 @@ func findImage(initrd *ramDisk, d *disks, args *bootargs.Args, log func(string))
 }
 
 // addImageTypes makes the types of file systems known that are only read.
-func addImageTypes(ns *vfs.Namespace, pool *mem.Pool, now func() int64, find func(r *vfs.MountRequest) (image, func(), error)) {
-	ns.AddType(erofs.Type(func(r *vfs.MountRequest) (erofs.Image, func(), error) { return find(r) }, pool, now))
-	ns.AddType(rofs.Type(func(r *vfs.MountRequest) (rofs.Image, func(), error) { return find(r) }, pool, now))
+func addImageTypes(ns *vfs.Namespace, d *disks, pool *mem.Pool, now func() int64, find func(r *vfs.MountRequest) (image, func(), error)) {
+	ns.AddType(d.shared(erofs.Type(func(r *vfs.MountRequest) (erofs.Image, func(), error) { return find(r) }, pool, now)))
+	ns.AddType(d.shared(rofs.Type(func(r *vfs.MountRequest) (rofs.Image, func(), error) { return find(r) }, pool, now)))
 }

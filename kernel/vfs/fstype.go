@@ -23,6 +23,8 @@ type MountRequest struct {
 	Source  string   // as given: a path, a tag, a name
 	Options string   // what belongs to the type, separated by commas
 	Flags   uint64   // MS_RDONLY and the other MS_ flags
+	// Held is set by a type that returns an instance which is mounted already, with a hold on it (Hold) for the new mount.
+	Held bool
 	// Problem says in words what was wrong, for the kernel's log; empty when the errno says it all.
 	Problem string
 }

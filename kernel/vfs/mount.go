@@ -301,7 +301,7 @@ func DoMount(ctx *Context, source string, at Path, typ string, flags uint64, dat
 // newFS is NewFS, with a hold on the file system, as if there were a mount: drop ends it.
 func (ns *Namespace) newFS(typ string, r *MountRequest) (*FS, error) {
 	fs, err := ns.NewFS(typ, r)
-	if err == nil && fs.mounts.Add(1) == 1 { // nobody has it yet
+	if err == nil && !r.Held && fs.mounts.Add(1) == 1 { // nobody has it yet
 		fs.Options = r.Options
 		if r.Ctx != nil && r.Ctx.Cred != nil {
 			fs.Owner = r.Ctx.Cred.User
@@ -309,6 +309,25 @@ func (ns *Namespace) newFS(typ string, r *MountRequest) (*FS, error) {
 	}
 	return fs, err
 }
+
+// Hold keeps a file system that is mounted, as one more mount would: false when it has ended, or is not mounted yet.
+func (fs *FS) Hold() bool {
+	for {
+		n := fs.mounts.Load()
+		if n <= 0 {
+			return false
+		}
+		if fs.mounts.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+}
+
+// EndHold ends a Hold.
+func (fs *FS) EndHold() { fs.drop() }
+
+// ReadOnlyNow reports whether the file system was mounted or remounted read-only.
+func (fs *FS) ReadOnlyNow() bool { return fs.readOnly.Load() != 0 }
 
 // drop ends a mount or a hold; with the last the file system ends.
 func (fs *FS) drop() {

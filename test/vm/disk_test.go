@@ -114,6 +114,10 @@ mv /o/old /o/new
 ls /o
 umount /o
 rm -r /m/u /m/w
+mkdir /n; mount -t ext4 /dev/vda /n; echo both > /n/both; cat /m/both
+grep -c ' 254:0 / /[mn] ' /proc/self/mountinfo
+if mount -t ext4 -o ro /dev/vda /l; then exit 9; fi
+umount /n; rm /m/both
 cat /m/c/file-with-a-long-name-77
 ls /m/c | wc -l
 cat /proc/mounts | grep /m
@@ -122,7 +126,7 @@ rm -r /m/c /m/a
 exit 5`
 	o := run(t, job{program: "/bin/sh", args: []string{"-c", script}, flags: append([]string{"--disk", image},
 		with("mount", "umount", "mkdir", "dd", "cp", "cmp", "rm", "sync", "ln", "mv", "cat", "ls", "wc", "grep")...)}, small)
-	const want = "new\nhello 77\n300\n/dev/vda /m ext4 rw,relatime 0 0\na\nc\ncopy\nlink\nlost+found\nsymbolic\n"
+	const want = "new\nboth\n2\nhello 77\n300\n/dev/vda /m ext4 rw,relatime 0 0\na\nc\ncopy\nlink\nlost+found\nsymbolic\n"
 	if o.status != 5 || o.stdout != want {
 		t.Fatalf("%v\nwant %s", o, want)
 	}
