@@ -91,6 +91,9 @@ func (s *Server) open(r *request) (*body, error) {
 
 // opened opens the regular file n; the reply begins with head.
 func (s *Server) opened(n *node, flags int, head []byte) (*body, error) {
+	if n.sealed {
+		return nil, unix.EACCES
+	}
 	fd, err := unix.Open(n.path(), flags|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err == unix.EPERM && flags&unix.O_NOATIME != 0 {
 		fd, err = unix.Open(n.path(), flags&^unix.O_NOATIME|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)

@@ -1,8 +1,10 @@
 package hostfs
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -155,6 +157,53 @@ func TestKernelIsHidden(t *testing.T) {
 		if list, err := s.call(fuseabi.OpReaddir, id, append(words(le.Uint64(b), 0, 4096), make([]byte, 16)...)); err != 0 || len(list) != 0 {
 			t.Errorf("/%s lists %d bytes, %v", name, len(list), err)
 		}
+	}
+}
+
+// TestKernelFileIsHidden: a single file of /proc that is mounted in the folder can be neither opened nor linked, and has no attributes.
+func TestKernelFileIsHidden(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("mounts something")
+	}
+	runtime.LockOSThread() // for good: the thread ends with its mounts
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		t.Skip(err)
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		t.Skip(err)
+	}
+	top := t.TempDir()
+	dir := filepath.Join(top, "in")
+	if err := errors.Join(os.Mkdir(dir, 0o755), os.WriteFile(filepath.Join(dir, "file"), nil, 0o600), unix.Mount("/proc/version", filepath.Join(dir, "file"), "", unix.MS_BIND, "")); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Unmount(filepath.Join(dir, "file"), unix.MNT_DETACH)
+	server, err := New(Config{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	s := &served{server, t, top}
+	id, errno := s.lookup(fuseabi.RootID, "file")
+	if errno != 0 {
+		t.Fatal(errno)
+	}
+	if _, err := s.call(fuseabi.OpOpen, id, words(unix.O_RDONLY)); err != unix.EACCES {
+		t.Errorf("open: %v", err)
+	}
+	if _, err := s.call(fuseabi.OpCreate, fuseabi.RootID, append(words(unix.O_RDONLY|unix.O_CREAT, 0), "file\x00"...)); err != unix.EACCES {
+		t.Errorf("create: %v", err)
+	}
+	if _, err := s.call(fuseabi.OpLink, fuseabi.RootID, append(words(id), "link\x00"...)); err != unix.EPERM {
+		t.Errorf("link: %v", err)
+	}
+	if _, err := s.call(fuseabi.OpSetxattr, id, append(words(1), "user.a\x00v"...)); err != unix.EOPNOTSUPP {
+		t.Errorf("setxattr: %v", err)
+	}
+	set := make([]byte, 88)
+	le.PutUint32(set, fuseabi.FattrMode)
+	if _, err := s.call(fuseabi.OpSetattr, id, set); err != unix.EPERM {
+		t.Errorf("chmod: %v", err)
 	}
 }
 

@@ -16,7 +16,7 @@ type node struct {
 	fd  int // O_PATH
 	key fileKey
 	typ uint32
-	// sealed says that what lies in the directory is not shown: it is the host's kernel's.
+	// sealed says that what is in the directory, or the file, is not shown: it is the host's kernel's.
 	sealed bool
 
 	// Guarded by table.mu.

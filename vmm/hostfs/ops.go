@@ -253,6 +253,9 @@ func (s *Server) readlink(r *request) (*body, error) {
 	if n.typ != unix.S_IFLNK {
 		return nil, unix.EINVAL
 	}
+	if n.sealed {
+		return nil, unix.EACCES
+	}
 	b := make([]byte, 4096)
 	got, err := unix.Readlinkat(n.fd, "", b)
 	if err != nil {
@@ -391,7 +394,7 @@ func (s *Server) link(r *request) (*body, error) {
 		return nil, err
 	}
 	defer n.drop()
-	if n.typ == unix.S_IFDIR {
+	if n.typ == unix.S_IFDIR || n.sealed {
 		return nil, unix.EPERM
 	}
 	if err := unix.Linkat(unix.AT_FDCWD, n.path(), d.fd, name, unix.AT_SYMLINK_FOLLOW); err != nil {

@@ -4,7 +4,7 @@
 // The guest is hostile. It can name files only by what Lookup gave it, one component at a time: names with slashes, "." and
 // ".." are refused, symbolic links are never followed (their text goes to the guest), and everything is opened beneath its parent (openat2(2),
 // RESOLVE_BENEATH). What is no regular file or directory is never opened. File systems that show the host's kernel (proc, sysfs and their
-// like) appear as empty directories, wherever they are mounted. A server that is read-only refuses each
+// like) appear as empty directories, wherever they are mounted, and single files of them cannot be opened. A server that is read-only refuses each
 // change itself. All counts and lengths that the guest causes are bounded.
 //
 // The server has the rights of its process, and no more. As root it gives new files to the user whom the

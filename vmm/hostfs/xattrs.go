@@ -50,6 +50,10 @@ func (s *Server) attrNode(r *request, off int, write bool) (n *node, name string
 		return nil, "", 0, unix.EOPNOTSUPP
 	}
 	n, err = s.nodes.get(r.node)
+	if err == nil && n.sealed {
+		n.drop()
+		return nil, "", 0, unix.EOPNOTSUPP
+	}
 	return n, name, len(names[0]), err
 }
 
@@ -84,6 +88,9 @@ func (s *Server) listxattr(r *request) (*body, error) {
 		return nil, err
 	}
 	defer n.drop()
+	if n.sealed {
+		return sized(r, nil)
+	}
 	b := make([]byte, mostValue)
 	got, err := unix.Listxattr(n.path(), b)
 	if err != nil {
