@@ -43,7 +43,7 @@ var rows = []row{
 	{path: "sys/fs/file-nr", mode: ro, show: showFiles},
 	{path: "sys/fs/inotify/max_queued_events", mode: ro, show: number10(inotify.MaxEvents)},
 	{path: "sys/fs/dir-notify-enable", mode: ro, show: text("1\n")},
-	{path: "sys/fs/inotify/max_user_watches", mode: ro, show: number10(inotify.MaxWatches)},
+	{path: "sys/fs/inotify/max_user_watches", mode: ro, show: showNumber(func(*view) int64 { return inotify.MaxWatches() })},
 	{path: "sys/fs/mount-max", mode: rw, show: showNumber(mountMax), store: storeNumber(setMountMax)},
 	{path: "sys/fs/nr_open", mode: ro, show: text("1048576\n")},
 	{path: "sys/fs/pipe-max-size", mode: ro, show: number10(pipe.MaxSize)},

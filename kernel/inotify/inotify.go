@@ -10,16 +10,23 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gosv/kernel/cred"
+	"gosv/kernel/share"
 	"gosv/kernel/uio"
 	"gosv/kernel/vfs"
 	"gosv/kernel/wait"
 )
 
-// Limits: /proc/sys/fs/inotify's max_queued_events and max_user_watches, the latter for each instance.
+// MaxEvents is /proc/sys/fs/inotify's max_queued_events. All events and watches together have share.Watches.
+const MaxEvents = 16384
+
+// What a watch, and an event beside its name, take of it, in bytes.
 const (
-	MaxEvents  = 16384
-	MaxWatches = 65536
+	watchCost = 512
+	eventCost = 64
 )
+
+// MaxWatches is max_user_watches, which are all users' here.
+func MaxWatches() int64 { return share.Watches.Most() / watchCost }
 
 // options are the bits of a watch's mask that are no events.
 const options = unix.IN_ONLYDIR | unix.IN_DONT_FOLLOW | unix.IN_EXCL_UNLINK | unix.IN_MASK_CREATE | unix.IN_MASK_ADD | unix.IN_ONESHOT
@@ -42,6 +49,9 @@ func (e *event) size() int {
 	}
 	return sizeofEvent + (len(e.name)+sizeofEvent)/sizeofEvent*sizeofEvent
 }
+
+// cost is what it takes of share.Watches.
+func (e *event) cost() int64 { return eventCost + int64(len(e.name)) }
 
 type instance struct {
 	vfs.FileDefaults
@@ -123,7 +133,7 @@ func (n *instance) add(i *vfs.Inode, mask uint32) (int32, error) {
 		}
 		return w.wd, nil
 	}
-	if len(n.watches) >= MaxWatches {
+	if !share.Watches.Take(watchCost) {
 		return 0, unix.ENOSPC
 	}
 	for n.last++; n.last <= 0 || n.watches[n.last] != nil; n.last++ {
@@ -156,6 +166,7 @@ func RemoveWatch(f *vfs.File, wd int32) error {
 // +checklocks:n.mu
 func (n *instance) drop(w *watch) {
 	w.gone = true
+	share.Watches.Give(watchCost)
 	delete(n.watches, w.wd)
 	delete(n.inodes, w.inode)
 	w.inode.RemoveWatcher(w)
@@ -193,17 +204,37 @@ func (n *instance) put(e event) {
 	if e.name == "" && e.mask&(unix.IN_DELETE_SELF|unix.IN_MOVE_SELF) != 0 {
 		e.mask &^= unix.IN_ISDIR
 	}
-	if last := len(n.events) - 1; last >= 0 && n.events[last] == e {
+	if n.isLast(e) {
 		return
 	}
-	if len(n.events) >= MaxEvents {
-		if len(n.events) > MaxEvents {
+	if len(n.events) >= MaxEvents || !share.Watches.Take(e.cost()) {
+		if e = (event{wd: -1, mask: unix.IN_Q_OVERFLOW}); n.isLast(e) {
 			return
 		}
-		e = event{wd: -1, mask: unix.IN_Q_OVERFLOW}
+		share.Watches.Give(-e.cost()) // in any case: there is one behind others only
 	}
 	n.events = append(n.events, e)
 	n.queue.Notify(readable)
+}
+
+// isLast reports whether e was queued last. n.mu is held.
+//
+// +checklocks:n.mu
+func (n *instance) isLast(e event) bool {
+	last := len(n.events) - 1
+	return last >= 0 && n.events[last] == e
+}
+
+// forget takes the first events off the queue. n.mu is held.
+//
+// +checklocks:n.mu
+func (n *instance) forget(first int) {
+	for i := range n.events[:first] {
+		share.Watches.Give(n.events[i].cost())
+	}
+	if n.events = n.events[first:]; len(n.events) == 0 {
+		n.events = nil
+	}
 }
 
 // Read implements vfs.FileOps: as many events as dst has room for; EINVAL when that is none.
@@ -231,9 +262,7 @@ func (n *instance) Read(_ *vfs.File, dst uio.Sink, _ int64) (done int64, err err
 		done += int64(e.size())
 		used++
 	}
-	if n.events = n.events[used:]; len(n.events) == 0 {
-		n.events = nil
-	}
+	n.forget(used)
 	return done, nil
 }
 
@@ -286,5 +315,5 @@ func (n *instance) Release(*vfs.File) {
 	for _, w := range n.watches {
 		n.drop(w)
 	}
-	n.events = nil
+	n.forget(len(n.events))
 }

@@ -2,12 +2,15 @@ package inotify_test
 
 import (
 	"encoding/binary"
+	"math"
+	"slices"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
 	"gosv/kernel/cred"
 	"gosv/kernel/inotify"
+	"gosv/kernel/share"
 	"gosv/kernel/uio"
 	"gosv/kernel/vfs"
 	"gosv/kernel/vfs/vfstest"
@@ -104,5 +107,36 @@ func TestClosed(t *testing.T) {
 	}
 	if err := inotify.RemoveWatch(g, wd); err != unix.EINVAL {
 		t.Error(err)
+	}
+}
+
+// TestShort: all watches and events together have a bound, beyond which events are lost and the reader is told.
+func TestShort(t *testing.T) {
+	tr := vfstest.New(t)
+	before := share.Watches.Used()
+	share.Watches.SetMost(before + 512 + 3*(64+1))
+	defer share.Watches.SetMost(math.MaxInt64)
+	f := inotify.New(cred.Root(), unix.IN_NONBLOCK)
+	watch(t, tr, f, "/", unix.IN_CREATE)
+	mkdir(t, tr, "/a")
+	if _, err := inotify.AddWatch(f, tr.Ctx, "/a", unix.IN_CREATE); err != unix.ENOSPC {
+		t.Errorf("another watch: %v", err)
+	}
+	for _, name := range []string{"/b", "/c", "/d", "/e"} {
+		mkdir(t, tr, name)
+	}
+	const created = unix.IN_CREATE | unix.IN_ISDIR
+	masks, err := next(f, 4096)
+	if want := []uint32{created, created, created, unix.IN_Q_OVERFLOW}; err != nil || !slices.Equal(masks, want) {
+		t.Errorf("%#x, %v; want %#x", masks, err, want)
+	}
+	mkdir(t, tr, "/f")
+	if masks, err := next(f, 4096); err != nil || !slices.Equal(masks, []uint32{created}) {
+		t.Errorf("after all was read: %#x, %v", masks, err)
+	}
+	mkdir(t, tr, "/g")
+	f.DecRef()
+	if n := share.Watches.Used() - before; n != 0 {
+		t.Errorf("%d bytes are left", n)
 	}
 }

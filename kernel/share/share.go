@@ -10,6 +10,7 @@ package share
 
 import (
 	"math"
+	"runtime"
 	"sync/atomic"
 )
 
@@ -117,3 +118,29 @@ const middling = 64 << 20 // bytes that are left in any case, but for half
 func SetPages(n int64) {
 	Pages.most.Store(Pages.used.Load() + max(n-max(n/4, min(n/2, middling)), least))
 }
+
+// TakeCollected is Take for what the collector finds when it is gone: before it says no, it collects.
+func (s *Share) TakeCollected(n int64) bool {
+	if s.Take(n) {
+		return true
+	}
+	for range 3 { // cleanups run on goroutines of their own, in no order
+		collect()
+		if s.Take(n) {
+			return true
+		}
+	}
+	return false
+}
+
+// collect runs the collector, and returns when a cleanup of that cycle has run.
+func collect() {
+	done := make(chan struct{})
+	type object struct{ done chan struct{} }
+	runtime.AddCleanup(&object{done}, func(c chan struct{}) { close(c) }, done)
+	runtime.GC()
+	<-done
+}
+
+// Collected has n bytes that were taken given back when p is collected.
+func Collected[T any](s *Share, p *T, n int64) { runtime.AddCleanup(p, s.Give, n) }

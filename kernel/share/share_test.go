@@ -1,8 +1,10 @@
 package share
 
 import (
+	"runtime"
 	"sync"
 	"testing"
+	"time"
 )
 
 // reset forgets the bounds at the test's end.
@@ -65,4 +67,28 @@ func TestConcurrent(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// TestCollected: what the collector finds is given back, and looked for before somebody is refused.
+func TestCollected(t *testing.T) {
+	reset(t)
+	SetMemory(64 << 10)
+	type object struct{ b [100]byte }
+	kept := new(object)
+	for i := range 40 {
+		if !Groups.TakeCollected(20 << 10) {
+			t.Fatalf("no room for number %d", i)
+		}
+		o := new(object)
+		Collected(Groups, o, 20<<10)
+		if i == 0 {
+			kept = o
+		}
+	}
+	runtime.KeepAlive(kept)
+	kept = nil
+	for end := time.Now().Add(time.Minute); Groups.Used() != 0 && time.Now().Before(end); {
+		runtime.GC()
+		runtime.Gosched()
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gosv/kernel/bpf"
+	"gosv/kernel/share"
 )
 
 // A Filter is the BPF program that chooses what a socket is given (socket(7), SO_ATTACH_FILTER). The zero value lets
@@ -16,7 +17,7 @@ type Filter struct {
 
 // SetOption is SO_ATTACH_FILTER, whose value is the program itself here, and SO_DETACH_FILTER. What waits was let in by the
 // old program and stays, as on Linux. EINVAL; EPERM when the program is locked; ENOENT when there is none to detach; ENOPROTOOPT
-// for every other option.
+// for every other option; ENOMEM.
 func (f *Filter) SetOption(o *Options, name int, value []byte) error {
 	switch name {
 	case unix.SO_ATTACH_FILTER:
@@ -27,6 +28,11 @@ func (f *Filter) SetOption(o *Options, name int, value []byte) error {
 		if o.Is(LockFilter) {
 			return unix.EPERM
 		}
+		cost := int64(64 + bpf.Size*len(prog))
+		if !share.Filters.TakeCollected(cost) {
+			return unix.ENOMEM
+		}
+		share.Collected(share.Filters, &prog, cost)
 		f.prog.Store(&prog)
 	case unix.SO_DETACH_FILTER:
 		if o.Is(LockFilter) {

@@ -5,6 +5,7 @@ import (
 
 	"gosv/kernel/abi"
 	"gosv/kernel/cred"
+	"gosv/kernel/share"
 	"gosv/kernel/task"
 )
 
@@ -94,6 +95,9 @@ func sysGetgroups(t *task.Task, n int32, addr uint64) (uint64, error) {
 	return uint64(len(groups)), copyOut(t, addr, b)
 }
 
+// fewGroups do not count in share.Groups.
+const fewGroups = 32
+
 func sysSetgroups(t *task.Task, n int32, addr uint64) (uint64, error) {
 	if c := t.Cred(); !c.CapableOwn(unix.CAP_SETGID) || !c.User.MaySetgroups() {
 		return 0, unix.EPERM
@@ -106,6 +110,12 @@ func sysSetgroups(t *task.Task, n int32, addr uint64) (uint64, error) {
 		return 0, err
 	}
 	groups := make([]uint32, n)
+	if cost := int64(4 * n); n > fewGroups {
+		if !share.Groups.TakeCollected(cost) {
+			return 0, unix.ENOMEM
+		}
+		share.Collected(share.Groups, &groups[0], cost)
+	}
 	for i := range groups {
 		g, err := realID(le.Uint32(b[4*i:]), t.Cred().User.RealGID)
 		if err != nil {

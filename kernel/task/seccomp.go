@@ -3,6 +3,7 @@ package task
 import (
 	"gosv/kernel/bpf"
 	"gosv/kernel/seccomp"
+	"gosv/kernel/share"
 	"gosv/kernel/signal"
 	"gosv/kernel/vfs"
 
@@ -54,7 +55,7 @@ type FilterOptions struct {
 }
 
 // AddFilter is SECCOMP_SET_MODE_FILTER; with Listen it returns the file. The errors are those of seccomp.New, EACCES, EINVAL in strict
-// mode, EBUSY for a second listener, and a *SeccompError.
+// mode, EBUSY for a second listener, ENOMEM, and a *SeccompError.
 func (t *Task) AddFilter(prog []bpf.Insn, o FilterOptions) (*vfs.File, error) {
 	c := t.Cred()
 	if !c.NoNewPrivs && !c.CapableOwn(unix.CAP_SYS_ADMIN) {
@@ -71,6 +72,11 @@ func (t *Task) AddFilter(prog []bpf.Insn, o FilterOptions) (*vfs.File, error) {
 	if err != nil {
 		return nil, err
 	}
+	cost := int64(256 + 2*bpf.Size*len(prog))
+	if !share.Filters.TakeCollected(cost) {
+		return nil, unix.ENOMEM
+	}
+	share.Collected(share.Filters, f, cost)
 	f.Log = o.Log
 	if o.Listen && listenerOf(old) != nil {
 		return nil, unix.EBUSY

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"gosv/kernel/share"
 	"gosv/kernel/wait"
 )
 
@@ -171,7 +172,7 @@ func (f *File) GetLock(owner any, l *unix.Flock_t) error {
 
 // SetLock is F_SETLK and F_SETLKW without blocking, or with a nil owner the
 // OFD variants: EAGAIN when the caller is to wait (RegisterLock) or to give
-// up. EINVAL, EOVERFLOW, EBADF when the file is not open for what the lock is.
+// up. EINVAL, EOVERFLOW, EBADF when the file is not open for what the lock is, ENOLCK when there are too many.
 func (f *File) SetLock(owner any, pid int32, l *unix.Flock_t) error {
 	want, err := f.newRangeLock(owner, pid, l)
 	switch {
@@ -191,12 +192,14 @@ func (f *File) SetLock(owner any, pid int32, l *unix.Flock_t) error {
 			f.locks.Store(true)
 		}
 	}
-	t.replace(want, l.Type != unix.F_UNLCK)
-	return nil
+	return t.replace(want, l.Type != unix.F_UNLCK)
 }
 
-// replace takes the owner's locks on want's bytes away, and puts want there.
-func (t *lockTable) replace(want rangeLock, put bool) {
+// lockCost is what a range lock takes of share.Locks, in bytes.
+const lockCost = 96
+
+// replace takes the owner's locks on want's bytes away, and puts want there: ENOLCK.
+func (t *lockTable) replace(want rangeLock, put bool) error {
 	var kept []rangeLock
 	for _, l := range t.ranges {
 		same := l.owner == want.owner
@@ -214,8 +217,14 @@ func (t *lockTable) replace(want rangeLock, put bool) {
 	if put {
 		kept = append(kept, want)
 	}
+	if more := len(kept) - len(t.ranges); more <= 0 {
+		share.Locks.Give(int64(-more) * lockCost)
+	} else if !share.Locks.Take(int64(more) * lockCost) {
+		return unix.ENOLCK
+	}
 	t.ranges = kept
 	t.freed.Notify(unix.POLLOUT)
+	return nil
 }
 
 // without returns what is left of l when the bytes of w are taken out.
@@ -238,6 +247,7 @@ func (t *lockTable) dropOwner(owner any) {
 	n := len(t.ranges)
 	t.ranges = slices.DeleteFunc(t.ranges, func(l rangeLock) bool { return l.owner == owner })
 	if len(t.ranges) < n {
+		share.Locks.Give(int64(n-len(t.ranges)) * lockCost)
 		t.freed.Notify(unix.POLLOUT)
 	}
 }

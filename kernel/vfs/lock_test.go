@@ -2,12 +2,14 @@ package vfs_test
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"os"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
+	"gosv/kernel/share"
 	"gosv/kernel/vfs"
 )
 
@@ -102,4 +104,29 @@ func TestPOSIXLocksEndWithAnyDescriptor(t *testing.T) {
 	check(t, "after a close", files[1].SetLock(tabs[1], 8, &l), nil)
 	tabs[0].DecRef()
 	tabs[1].DecRef()
+}
+
+// TestLocksShort: all range locks together have a bound; also giving up the middle of one needs another.
+func TestLocksShort(t *testing.T) {
+	tr := sample(t)
+	f, err := vfs.Open(tr.Ctx, vfs.Path{}, "/d/e/f", unix.O_RDWR, 0)
+	must(t, err)
+	before := share.Locks.Used()
+	share.Locks.SetMost(before + 4*96)
+	defer share.Locks.SetMost(math.MaxInt64)
+	set := func(what string, typ int16, start, length int64, want error) {
+		t.Helper()
+		check(t, what, f.SetLock(nil, 0, &unix.Flock_t{Type: typ, Start: start, Len: length}), want)
+	}
+	for i := range int64(4) {
+		set("lock", unix.F_WRLCK, 10*i, 5, nil)
+	}
+	set("a fifth", unix.F_WRLCK, 100, 5, unix.ENOLCK)
+	set("the middle of one", unix.F_UNLCK, 1, 1, unix.ENOLCK)
+	set("two become one", unix.F_WRLCK, 5, 5, nil)
+	set("the middle of one", unix.F_UNLCK, 1, 1, nil)
+	f.DecRef()
+	if n := share.Locks.Used() - before; n != 0 {
+		t.Errorf("%d bytes are left", n)
+	}
 }
