@@ -21,7 +21,7 @@ const MaxEvents = 16384
 
 // What a watch, and an event beside its name, take of it, in bytes.
 const (
-	watchCost = 512
+	watchCost = 256
 	eventCost = 64
 )
 

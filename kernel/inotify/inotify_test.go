@@ -114,7 +114,7 @@ func TestClosed(t *testing.T) {
 func TestShort(t *testing.T) {
 	tr := vfstest.New(t)
 	before := share.Watches.Used()
-	share.Watches.SetMost(before + 512 + 3*(64+1))
+	share.Watches.SetMost(before + 256 + 3*(64+1))
 	defer share.Watches.SetMost(math.MaxInt64)
 	f := inotify.New(cred.Root(), unix.IN_NONBLOCK)
 	watch(t, tr, f, "/", unix.IN_CREATE)

@@ -33,7 +33,7 @@ var (
 	Streams   = of(8)  // in connections of TCP
 	Unix      = of(8)  // in sockets of AF_UNIX
 	Interests = of(25) // of epoll instances
-	Watches   = of(64) // of inotify, and their events
+	Watches   = of(25) // of inotify, and their events
 	Locks     = of(64) // of files
 	IPC       = of(16) // message queues of both kinds, and semaphores
 	Filters   = of(32) // programs of seccomp and socket filters

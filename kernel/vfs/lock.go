@@ -200,13 +200,18 @@ const lockCost = 96
 
 // replace takes the owner's locks on want's bytes away, and puts want there: ENOLCK.
 func (t *lockTable) replace(want rangeLock, put bool) error {
-	var kept []rangeLock
-	for _, l := range t.ranges {
-		same := l.owner == want.owner
+	meets := func(l rangeLock) bool {
 		touches := l.first <= want.last && want.first <= l.last
 		adjoins := put && l.exclusive == want.exclusive && (l.last != math.MaxInt64 && l.last+1 == want.first || want.last != math.MaxInt64 && want.last+1 == l.first)
+		return l.owner == want.owner && (touches || adjoins)
+	}
+	if !slices.ContainsFunc(t.ranges, meets) {
+		return t.enter(want, put)
+	}
+	var kept []rangeLock
+	for _, l := range t.ranges {
 		switch {
-		case !same || !touches && !adjoins:
+		case !meets(l):
 			kept = append(kept, l)
 		case put && l.exclusive == want.exclusive:
 			want.first, want.last = min(want.first, l.first), max(want.last, l.last)
@@ -224,6 +229,18 @@ func (t *lockTable) replace(want rangeLock, put bool) error {
 	}
 	t.ranges = kept
 	t.freed.Notify(unix.POLLOUT)
+	return nil
+}
+
+// enter puts a lock, or with put false nothing, among those of which it meets none: ENOLCK.
+func (t *lockTable) enter(want rangeLock, put bool) error {
+	if !put {
+		return nil
+	}
+	if !share.Locks.Take(lockCost) {
+		return unix.ENOLCK
+	}
+	t.ranges = append(t.ranges, want)
 	return nil
 }
 

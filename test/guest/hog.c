@@ -7,7 +7,8 @@
  *   hog files   fills the root file system until ENOSPC, or ENOMEM
  *   hog bomb    forks for ever, and so do its children; a process that looks on then ends them
  *   hog victim  one process takes all memory and is killed; another keeps what it has; before both, one is that asks for it
- *   hog objects what the kernel holds for a program, of each kind until there may be no more: an error, not the machine's end
+ *   hog objects [FROM [TO]] what the kernel holds for a program, of each kind until there may be no more: an error, not the machine's end, and
+ *               another process has what it had
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -19,13 +20,24 @@
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/inotify.h>
 #include <sys/ioctl.h>
+#include <sys/ipc.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/msg.h>
+#include <mqueue.h>
+#include <netinet/in.h>
+#include <sched.h>
 #include <sys/resource.h>
+#include <sys/sem.h>
+#include <sys/shm.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/timerfd.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
+#include <time.h>
 #include <unistd.h>
 
 #define MIB (1ul << 20)
@@ -202,38 +214,217 @@ static int one_flight(void)
 	return sendmsg(p[1], &m, 0) >= 0;
 }
 
+static char filler[65536];
+
+/* Fills what fd leads to. */
+static int fill(int fd)
+{
+	while (write(fd, filler, sizeof filler) > 0)
+		;
+	return fd >= 0;
+}
+static int one_full_pair(void) { int p[2]; return socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, p) == 0 && fill(p[1]); }
+static int one_full_udp(void)
+{
+	struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	socklen_t l = sizeof a;
+	int s = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);
+	if (s < 0 || bind(s, (void *)&a, l) < 0 || getsockname(s, (void *)&a, &l) < 0 || connect(s, (void *)&a, l) < 0)
+		return 0;
+	for (int i = 0; i < 20; i++)
+		send(s, filler, 60000, 0);
+	return 1;
+}
+static int one_full_tcp(void)
+{
+	static int listener = -1;
+	static struct sockaddr_in a = {.sin_family = AF_INET};
+	socklen_t l = sizeof a;
+	if (listener < 0) {
+		a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+		listener = socket(AF_INET, SOCK_STREAM, 0);
+		if (bind(listener, (void *)&a, l) < 0 || listen(listener, 10) < 0 || getsockname(listener, (void *)&a, &l) < 0)
+			return 0;
+	}
+	int s = socket(AF_INET, SOCK_STREAM, 0);
+	if (s < 0 || connect(s, (void *)&a, l) < 0 || fcntl(s, F_SETFL, O_NONBLOCK) < 0 || accept(listener, 0, 0) < 0)
+		return 0;
+	return fill(s);
+}
+static int one_message(void)
+{
+	struct { long type; char text[8192]; } m = {1};
+	int q = msgget(IPC_PRIVATE, 0600);
+	while (q >= 0 && msgsnd(q, &m, sizeof m.text, IPC_NOWAIT) == 0)
+		;
+	return q >= 0;
+}
+static int one_posix_message(void)
+{
+	static int n;
+	char name[16];
+	struct mq_attr a = {.mq_maxmsg = 10, .mq_msgsize = 8192};
+	struct rlimit r = {RLIM_INFINITY, RLIM_INFINITY};
+	snprintf(name, sizeof name, "/q%d", n++);
+	setrlimit(RLIMIT_MSGQUEUE, &r);
+	mqd_t q = mq_open(name, O_CREAT | O_RDWR | O_NONBLOCK, 0600, &a);
+	while (q >= 0 && mq_send(q, filler, 8192, 0) == 0)
+		;
+	return q >= 0;
+}
+static int one_sem(void) { return semget(IPC_PRIVATE, 1000, 0600) >= 0; }
+static int one_interest(void)
+{
+	static int ep, ev;
+	struct epoll_event e = {.events = EPOLLIN};
+	if (ep == 0)
+		ep = epoll_create1(0), ev = eventfd(0, 0);
+	int fd = dup(ev);
+	return fd >= 0 && epoll_ctl(ep, EPOLL_CTL_ADD, fd, &e) == 0;
+}
+static int one_name(void)
+{
+	static int n;
+	char name[300];
+	if (n == 0)
+		close(creat("f", 0600));
+	snprintf(name, sizeof name, "%0250d", n++);
+	return link("f", name) == 0;
+}
+static int one_watch(void)
+{
+	static int f, n;
+	char name[16];
+	if (n == 0)
+		f = inotify_init();
+	snprintf(name, sizeof name, "%d", n++);
+	return mkdir(name, 0700) == 0 && inotify_add_watch(f, name, IN_ALL_EVENTS) >= 0;
+}
+static int one_xattr(void)
+{
+	static int n;
+	char name[16];
+	snprintf(name, sizeof name, "%d", n++);
+	return mkdir(name, 0700) == 0 && setxattr(name, "user.x", filler, 60000, 0) == 0;
+}
+static int one_lock(void)
+{
+	static int f;
+	static long n;
+	if (n == 0)
+		f = open("l", O_CREAT | O_RDWR, 0600);
+	struct flock l = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 2 * n++, .l_len = 1};
+	return fcntl(f, F_SETLK, &l) == 0;
+}
+static int one_memfd(void)
+{
+	int f = memfd_create("x", 0);
+	long n = f < 0 ? -1 : write(f, filler, sizeof filler);
+	if (n >= 0 && n < (long)sizeof filler)
+		errno = ENOSPC;
+	return n == sizeof filler;
+}
+static int one_tmpfs(void)
+{
+	static int n;
+	char name[16];
+	snprintf(name, sizeof name, "%d", n++);
+	if (mkdir(name, 0700) < 0 || mount("x", name, "tmpfs", 0, "") < 0 || chdir(name) < 0)
+		return 0;
+	int f = creat("f", 0600);
+	for (int i = 0; i < 16; i++) {
+		long n = write(f, filler, sizeof filler);
+		if (n >= 0 && n < (long)sizeof filler)
+			errno = ENOSPC;
+		if (n != sizeof filler)
+			return 0;
+	}
+	return close(f) == 0;
+}
+static int one_segment(void)
+{
+	int i = shmget(IPC_PRIVATE, MIB, 0600 | IPC_CREAT);
+	char *p = i < 0 ? (char *)-1 : shmat(i, 0, 0);
+	return p != (char *)-1 && memset(p, 1, MIB) && shmdt(p) == 0;
+}
+static int one_timer(void)
+{
+	struct rlimit r = {RLIM_INFINITY, RLIM_INFINITY};
+	struct sigevent s = {.sigev_notify = SIGEV_NONE};
+	timer_t t;
+	setrlimit(RLIMIT_SIGPENDING, &r);
+	return timer_create(CLOCK_MONOTONIC, &s, &t) == 0;
+}
+static int one_network(void)
+{
+	return unshare(CLONE_NEWNET) == 0 && open("/proc/self/ns/net", O_RDONLY) >= 0;
+}
+
 static const struct {
 	const char *name;
 	int (*one)(void);
-	int error;
+	int error; /* below 0: a signal */
 } kinds[] = {
 	{"eventfd", one_eventfd, ENFILE}, {"epoll", one_epoll, ENFILE}, {"timerfd", one_timerfd, ENFILE}, {"pipe", one_pipe, ENFILE},
 	{"socketpair", one_pair, ENFILE}, {"mkdir", one_dir, ENOSPC}, {"pty", one_pty, ENOSPC}, {"in flight", one_flight, ETOOMANYREFS},
+	{"full socketpair", one_full_pair, ENFILE}, {"udp", one_full_udp, ENOBUFS}, {"tcp", one_full_tcp, ENOBUFS},
+	{"System V message", one_message, ENOSPC}, {"POSIX message", one_posix_message, ENOSPC}, {"semaphore", one_sem, ENOSPC},
+	{"interest", one_interest, ENOSPC}, {"name", one_name, ENOSPC}, {"watch", one_watch, ENOSPC}, {"xattr", one_xattr, ENOSPC},
+	{"lock", one_lock, ENOLCK}, {"memfd", one_memfd, ENOSPC}, {"tmpfs", one_tmpfs, ENOSPC}, {"segment", one_segment, -SIGBUS},
+	{"timer", one_timer, EAGAIN}, {"network", one_network, ENOSPC},
 };
+static const int nkinds = sizeof kinds / sizeof *kinds;
+
+/* Another process, which keeps its memory and says so when it is asked. */
+static int ask[2], answer[2];
+static void witness(void)
+{
+	char c, *p = malloc(MIB);
+	memset(p, 5, MIB);
+	while (read(ask[0], &c, 1) == 1) {
+		for (unsigned long i = 0; i < MIB; i++)
+			c += p[i] != 5;
+		write(answer[1], &c, 1);
+	}
+	_exit(0);
+}
 
 /* What the kernel holds for a program ends with an error, or the program's end, for each kind; then there is room for others. */
-static int objects(void)
+static int objects(int from, int to)
 {
-	for (unsigned i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+	if (pipe(ask) < 0 || pipe(answer) < 0)
+		return 1;
+	pid_t other = fork();
+	if (other == 0)
+		witness();
+	for (int i = from; i < to && i < nkinds; i++) {
 		pid_t pid = fork();
 		int status;
 		if (pid == 0) {
 			struct rlimit r = {1 << 20, 1 << 20};
 			long n = 0;
 			setrlimit(RLIMIT_NOFILE, &r);
+			if (unshare(CLONE_NEWIPC | CLONE_NEWNS) < 0 || mount("tmp", "/tmp", "tmpfs", 0, "size=100%") < 0)
+				printf("unshare, mount: %s\n", strerror(errno));
 			chdir("/tmp");
-			while (n < 1000000 && kinds[i].one())
+			while (n < 3000000 && kinds[i].one())
 				n++;
 			if (errno != kinds[i].error)
 				printf("%s: %ld, then %s\n", kinds[i].name, n, strerror(errno));
 			_exit(errno != kinds[i].error);
 		}
 		waitpid(pid, &status, 0);
-		if (status != 0 && status != SIGKILL) {
+		if (status != 0 && status != SIGKILL && status != -kinds[i].error) {
 			printf("%s: ended with %#x\n", kinds[i].name, status);
 			return 1;
 		}
+		char c = 'a';
+		if (write(ask[1], &c, 1) != 1 || read(answer[0], &c, 1) != 1 || c != 'a') {
+			printf("%s: another process lost what it had\n", kinds[i].name);
+			return 1;
+		}
 	}
+	kill(other, SIGKILL);
 	printf("alive\n");
 	return 0;
 }
@@ -274,7 +465,7 @@ int main(int argc, char **argv)
 	if (!strcmp(what, "bomb"))
 		return bomb();
 	if (!strcmp(what, "objects"))
-		return objects();
+		return objects(argc > 2 ? atoi(argv[2]) : 0, argc > 3 ? atoi(argv[3]) : nkinds);
 	if (!strcmp(what, "victim"))
 		return victim();
 	if (!strcmp(what, "files")) {

@@ -103,6 +103,9 @@ func TestLittleMemory(t *testing.T) {
 func TestMemoryRunsOut(t *testing.T) {
 	for _, what := range []string{"map", "again", "threads", "crowd", "files", "bomb", "victim", "objects"} {
 		for _, memory := range []string{"32M", "96M"} {
+			if what == "objects" && memory == "96M" {
+				continue // three times as long, for nothing new
+			}
 			t.Run(what+"-"+memory, func(t *testing.T) {
 				t.Parallel()
 				o := run(t, job{program: guestPath("hog.static"), args: []string{what}, flags: []string{"-m", memory}, limit: 90 * time.Second}, place{"microvm", 2})
