@@ -73,7 +73,7 @@ func TestConcurrent(t *testing.T) {
 func TestCollected(t *testing.T) {
 	reset(t)
 	SetMemory(64 << 10)
-	type object struct{ b [100]byte }
+	type object [100]byte
 	kept := new(object)
 	for i := range 40 {
 		if !Groups.TakeCollected(20 << 10) {
