@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"gosv/kernel/mm"
 	"gosv/kernel/task"
 	"gosv/kernel/uio"
 	"gosv/kernel/vfs"
@@ -29,6 +30,15 @@ type view struct {
 	// p and t are set in files about a process.
 	p *task.Process
 	t *task.Task
+	// bound says that memory is about space only, see row.bound.
+	bound bool
+	space *mm.AddressSpace
+}
+
+// bind makes memory be about the address space that the process has now.
+func (v *view) bind() {
+	v.memory(func(as *mm.AddressSpace) { v.space = as })
+	v.bound = true
 }
 
 // view finds the subject: ENOENT when it is gone. ctx may be nil.
@@ -304,6 +314,9 @@ func (n *node) Open(ctx *vfs.Context, f *vfs.File) (vfs.FileOps, error) {
 	if err != nil {
 		return nil, err
 	}
+	if n.row.bound { // before the check: it may have executed another program by then, which then is not that to be shown
+		v.bind()
+	}
 	if err := n.allowed(v); err != nil {
 		return nil, err
 	}
@@ -313,7 +326,7 @@ func (n *node) Open(ctx *vfs.Context, f *vfs.File) (vfs.FileOps, error) {
 	if f.Writable() && n.row.store == nil {
 		return nil, unix.EACCES
 	}
-	return &shown{node: n, tid: ctx.TID}, nil
+	return &shown{node: n, tid: ctx.TID, space: v.space}, nil
 }
 
 // Evict implements vfs.InodeOps.
@@ -322,8 +335,9 @@ func (n *node) Evict(*vfs.Inode) {}
 // shown is an open file: its contents as they were when it was last read from the start.
 type shown struct {
 	vfs.FileDefaults
-	node *node
-	tid  int32 // of who opened it
+	node  *node
+	tid   int32            // of who opened it
+	space *mm.AddressSpace // that it is bound to
 
 	mu   sync.Mutex
 	b    []byte // replaced, never changed; guarded by mu
@@ -339,6 +353,7 @@ func (s *shown) contents(f *vfs.File, off int64) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
+		v.bound, v.space = s.node.row.bound, s.space
 		b := out{}
 		if err := s.node.row.show(v, &b); err != nil {
 			return nil, err

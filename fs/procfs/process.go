@@ -17,31 +17,31 @@ import (
 
 // processRows is /proc/PID, and what of it is marked inTask /proc/PID/task/TID.
 var processRows = []*row{
-	{path: "auxv", mode: 0o400, show: showAuxv, private: true, inTask: true},
+	{path: "auxv", mode: 0o400, show: showAuxv, private: true, bound: true, inTask: true},
 	{path: "cgroup", mode: ro, show: text("0::/\n"), inTask: true},
 	{path: "cmdline", mode: ro, show: showCmdline, inTask: true},
 	{path: "comm", mode: rw, show: showComm, store: storeComm, inTask: true},
 	{path: "coredump_filter", mode: ro, show: text("00000033\n")},
 	{path: "cwd", mode: unix.S_IFLNK | 0o777, jump: jumpCwd, private: true, inTask: true},
-	{path: "environ", mode: 0o400, show: showEnviron, private: true, inTask: true},
+	{path: "environ", mode: 0o400, show: showEnviron, private: true, bound: true, inTask: true},
 	{path: "exe", mode: unix.S_IFLNK | 0o777, jump: jumpExe, private: true, inTask: true},
 	{path: "fd", mode: unix.S_IFDIR | 0o500, more: descriptors{fdRow}, private: true, inTask: true},
 	{path: "fdinfo", mode: unix.S_IFDIR | 0o500, more: descriptors{fdinfoRow}, private: true, inTask: true},
 	{path: "ns", mode: unix.S_IFDIR | 0o511, more: nil, dir: nsRows, private: true, inTask: true},
 	{path: "limits", mode: ro, show: showLimits, inTask: true},
 	{path: "map_files", mode: unix.S_IFDIR | 0o500, named: areas{}, private: true},
-	{path: "maps", mode: ro, open: openRecords(mapsRecord), private: true, inTask: true},
-	{path: "mem", mode: 0o600, open: openMemory, private: true, inTask: true},
+	{path: "maps", mode: ro, open: openRecords(mapsRecord), private: true, bound: true, inTask: true},
+	{path: "mem", mode: 0o600, open: openMemory, private: true, bound: true, inTask: true},
 	{path: "mountinfo", mode: ro, show: showMountinfo, inTask: true},
 	{path: "mounts", mode: ro, show: showMounts, inTask: true},
 	netRow,
 	{path: "oom_score", mode: ro, show: showOOMScore, inTask: true},
 	{path: "oom_score_adj", mode: rw, show: showOOM, store: storeOOM, inTask: true},
-	{path: "pagemap", mode: 0o400, open: openPagemap, private: true, inTask: true},
+	{path: "pagemap", mode: 0o400, open: openPagemap, private: true, bound: true, inTask: true},
 	{path: "personality", mode: 0o400, show: showPersonality, private: true, inTask: true},
 	{path: "root", mode: unix.S_IFLNK | 0o777, jump: jumpRoot, private: true, inTask: true},
-	{path: "smaps", mode: ro, open: openRecords(smapsRecord), private: true, inTask: true},
-	{path: "smaps_rollup", mode: ro, show: showRollup, private: true, inTask: true},
+	{path: "smaps", mode: ro, open: openRecords(smapsRecord), private: true, bound: true, inTask: true},
+	{path: "smaps_rollup", mode: ro, show: showRollup, private: true, bound: true, inTask: true},
 	{path: "stat", mode: ro, show: showProcessStat, inTask: true},
 	{path: "statm", mode: ro, show: showStatm, inTask: true},
 	{path: "status", mode: ro, show: showStatus, inTask: true},
@@ -225,14 +225,17 @@ func jumpRoot(v *view) (vfs.Path, error) {
 }
 
 func showAuxv(v *view, b *out) error {
-	b.b = append(b.b, v.p.Layout().Auxv...)
+	l := v.p.Layout()
+	v.memory(func(*mm.AddressSpace) { b.b = append(b.b, l.Auxv...) })
 	return nil
 }
 
 // memory calls f with the address space; a process that ended has none.
 func (v *view) memory(f func(as *mm.AddressSpace)) {
 	if m := v.p.Memory(); m != nil {
-		f(m.AddressSpace)
+		if !v.bound || m.AddressSpace == v.space {
+			f(m.AddressSpace)
+		}
 		m.Release()
 	}
 }

@@ -91,6 +91,9 @@ type row struct {
 	follow func(v *view) error
 	// private files are shown only to those who may trace the process.
 	private bool
+	// bound files are about the address space that the process has when they are opened: what it executes after that may be nothing
+	// for who was allowed to open them.
+	bound bool
 	// inTask says that the file is below /proc/PID/task/TID too.
 	inTask bool
 

@@ -7,6 +7,7 @@
 #include <sched.h>
 #include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -528,4 +529,42 @@ TEST(switches)
 TEST(sys_dev)
 {
 	CHECK(access("/sys/dev/block", F_OK) == 0 && access("/sys/dev/char", F_OK) == 0);
+}
+
+/* Files about a process's memory are about that which it had when they were opened: not about that of a program with more rights. */
+TEST(memory_files_and_exec)
+{
+	static const char *const name[] = {"maps", "smaps", "pagemap", "environ", "mem"};
+	enum { N = sizeof name / sizeof *name };
+	static int word = 5;
+	int fd[N], go[2], st;
+	char b[64], path[64];
+	NEED(pipe(go) == 0);
+	pid_t pid = fork();
+	NEED(pid >= 0);
+	if (pid == 0) {
+		if (read(go[0], b, 1) == 1 && ptrace(PTRACE_TRACEME, 0, 0, 0) == 0)
+			execl("/proc/self/exe", "procmisc", "-l", (char *)0);
+		_exit(9);
+	}
+	for (int i = 0; i < N; i++) {
+		snprintf(path, sizeof path, "/proc/%d/%s", pid, name[i]);
+		NEED((fd[i] = open(path, i == N - 1 ? O_RDWR : O_RDONLY)) >= 0);
+		off_t at = i == N - 1 ? (off_t)&word : 0;
+		CHECK(pread(fd[i], b, 64, at) > 0);
+		SAME(lseek(fd[i], 0, SEEK_SET), 0);
+	}
+	SAME(write(go[1], "x", 1), 1);
+	SAME(waitpid(pid, &st, 0), pid);
+	NEED(WIFSTOPPED(st) && WSTOPSIG(st) == SIGTRAP);
+	SAME(pread(fd[N - 1], b, 4, (off_t)&word), 0);
+	SAME(pwrite(fd[N - 1], b, 4, (off_t)&word), 0);
+	for (int i = 0; i < N - 1; i++)
+		SAME(pread(fd[i], b, 64, 0), 0);
+	kill(pid, SIGKILL);
+	SAME(waitpid(pid, &st, 0), pid);
+	for (int i = 0; i < N; i++)
+		close(fd[i]);
+	close(go[0]);
+	close(go[1]);
 }
