@@ -26,7 +26,7 @@ type sockets struct {
 	local *afunix.Network
 	vm    *vsock.Network
 	l     socket.Families
-	files map[string]func() string // /proc/net
+	files map[string]net.ProcFile // by name below /proc
 }
 
 func newSockets(pool *mem.Pool, c *clock.Clock, n *net.Network, vm *vsock.Network) *sockets {
@@ -75,21 +75,30 @@ func (s *sockets) fill() {
 	n.Ioctl, n.Space, n.Owner = s.inet.Ioctl, s.ID(), s.Owner()
 	l[unix.AF_NETLINK] = n.Family()
 	l[unix.AF_VSOCK] = s.vm.Family()
-	s.files = map[string]func() string{"net/unix": func() string { return s.local.Proc(s.ID()) }}
+	s.files = map[string]net.ProcFile{"net/unix": {Show: func() string { return s.local.Proc(s.ID()) }}}
 	for _, f := range s.inet.ProcFiles() {
-		s.files[f.Path] = f.Show
+		s.files[f.Path] = f
 	}
 }
 
 // show adds what /proc tells about networks and sockets.
 func (s *sockets) show(proc *procfs.FS) {
-	for path := range s.files {
+	for path, f := range s.files {
+		var store func(namespace.Object, string) error
+		if f.Store != nil {
+			store = func(o namespace.Object, text string) error {
+				if in, ok := o.(*sockets); ok {
+					return in.files[path].Store(text)
+				}
+				return unix.EIO
+			}
+		}
 		proc.AddFor(path, namespace.Net, func(o namespace.Object) string {
 			if in, ok := o.(*sockets); ok {
-				return in.files[path]()
+				return in.files[path].Show()
 			}
 			return ""
-		})
+		}, store)
 	}
 	proc.Add("sys/net/unix/max_dgram_qlen", 0o644, func() string { return strconv.Itoa(s.local.MaxQueue()) + "\n" }, func(text string) error {
 		v, err := strconv.Atoi(text)

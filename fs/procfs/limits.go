@@ -2,10 +2,12 @@ package procfs
 
 import (
 	"math"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
 	"gosv/kernel/epoll"
+	"gosv/kernel/mm"
 	"gosv/kernel/share"
 	"gosv/kernel/vfs"
 )
@@ -44,6 +46,35 @@ func setMaxFiles(_ *view, n int) error { return vfs.SetMaxFiles(int64(n)) }
 // showFiles tells how many files are open, 0 that are allocated and free, and how many may be.
 func showFiles(v *view, b *out) error {
 	b.num(vfs.OpenFiles()).str("\t0\t").num(maxFiles(v)).nl()
+	return nil
+}
+
+// number32 is a row of a number that root may set, from least on.
+func number32(path string, n *atomic.Int32, least int) row {
+	return row{path: path, mode: rw, show: showNumber(func(*view) int64 { return int64(n.Load()) }), store: storeNumber(func(_ *view, v int) error {
+		if v < least || v > math.MaxInt32/2 {
+			return unix.EINVAL
+		}
+		n.Store(int32(v))
+		return nil
+	})}
+}
+
+func maxAreas(*view) int64             { return int64(mm.MaxAreas()) }
+func setMaxAreas(v *view, n int) error { return mm.SetMaxAreas(n, v.Pool) }
+
+// dropCaches gives up what the kernel keeps though nobody uses it: 1, the pages of files; 2, names and inodes; 3, both. 4 changes
+// only what Linux logs.
+func dropCaches(v *view, n int) error {
+	if n < 1 || n > 4 {
+		return unix.EINVAL
+	}
+	if n&2 != 0 {
+		vfs.Shrink()
+	}
+	if n&1 != 0 {
+		v.Pool.Reclaim(math.MaxInt)
+	}
 	return nil
 }
 

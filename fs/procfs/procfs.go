@@ -176,27 +176,35 @@ func (f *FS) Add(path string, mode uint32, show func() string, store func(string
 	f.enter(f.root, r)
 }
 
-// AddFor adds a file about the namespace of who opens it, and below net about that of the process whose net it is in.
-func (f *FS) AddFor(path string, k namespace.Kind, show func(namespace.Object) string) {
+// AddFor adds a file about the namespace of who opens it, and below net about that of the process whose net it is in. store takes what
+// programs write; nil: read-only.
+func (f *FS) AddFor(path string, k namespace.Kind, show func(namespace.Object) string, store func(namespace.Object, string) error) {
 	dir := f.root
 	if name, ok := strings.CutPrefix(path, "net/"); ok {
 		dir, path = f.net, name
 	}
-	f.enter(dir, &row{path: path, mode: 0o444, show: func(v *view, b *out) error {
-		t := v.t
-		if t == nil {
-			t = v.asker()
-		}
-		var o namespace.Object
-		if t != nil {
-			o = t.NamespaceOf(k, false)
-		}
-		if o == nil {
-			o = v.Kernel.First().List[k]
-		}
-		b.str(show(o))
+	r := &row{path: path, mode: ro, show: func(v *view, b *out) error {
+		b.str(show(v.namespaceOf(k)))
 		return nil
-	}})
+	}}
+	if store != nil {
+		r.mode, r.store = rw, func(v *view, s string) error { return store(v.namespaceOf(k), s) }
+	}
+	f.enter(dir, r)
+}
+
+// namespaceOf returns the namespace of the process that the file is about, or of who asks.
+func (v *view) namespaceOf(k namespace.Kind) namespace.Object {
+	t := v.t
+	if t == nil {
+		t = v.asker()
+	}
+	if t != nil {
+		if o := t.NamespaceOf(k, false); o != nil {
+			return o
+		}
+	}
+	return v.Kernel.First().List[k]
 }
 
 // AddLink adds a symbolic link.

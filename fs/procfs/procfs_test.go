@@ -236,7 +236,7 @@ func TestDirectories(t *testing.T) {
 			case unix.S_IFDIR:
 				walk(path)
 			case unix.S_IFREG:
-				if name != "mem" && name != "pagemap" {
+				if name != "mem" && name != "pagemap" && st.Mode&0o444 != 0 {
 					w.Read(t, path)
 				}
 			}
@@ -321,6 +321,13 @@ func TestStores(t *testing.T) {
 		{"/proc/sys/fs/file-max", "100000\n", "100000\n", nil},
 		{"/proc/sys/fs/file-max", "0", "100000\n", unix.EINVAL},
 		{"/proc/sys/fs/file-max", "9223372036854775807", "9223372036854775807\n", nil},
+		{"/proc/sys/net/core/rmem_max", "212992", "212992\n", nil},
+		{"/proc/sys/net/core/rmem_max", "4194304", "4194304\n", nil},
+		{"/proc/sys/net/core/rmem_max", "1000", "4194304\n", unix.EINVAL},
+		{"/proc/sys/kernel/domainname", "example.org\n", "example.org\n", nil},
+		{"/proc/sys/vm/max_map_count", "65000", "65000\n", nil},
+		{"/proc/sys/vm/max_map_count", "65530", "65530\n", nil},
+		{"/proc/sys/vm/max_map_count", "99999999", "65530\n", unix.EINVAL},
 		{"/proc/sys/fs/protected_symlinks", "0", "0\n", nil},
 		{"/proc/sys/fs/protected_symlinks", "1", "1\n", nil},
 	} {
@@ -331,8 +338,13 @@ func TestStores(t *testing.T) {
 			t.Errorf("%s is %q", c.path, got)
 		}
 	}
-	w.fs.Add("sys/net/core/somaxconn", 0o644, func() string { return "4096\n" }, nil)
-	if got := w.Read(t, "/proc/sys/net/core/somaxconn"); got != "4096\n" {
+	for value, want := range map[string]error{"3": nil, "1\n": nil, "0": unix.EINVAL, "5": unix.EINVAL} {
+		if err := w.store(t, "/proc/sys/vm/drop_caches", value); err != want {
+			t.Errorf("drop_caches takes %q: %v", value, err)
+		}
+	}
+	w.fs.Add("sys/net/other/file", 0o644, func() string { return "4096\n" }, nil)
+	if got := w.Read(t, "/proc/sys/net/other/file"); got != "4096\n" {
 		t.Error(got)
 	}
 }

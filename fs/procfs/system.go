@@ -7,14 +7,17 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"gosv/kernel/aio"
 	"gosv/kernel/cred"
 	"gosv/kernel/inotify"
 	"gosv/kernel/ipc"
 	"gosv/kernel/mem"
 	"gosv/kernel/namespace"
 	"gosv/kernel/pipe"
+	"gosv/kernel/socket"
 	"gosv/kernel/task"
 	"gosv/kernel/vfs"
+	"gosv/machine"
 )
 
 const ro, rw = 0o444, 0o644
@@ -38,6 +41,8 @@ var rows = []row{
 	{path: "vmstat", mode: ro, show: showVMStat},
 	{path: "version", mode: ro, show: showVersion},
 
+	{path: "sys/fs/aio-max-nr", mode: ro, show: number10(aio.MaxEvents)},
+	{path: "sys/fs/aio-nr", mode: ro, show: showNumber(func(*view) int64 { return aio.Events() })},
 	{path: "sys/fs/epoll/max_user_watches", mode: rw, show: showNumber(maxInterests), store: storeNumber(setMaxInterests)},
 	{path: "sys/fs/file-max", mode: rw, show: showNumber(maxFiles), store: storeNumber(setMaxFiles)},
 	{path: "sys/fs/file-nr", mode: ro, show: showFiles},
@@ -46,14 +51,20 @@ var rows = []row{
 	{path: "sys/fs/inotify/max_user_watches", mode: ro, show: showNumber(func(*view) int64 { return inotify.MaxWatches() })},
 	{path: "sys/fs/mount-max", mode: rw, show: showNumber(mountMax), store: storeNumber(setMountMax)},
 	{path: "sys/fs/nr_open", mode: ro, show: text("1048576\n")},
+	{path: "sys/fs/overflowgid", mode: ro, show: number10(65534)},
+	{path: "sys/fs/overflowuid", mode: ro, show: number10(65534)},
 	{path: "sys/fs/pipe-max-size", mode: ro, show: number10(pipe.MaxSize)},
 	{path: "sys/fs/protected_hardlinks", mode: rw, show: showFlag(vfs.ProtectHardlinks), store: storeFlag(vfs.ProtectHardlinks)},
 	{path: "sys/fs/protected_symlinks", mode: rw, show: showFlag(vfs.ProtectSymlinks), store: storeFlag(vfs.ProtectSymlinks)},
+	{path: "sys/fs/suid_dumpable", mode: ro, show: number10(0)},
 	{path: "sys/kernel/cap_last_cap", mode: ro, show: number10(unix.CAP_LAST_CAP)},
 	// Empty, and without the PID: no process dumps its core (core(5)).
 	{path: "sys/kernel/core_pattern", mode: ro, show: text("\n")},
 	{path: "sys/kernel/core_uses_pid", mode: ro, show: text("0\n")},
-	{path: "sys/kernel/hostname", mode: rw, show: showHostname, store: storeHostname},
+	// syslog(2) is for nobody.
+	{path: "sys/kernel/dmesg_restrict", mode: ro, show: number10(1)},
+	{path: "sys/kernel/domainname", mode: rw, show: showDomain, store: storeName((*task.UTS).SetDomain)},
+	{path: "sys/kernel/hostname", mode: rw, show: showHostname, store: storeName((*task.UTS).SetHost)},
 	{path: "sys/kernel/msgmax", mode: ro, show: number10(ipc.MsgMax)},
 	{path: "sys/kernel/msgmnb", mode: ro, show: number10(ipc.MsgBytes)},
 	{path: "sys/kernel/msgmni", mode: ro, show: number10(ipc.MaxObjects)},
@@ -72,10 +83,26 @@ var rows = []row{
 	{path: "sys/kernel/sched_rt_period_us", mode: rw, show: showPeriod, store: storePeriod},
 	{path: "sys/kernel/sched_rt_runtime_us", mode: rw, show: showRuntime, store: storeRuntime},
 	{path: "sys/kernel/seccomp/actions_avail", mode: ro, show: text("kill_process kill_thread trap errno user_notif trace log allow\n")},
+	{path: "sys/kernel/sem", mode: ro, show: func(_ *view, b *out) error {
+		b.num(ipc.SemMaxSet).str("\t").num(ipc.SemMaxSet * ipc.MaxObjects).str("\t").num(ipc.SemMaxOps).str("\t").num(ipc.MaxObjects).nl()
+		return nil
+	}},
+	{path: "sys/kernel/shm_rmid_forced", mode: ro, show: number10(0)},
+	{path: "sys/kernel/shmall", mode: ro, show: number10(ipc.ShmMax / machine.PageSize)},
+	{path: "sys/kernel/shmmax", mode: ro, show: number10(ipc.ShmMax)},
+	{path: "sys/kernel/shmmni", mode: ro, show: number10(ipc.MaxObjects)},
+	{path: "sys/kernel/tainted", mode: ro, show: number10(0)},
 	{path: "sys/kernel/threads-max", mode: rw, show: showNumber(maxThreads), store: storeNumber(setMaxThreads)},
 	{path: "sys/kernel/version", mode: ro, show: func(v *view, b *out) error { b.str(v.Version, "\n"); return nil }},
+	{path: "sys/net/core/optmem_max", mode: ro, show: number10(socket.MaxControl)},
+	number32("sys/net/core/rmem_default", socket.DefaultReceive, socket.MinRecvBuffer),
+	number32("sys/net/core/rmem_max", socket.MaxReceive, socket.MinRecvBuffer),
+	number32("sys/net/core/somaxconn", socket.MaxBacklog, 0),
+	number32("sys/net/core/wmem_default", socket.DefaultSend, socket.MinSendBuffer),
+	number32("sys/net/core/wmem_max", socket.MaxSend, socket.MinSendBuffer),
 	{path: "sys/vm/hugetlb_shm_group", mode: rw, show: showHugeGroup, store: storeHugeGroup},
-	{path: "sys/vm/max_map_count", mode: ro, show: number10(65530)},
+	{path: "sys/vm/drop_caches", mode: 0o200, show: refused, store: storeNumber(dropCaches)},
+	{path: "sys/vm/max_map_count", mode: rw, show: showNumber(maxAreas), store: storeNumber(setMaxAreas)},
 	{path: "sys/vm/mmap_min_addr", mode: ro, show: number10(65536)},
 	{path: "sys/vm/nr_hugepages", mode: rw, show: showHugeTotal, store: storeHugeTotal},
 	{path: "sys/vm/nr_overcommit_hugepages", mode: rw, show: showHugeOvercommit, store: storeHugeOvercommit},
@@ -288,14 +315,26 @@ func (v *view) uts() *task.UTS {
 	return v.Kernel.First().UTS()
 }
 
-func storeHostname(v *view, s string) error {
-	u := v.uts()
-	if !v.ctx.Cred.CapableIn(u.Owner(), unix.CAP_SYS_ADMIN) {
-		return unix.EPERM
-	}
-	u.SetHost(strings.TrimRight(s, "\n"))
+func showDomain(v *view, b *out) error {
+	_, domain := v.uts().Names()
+	b.str(domain, "\n")
 	return nil
 }
+
+// storeName takes one of the names of a UTS namespace: EPERM.
+func storeName(set func(*task.UTS, string)) func(*view, string) error {
+	return func(v *view, s string) error {
+		u := v.uts()
+		if !v.ctx.Cred.CapableIn(u.Owner(), unix.CAP_SYS_ADMIN) {
+			return unix.EPERM
+		}
+		set(u, strings.TrimRight(s, "\n"))
+		return nil
+	}
+}
+
+// refused is shown of what can only be written, to root too.
+func refused(*view, *out) error { return unix.EACCES }
 
 // idleTime is what all processes have left of the uptime of all processors, in ns.
 func (f *FS) idleTime(used task.Total) int64 {

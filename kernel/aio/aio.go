@@ -32,11 +32,13 @@ const (
 	magic      = 0xa10a10a1
 )
 
-// maxEvents is fs.aio-max-nr: how many events all contexts may ask for.
-const maxEvents = 65536
+// MaxEvents is fs.aio-max-nr: how many events all contexts may ask for.
+const MaxEvents = 65536
 
-// total is fs.aio-nr.
 var total atomic.Int64
+
+// Events is fs.aio-nr: how many events all contexts asked for.
+func Events() int64 { return total.Load() }
 
 // Event is a struct io_event.
 type Event struct {
@@ -143,7 +145,7 @@ func (cs *Contexts) Setup(as *mm.AddressSpace, events uint32) (*Context, error) 
 	if events == 0 || events > math.MaxInt32/eventSize {
 		return nil, unix.EINVAL
 	}
-	if total.Add(int64(events)) > maxEvents {
+	if total.Add(int64(events)) > MaxEvents {
 		total.Add(-int64(events))
 		return nil, unix.EAGAIN
 	}

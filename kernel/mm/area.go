@@ -209,7 +209,7 @@ func (as *AddressSpace) cut(addr uint64) error {
 	if i == len(as.areas) || as.areas[i].start >= addr {
 		return nil
 	}
-	if len(as.areas) >= maxAreas {
+	if len(as.areas) >= MaxAreas() {
 		return unix.ENOMEM
 	}
 	if as.areas[i].cutsHuge(addr) {
@@ -330,7 +330,7 @@ func (as *AddressSpace) removeRange(start, end uint64) error {
 	}
 	if a := as.areas[i]; a.start < start {
 		if a.end > end {
-			if len(as.areas) >= maxAreas {
+			if len(as.areas) >= MaxAreas() {
 				return unix.ENOMEM
 			}
 			as.splitAt(i, end)

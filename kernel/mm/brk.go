@@ -48,7 +48,7 @@ func (as *AddressSpace) moveBrk(addr uint64) (populate bool) {
 		p := plan{end: end - start, prot: unix.PROT_READ | unix.PROT_WRITE, maxProt: protAll, flags: as.future}
 		pages := p.end / pageSize
 		if p.flags&flagLocked != 0 && as.mayLock(pages) != nil ||
-			as.mayGrow(pages, true) != nil || len(as.areas) >= maxAreas || as.add(&p, start) != nil {
+			as.mayGrow(pages, true) != nil || len(as.areas) >= MaxAreas() || as.add(&p, start) != nil {
 			return false
 		}
 		populate = p.flags&(flagLocked|flagOnFault) == flagLocked

@@ -179,7 +179,7 @@ func (as *AddressSpace) mapArea(p *plan, hint uint64, mapFlags int) (uint64, err
 	if err := as.mayGrow(p.end/pageSize-replaced, p.isData()); err != nil {
 		return 0, err
 	}
-	if len(as.areas) >= maxAreas {
+	if len(as.areas) >= MaxAreas() {
 		return 0, unix.ENOMEM
 	}
 	if mapFlags&mapFixed != 0 {

@@ -132,7 +132,7 @@ func TestGapHint(t *testing.T) {
 
 func TestAreaLimit(t *testing.T) {
 	w := newWorld(t, 64)
-	for i := range uint64(maxAreas) {
+	for i := range uint64(MaxAreas()) {
 		w.mmap(w.as, MapArgs{Addr: 0x10000000 + i*4*pageSize, Length: 3 * pageSize, Flags: anon | unix.MAP_FIXED})
 	}
 	_, err := w.as.Map(MapArgs{Length: pageSize, Flags: anon})

@@ -47,8 +47,6 @@ const (
 
 	// minAddr is vm.mmap_min_addr: nobody may map below, so that a nil pointer faults.
 	minAddr = 65536
-	// maxAreas is vm.max_map_count.
-	maxAreas = 65530
 )
 
 // AddressSpace is the memory of a process, or of several that share it (CLONE_VM).

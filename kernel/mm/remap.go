@@ -141,7 +141,7 @@ func (r *remap) move() (uint64, error) {
 		}
 		r.old = r.length
 	}
-	if len(as.areas)+4 > maxAreas {
+	if len(as.areas)+4 > MaxAreas() {
 		return 0, unix.ENOMEM
 	}
 	a := as.find(r.addr)

@@ -16,6 +16,8 @@ func errno(err tcpip.Error) error {
 		return unix.EINVAL
 	case *tcpip.ErrUnknownNICID, *tcpip.ErrUnknownDevice, *tcpip.ErrInvalidNICID:
 		return unix.ENODEV
+	case *tcpip.ErrNoSuchFile:
+		return unix.ENOENT
 	case *tcpip.ErrUnknownProtocolOption:
 		return unix.ENOPROTOOPT
 	case *tcpip.ErrDuplicateNICID, *tcpip.ErrDuplicateAddress:

@@ -199,7 +199,7 @@ func (k *sock) Bind(c *socket.Caller, addr []byte) error {
 	if k.s.Family == unix.AF_INET6 && familyOf(addr) == unix.AF_INET {
 		return unix.EINVAL
 	}
-	if a.Port != 0 && a.Port < 1024 && k.s.Type != unix.SOCK_RAW && !c.Cred.CapableIn(k.net.cfg.Owner, unix.CAP_NET_BIND_SERVICE) {
+	if a.Port != 0 && int32(a.Port) < k.net.tunables.unprivileged.Load() && k.s.Type != unix.SOCK_RAW && !c.Cred.CapableIn(k.net.cfg.Owner, unix.CAP_NET_BIND_SERVICE) {
 		return unix.EACCES
 	}
 	if k.s.Type == unix.SOCK_RAW {

@@ -58,6 +58,8 @@ type Network struct {
 	lo   *lo
 	taps taps
 
+	tunables tunables
+
 	mu  sync.Mutex
 	all map[*sock]struct{} // +checklocks:mu
 	// last is the number of the last socket.
@@ -66,7 +68,11 @@ type Network struct {
 }
 
 // New returns the network that cfg describes. Nothing happens before it is used.
-func New(cfg Config) *Network { return &Network{cfg: cfg} }
+func New(cfg Config) *Network {
+	n := &Network{cfg: cfg}
+	n.tunables.init()
+	return n
+}
 
 // Stack returns netstack, which is made the first time.
 func (n *Network) Stack() *stack.Stack {
@@ -76,11 +82,12 @@ func (n *Network) Stack() *stack.Stack {
 
 // Buffer sizes of TCP, in bytes: those of Linux's tcp_rmem and tcp_wmem.
 const (
-	bufferMin     = 4 << 10
-	receiveBuffer = 128 << 10
-	sendBuffer    = 64 << 10
-	bufferMax     = 8 << 20
-	bufferFloor   = 256 << 10 // of the maximum, however small the machine is
+	bufferMin      = 4 << 10
+	receiveBuffer  = 128 << 10
+	sendBuffer     = 64 << 10
+	bufferMax      = 8 << 20
+	datagramBuffer = 208 << 10 // of sockets that are not TCP's
+	bufferFloor    = 256 << 10 // of the maximum, however small the machine is
 )
 
 func (n *Network) start() {
@@ -142,13 +149,16 @@ func (n *Network) tune() {
 	} {
 		n.must("TCP", s.SetTransportProtocolOption(tcp.ProtocolNumber, o))
 	}
-	n.must("ports", s.SetPortRange(firstPort, lastPort))
+	// What datagrams' sockets have, and the most that they can ask for.
+	n.must("datagrams", s.SetOption(tcpip.SendBufferSizeOption{Min: stack.MinBufferSize, Default: datagramBuffer, Max: 2 * bufferMax}))
+	n.must("datagrams", s.SetOption(tcpip.ReceiveBufferSizeOption{Min: stack.MinBufferSize, Default: datagramBuffer, Max: 2 * bufferMax}))
+	n.must("ports", s.SetPortRange(n.tunables.portRange()))
 }
 
 // bufferLimit is the greatest size of a buffer, in bytes.
 func (n *Network) bufferLimit() int { return max(min(n.cfg.Memory/16, bufferMax), bufferFloor) }
 
-// Ports that bind and connect choose from (ip_local_port_range).
+// Ports that bind and connect choose from at first (ip_local_port_range).
 const (
 	firstPort = 32768
 	lastPort  = 60999

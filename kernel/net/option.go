@@ -578,6 +578,12 @@ func (k *sock) bindToDevice(c *socket.Caller, name string) error {
 // setBuffer sets the size of a buffer, doubled as socket(7) says.
 func (k *sock) setBuffer(name, v int) {
 	so := k.ep.SocketOptions()
+	switch name {
+	case unix.SO_SNDBUF:
+		v = min(v, int(socket.MaxSend.Load()))
+	case unix.SO_RCVBUF:
+		v = min(v, int(socket.MaxReceive.Load()))
+	}
 	size := int64(min(max(v, 0), bufferMax)) * 2
 	if name == unix.SO_SNDBUF || name == unix.SO_SNDBUFFORCE {
 		least, most := so.SendBufferLimits()

@@ -17,8 +17,9 @@ import (
 
 // A ProcFile is a file below /proc that tells about the network (proc(5)).
 type ProcFile struct {
-	Path string
-	Show func() string
+	Path  string
+	Show  func() string
+	Store func(string) error // takes what root writes; nil: the file is read-only
 }
 
 // ProcFiles returns them all. Reading one starts the network.
@@ -37,40 +38,33 @@ func (n *Network) ProcFiles() []ProcFile {
 	const tcp6Head = "  sl  local_address                         remote_address                        st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
 	const udpHead = "   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops             \n"
 	const udp6Head = "  sl  local_address                         remote_address                        st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops\n"
-	return []ProcFile{
-		{"net/tcp", table(unix.AF_INET, unix.SOCK_STREAM, tcpHead, procTCP)},
-		{"net/tcp6", table(unix.AF_INET6, unix.SOCK_STREAM, tcp6Head, procTCP)},
-		{"net/udp", table(unix.AF_INET, unix.SOCK_DGRAM, udpHead, procUDP)},
-		{"net/udp6", table(unix.AF_INET6, unix.SOCK_DGRAM, udp6Head, procUDP)},
-		{"net/raw", table(unix.AF_INET, unix.SOCK_RAW, udpHead, procUDP)},
-		{"net/raw6", table(unix.AF_INET6, unix.SOCK_RAW, udp6Head, procUDP)},
-		{"net/dev", n.procDev},
-		{"net/route", n.procRoute},
-		{"net/if_inet6", n.procInet6},
-		{"net/arp", n.procARP},
-		{"net/igmp", n.procIGMP},
-		{"net/igmp6", n.procIGMP6},
-		{"net/sockstat", n.procSockstat},
-		{"net/sockstat6", n.procSockstat6},
-		{"net/protocols", n.procProtocols},
-		{"net/ipv6_route", n.procRoute6},
-		{"net/snmp", showTallies(tally.rows, n.snmp)},
-		{"net/netstat", showTallies(tally.rows, n.netstat)},
-		{"net/snmp6", showTallies(tally.lines, n.snmp6)},
+	return append([]ProcFile{
+		{"net/tcp", table(unix.AF_INET, unix.SOCK_STREAM, tcpHead, procTCP), nil},
+		{"net/tcp6", table(unix.AF_INET6, unix.SOCK_STREAM, tcp6Head, procTCP), nil},
+		{"net/udp", table(unix.AF_INET, unix.SOCK_DGRAM, udpHead, procUDP), nil},
+		{"net/udp6", table(unix.AF_INET6, unix.SOCK_DGRAM, udp6Head, procUDP), nil},
+		{"net/raw", table(unix.AF_INET, unix.SOCK_RAW, udpHead, procUDP), nil},
+		{"net/raw6", table(unix.AF_INET6, unix.SOCK_RAW, udp6Head, procUDP), nil},
+		{"net/dev", n.procDev, nil},
+		{"net/route", n.procRoute, nil},
+		{"net/if_inet6", n.procInet6, nil},
+		{"net/arp", n.procARP, nil},
+		{"net/igmp", n.procIGMP, nil},
+		{"net/igmp6", n.procIGMP6, nil},
+		{"net/sockstat", n.procSockstat, nil},
+		{"net/sockstat6", n.procSockstat6, nil},
+		{"net/protocols", n.procProtocols, nil},
+		{"net/ipv6_route", n.procRoute6, nil},
+		{"net/snmp", showTallies(tally.rows, n.snmp), nil},
+		{"net/netstat", showTallies(tally.rows, n.netstat), nil},
+		{"net/snmp6", showTallies(tally.lines, n.snmp6), nil},
 		{"net/firewall", func() string {
 			if n.Stack(); n.eth == nil {
 				return (*firewall)(nil).show()
 			}
 			return n.eth.wall.show()
-		}},
-		{"sys/net/ipv4/ip_local_port_range", func() string { return strconv.Itoa(firstPort) + "\t" + strconv.Itoa(lastPort) + "\n" }},
-		{"sys/net/ipv4/tcp_rmem", func() string { return limits(bufferMin, receiveBuffer, n.bufferLimit()) }},
-		{"sys/net/ipv4/tcp_wmem", func() string { return limits(bufferMin, sendBuffer, n.bufferLimit()) }},
-		{"sys/net/ipv4/tcp_congestion_control", func() string { return "cubic\n" }},
-		{"sys/net/ipv4/ip_forward", func() string { return "0\n" }},
-		{"sys/net/ipv4/ip_unprivileged_port_start", func() string { return "1024\n" }},
-		{"sys/net/ipv6/conf/all/disable_ipv6", func() string { return "0\n" }},
-	}
+		}, nil},
+	}, n.sysctls()...)
 }
 
 func limits(a, b, c int) string {
@@ -321,7 +315,7 @@ func (n *Network) SysFiles() []ProcFile {
 				}
 			}
 			return "\n"
-		}})
+		}, nil})
 	}
 	names := []string{"lo"}
 	if n.cfg.Open != nil {

@@ -10,12 +10,10 @@ import (
 	"gosv/kernel/cred"
 )
 
-// Sizes of buffers in bytes, as /proc/sys/net/core has them, and the least that can be asked for.
+// The least sizes of buffers, in bytes.
 const (
-	DefaultBuffer = 212992 // wmem_default, rmem_default
-	MaxBuffer     = 212992 // wmem_max, rmem_max
-	MinSendBuffer = 4608   // SOCK_MIN_SNDBUF
-	MinRecvBuffer = 2304   // SOCK_MIN_RCVBUF
+	MinSendBuffer = 4608 // SOCK_MIN_SNDBUF
+	MinRecvBuffer = 2304 // SOCK_MIN_RCVBUF
 )
 
 // Flags are the options of SOL_SOCKET that are on or off.
@@ -72,8 +70,8 @@ type Options struct {
 var lastCookie atomic.Uint64
 
 func (o *Options) init() {
-	o.sndbuf.Store(DefaultBuffer)
-	o.rcvbuf.Store(DefaultBuffer)
+	o.sndbuf.Store(DefaultSend.Load())
+	o.rcvbuf.Store(DefaultReceive.Load())
 	o.rcvlowat.Store(1)
 	o.linger.Store(-1)
 	o.peekOff.Store(-1)
@@ -298,10 +296,10 @@ func (s *Socket) setCommon(c *cred.Cred, name int, value []byte) error {
 	admin := c.Capable(unix.CAP_NET_ADMIN)
 	switch name {
 	case unix.SO_SNDBUF:
-		s.sndbuf.Store(bufferSize(min(v, MaxBuffer), MinSendBuffer))
+		s.sndbuf.Store(bufferSize(min(v, int(MaxSend.Load())), MinSendBuffer))
 		s.Queue.Notify(unix.EPOLLOUT | unix.EPOLLWRNORM)
 	case unix.SO_RCVBUF:
-		s.rcvbuf.Store(bufferSize(min(v, MaxBuffer), MinRecvBuffer))
+		s.rcvbuf.Store(bufferSize(min(v, int(MaxReceive.Load())), MinRecvBuffer))
 	case unix.SO_SNDBUFFORCE:
 		if !admin {
 			return unix.EPERM

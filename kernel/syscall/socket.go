@@ -49,9 +49,6 @@ func (s *Calls) socketRows(r *table) {
 	r.set(unix.SYS_GETSOCKOPT, call5("getsockopt", aFD, aLevel, aInt, aAddr, aAddr, sysGetsockopt))
 }
 
-// Somaxconn is /proc/sys/net/core/somaxconn, the longest backlog.
-const Somaxconn = 4096
-
 const sockFlags = unix.SOCK_CLOEXEC | unix.SOCK_NONBLOCK
 
 // sock returns the socket fd with a reference to its file: EBADF, ENOTSOCK.
@@ -210,7 +207,7 @@ func sysListen(t *task.Task, fd, backlog int32) (uint64, error) {
 		return 0, err
 	}
 	defer f.DecRef()
-	n := int(min(uint32(backlog), Somaxconn))
+	n := int(min(uint32(backlog), uint32(socket.MaxBacklog.Load())))
 	return done(s.Ops().Listen(&message(t).Caller, n))
 }
 
