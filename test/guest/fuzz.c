@@ -465,7 +465,8 @@ int main(int argc, char **argv)
 	for (int i = 0; i < procs; i++)
 		start(&slots[i]);
 	u64 calls = 0, deaths = 0;
-	for (int tick = 0; tick < seconds * 4; tick++) {
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	for (long tick = 0, end = t.tv_sec + seconds; t.tv_sec < end; tick++, clock_gettime(CLOCK_MONOTONIC, &t)) {
 		alarm(120);
 		usleep(250000);
 		pid_t pid;
