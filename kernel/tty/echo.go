@@ -4,11 +4,15 @@ import "golang.org/x/sys/unix"
 
 // emit adds to the echo, which is sent when all input at hand has been received. What is
 // too much, as output is stopped, is lost.
+//
+// +checklocks:t.mu
 func (t *Terminal) emit(p ...byte) {
 	t.echo.put(p[:min(len(p), max(echoSize-t.echo.len(), 0))]...)
 }
 
 // echoByte echoes c as programs' output is processed.
+//
+// +checklocks:t.mu
 func (t *Terminal) echoByte(c byte) {
 	if !t.o(unix.OPOST) {
 		t.emit(c)
@@ -22,6 +26,8 @@ func (t *Terminal) echoByte(c byte) {
 }
 
 // echoChar echoes c, a control character as ^X if ECHOCTL says so.
+//
+// +checklocks:t.mu
 func (t *Terminal) echoChar(c byte) {
 	switch {
 	case t.l(unix.ECHOCTL) && isControl(c) && c != '\t':
@@ -36,6 +42,8 @@ func (t *Terminal) echoChar(c byte) {
 }
 
 // endErasing closes what ECHOPRT began.
+//
+// +checklocks:t.mu
 func (t *Terminal) endErasing() {
 	if t.erasing {
 		t.echoByte('/')
@@ -44,6 +52,8 @@ func (t *Terminal) endErasing() {
 }
 
 // reprint shows the line again (VREPRINT).
+//
+// +checklocks:t.mu
 func (t *Terminal) reprint(c byte) {
 	t.endErasing()
 	t.echoChar(c)
@@ -62,6 +72,8 @@ const (
 )
 
 // erase takes back a character, a word or the line, also on the screen.
+//
+// +checklocks:t.mu
 func (t *Terminal) erase(what eraser) {
 	if t.head == t.line {
 		return
@@ -108,6 +120,8 @@ func (t *Terminal) erase(what eraser) {
 }
 
 // echoErased shows that the character from pos up to end is gone.
+//
+// +checklocks:t.mu
 func (t *Terminal) echoErased(what eraser, pos, end uint32) {
 	c := *t.at(pos)
 	switch {
@@ -146,6 +160,8 @@ func (t *Terminal) echoErased(what eraser, pos, end uint32) {
 }
 
 // tabWidth returns how many columns the tab took that was at the end of the line.
+//
+// +checklocks:t.mu
 func (t *Terminal) tabWidth() int {
 	before := 0
 	pos := t.head
@@ -172,6 +188,8 @@ func (t *Terminal) tabWidth() int {
 }
 
 // continues reports whether c is not the first byte of a character in UTF-8 (IUTF8).
+//
+// +checklocks:t.mu
 func (t *Terminal) continues(c byte) bool { return c&0xc0 == 0x80 && t.i(unix.IUTF8) }
 
 func isControl(c byte) bool { return c < ' ' || c == 0x7f }

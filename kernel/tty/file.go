@@ -38,7 +38,9 @@ func (t *Terminal) Open(f *vfs.File) (vfs.FileOps, error) {
 // Terminal implements task.TerminalFile.
 func (f *file) Terminal() task.Terminal { return f.t }
 
-// hung reports whether the terminal hung up since f was opened. t.mu is held.
+// hung reports whether the terminal hung up since f was opened.
+//
+// +checklocks:f.t.mu
 func (f *file) hung() bool { return f.hangups != f.t.hangups }
 
 // Release implements vfs.FileOps.

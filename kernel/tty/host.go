@@ -24,7 +24,9 @@ type host struct {
 // NewHost returns a terminal whose far side is s, in UTF-8 as all are now. It is served until s ends, when it hangs up.
 func NewHost(jobs Jobs, s Stream, major, minor uint32) *Terminal {
 	t := newTerminal(jobs, major, minor)
+	t.mu.Lock()
 	t.iflag |= unix.IUTF8
+	t.mu.Unlock()
 	t.host = &host{s: s, bell: wait.NewBell()}
 	s.Register(&wait.Entry{Waiter: t.host.bell, Events: readable | writable | unix.POLLHUP | unix.POLLERR})
 	go t.host.serve(t)
@@ -67,7 +69,9 @@ func (h *host) input(t *Terminal) bool {
 	}
 }
 
-// send gives the stream as much output as it takes. Terminal.mu is held.
+// send gives the stream as much output as it takes.
+//
+// +checklocks:t.mu
 func (h *host) send(t *Terminal) {
 	if t.out.len() == 0 {
 		return

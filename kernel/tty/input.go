@@ -32,9 +32,13 @@ func (in *input) put(c byte) {
 }
 
 // canonical reports whether input is made of lines, for programs that read.
+//
+// +checklocks:t.mu
 func (t *Terminal) canonical() bool { return t.lflag&(unix.ICANON|unix.EXTPROC) == unix.ICANON }
 
 // flushInput forgets all input.
+//
+// +checklocks:t.mu
 func (t *Terminal) flushInput() {
 	in := &t.input
 	in.tail, in.line, in.head = 0, 0, 0
@@ -44,6 +48,8 @@ func (t *Terminal) flushInput() {
 
 // room returns how many bytes receive takes now. An unfinished line is taken
 // however long, so that it can be edited and ended; what is too much is lost.
+//
+// +checklocks:t.mu
 func (t *Terminal) room() int {
 	free := inputSize - int(t.head-t.tail)
 	if t.i(unix.PARMRK) {
@@ -58,7 +64,9 @@ func (t *Terminal) room() int {
 	return 0
 }
 
-// receive takes input from the far side, as much as there is room for, and returns how much. mu is held.
+// receive takes input from the far side, as much as there is room for, and returns how much.
+//
+// +checklocks:t.mu
 func (t *Terminal) receive(p []byte) (n int) {
 	line, raw := t.line, t.head
 	for n < len(p) {
@@ -85,6 +93,8 @@ func (t *Terminal) receive(p []byte) (n int) {
 }
 
 // refill receives what waited for room.
+//
+// +checklocks:t.mu
 func (t *Terminal) refill() {
 	for t.pending.len() > 0 {
 		n := t.receive(t.pending.bytes())
@@ -103,6 +113,8 @@ func (t *Terminal) refill() {
 }
 
 // char takes one byte of input.
+//
+// +checklocks:t.mu
 func (t *Terminal) char(c byte) {
 	if t.i(unix.ISTRIP) {
 		c &= 0x7f
@@ -142,6 +154,8 @@ func (t *Terminal) char(c byte) {
 }
 
 // special is char for the end of a line, which another byte may have become.
+//
+// +checklocks:t.mu
 func (t *Terminal) special(c byte) {
 	t.wakeByAny()
 	if t.l(unix.ICANON) && t.edit(c) {
@@ -151,6 +165,8 @@ func (t *Terminal) special(c byte) {
 }
 
 // ordinary echoes and keeps a byte; newline: it echoes as an end of line.
+//
+// +checklocks:t.mu
 func (t *Terminal) ordinary(c byte, newline bool) {
 	if t.l(unix.ECHO) {
 		t.endErasing()
@@ -170,6 +186,8 @@ func (t *Terminal) ordinary(c byte, newline bool) {
 }
 
 // wakeByAny lets any byte restart output (IXANY).
+//
+// +checklocks:t.mu
 func (t *Terminal) wakeByAny() {
 	if t.stopped && !t.stoppedByCall && t.iflag&(unix.IXON|unix.IXANY) == unix.IXON|unix.IXANY {
 		t.start()
@@ -178,6 +196,8 @@ func (t *Terminal) wakeByAny() {
 }
 
 // control does what the bytes for flow control and signals ask for.
+//
+// +checklocks:t.mu
 func (t *Terminal) control(c byte) bool {
 	if t.i(unix.IXON) {
 		switch {
@@ -207,6 +227,8 @@ func (t *Terminal) control(c byte) bool {
 }
 
 // interrupt sends a signal, and unless NOFLSH is set forgets input and output.
+//
+// +checklocks:t.mu
 func (t *Terminal) interrupt(sig unix.Signal, c byte) {
 	t.signalAndFlush(sig)
 	if t.i(unix.IXON) {
@@ -219,6 +241,7 @@ func (t *Terminal) interrupt(sig unix.Signal, c byte) {
 	}
 }
 
+// +checklocks:t.mu
 func (t *Terminal) signalAndFlush(sig unix.Signal) {
 	t.raise(sig)
 	if t.l(unix.NOFLSH) {
@@ -231,6 +254,8 @@ func (t *Terminal) signalAndFlush(sig unix.Signal) {
 }
 
 // edit does what c means to the line; false when c is a part of it.
+//
+// +checklocks:t.mu
 func (t *Terminal) edit(c byte) bool {
 	ext := t.l(unix.IEXTEN)
 	switch {
@@ -276,6 +301,8 @@ func (t *Terminal) edit(c byte) bool {
 }
 
 // endLine completes the line; c is disabled for an end of file, which the reader does not see.
+//
+// +checklocks:t.mu
 func (t *Terminal) endLine(c byte) {
 	t.setEnd(t.head)
 	t.put(c)
@@ -294,6 +321,8 @@ func (in *input) modeChanged(canonical bool) {
 }
 
 // available returns whether at least n bytes, or a line, can be read.
+//
+// +checklocks:t.mu
 func (t *Terminal) available(n int) bool {
 	if t.canonical() {
 		return t.line != t.tail
@@ -302,6 +331,8 @@ func (t *Terminal) available(n int) bool {
 }
 
 // unread is FIONREAD.
+//
+// +checklocks:t.mu
 func (t *Terminal) unread() int {
 	if !t.canonical() {
 		return int(t.head - t.tail)
@@ -316,6 +347,8 @@ func (t *Terminal) unread() int {
 }
 
 // take moves input to p. In canonical mode that is at most one line, and end tells that it ended here.
+//
+// +checklocks:t.mu
 func (t *Terminal) take(p []byte) (n int, end bool) {
 	if !t.canonical() {
 		for n < len(p) && t.tail != t.head {

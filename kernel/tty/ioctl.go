@@ -50,10 +50,14 @@ func (m *master) Ioctl(vf *vfs.File, a *vfs.IoctlArgs) (uint64, error) {
 			return 0, err
 		}
 		return 0, m.set(a.Cmd, on != 0)
-	case unix.TIOCGPTLCK:
-		return r.putFlag(&m.locked)
-	case unix.TIOCGPKT:
-		return r.putFlag(&m.packet)
+	case unix.TIOCGPTLCK, unix.TIOCGPKT:
+		m.Slave.mu.Lock()
+		on := m.locked
+		if a.Cmd == unix.TIOCGPKT {
+			on = m.packet
+		}
+		m.Slave.mu.Unlock()
+		return r.putFlag(on)
 	case unix.TIOCSIG:
 		return 0, m.signal(unix.Signal(a.Arg))
 	case unix.TIOCGPTPEER:
@@ -214,7 +218,10 @@ func (r *request) tell() (uint64, error) {
 		}
 		return 0, r.PutInt32(int32(n))
 	case unix.TIOCGEXCL:
-		return r.putFlag(&t.exclusive)
+		t.mu.Lock()
+		on := t.exclusive
+		t.mu.Unlock()
+		return r.putFlag(on)
 	case unix.TIOCGETD:
 		return 0, r.PutInt32(0) // N_TTY
 	case unix.TIOCGDEV:
@@ -277,13 +284,11 @@ func (r *request) int32() (int32, error) {
 	return int32(binary.LittleEndian.Uint32(b[:])), nil
 }
 
-func (r *request) putFlag(flag *bool) (uint64, error) {
-	r.t.mu.Lock()
+func (r *request) putFlag(on bool) (uint64, error) {
 	v := int32(0)
-	if *flag {
+	if on {
 		v = 1
 	}
-	r.t.mu.Unlock()
 	return 0, r.PutInt32(v)
 }
 

@@ -173,7 +173,7 @@ func compareOnce(t *testing.T, seed uint64, steps int, grace time.Duration) stri
 			if a != b || !same(aerr, berr) {
 				return bad("read", a+errText(aerr), b+errText(berr))
 			}
-		case k == 8 && p.Slave.echo.len() == 0: // an echo that waits is processed by other modes than Linux does
+		case k == 8 && p.echoes() == 0: // an echo that waits is processed by other modes than Linux does
 			m := randomModes(r)
 			var b [sizeofTermios2]byte
 			m.encode(&b)
@@ -187,7 +187,7 @@ func compareOnce(t *testing.T, seed uint64, steps int, grace time.Duration) stri
 			}
 			p.ioctl(p.s, unix.TCSETS, 0, b[:sizeofTermios])
 			got, _ := unix.IoctlGetTermios(host.m, unix.TCGETS)
-			ours := p.Slave.termios
+			ours := p.modes()
 			if got.Iflag != ours.iflag || got.Oflag != ours.oflag || got.Cflag != ours.cflag || got.Lflag != ours.lflag {
 				return bad("modes", got, ours)
 			}

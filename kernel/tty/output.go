@@ -15,6 +15,8 @@ type output struct {
 }
 
 // writeRoom returns how many bytes of a program are certain to fit, as they are changed on their way.
+//
+// +checklocks:t.mu
 func (t *Terminal) writeRoom() int {
 	if t.stopped {
 		return 0
@@ -30,7 +32,9 @@ func (t *Terminal) writeRoom() int {
 	return max(free, 0)
 }
 
-// write puts a program's bytes on their way. mu is held.
+// write puts a program's bytes on their way.
+//
+// +checklocks:t.mu
 func (t *Terminal) write(p []byte) {
 	if !t.o(unix.OPOST) {
 		t.out.put(p...)
@@ -61,6 +65,8 @@ func plain(p []byte) int {
 }
 
 // process is the output processing of one byte (OPOST), which goes to q.
+//
+// +checklocks:t.mu
 func (t *Terminal) process(q *fifo, c byte) {
 	switch c {
 	case '\n':
@@ -109,6 +115,7 @@ func (t *Terminal) process(q *fifo, c byte) {
 	q.put(c)
 }
 
+// +checklocks:t.mu
 func (t *Terminal) back() {
 	if t.column > 0 {
 		t.column--
@@ -116,6 +123,8 @@ func (t *Terminal) back() {
 }
 
 // stop and start are flow control: ^S and ^Q, and tcflow(3).
+//
+// +checklocks:t.mu
 func (t *Terminal) stop() {
 	if !t.stopped {
 		t.stopped = true
@@ -123,6 +132,7 @@ func (t *Terminal) stop() {
 	}
 }
 
+// +checklocks:t.mu
 func (t *Terminal) start() {
 	if !t.stopped || t.stoppedByCall {
 		return
@@ -133,6 +143,8 @@ func (t *Terminal) start() {
 }
 
 // flushEcho sends echoes that waited.
+//
+// +checklocks:t.mu
 func (t *Terminal) flushEcho() {
 	if t.stopped || t.echo.len() == 0 {
 		return
@@ -143,6 +155,8 @@ func (t *Terminal) flushEcho() {
 }
 
 // flushOutput forgets the output that the far side has not begun to take.
+//
+// +checklocks:t.mu
 func (t *Terminal) flushOutput() {
 	if t.pty != nil {
 		t.out.cut(inputSize - 1) // so much Linux has passed on to the master's own line discipline
@@ -154,6 +168,8 @@ func (t *Terminal) flushOutput() {
 }
 
 // push brings output to the far side.
+//
+// +checklocks:t.mu
 func (t *Terminal) push() {
 	if t.out.len() == 0 {
 		return
@@ -168,6 +184,8 @@ func (t *Terminal) push() {
 }
 
 // drained is called when the far side has taken output.
+//
+// +checklocks:t.mu
 func (t *Terminal) drained() {
 	t.flushEcho()
 	if t.writeRoom() > 0 {
@@ -176,6 +194,8 @@ func (t *Terminal) drained() {
 }
 
 // packet tells the master of a pseudo-terminal in packet mode what happened (TIOCPKT).
+//
+// +checklocks:t.mu
 func (t *Terminal) packet(set, clear byte) {
 	if p := t.pty; p != nil && p.packet {
 		p.status = p.status&^clear | set

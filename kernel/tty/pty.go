@@ -70,13 +70,7 @@ func (m *master) MayWrite(*task.Task) error { return nil }
 
 // Release implements vfs.FileOps: the slave hangs up.
 func (m *master) Release(*vfs.File) {
-	t := m.Slave
-	t.hangUp(func() {
-		m.closed = true
-		m.packet = false
-		t.pending.clear()
-		t.out.clear()
-	})
+	m.Slave.hangUp(true)
 	m.release()
 }
 

@@ -127,7 +127,9 @@ func (m *termios) setSpeeds() {
 	m.ispeed, m.ospeed = in, out
 }
 
-// setTermios changes the modes. mu is held.
+// setTermios changes the modes.
+//
+// +checklocks:t.mu
 func (t *Terminal) setTermios(m termios) {
 	m.cflag = m.cflag&^(unix.CSIZE|unix.PARENB) | unix.CS8 | unix.CREAD // there is no line that could be otherwise
 	old := t.termios
@@ -145,6 +147,8 @@ func (t *Terminal) setTermios(m termios) {
 }
 
 // tellPacket tells a master in packet mode of changes that concern it (TIOCPKT).
+//
+// +checklocks:t.mu
 func (t *Terminal) tellPacket(old *termios) {
 	if was, is := old.usualFlow(), t.usualFlow(); is != was {
 		if is {

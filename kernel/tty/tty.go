@@ -43,30 +43,43 @@ const (
 
 // A Terminal is a terminal as programs see it: the slave of a pseudo-terminal, or the host's.
 type Terminal struct {
-	jobs         Jobs
-	major, minor uint32
-	pty          *Pty // nil: the far side is host
-	host         *host
+	jobs  Jobs
+	major uint32
+	minor uint32
+	pty   *Pty // nil: the far side is host
+	host  *host
 
 	queue wait.Queue // of those who wait to read or write
 
 	reader sync.Mutex // one read at a time moves bytes
-	rbuf   [256]byte  // guarded by reader
+	// +checklocks:reader
+	rbuf   [256]byte
 	writer sync.Mutex // one write at a time moves bytes
-	wbuf   [1024]byte // guarded by writer
+	// +checklocks:writer
+	wbuf [1024]byte
 
-	mu sync.Mutex // guards all below
+	mu sync.Mutex
+	// +checklocks:mu
 	termios
-	size      unix.Winsize
-	exclusive bool   // TIOCEXCL
-	hangups   uint32 // files opened before the last hangup are dead
+	// +checklocks:mu
+	size unix.Winsize
+	// +checklocks:mu
+	exclusive bool // TIOCEXCL
+	// +checklocks:mu
+	hangups uint32 // files opened before the last hangup are dead
+	// +checklocks:mu
 	input
+	// +checklocks:mu
 	output
 
 	// What to tell when mu is free again.
-	ready       wait.Mask // on queue
+
+	// +checklocks:mu
+	ready wait.Mask // on queue
+	// +checklocks:mu
 	masterReady wait.Mask // on the master's queue
-	signals     uint32    // bit n: signal n to the foreground group
+	// +checklocks:mu
+	signals uint32 // bit n: signal n to the foreground group
 }
 
 func newTerminal(jobs Jobs, major, minor uint32) *Terminal {
@@ -97,7 +110,9 @@ func (t *Terminal) unlock() {
 	}
 }
 
-// raise has sig sent to the foreground group. mu is held.
+// raise has sig sent to the foreground group.
+//
+// +checklocks:t.mu
 func (t *Terminal) raise(sig unix.Signal) { t.signals |= 1 << sig }
 
 // SetSize is TIOCSWINSZ: the foreground group gets SIGWINCH when the size changes.
@@ -112,13 +127,17 @@ func (t *Terminal) SetSize(size unix.Winsize) {
 
 // Hangup is vhangup(2): files that are open now read end-of-file and fail otherwise, and
 // the session loses its terminal. Its signals come first: who reads the end-of-file has them already.
-func (t *Terminal) Hangup() { t.hangUp(func() {}) }
+func (t *Terminal) Hangup() { t.hangUp(false) }
 
-// hangUp is Hangup; too happens at the same time, with t.mu held.
-func (t *Terminal) hangUp(too func()) {
+// hangUp is Hangup; masterEnds: because the master is closed.
+func (t *Terminal) hangUp(masterEnds bool) {
 	t.jobs.HangUp(t)
 	t.mu.Lock()
-	too()
+	if masterEnds {
+		t.pty.closed, t.pty.packet = true, false
+		t.pending.clear()
+		t.out.clear()
+	}
 	t.hangups++
 	t.flushInput()
 	t.echo.clear()

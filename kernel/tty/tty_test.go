@@ -96,10 +96,24 @@ func (p *pair) number(f vfs.FileOps, cmd uint32) int {
 	return int(int32(binary.LittleEndian.Uint32(m)))
 }
 
+// modes returns the modes of the terminal.
+func (p *pair) modes() termios {
+	p.Slave.mu.Lock()
+	defer p.Slave.mu.Unlock()
+	return p.Slave.termios
+}
+
+// echoes returns how many bytes of echo wait.
+func (p *pair) echoes() int {
+	p.Slave.mu.Lock()
+	defer p.Slave.mu.Unlock()
+	return p.Slave.echo.len()
+}
+
 // set changes the modes.
 func (p *pair) set(change func(m *termios)) {
 	var b [sizeofTermios2]byte
-	m := p.Slave.termios
+	m := p.modes()
 	change(&m)
 	m.encode(&b)
 	if err := p.ioctl(p.s, unix.TCSETS, 0, b[:sizeofTermios]); err != nil {
@@ -384,7 +398,10 @@ func FuzzModes(f *testing.F) {
 			if n := p.number(p.s, unix.TIOCINQ); n < 0 || n > inputSize {
 				t.Fatalf("%d bytes to read", n)
 			}
-			if p.Slave.out.len() > 2*outputSize+echoSize || p.Slave.pending.len() > 2*pendingSize {
+			p.Slave.mu.Lock()
+			out, pending := p.Slave.out.len(), p.Slave.pending.len()
+			p.Slave.mu.Unlock()
+			if out > 2*outputSize+echoSize || pending > 2*pendingSize {
 				t.Fatal("buffers overflow")
 			}
 			if k%50 == 0 {
