@@ -89,7 +89,8 @@ type bucket struct {
 	waiting atomic.Int32 // waiters queued, or about to look at their word
 	index   int32
 	mu      sync.Mutex
-	head    Waiter // ring; guarded by mu
+	// +checklocks:mu
+	head Waiter // ring
 }
 
 // Table holds the waiters of all futexes.
@@ -115,6 +116,8 @@ func (t *Table) bucket(k *Key) *bucket {
 }
 
 // insert queues w by real-time priority, then by order. b.mu is held.
+//
+// +checklocks:b.mu
 func (b *bucket) insert(w *Waiter) {
 	last := b.head.prev
 	for last.priority < w.priority && last != &b.head {
@@ -201,6 +204,7 @@ func (t *Table) Wake(k *Key, n int, bitset uint32) (int, error) {
 	return woken, err
 }
 
+// +checklocks:b.mu
 func (b *bucket) wake(k *Key, n int, bitset uint32) (woken int, err error) {
 	for w := b.head.next; w != &b.head && woken < n; {
 		next := w.next
@@ -247,6 +251,8 @@ func unlock2(b1, b2 *bucket) {
 // Requeue wakes at most wake waiters of from and moves at most move others to
 // the queue of to. With cmp not nil, only if the word at from has that value:
 // else EAGAIN, or ErrFault. It returns the number woken and the number moved.
+//
+// +checklocksignore
 func (t *Table) Requeue(from, to *Word, wake, move int, cmp *uint32) (woken, moved int, err error) {
 	b1, b2 := t.lock2(&from.Key, &to.Key)
 	defer unlock2(b1, b2)
@@ -285,6 +291,8 @@ func (t *Table) Requeue(from, to *Word, wake, move int, cmp *uint32) (woken, mov
 // WakeOp is FUTEX_WAKE_OP: it changes the second word as op says, wakes at
 // most n1 waiters of the first, and n2 of the second if the word's old value
 // passes op's comparison. ENOSYS for an operation that does not exist.
+//
+// +checklocksignore
 func (t *Table) WakeOp(w1, w2 *Word, n1, n2 int, op Op) (int, error) {
 	if !op.valid() {
 		return 0, unix.ENOSYS

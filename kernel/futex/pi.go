@@ -40,6 +40,8 @@ func (t *Table) LockPI(wt *Waiter, w *Word, tid uint32, try bool, find Find) (lo
 
 // take takes the word for wt's thread if it is free, and else makes the thread wait for its owner, but for the queue; more says that others
 // wait with wt. errChanged says that it is to be called again. b.mu, the lock of w's bucket, is held.
+//
+// +checklocks:b.mu
 func (t *Table) take(b *bucket, wt *Waiter, w *Word, tid uint32, try, more bool, find Find) (got bool, err error) {
 	v, ok := w.Space.Load32(w.Addr)
 	if !ok {
@@ -110,6 +112,8 @@ func (w *Word) swap(v, next uint32) error {
 }
 
 // mutex returns what those wait for who wait for k, nil when nobody does: EINVAL when they wait without PI. b.mu is held.
+//
+// +checklocks:b.mu
 func (b *bucket) mutex(k *Key) (*mutex, error) {
 	w := b.first(k)
 	switch {
@@ -167,6 +171,8 @@ func (t *Table) OwnerGone(w *Word, th *Thread, tid uint32, free bool) (done bool
 
 // handOver changes the word from v, which names th, to its next owner's, with extra bits, and
 // wakes that: errChanged when it was not v any more. b.mu is held.
+//
+// +checklocks:b.mu
 func (t *Table) handOver(b *bucket, w *Word, th *Thread, v, extra uint32) error {
 	m, err := b.mutex(&w.Key)
 	if err != nil {
@@ -255,6 +261,8 @@ func (t *Table) disband(b *bucket, m *mutex) {
 }
 
 // first returns the first waiter for k, PI or not. b.mu is held.
+//
+// +checklocks:b.mu
 func (b *bucket) first(k *Key) *Waiter {
 	for w := b.head.next; w != &b.head; w = w.next {
 		if w.key == *k {
@@ -264,6 +272,7 @@ func (b *bucket) first(k *Key) *Waiter {
 	return nil
 }
 
+// +checklocks:b.mu
 func (b *bucket) more(after *Waiter) bool {
 	for w := after.next; w != &b.head; w = w.next {
 		if w.key == after.key {
@@ -294,6 +303,8 @@ func (t *Table) EnqueueToPI(wt *Waiter, w *Word, val, tid uint32, target *Word) 
 // RequeuePI is FUTEX_CMP_REQUEUE_PI: if the word at from is cmp (else EAGAIN), its first waiter gets the PI word if that is free, and
 // all, or at most move others, wait for the PI word from now on. It returns how many got it or wait. EINVAL when a waiter waits for
 // something else, EDEADLK, ESRCH, ErrFault.
+//
+// +checklocksignore
 func (t *Table) RequeuePI(from, to *Word, move int, cmp uint32, find Find) (n int, err error) {
 	b1, b2 := t.lock2(&from.Key, &to.Key)
 	defer unlock2(b1, b2)
@@ -320,6 +331,9 @@ func (t *Table) RequeuePI(from, to *Word, move int, cmp uint32, find Find) (n in
 }
 
 // moveToPI gives the PI word to w, or makes it wait for that. Both buckets are locked.
+//
+// +checklocks:b1.mu
+// +checklocks:b2.mu
 func (t *Table) moveToPI(b1, b2 *bucket, w *Waiter, to *Word, find Find) error {
 	own := Word{Space: w.space, Addr: w.addr, Key: to.Key} // the word as w's thread has it
 	got, err := t.take(b2, w, to, w.tid, false, b1.more(w), find)
