@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"gosv/kernel/cred"
 	"gosv/kernel/ipc"
 	"gosv/kernel/mqueue"
 	"gosv/kernel/namespace"
@@ -149,62 +150,59 @@ func (o *out) times(list ...int64) {
 	o.b[len(o.b)-1] = '\n'
 }
 
-func showMessages(v *view, b *out) error {
-	b.str("       key      msqid perms      cbytes       qnum lspid lrpid   uid   gid  cuid  cgid      stime      rtime      ctime\n")
+// A sysvTable is one of System V's tables of objects.
+type sysvTable[O any] interface {
+	Last() (place, count int32)
+	At(place int32) (o O, id int32, err error)
+}
+
+// showTable shows a title, and a line for each object of a table.
+func showTable[O, D any](v *view, b *out, title string, table func(*ipc.Space) sysvTable[O], stat func(O, *cred.Cred, bool) (D, error), line func(o O, id int32, d *D)) error {
+	b.str(title)
 	s, err := v.sysv()
 	if err != nil {
-		return nil
+		return nil // the reader's namespace has none
 	}
-	last, _ := s.Msg.Last()
+	list := table(s)
+	last, _ := list.Last()
 	for i := range last + 1 {
-		if q, id, err := s.Msg.At(i); err == nil {
-			if d, err := q.Stat(v.ctx.Cred, true); err == nil {
-				b.left(&d.Perm, id).column(int64(d.Bytes), 11).column(int64(d.Count), 10).column(int64(v.pids.Local(d.LSPID)), 5).column(int64(v.pids.Local(d.LRPID)), 5)
-				v.owners(b, &d.Perm)
-				b.times(d.STime, d.RTime, d.CTime)
-			}
+		o, id, err := list.At(i)
+		if err != nil {
+			continue
+		}
+		if d, err := stat(o, v.ctx.Cred, true); err == nil {
+			line(o, id, &d)
 		}
 	}
 	return nil
+}
+
+func showMessages(v *view, b *out) error {
+	return showTable(v, b, "       key      msqid perms      cbytes       qnum lspid lrpid   uid   gid  cuid  cgid      stime      rtime      ctime\n",
+		func(s *ipc.Space) sysvTable[*ipc.Messages] { return &s.Msg }, (*ipc.Messages).Stat, func(_ *ipc.Messages, id int32, d *ipc.MsgDS) {
+			b.left(&d.Perm, id).column(int64(d.Bytes), 11).column(int64(d.Count), 10).column(int64(v.pids.Local(d.LSPID)), 5).column(int64(v.pids.Local(d.LRPID)), 5)
+			v.owners(b, &d.Perm)
+			b.times(d.STime, d.RTime, d.CTime)
+		})
 }
 
 func showSemaphores(v *view, b *out) error {
-	b.str("       key      semid perms      nsems   uid   gid  cuid  cgid      otime      ctime\n")
-	s, err := v.sysv()
-	if err != nil {
-		return nil
-	}
-	last, _ := s.Sem.Last()
-	for i := range last + 1 {
-		if q, id, err := s.Sem.At(i); err == nil {
-			if d, err := q.Stat(v.ctx.Cred, true); err == nil {
-				b.left(&d.Perm, id).column(int64(d.Count), 10)
-				v.owners(b, &d.Perm)
-				b.times(d.OTime, d.CTime)
-			}
-		}
-	}
-	return nil
+	return showTable(v, b, "       key      semid perms      nsems   uid   gid  cuid  cgid      otime      ctime\n",
+		func(s *ipc.Space) sysvTable[*ipc.Semaphores] { return &s.Sem }, (*ipc.Semaphores).Stat, func(_ *ipc.Semaphores, id int32, d *ipc.SemDS) {
+			b.left(&d.Perm, id).column(int64(d.Count), 10)
+			v.owners(b, &d.Perm)
+			b.times(d.OTime, d.CTime)
+		})
 }
 
 func showSegments(v *view, b *out) error {
-	b.str("       key      shmid perms                  size  cpid  lpid nattch   uid   gid  cuid  cgid      atime      dtime      ctime                   rss                  swap\n")
-	s, err := v.sysv()
-	if err != nil {
-		return nil
-	}
-	last, _ := s.Shm.Last()
-	for i := range last + 1 {
-		if q, id, err := s.Shm.At(i); err == nil {
-			if d, err := q.Stat(v.ctx.Cred, true); err == nil {
-				b.left(&d.Perm, id).column(int64(d.Size), 21).column(int64(v.pids.Local(d.CPID)), 5).column(int64(v.pids.Local(d.LPID)), 5).column(d.Attached, 6)
-				v.owners(b, &d.Perm)
-				b.times(d.ATime, d.DTime, d.CTime)
-				b.b = b.b[:len(b.b)-1]
-				b.str(" ").column(int64(q.MapCache().Pages())*4096, 21)
-				b.str(" ").digits(0, 10, 20, ' ').nl()
-			}
-		}
-	}
-	return nil
+	return showTable(v, b, "       key      shmid perms                  size  cpid  lpid nattch   uid   gid  cuid  cgid      atime      dtime      ctime                   rss                  swap\n",
+		func(s *ipc.Space) sysvTable[*ipc.Segment] { return &s.Shm }, (*ipc.Segment).Stat, func(q *ipc.Segment, id int32, d *ipc.ShmDS) {
+			b.left(&d.Perm, id).column(int64(d.Size), 21).column(int64(v.pids.Local(d.CPID)), 5).column(int64(v.pids.Local(d.LPID)), 5).column(d.Attached, 6)
+			v.owners(b, &d.Perm)
+			b.times(d.ATime, d.DTime, d.CTime)
+			b.b = b.b[:len(b.b)-1]
+			b.str(" ").column(int64(q.MapCache().Pages())*4096, 21)
+			b.str(" ").digits(0, 10, 20, ' ').nl()
+		})
 }
