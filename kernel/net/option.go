@@ -681,8 +681,6 @@ func (k *sock) socketOption(name int) ([]byte, error) {
 		return nil, unix.EOPNOTSUPP
 	case unix.SO_MAX_PACING_RATE:
 		return binary.LittleEndian.AppendUint64(nil, math.MaxUint64), nil
-	case unix.SO_LOCK_FILTER:
-		return socket.Int(0), nil
 	case unix.SO_ACCEPTCONN:
 		return flag(k.stream() && k.state() == tcp.StateListen), nil
 	case unix.SO_BINDTODEVICE:

@@ -21,12 +21,12 @@ type Filter struct {
 func (f *Filter) SetOption(o *Options, name int, value []byte) error {
 	switch name {
 	case unix.SO_ATTACH_FILTER:
+		if o.Is(LockFilter) {
+			return unix.EPERM
+		}
 		prog, err := bpf.Parse(value)
 		if err != nil {
 			return err
-		}
-		if o.Is(LockFilter) {
-			return unix.EPERM
 		}
 		cost := int64(64 + bpf.Size*len(prog))
 		if !share.Filters.TakeCollected(cost) {

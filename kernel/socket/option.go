@@ -30,13 +30,11 @@ const (
 	OOBInline
 	NoCheck
 	PassCred
-	PassSec
 	Timestamp   // SO_TIMESTAMP
 	TimestampNS // SO_TIMESTAMPNS
 	RxqOvfl
 	ZeroCopy
 	SelectErrQueue
-	IncomingCPUSet
 	LockFilter
 )
 
@@ -46,7 +44,7 @@ var flagNames = map[int]Flags{
 	unix.SO_BROADCAST: Broadcast, unix.SO_KEEPALIVE: KeepAlive, unix.SO_OOBINLINE: OOBInline, unix.SO_NO_CHECK: NoCheck,
 	unix.SO_PASSCRED: PassCred, unix.SO_TIMESTAMP: Timestamp, unix.SO_TIMESTAMPNS: TimestampNS,
 	unix.SO_RXQ_OVFL: RxqOvfl, unix.SO_SELECT_ERR_QUEUE: SelectErrQueue,
-	unix.SO_ZEROCOPY: ZeroCopy,
+	unix.SO_ZEROCOPY: ZeroCopy, unix.SO_LOCK_FILTER: LockFilter,
 }
 
 // Options are the options of level SOL_SOCKET that every socket has. Any goroutine may read them.
@@ -348,8 +346,11 @@ func (s *Socket) setCommon(c *cred.Cred, name int, value []byte) error {
 }
 
 func (s *Socket) setFlag(c *cred.Cred, f Flags, on bool) error {
-	if f == Debug && on && !c.Capable(unix.CAP_NET_ADMIN) {
+	switch {
+	case f == Debug && on && !c.Capable(unix.CAP_NET_ADMIN):
 		return unix.EACCES
+	case f == LockFilter && !on && s.Is(LockFilter): // for good
+		return unix.EPERM
 	}
 	s.SetFlag(f, on)
 	switch {

@@ -210,5 +210,24 @@ TEST(filter)
 	CHECK(recv(s, b, sizeof b, MSG_DONTWAIT) > 16);
 	take.code = BPF_LD;
 	EXPECT(setsockopt(s, SOL_SOCKET, SO_ATTACH_FILTER, &p, sizeof p), EINVAL);
+	take.code = BPF_RET | BPF_K;
+	CHECK(!setsockopt(s, SOL_SOCKET, SO_ATTACH_FILTER, &p, sizeof p));
+	int on = 5, off = 0;
+	socklen_t n = sizeof on;
+	CHECK(!setsockopt(s, SOL_SOCKET, SO_LOCK_FILTER, &off, sizeof off));
+	CHECK(!setsockopt(s, SOL_SOCKET, SO_LOCK_FILTER, &on, sizeof on));
+	CHECK(!getsockopt(s, SOL_SOCKET, SO_LOCK_FILTER, &on, &n));
+	SAME(on, 1);
+	EXPECT(setsockopt(s, SOL_SOCKET, SO_LOCK_FILTER, &off, sizeof off), EPERM);
+	CHECK(!setsockopt(s, SOL_SOCKET, SO_LOCK_FILTER, &on, sizeof on));
+	EXPECT(setsockopt(s, SOL_SOCKET, SO_DETACH_FILTER, &p, sizeof p), EPERM);
+	take.code = BPF_LD;
+	EXPECT(setsockopt(s, SOL_SOCKET, SO_ATTACH_FILTER, &p, sizeof p), EPERM);
+	close(s);
+	s = socket(AF_INET, SOCK_DGRAM, 0);
+	CHECK(!getsockopt(s, SOL_SOCKET, SO_LOCK_FILTER, &off, &n));
+	SAME(off, 0);
+	CHECK(!setsockopt(s, SOL_SOCKET, SO_LOCK_FILTER, &on, sizeof on));
+	EXPECT(setsockopt(s, SOL_SOCKET, SO_LOCK_FILTER, &off, sizeof off), EPERM);
 	close(s);
 }
