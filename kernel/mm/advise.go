@@ -54,6 +54,8 @@ func (as *AddressSpace) Advise(addr, length uint64, advice int, by Caller) error
 }
 
 // adviseArea serves what of a range lies in one area. as.mu is held.
+//
+// +checklocks:as.mu
 func (as *AddressSpace) adviseArea(start, end uint64, advice int) error {
 	a := as.areas[as.search(start)]
 	if a.hugeTLB() {
@@ -97,13 +99,20 @@ func (as *AddressSpace) adviseArea(start, end uint64, advice int) error {
 }
 
 // setFlags sets and clears flags of the areas in start..end, which is mapped.
+//
+// +checklocks:as.mu
 func (as *AddressSpace) setFlags(start, end uint64, set, drop flags) error {
-	return as.eachPart(start, end,
-		func(a *area) bool { return a.flags&(set|drop) != set },
-		func(a *area) error {
+	for at := start; at < end; {
+		a, affected, err := as.part(at, end, func(a *area) bool { return a.flags&(set|drop) != set })
+		if err != nil {
+			return err
+		}
+		if affected {
 			a.flags = a.flags&^drop | set
-			return nil
-		})
+		}
+		at = a.end
+	}
+	return nil
 }
 
 // pieces calls do for what of each area lies in start..end, without lock; the object

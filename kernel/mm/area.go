@@ -98,6 +98,8 @@ func (a *area) writableMapping() bool {
 }
 
 // search returns the index of the first area that ends above addr. as.mu is held.
+//
+// +checklocksread:as.mu
 func (as *AddressSpace) search(addr uint64) int {
 	low, high := 0, len(as.areas)
 	for low < high {
@@ -112,6 +114,8 @@ func (as *AddressSpace) search(addr uint64) int {
 }
 
 // find returns the area with addr in it, or nil. as.mu is held, maybe shared.
+//
+// +checklocksread:as.mu
 func (as *AddressSpace) find(addr uint64) *area {
 	if i := int(as.recent.Load()); i < len(as.areas) {
 		if a := as.areas[i]; addr-a.start < a.end-a.start {
@@ -127,6 +131,8 @@ func (as *AddressSpace) find(addr uint64) *area {
 }
 
 // newArea returns an empty area.
+//
+// +checklocks:as.mu
 func (as *AddressSpace) newArea() *area {
 	if n := len(as.spare); n > 0 {
 		a := as.spare[n-1]
@@ -153,10 +159,11 @@ func (a *area) attach() error {
 	return nil
 }
 
-// detach undoes attach; the object is released by unlock. The area is not used again,
+// detach undoes a's attach; the object is released by unlock. The area is not used again,
 // or as something new.
-func (a *area) detach() {
-	as := a.as
+//
+// +checklocks:as.mu
+func (as *AddressSpace) detach(a *area) {
 	if a.cache != nil {
 		a.cache.RemoveMapping(&a.mapping)
 		as.released = append(as.released, a.object)
@@ -171,6 +178,8 @@ func (a *area) detach() {
 }
 
 // count adds pages of a to the counters; they are subtracted when negative.
+//
+// +checklocks:as.mu
 func (as *AddressSpace) count(a *area, pages int64) {
 	as.size += uint64(pages)
 	if as.size > as.peak {
@@ -186,6 +195,8 @@ func (as *AddressSpace) count(a *area, pages int64) {
 
 // splitAt cuts areas[i] at addr, which is inside, in two. The limit on areas was
 // checked.
+//
+// +checklocks:as.mu
 func (as *AddressSpace) splitAt(i int, addr uint64) {
 	low, high := as.areas[i], as.newArea()
 	high.start, high.end = addr, low.end
@@ -204,6 +215,8 @@ func (as *AddressSpace) splitAt(i int, addr uint64) {
 
 // cut makes addr a border between areas, if one covers it; ENOMEM when there would be too many, EINVAL inside a large page
 // of the pool.
+//
+// +checklocks:as.mu
 func (as *AddressSpace) cut(addr uint64) error {
 	i := as.search(addr)
 	if i == len(as.areas) || as.areas[i].start >= addr {
@@ -227,6 +240,8 @@ func mergeable(a, b *area) bool {
 
 // merge joins the areas from..to with their neighbours and each other where they
 // continue each other.
+//
+// +checklocks:as.mu
 func (as *AddressSpace) merge(from, to uint64) {
 	i := as.search(from)
 	if i > 0 {
@@ -244,12 +259,14 @@ func (as *AddressSpace) merge(from, to uint64) {
 			a.copied.Store(true)
 		}
 		as.areas = slices.Delete(as.areas, i+1, i+2)
-		b.detach()
+		as.detach(b)
 	}
 }
 
 // insert puts a, whose fields are set and which is attached, in its place, merging it
 // with its neighbours. as.mu is held.
+//
+// +checklocks:as.mu
 func (as *AddressSpace) insert(a *area) {
 	as.count(a, int64(a.pages()))
 	i := as.search(a.start)
@@ -258,6 +275,8 @@ func (as *AddressSpace) insert(a *area) {
 }
 
 // removeAreas takes areas[i:j] away with their pages. as.mu is held.
+//
+// +checklocks:as.mu
 func (as *AddressSpace) removeAreas(i, j int) {
 	for rest := as.areas[i:j]; len(rest) > 0; {
 		n := cluster(rest)
@@ -279,12 +298,14 @@ func cluster(areas []*area) int {
 }
 
 // forget takes areas[i:j], of which nothing is mapped any more, out of the list.
+//
+// +checklocks:as.mu
 func (as *AddressSpace) forget(i, j int) {
 	as.gaps.freed(as, j)
 	for _, a := range as.areas[i:j] {
 		as.count(a, -int64(a.pages()))
 		a.leave(a.start, a.end)
-		a.detach()
+		as.detach(a)
 	}
 	as.areas = slices.Delete(as.areas, i, j)
 }
@@ -296,6 +317,8 @@ func (a *area) uncharge(pages uint64) {
 }
 
 // zap takes the pages start..end out of the page tables. as.mu is held.
+//
+// +checklocks:as.mu
 func (as *AddressSpace) zap(start, end uint64) {
 	as.maxRSS = max(as.maxRSS, as.resident())
 	as.space.Unmap(start, end-start, as.giveBack)
@@ -320,6 +343,8 @@ func (as *AddressSpace) resident() uint64 {
 
 // removeRange unmaps start..end, which need not be mapped; ENOMEM when an area
 // would be cut in two and there are too many, EINVAL when a large page of the pool would be. as.mu is held.
+//
+// +checklocks:as.mu
 func (as *AddressSpace) removeRange(start, end uint64) error {
 	i := as.search(start)
 	if i == len(as.areas) || as.areas[i].start >= end {
@@ -367,6 +392,8 @@ func (as *AddressSpace) removeRange(start, end uint64) error {
 
 // covered reports whether start..end is mapped without a gap. as.mu is held, maybe
 // shared.
+//
+// +checklocksread:as.mu
 func (as *AddressSpace) covered(start, end uint64) bool {
 	for i := as.search(start); start < end; i++ {
 		if i == len(as.areas) || as.areas[i].start > start {

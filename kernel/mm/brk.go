@@ -30,6 +30,8 @@ func (as *AddressSpace) setBrk(addr uint64) (old, brk uint64, populate bool) {
 }
 
 // moveBrk does it. as.mu is held.
+//
+// +checklocks:as.mu
 func (as *AddressSpace) moveBrk(addr uint64) (populate bool) {
 	heap := as.layout.BrkStart
 	if addr < heap || addr > userTop {

@@ -29,6 +29,8 @@ func (as *AddressSpace) Fork() (*AddressSpace, error) {
 }
 
 // forkInto fills the new address space child. as.mu is held; nobody knows child yet.
+//
+// +checklocks:as.mu
 func (as *AddressSpace) forkInto(child *AddressSpace) error {
 	child.mu.Lock()
 	defer child.unlock()
@@ -51,6 +53,8 @@ func (as *AddressSpace) forkInto(child *AddressSpace) error {
 }
 
 // inherit makes b the child's copy of the parent's area a.
+//
+// +checklocks:child.mu
 func (child *AddressSpace) inherit(b, a *area) {
 	b.as, b.start, b.end = child, a.start, a.end
 	b.flags = a.flags &^ (flagLocked | flagOnFault)
@@ -66,12 +70,20 @@ func (child *AddressSpace) inherit(b, a *area) {
 	child.count(b, int64(b.pages()))
 }
 
-// sharePages maps the pages that only page tables know of into child too. Areas next
-// near each other are done in one call.
+// sharePages maps the pages that only page tables know of into child too.
+//
+// +checklocks:as.mu
 func (as *AddressSpace) sharePages(child *AddressSpace) error {
 	var count mem.Tally
-	shared := func(f machine.Frame, n int) { as.pool.RefRun(f, n, &count) }
-	defer func() { child.countRSS(&count, 1) }()
+	err := as.shareAreas(child, func(f machine.Frame, n int) { as.pool.RefRun(f, n, &count) })
+	child.countRSS(&count, 1)
+	return err
+}
+
+// shareAreas is sharePages; shared is told of each run of pages. Areas near each other are done in one call.
+//
+// +checklocks:as.mu
+func (as *AddressSpace) shareAreas(child *AddressSpace, shared func(f machine.Frame, n int)) error {
 	needed := func(a *area) bool {
 		return (a.cache == nil || a.copied.Load()) && a.flags&(flagDontFork|flagWipeOnFork) == 0
 	}

@@ -13,6 +13,8 @@ type gapHint struct {
 }
 
 // freed notes that the addresses below areas[next] became free.
+//
+// +checklocks:as.mu
 func (h *gapHint) freed(as *AddressSpace, next int) {
 	top := as.layout.MmapBase
 	if next < len(as.areas) {
@@ -31,6 +33,8 @@ func (a *area) floor() uint64 {
 
 // findGap returns the highest free range of length bytes below the mmap base, or else
 // anywhere; ENOMEM. as.mu is held.
+//
+// +checklocks:as.mu
 func (as *AddressSpace) findGap(length, align uint64) (uint64, error) {
 	h := &as.gaps
 	if h.top == 0 || length <= h.hole {
@@ -50,6 +54,8 @@ func (as *AddressSpace) findGap(length, align uint64) (uint64, error) {
 }
 
 // gapBelow looks below the hint's top and keeps the hint's hole up to date.
+//
+// +checklocks:as.mu
 func (as *AddressSpace) gapBelow(length, align uint64) (uint64, bool) {
 	h, top := &as.gaps, as.gaps.top
 	i := as.search(top - 1)
@@ -81,6 +87,8 @@ func (as *AddressSpace) gapBelow(length, align uint64) (uint64, bool) {
 }
 
 // findGapIn returns the lowest free range of length bytes in low..high that is aligned; ENOMEM.
+//
+// +checklocks:as.mu
 func (as *AddressSpace) findGapIn(low, high, length, align uint64) (uint64, error) {
 	for i := as.search(low); ; i++ {
 		low = (low + align - 1) &^ (align - 1)
@@ -99,6 +107,8 @@ func (as *AddressSpace) findGapIn(low, high, length, align uint64) (uint64, erro
 }
 
 // free reports whether nothing is mapped in start..end and no stack too near above.
+//
+// +checklocks:as.mu
 func (as *AddressSpace) free(start, end uint64) bool {
 	i := as.search(start)
 	return i == len(as.areas) || as.areas[i].floor() >= end

@@ -75,6 +75,8 @@ func (a *area) cutsHuge(addr uint64) bool {
 }
 
 // cutsHuge reports whether addr lies inside a large page of the pool. as.mu is held.
+//
+// +checklocks:as.mu
 func (as *AddressSpace) cutsHuge(addr uint64) bool {
 	a := as.find(addr)
 	return a != nil && a.cutsHuge(addr)
@@ -232,6 +234,8 @@ func (as *AddressSpace) enterHuge(block uint64, f machine.Frame, acc machine.Acc
 
 // hugePresent serves a fault on the page f, which is mapped at block with the rights acc: errHugeShort when it must be copied
 // and there is no page for that.
+//
+// +checklocks:as.mu
 func (as *AddressSpace) hugePresent(a *area, block uint64, f machine.Frame, acc, access machine.Access) error {
 	switch {
 	case acc&access == access:
@@ -296,6 +300,8 @@ func (a *area) loseHuge(c *mem.Cache, index uint64, f machine.Frame) {
 }
 
 // unmapHuge takes the pages start..end of a private mapping out, but for the copies that it made.
+//
+// +checklocks:a.as.mu
 func (a *area) unmapHuge(c *mem.Cache, start, end uint64) {
 	for block := start &^ hugeMask; block < end; block += machine.HugeSize {
 		if f, _, ok := a.as.space.Lookup(block); ok && c.Frame(a.index(block)) == f {
@@ -319,6 +325,8 @@ func (as *AddressSpace) moveHuge(from, to, length uint64) error {
 
 // moveReservation gives what was promised to the area of length bytes at from to the one at to. ENOMEM: too many areas, which
 // the caller has made sure of.
+//
+// +checklocks:as.mu
 func (as *AddressSpace) moveReservation(from, to, length uint64) error {
 	if err := as.cut(from); err != nil {
 		return err

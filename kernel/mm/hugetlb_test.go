@@ -158,7 +158,9 @@ func TestHugeTLBShared(t *testing.T) {
 		t.Fatalf("%d, %v", b[0], err)
 	}
 	// What is promised is given to its file when it shrinks, and to nobody twice.
+	w.as.mu.RLock()
 	c := w.as.find(at).cache
+	w.as.mu.RUnlock()
 	w.check("Truncate", c.Truncate(size), nil)
 	if s := pool.Stats(); s.Reserved != 1 || s.Free != 4 {
 		t.Fatalf("%+v", s)

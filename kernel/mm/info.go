@@ -91,6 +91,7 @@ func (as *AddressSpace) AreasFrom(addr uint64, most int) []AreaInfo {
 	return infos
 }
 
+// +checklocksread:as.mu
 func (as *AddressSpace) anonymousName(a *area) string {
 	switch {
 	case a.start < as.brk && a.end > as.layout.BrkStart:

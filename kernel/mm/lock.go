@@ -7,6 +7,8 @@ import "golang.org/x/sys/unix"
 
 // mayLock checks RLIMIT_MEMLOCK for so many more pages: EPERM when nothing may be locked at all,
 // EAGAIN beyond the limit. as.mu is held.
+//
+// +checklocks:as.mu
 func (as *AddressSpace) mayLock(pages uint64) error {
 	switch {
 	case as.limits.IPCLock:
@@ -58,6 +60,8 @@ func (as *AddressSpace) lockAreas(start, end uint64, f flags) error {
 }
 
 // setLocked sets the lock flags of start..end. as.mu is held.
+//
+// +checklocks:as.mu
 func (as *AddressSpace) setLocked(start, end uint64, f flags) error {
 	const mask = flagLocked | flagOnFault
 	if f&flagLocked != 0 {
@@ -73,18 +77,33 @@ func (as *AddressSpace) setLocked(start, end uint64, f flags) error {
 			return err
 		}
 	}
-	err := as.eachPart(start, end, func(a *area) bool { return a.flags&mask != f && !a.hugeTLB() }, func(a *area) error {
-		if a.flags&flagLocked != 0 {
-			as.locked -= a.pages()
+	var err error
+	for at := start; at < end; {
+		var a *area
+		var affected bool
+		if a, affected, err = as.part(at, end, func(a *area) bool { return a.flags&mask != f && !a.hugeTLB() }); err != nil {
+			break
 		}
-		a.flags = a.flags&^mask | f
-		if f&flagLocked != 0 {
-			as.locked += a.pages()
+		if affected {
+			as.lockArea(a, f)
 		}
-		return nil
-	})
+		at = a.end
+	}
 	as.merge(start, end)
 	return err
+}
+
+// lockArea gives a the lock flags f.
+//
+// +checklocks:as.mu
+func (as *AddressSpace) lockArea(a *area, f flags) {
+	if a.flags&flagLocked != 0 {
+		as.locked -= a.pages()
+	}
+	a.flags = a.flags&^(flagLocked|flagOnFault) | f
+	if f&flagLocked != 0 {
+		as.locked += a.pages()
+	}
 }
 
 // LockAll is mlockall(2) with MCL_*, and munlockall(2) with 0. EINVAL; EPERM; ENOMEM: beyond the limit.

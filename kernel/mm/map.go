@@ -155,6 +155,8 @@ func (args *MapArgs) check() (p plan, err error) {
 }
 
 // mapArea finds a place for p and puts an area there. as.mu is held.
+//
+// +checklocks:as.mu
 func (as *AddressSpace) mapArea(p *plan, hint uint64, mapFlags int) (uint64, error) {
 	p.flags |= as.future
 	if mapFlags&unix.MAP_LOCKED != 0 {
@@ -198,6 +200,8 @@ func (p *plan) isData() bool {
 }
 
 // add maps p at addr, which is free and within the limits. ENOMEM, EPERM. as.mu is held.
+//
+// +checklocks:as.mu
 func (as *AddressSpace) add(p *plan, addr uint64) error {
 	if chargeable(p.prot, p.flags) {
 		noReserve := p.flags&flagNoReserve != 0
@@ -224,19 +228,18 @@ func (as *AddressSpace) add(p *plan, addr uint64) error {
 
 // extend makes a neighbour of addr, of which p is a continuation, larger, and reports
 // whether there is one. It is what insert and merge would come to, without a new area.
+//
+// +checklocks:as.mu
 func (as *AddressSpace) extend(p *plan, addr uint64) bool {
 	i := as.search(addr)
-	same := func(a *area) bool {
-		return a.cache == nil && a.flags == p.flags && a.prot == p.prot && a.maxProt == p.maxProt
-	}
 	switch {
-	case i < len(as.areas) && as.areas[i].start == addr+p.end && same(as.areas[i]):
+	case i < len(as.areas) && as.areas[i].start == addr+p.end && p.like(as.areas[i]):
 		as.count(as.areas[i], int64(p.end/pageSize))
 		as.areas[i].start = addr
 		if i > 0 && as.areas[i-1].end == addr {
 			as.merge(addr, addr+p.end)
 		}
-	case i > 0 && as.areas[i-1].end == addr && same(as.areas[i-1]):
+	case i > 0 && as.areas[i-1].end == addr && p.like(as.areas[i-1]):
 		as.count(as.areas[i-1], int64(p.end/pageSize))
 		as.areas[i-1].end += p.end
 	default:
@@ -245,7 +248,14 @@ func (as *AddressSpace) extend(p *plan, addr uint64) bool {
 	return true
 }
 
+// like reports whether a is anonymous memory as p will be.
+func (p *plan) like(a *area) bool {
+	return a.cache == nil && a.flags == p.flags && a.prot == p.prot && a.maxProt == p.maxProt
+}
+
 // place returns the address for p. as.mu is held.
+//
+// +checklocks:as.mu
 func (as *AddressSpace) place(p *plan, hint uint64, mapFlags int) (uint64, error) {
 	length := p.end
 	if mapFlags&mapFixed != 0 {
@@ -280,12 +290,16 @@ func (as *AddressSpace) place(p *plan, hint uint64, mapFlags int) (uint64, error
 }
 
 // vacant reports whether nothing is mapped in start..end.
+//
+// +checklocks:as.mu
 func (as *AddressSpace) vacant(start, end uint64) bool {
 	i := as.search(start)
 	return i == len(as.areas) || as.areas[i].start >= end
 }
 
 // mapped returns how many pages of start..end are in areas.
+//
+// +checklocks:as.mu
 func (as *AddressSpace) mapped(start, end uint64) (pages uint64) {
 	for i := as.search(start); i < len(as.areas) && as.areas[i].start < end; i++ {
 		a := as.areas[i]
@@ -295,6 +309,8 @@ func (as *AddressSpace) mapped(start, end uint64) (pages uint64) {
 }
 
 // mayGrow checks RLIMIT_AS, and RLIMIT_DATA for data, for so many more pages; ENOMEM.
+//
+// +checklocks:as.mu
 func (as *AddressSpace) mayGrow(pages uint64, data bool) error {
 	if as.size+pages > as.limits.AS/pageSize || data && as.data+pages > as.limits.Data/pageSize {
 		return unix.ENOMEM
@@ -303,6 +319,8 @@ func (as *AddressSpace) mayGrow(pages uint64, data bool) error {
 }
 
 // wantsPages reports whether the new area at addr is to get its pages at once.
+//
+// +checklocks:as.mu
 func (as *AddressSpace) wantsPages(addr uint64, mapFlags int) bool {
 	if mapFlags&(unix.MAP_POPULATE|unix.MAP_NONBLOCK) == unix.MAP_POPULATE {
 		return true

@@ -57,22 +57,35 @@ type AddressSpace struct {
 	machine machine.Spaces
 	pool    *mem.Pool
 
-	mu       sync.RWMutex // guards the fields down to spare
-	areas    []*area      // in order of address, none overlaps another
-	layout   Layout
-	brk      uint64 // end of the heap, in bytes
-	gaps     gapHint
-	limits   Limits
-	future   flags                                   // what mlockall(2) gives new areas: flagLocked, flagOnFault
-	size     uint64                                  // pages in all areas
-	peak     uint64                                  // the highest size ever
-	data     uint64                                  // pages in private writable areas that are not stacks
-	locked   uint64                                  // pages in locked areas
+	mu sync.RWMutex
+	// +checklocks:mu
+	areas []*area // in order of address, none overlaps another
+	// +checklocks:mu
+	layout Layout
+	// +checklocks:mu
+	brk uint64 // end of the heap, in bytes
+	// +checklocks:mu
+	gaps gapHint
+	// +checklocks:mu
+	limits Limits
+	// +checklocks:mu
+	future flags // what mlockall(2) gives new areas: flagLocked, flagOnFault
+	// +checklocks:mu
+	size uint64 // pages in all areas
+	// +checklocks:mu
+	peak uint64 // the highest size ever
+	// +checklocks:mu
+	data uint64 // pages in private writable areas that are not stacks
+	// +checklocks:mu
+	locked uint64 // pages in locked areas
+	// +checklocks:mu
 	maxRSS   uint64                                  // the highest number of resident pages noticed so far
-	gone     mem.Tally                               // what zap's callback counted
+	gone     mem.Tally                               // what zap's callback counted; guarded by mu
 	giveBack func(va uint64, f machine.Frame, n int) // zap's callback, made once
+	// +checklocks:mu
 	released []Mappable
-	spare    []*area // anonymous areas for reuse
+	// +checklocks:mu
+	spare []*area // anonymous areas for reuse
 
 	recent  atomic.Uint32 // index of the area found last
 	stripes [stripeCount]sync.Mutex
@@ -86,6 +99,8 @@ func New(m machine.Spaces, pool *mem.Pool) (*AddressSpace, error) {
 		return nil, unix.ENOMEM
 	}
 	as := &AddressSpace{space: space, machine: m, pool: pool}
+	as.mu.Lock()
+	defer as.mu.Unlock()
 	as.giveBack = func(_ uint64, f machine.Frame, n int) { pool.UnrefRun(f, n, &as.gone) }
 	as.limits = Limits{AS: math.MaxUint64, Data: math.MaxUint64, Stack: 8 << 20, Memlock: math.MaxUint64}
 	as.layout = NewLayout(nil, as.limits.Stack)

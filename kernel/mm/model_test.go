@@ -188,6 +188,8 @@ func (m *model) mapFixed(s *modelSpace, i, n, kind, prot int) {
 
 // resync takes from the address space which pages are not mapped any more.
 func (m *model) resync(s *modelSpace, i, n int) {
+	s.as.mu.Lock()
+	defer s.as.mu.Unlock()
 	for k := i; k < i+n; k++ {
 		if s.as.vacant(at(k), at(k+1)) {
 			s.pages[k] = modelPage{}
@@ -494,6 +496,8 @@ func (m *model) verify() {
 // checkAreas checks what must always hold of an address space at rest.
 func checkAreas(t testing.TB, as *AddressSpace) {
 	t.Helper()
+	as.mu.RLock()
+	defer as.mu.RUnlock()
 	var size, data, locked uint64
 	var rss mem.Tally
 	last := uint64(0)

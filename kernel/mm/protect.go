@@ -31,42 +31,46 @@ func (as *AddressSpace) Protect(addr, length uint64, prot int) error {
 		}
 		start = as.areas[i].start
 	}
-	err := as.eachPart(start, end, func(a *area) bool { return a.prot != prot&protAll }, func(a *area) error {
-		return as.protect(a, prot&protAll)
-	})
+	var err error
+	for at := start; at < end && err == nil; {
+		var a *area
+		var affected bool
+		if a, affected, err = as.part(at, end, func(a *area) bool { return a.prot != prot&protAll }); err != nil {
+			break
+		}
+		if affected {
+			err = as.protect(a, prot&protAll)
+		}
+		at = a.end
+	}
 	as.merge(start, end)
 	return err
 }
 
-// eachPart calls do for what of each area lies in start..end, in order, after cutting
-// areas that lie across an end if affects says that do would change them. It stops
-// at an error, and fails with ENOMEM at a gap. The caller merges. as.mu is held.
-func (as *AddressSpace) eachPart(start, end uint64, affects func(*area) bool, do func(*area) error) error {
-	for at := start; at < end; {
-		i := as.search(at)
-		if i == len(as.areas) || as.areas[i].start > at {
-			return unix.ENOMEM
-		}
-		if !affects(as.areas[i]) {
-			at = as.areas[i].end
-			continue
-		}
-		if err := as.cut(at); err != nil {
-			return err
-		}
-		if err := as.cut(end); err != nil {
-			return err
-		}
-		a := as.areas[as.search(at)]
-		if err := do(a); err != nil {
-			return err
-		}
-		at = a.end
+// part returns the area at the address at, after cutting it there and at end if it lies across them and affects says that it will be
+// changed, which affected tells: ENOMEM when nothing is there. Who goes through a range with it merges when all is done.
+//
+// +checklocks:as.mu
+func (as *AddressSpace) part(at, end uint64, affects func(*area) bool) (a *area, affected bool, err error) {
+	i := as.search(at)
+	if i == len(as.areas) || as.areas[i].start > at {
+		return nil, false, unix.ENOMEM
 	}
-	return nil
+	if a = as.areas[i]; !affects(a) {
+		return a, false, nil
+	}
+	if err := as.cut(at); err != nil {
+		return nil, false, err
+	}
+	if err := as.cut(end); err != nil {
+		return nil, false, err
+	}
+	return as.areas[as.search(at)], true, nil
 }
 
 // protect gives all of a the rights prot.
+//
+// +checklocks:as.mu
 func (as *AddressSpace) protect(a *area, prot int) error {
 	if prot&^a.maxProt != 0 {
 		return unix.EACCES

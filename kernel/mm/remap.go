@@ -69,6 +69,8 @@ func (r *remap) do() (got uint64, fill bool, err error) {
 }
 
 // run chooses how. as.mu is held.
+//
+// +checklocks:r.as.mu
 func (r *remap) run() (uint64, error) {
 	as := r.as
 	a := as.find(r.addr)
@@ -104,6 +106,8 @@ func (r *remap) run() (uint64, error) {
 }
 
 // growInPlace makes a longer when the addresses behind it are free.
+//
+// +checklocks:r.as.mu
 func (r *remap) growInPlace(a *area) (bool, error) {
 	as, end := r.as, r.addr+r.length
 	if r.old == 0 || r.addr+r.old != a.end || end > userTop || !as.free(a.end, end) {
@@ -125,6 +129,8 @@ func (r *remap) growInPlace(a *area) (bool, error) {
 }
 
 // mayRemap checks the limits for so many more pages of a's kind.
+//
+// +checklocks:as.mu
 func (as *AddressSpace) mayRemap(a *area, more uint64) error {
 	if a.flags&flagLocked != 0 && as.mayLock(more) != nil {
 		return unix.EAGAIN
@@ -133,6 +139,8 @@ func (as *AddressSpace) mayRemap(a *area, more uint64) error {
 }
 
 // move maps the range anew elsewhere, and takes its pages along.
+//
+// +checklocks:r.as.mu
 func (r *remap) move() (uint64, error) {
 	as := r.as
 	if r.length < r.old {
@@ -187,6 +195,8 @@ func (r *remap) move() (uint64, error) {
 }
 
 // mapLike adds the area that p describes at to, with what a has besides: ENOMEM.
+//
+// +checklocks:r.as.mu
 func (r *remap) mapLike(a *area, p *plan, to uint64) error {
 	as := r.as
 	charged, copied, split := a.flags&flagCharged != 0, a.copied.Load(), a.split
@@ -209,6 +219,8 @@ func (r *remap) mapLike(a *area, p *plan, to uint64) error {
 }
 
 // target returns where the range goes, and makes room there.
+//
+// +checklocks:r.as.mu
 func (r *remap) target(p *plan) (uint64, error) {
 	if r.flags&unix.MREMAP_FIXED != 0 {
 		return r.to, r.as.removeRange(r.to, r.to+r.length)
@@ -222,6 +234,8 @@ func (r *remap) target(p *plan) (uint64, error) {
 
 // movePages makes the pages of length bytes at from appear at to instead. ENOMEM, and then
 // nothing has changed.
+//
+// +checklocks:as.mu
 func (as *AddressSpace) movePages(from, to, length uint64) error {
 	if a := as.find(from); a != nil && a.hugeTLB() {
 		return as.moveHuge(from, to, length)
