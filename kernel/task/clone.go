@@ -251,8 +251,8 @@ func (t *Task) discard(flags uint64) {
 	if t.ns != nil {
 		t.ns.drop()
 	}
-	if p := t.proc; flags&unix.CLONE_THREAD == 0 && p != nil && p.exe != nil {
-		p.exe.DecRef()
+	if p := t.proc; flags&unix.CLONE_THREAD == 0 && p != nil {
+		p.dropExe()
 	}
 }
 
@@ -272,12 +272,17 @@ func (n *Task) join(t *Task, a *CloneArgs) (event int, err error) {
 	if err := k.roomFor(uid, most); err != nil {
 		return 0, err
 	}
+	if !thread {
+		p.mu.Lock()
+		p.threads, p.tame = []*Task{n}, p.pids.parent != nil && p.pids.init == nil
+		p.mu.Unlock()
+	}
 	t.proc.mu.Lock()
 	defer t.proc.mu.Unlock()
 	if k.dying {
 		return 0, unix.ENOMEM
 	}
-	if t.recalc(); t.Interrupted() {
+	if t.proc.recalc(t); t.Interrupted() {
 		return 0, abi.ERESTARTNOINTR // fork(2) and kill(2) of a group must not miss each other
 	}
 	tid, err := k.number(n, p.pids, a.TIDs)
@@ -292,7 +297,7 @@ func (n *Task) join(t *Task, a *CloneArgs) (event int, err error) {
 	n.ownTID.Store(p.pids.Local(tid))
 	k.turns.enter(n)
 	if !thread {
-		p.PID, p.own, p.leader, p.threads = tid, n.OwnTID(), n, []*Task{n}
+		p.PID, p.own, p.leader = tid, n.OwnTID(), n
 		k.ids[tid].proc = p
 		k.procs++
 		p.pids.count(1)
@@ -300,17 +305,17 @@ func (n *Task) join(t *Task, a *CloneArgs) (event int, err error) {
 			p.pids.Hold()
 		}
 		if p.pids.init == nil && p.pids.parent != nil {
-			p.pids.init, p.nsInit, p.tame = p, true, true
+			p.pids.init, p.nsInit = p, true
 		}
 		t.proc.adoptChild(p, t, a)
 		return n.inherit(t, a), nil
 	}
-	p.threads = append(p.threads, n)
-	if p.stop.active {
-		p.stop.left++
+	t.proc.threads = append(t.proc.threads, n)
+	if t.proc.stop.active {
+		t.proc.stop.left++
 	}
 	event = n.inherit(t, a)
-	n.recalc()
+	t.proc.recalc(n)
 	return event, nil
 }
 
@@ -337,11 +342,14 @@ func (p *Process) fork(t *Task, a *CloneArgs) *Process {
 	n.exitSignal = a.ExitSignal
 	n.oomAdj.Store(p.oomAdj.Load())
 	p.mu.Lock()
-	n.limits, n.layout, n.dumpable = p.limits, p.layout, p.dumpable
-	if n.exe = p.exe; n.exe != nil {
-		n.exe.IncRef()
+	limits, layout, dumpable, exe := p.limits, p.layout, p.dumpable, p.exe
+	if exe != nil {
+		exe.IncRef()
 	}
 	p.mu.Unlock()
+	n.mu.Lock()
+	n.limits, n.layout, n.dumpable, n.exe = limits, layout, dumpable, exe
+	n.mu.Unlock()
 	return n
 }
 

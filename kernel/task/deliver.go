@@ -30,7 +30,7 @@ func (t *Task) deliver() {
 			continue
 		}
 		if !t.take(t.blocked) {
-			t.recalc()
+			p.recalc(t)
 			p.mu.Unlock()
 			break
 		}
@@ -54,6 +54,8 @@ func (t *Task) deliver() {
 }
 
 // take moves the next signal that is not in blocked to t.taken. proc.mu is held.
+//
+// +checklocks:t.proc.mu
 func (t *Task) take(blocked signal.Set) bool {
 	ok, n := t.pending.Take(blocked, &t.taken)
 	t.proc.queued -= n
@@ -65,9 +67,10 @@ func (t *Task) take(blocked signal.Set) bool {
 	return ok
 }
 
-// recalc makes the work bit say whether there is a signal to deliver. Only t itself clears it. proc.mu is held.
-func (t *Task) recalc() {
-	p := t.proc
+// recalc makes the work bit of a thread say whether there is a signal to deliver. Only t itself clears it. p.mu is held.
+//
+// +checklocks:p.mu
+func (p *Process) recalc(t *Task) {
 	if (t.pending.Set()|p.pending.Set())&^t.blocked != 0 || p.stop.active && !t.trace.passed || p.stop.news || t.trace.trap {
 		t.flags.Or(workSignal)
 	} else {

@@ -57,19 +57,24 @@ func (t *Task) end() {
 		t.killNamespace()
 	}
 	t.dropNamespaces()
-	p.mu.Lock()
-	exe := p.exe
-	p.exe = nil
-	p.mu.Unlock()
-	if exe != nil {
-		exe.DecRef()
-	}
+	p.dropExe()
 	k.mu.Lock()
 	k.ended(p)
 	k.mu.Unlock()
 	if p == k.init {
 		status, sig := p.status>>8, unix.Signal(p.status&0x7f)
 		k.OnExit(int(status), sig)
+	}
+}
+
+// dropExe gives up the file that p executes.
+func (p *Process) dropExe() {
+	p.mu.Lock()
+	exe := p.exe
+	p.exe = nil
+	p.mu.Unlock()
+	if exe != nil {
+		exe.DecRef()
 	}
 }
 

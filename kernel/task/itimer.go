@@ -75,6 +75,7 @@ func (t *Task) Getitimer(which int) (value, interval int64, err error) {
 	return p.getitimer(which)
 }
 
+// +checklocks:p.mu
 func (p *Process) getitimer(which int) (value, interval int64, err error) {
 	tm := &p.timers
 	switch which {
@@ -99,6 +100,8 @@ func (c *cpuTimer) left(now int64) int64 {
 }
 
 // cpuFor returns the CPU time that an interval timer counts. p.mu is held.
+//
+// +checklocks:p.mu
 func (p *Process) cpuFor(which int) int64 {
 	s := p.sumLocked()
 	if which == unix.ITIMER_VIRTUAL {
@@ -108,6 +111,8 @@ func (p *Process) cpuFor(which int) int64 {
 }
 
 // setReal arms ITIMER_REAL. p.mu is held.
+//
+// +checklocks:p.mu
 func (p *Process) setReal(value, interval int64) {
 	tm := &p.timers
 	if !tm.realSet {
@@ -152,6 +157,7 @@ func (p *Process) checkCPU() {
 	p.checkLocked()
 }
 
+// +checklocks:p.mu
 func (p *Process) checkLocked() {
 	if p.exiting || len(p.threads) == 0 {
 		return
@@ -184,6 +190,8 @@ func (p *Process) checkLocked() {
 
 // checkLimit applies RLIMIT_CPU: SIGXCPU each second from the soft limit on, SIGKILL at the hard one.
 // It returns the ns until it has to look again. p.mu is held.
+//
+// +checklocks:p.mu
 func (p *Process) checkLimit(used int64) int64 {
 	l := p.limits[unix.RLIMIT_CPU]
 	if l.Cur == unix.RLIM_INFINITY && l.Max == unix.RLIM_INFINITY {

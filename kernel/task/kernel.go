@@ -174,7 +174,9 @@ func (k *Kernel) Start(args *ExecArgs, files *vfs.FDTable, fs *FS, c *cred.Cred)
 		return nil, err
 	}
 	p := t.proc
+	p.mu.Lock()
 	p.tame = true
+	p.mu.Unlock()
 	k.mu.Lock()
 	n := k.newID(t)
 	k.ids[n].ns = k.pids
@@ -204,8 +206,9 @@ func (k *Kernel) newTask(files *vfs.FDTable, fs *FS, c *cred.Cred) (*Task, error
 	t.table.Store(&k.table)
 	p := newProcess(k)
 	p.handlers.Store(new(signal.Handlers))
-	p.limits = defaultLimits()
-	p.threads, p.leader = []*Task{t}, t
+	p.mu.Lock()
+	p.limits, p.threads, p.leader = defaultLimits(), []*Task{t}, t
+	p.mu.Unlock()
 	p.pids = k.pids
 	t.belong(p)
 	t.ns = k.first.hold()

@@ -44,8 +44,10 @@ func TestZombieSignals(t *testing.T) {
 				u.must(unix.SYS_KILL, u.must(unix.SYS_GETPID), 40)
 			}
 			u.onTask(func(tk *Task) {
-				if tk.proc.queued != 5 {
-					t.Errorf("%d signals are queued", tk.proc.queued)
+				tk.proc.mu.Lock()
+				defer tk.proc.mu.Unlock()
+				if n := tk.proc.queued; n != 5 {
+					t.Errorf("%d signals are queued", n)
 				}
 			})
 			u.exit(0)

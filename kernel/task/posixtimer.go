@@ -108,6 +108,8 @@ func (pt *posixTimer) prepare(ev *abi.SigEvent) {
 }
 
 // now returns the time of the timer's clock. p.mu is held.
+//
+// +checklocks:pt.p.mu
 func (pt *posixTimer) now() int64 {
 	c := pt.p.k.Clock
 	switch {
@@ -122,6 +124,8 @@ func (pt *posixTimer) now() int64 {
 }
 
 // arm has the timer expire at pt.when. p.mu is held.
+//
+// +checklocks:pt.p.mu
 func (pt *posixTimer) arm() {
 	switch {
 	case pt.cpu:
@@ -146,6 +150,8 @@ func (pt *posixTimer) expired() {
 
 // fire sends the signal. An interval goes on when the signal is delivered, so that no flood of expirations keeps the
 // kernel busy. p.mu is held.
+//
+// +checklocks:pt.p.mu
 func (pt *posixTimer) fire() {
 	pt.queued = pt.serial
 	if pt.entry.Queued() {
@@ -166,6 +172,8 @@ func (pt *posixTimer) fire() {
 
 // forward moves when to the first expiration of the interval that is still to
 // come and counts those that are past; false when there is no interval.
+//
+// +checklocks:pt.p.mu
 func (pt *posixTimer) forward() bool {
 	if pt.step == 0 {
 		pt.when = 0
@@ -179,7 +187,9 @@ func (pt *posixTimer) forward() bool {
 	return true
 }
 
-// delivered is called when the signal is taken off the queue. p.mu is held.
+// delivered is called when the signal is taken off the queue, with p.mu held.
+//
+// +checklocksignore
 func (pt *posixTimer) delivered(info *signal.Info) bool {
 	if pt.queued != pt.serial {
 		return false // disarmed or set anew since
@@ -194,6 +204,8 @@ func (pt *posixTimer) delivered(info *signal.Info) bool {
 }
 
 // timerOf finds a timer; EINVAL. p.mu is held.
+//
+// +checklocks:p.mu
 func (p *Process) timerOf(id int32) (*posixTimer, error) {
 	if pt := p.timers.posix[id]; pt != nil {
 		return pt, nil
@@ -203,6 +215,8 @@ func (p *Process) timerOf(id int32) (*posixTimer, error) {
 
 // TimerSettime is timer_settime(2) in ns: value 0 disarms, absolute says that value is a time of the timer's clock.
 // It returns what TimerGettime would have. EINVAL.
+//
+// +checklocksignore
 func (t *Task) TimerSettime(id int32, value, interval int64, absolute bool) (oldValue, oldInterval int64, err error) {
 	t.claim()
 	p := t.proc
@@ -235,6 +249,8 @@ func (t *Task) TimerSettime(id int32, value, interval int64, absolute bool) (old
 }
 
 // left returns the ns until the next expiration, 0 when disarmed. p.mu is held.
+//
+// +checklocks:pt.p.mu
 func (pt *posixTimer) left() int64 {
 	if pt.when == 0 {
 		return 0
@@ -253,6 +269,8 @@ func (pt *posixTimer) left() int64 {
 }
 
 // TimerGettime is timer_gettime(2) in ns: EINVAL.
+//
+// +checklocksignore
 func (t *Task) TimerGettime(id int32) (value, interval int64, err error) {
 	t.claim()
 	p := t.proc
@@ -288,6 +306,7 @@ func (p *Process) TimerDelete(id int32) error {
 	return nil
 }
 
+// +checklocks:p.mu
 func (p *Process) dropTimer(pt *posixTimer) {
 	pt.timer.Stop()
 	pt.when = 0
@@ -299,6 +318,7 @@ func (p *Process) dropTimer(pt *posixTimer) {
 	delete(p.timers.posix, pt.id)
 }
 
+// +checklocks:p.mu
 func (p *Process) deletePosix() {
 	for _, pt := range p.timers.posix {
 		p.dropTimer(pt)
@@ -306,6 +326,8 @@ func (p *Process) deletePosix() {
 }
 
 // checkPosix fires the CPU-time timers that have expired and returns the ns until the next does. p.mu is held.
+//
+// +checklocks:p.mu
 func (p *Process) checkPosix() (next int64) {
 	next = never
 	for _, pt := range p.timers.posix {

@@ -45,29 +45,45 @@ type Process struct {
 	exited      wait.Queue
 	sigfd       wait.Queue // told of each signal queued
 
-	mu       sync.Mutex
-	leader   *Task   // guarded by mu and Kernel.mu: either suffices to read
-	threads  []*Task // those that run; guarded by mu
-	exiting  bool    // all threads end; guarded by mu
-	exitCode int32   // what they end with, as wait(2) encodes it; guarded by mu
-	execer   *Task   // the thread in execve(2) that waits to be alone; guarded by mu
+	mu     sync.Mutex
+	leader *Task // guarded by mu and Kernel.mu: either suffices to read
+	// +checklocks:mu
+	threads []*Task // those that run
+	// +checklocks:mu
+	exiting bool // all threads end
+	// +checklocks:mu
+	exitCode int32 // what they end with, as wait(2) encodes it
+	// +checklocks:mu
+	execer *Task // the thread in execve(2) that waits to be alone
 
 	handlers atomic.Pointer[signal.Handlers]
-	pending  signal.Pending // guarded by mu
-	next     int            // where to look first for a thread that takes a signal; guarded by mu
-	stop     stop           // guarded by mu
-	tame     bool           // others' signals without a handler are ignored: process 1; guarded by mu
-	queued   int            // entries on the queues of all its threads; guarded by mu
+	// +checklocks:mu
+	pending signal.Pending
+	// +checklocks:mu
+	next int // where to look first for a thread that takes a signal
+	// +checklocks:mu
+	stop stop
+	// +checklocks:mu
+	tame bool // others' signals without a handler are ignored: process 1
+	// +checklocks:mu
+	queued int // entries on the queues of all its threads
 
-	limits   limits    // guarded by mu
-	timers   timers    // guarded by mu
-	exe      *vfs.File // guarded by mu
-	layout   Layout    // guarded by mu
-	dumpable bool      // guarded by mu
-	dead     usageSum  // of threads that ended; guarded by mu
-	kids     usageSum  // of children that were waited for; guarded by mu
-	started  int64     // monotonic ns
-	oomAdj   atomic.Int32
+	// +checklocks:mu
+	limits limits
+	// +checklocks:mu
+	timers timers
+	// +checklocks:mu
+	exe *vfs.File
+	// +checklocks:mu
+	layout Layout
+	// +checklocks:mu
+	dumpable bool
+	// +checklocks:mu
+	dead usageSum // of threads that ended
+	// +checklocks:mu
+	kids    usageSum // of children that were waited for
+	started int64    // monotonic ns
+	oomAdj  atomic.Int32
 }
 
 func newProcess(k *Kernel) *Process {

@@ -100,6 +100,8 @@ func (t *Task) AddFilter(prog []bpf.Insn, o FilterOptions) (*vfs.File, error) {
 }
 
 // mayShare checks that no other thread of the process has filters that are not under old. proc.mu is held.
+//
+// +checklocks:t.proc.mu
 func (t *Task) mayShare(old *seccomp.Filter) error {
 	for _, o := range t.proc.threads {
 		if g := o.filter.Load(); o != t && !o.exiting && (g == seccomp.Strict || !g.Under(old)) {
@@ -110,6 +112,8 @@ func (t *Task) mayShare(old *seccomp.Filter) error {
 }
 
 // shareFilter gives the other threads of the process f, and the bit that allowed t to set it. proc.mu is held.
+//
+// +checklocks:t.proc.mu
 func (t *Task) shareFilter(f *seccomp.Filter, noNewPrivs bool) {
 	for _, o := range t.proc.threads {
 		if o == t || o.exiting {

@@ -122,6 +122,8 @@ func (k *Kernel) SignalInit(sig unix.Signal) {
 
 // post queues info for the process, or for its thread t, and wakes who is to
 // take it. p.mu is held.
+//
+// +checklocks:p.mu
 func (p *Process) post(t *Task, info *signal.Info, forced bool) error {
 	if !p.accepts(t, info.Signo(), forced) {
 		return nil
@@ -145,6 +147,8 @@ func (p *Process) post(t *Task, info *signal.Info, forced bool) error {
 }
 
 // postEntry is post for the entry of a timer.
+//
+// +checklocks:p.mu
 func (p *Process) postEntry(t *Task, e *signal.Entry) {
 	sig := e.Info.Signo()
 	if e.Queued() || t != nil && t.exiting || !p.accepts(t, sig, true) {
@@ -155,6 +159,7 @@ func (p *Process) postEntry(t *Task, e *signal.Entry) {
 	p.wakeFor(t, sig, true)
 }
 
+// +checklocks:p.mu
 func (p *Process) queueOf(t *Task) *signal.Pending {
 	if t != nil {
 		return &t.pending
@@ -164,6 +169,8 @@ func (p *Process) queueOf(t *Task) *signal.Pending {
 
 // accepts does what a signal does already when it is sent (stop signals and
 // SIGCONT drop each other), and says whether it is to be queued. p.mu is held.
+//
+// +checklocks:p.mu
 func (p *Process) accepts(t *Task, sig unix.Signal, forced bool) bool {
 	if sig == unix.SIGKILL {
 		p.endFinalStops()
@@ -188,6 +195,8 @@ func (p *Process) accepts(t *Task, sig unix.Signal, forced bool) bool {
 }
 
 // endFinalStops lets threads go that are in the stop at their end. p.mu is held.
+//
+// +checklocks:p.mu
 func (p *Process) endFinalStops() {
 	for _, t := range p.threads {
 		if t.trace.final && t.trace.stopped {
@@ -198,6 +207,8 @@ func (p *Process) endFinalStops() {
 }
 
 // ignores reports whether sig, not blocked, would do nothing. p.mu is held.
+//
+// +checklocks:p.mu
 func (p *Process) ignores(sig unix.Signal, forced bool) bool {
 	switch p.Handlers().Handler(sig) {
 	case signal.IGN:
@@ -208,6 +219,7 @@ func (p *Process) ignores(sig unix.Signal, forced bool) bool {
 	return false
 }
 
+// +checklocks:p.mu
 func (p *Process) flush(s signal.Set) {
 	p.queued -= p.pending.Flush(s)
 	for _, t := range p.threads {
@@ -217,6 +229,8 @@ func (p *Process) flush(s signal.Set) {
 
 // wakeFor finds a thread that takes the signal just queued for t or, if that is nil, for
 // any thread, and wakes it. p.mu is held.
+//
+// +checklocks:p.mu
 func (p *Process) wakeFor(t *Task, sig unix.Signal, forced bool) {
 	p.sigfd.Notify(unix.POLLIN)
 	if t == nil {
@@ -237,6 +251,8 @@ func (p *Process) wakeFor(t *Task, sig unix.Signal, forced bool) {
 
 // deaf reports whether the default action of sig is not for p, the first process of a PID namespace. That of one below the first hears only what
 // cannot be ignored, and that from outside and from the kernel. p.mu is held.
+//
+// +checklocks:p.mu
 func (p *Process) deaf(sig unix.Signal, forced bool) bool {
 	if p.nsInit && sig != unix.SIGKILL && sig != unix.SIGSTOP {
 		return p.tame
@@ -245,6 +261,8 @@ func (p *Process) deaf(sig unix.Signal, forced bool) bool {
 }
 
 // deadly reports whether sig, when delivered, ends the process. p.mu is held.
+//
+// +checklocks:p.mu
 func (p *Process) deadly(sig unix.Signal, forced bool) bool {
 	if p.Handlers().Handler(sig) != signal.DFL || p.deaf(sig, forced) {
 		return false
@@ -255,6 +273,8 @@ func (p *Process) deadly(sig unix.Signal, forced bool) bool {
 
 // taker chooses the thread that takes a signal sent to the process: the leader if it can, else one after
 // the other. p.mu is held.
+//
+// +checklocks:p.mu
 func (p *Process) taker(sig unix.Signal) *Task {
 	if p.leader.wants(sig) {
 		return p.leader
@@ -273,6 +293,8 @@ func (t *Task) wants(sig unix.Signal) bool {
 }
 
 // exit begins the end of the whole process, with a status as wait(2) encodes it. p.mu is held.
+//
+// +checklocks:p.mu
 func (p *Process) exit(status int32) {
 	if p.exiting {
 		return
@@ -304,7 +326,7 @@ func (t *Task) Force(info *signal.Info) {
 		p.tame = false
 	}
 	p.post(t, info, true)
-	t.recalc()
+	p.recalc(t)
 	p.mu.Unlock()
 }
 

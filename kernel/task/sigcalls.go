@@ -19,6 +19,8 @@ func (t *Task) SetMask(m signal.Set) {
 
 // setMask is SetMask with proc.mu held. Signals that wait for the process and that t blocks from now on are
 // shown to the other threads.
+//
+// +checklocks:t.proc.mu
 func (t *Task) setMask(m signal.Set) {
 	m &^= signal.Unblockable
 	added := m &^ t.blocked
@@ -26,10 +28,12 @@ func (t *Task) setMask(m signal.Set) {
 	if lost := t.proc.pending.Set() & added; lost != 0 {
 		t.retarget(lost)
 	}
-	t.recalc()
+	t.proc.recalc(t)
 }
 
 // retarget wakes other threads for signals of the process that t will not take. proc.mu is held.
+//
+// +checklocks:t.proc.mu
 func (t *Task) retarget(lost signal.Set) {
 	for _, o := range t.proc.threads {
 		if o != t && !o.exiting && lost&^o.blocked != 0 {
@@ -144,7 +148,7 @@ func (t *Task) Sigtimedwait(set signal.Set, deadline int64, poll bool) (*signal.
 		if !ok {
 			t.waitSet = set
 		}
-		t.recalc()
+		p.recalc(t)
 		p.mu.Unlock()
 		switch {
 		case ok:

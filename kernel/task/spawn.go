@@ -33,9 +33,7 @@ func (k *Kernel) Spawn(a *SpawnArgs) (*Process, error) {
 		t.install(img, a.Exec)
 		if err = k.adopt(t, a); err != nil {
 			t.mem.Release()
-			if exe := t.proc.exe; exe != nil {
-				exe.DecRef()
-			}
+			t.proc.dropExe()
 		}
 	}
 	if err != nil {

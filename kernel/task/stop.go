@@ -18,6 +18,8 @@ type stop struct {
 }
 
 // beginStop makes all threads stop. p.mu is held.
+//
+// +checklocks:p.mu
 func (p *Process) beginStop(sig unix.Signal) {
 	s := &p.stop
 	if s.active || p.exiting {
@@ -90,6 +92,8 @@ func (p *Process) stopOne() {
 }
 
 // resume ends a stop. p.mu is held.
+//
+// +checklocks:p.mu
 func (p *Process) resume() {
 	s := &p.stop
 	if !s.active {

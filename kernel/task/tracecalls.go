@@ -186,6 +186,8 @@ func (o *Task) TraceMask() signal.Set {
 }
 
 // SetTraceMask sets the blocked signals.
+//
+// +checklocks:o.proc.mu
 func (o *Task) SetTraceMask(m signal.Set) {
 	if o.hasSaved {
 		o.saved = m &^ signal.Unblockable
@@ -196,6 +198,8 @@ func (o *Task) SetTraceMask(m signal.Set) {
 
 // TracePending calls f with the signals that wait for o, or for its process, from the one numbered from, until f returns false;
 // in Traced (PTRACE_PEEKSIGINFO).
+//
+// +checklocks:o.proc.mu
 func (o *Task) TracePending(shared bool, from uint64, f func(*signal.Info) bool) {
 	q := &o.pending
 	if shared {

@@ -149,6 +149,7 @@ func (p *Process) sum() usageSum {
 	return v
 }
 
+// +checklocks:p.mu
 func (p *Process) sumLocked() usageSum {
 	s := p.dead
 	for _, t := range p.threads {
@@ -163,6 +164,8 @@ func (p *Process) sumLocked() usageSum {
 }
 
 // steady keeps the times from going back, as Linux's cputime_adjust. p.mu is held.
+//
+// +checklocks:p.mu
 func (p *Process) steady(s *usageSum) {
 	last := &p.dead
 	s.stime = max(s.stime, last.lastSys)
@@ -264,6 +267,7 @@ func (p *Process) cpuTime() int64 {
 	return v
 }
 
+// +checklocks:p.mu
 func (p *Process) cpuTimeLocked() int64 {
 	n := p.dead.total
 	for _, t := range p.threads {

@@ -148,9 +148,12 @@ func (t *Task) takeZombie(c *Process, a *WaitArgs) WaitResult {
 				return r
 			}
 		}
+		c.mu.Lock()
+		ended := c.dead
+		ended.add(&c.kids)
+		c.mu.Unlock()
 		p.mu.Lock()
-		p.kids.add(&c.dead)
-		p.kids.add(&c.kids)
+		p.kids.add(&ended)
 		p.mu.Unlock()
 		t.k.reap(c)
 	}
@@ -185,6 +188,7 @@ func (p *Process) reportContinued(options int, r *WaitResult) bool {
 	return true
 }
 
+// +checklocks:p.mu
 func (p *Process) takeContinued(options int, r *WaitResult) {
 	r.PID, r.Code, r.Status = p.PID, cldContinued, 0xffff
 	p.stop.reportCont = options&unix.WNOWAIT != 0
