@@ -2,7 +2,6 @@ package mm
 
 import (
 	"math"
-	"sort"
 
 	"golang.org/x/sys/unix"
 
@@ -69,8 +68,7 @@ func (as *AddressSpace) Areas() []AreaInfo { return as.AreasFrom(0, math.MaxInt)
 func (as *AddressSpace) AreasFrom(addr uint64, most int) []AreaInfo {
 	as.mu.RLock()
 	defer as.mu.RUnlock()
-	first := sort.Search(len(as.areas), func(i int) bool { return as.areas[i].end > addr })
-	areas := as.areas[first:]
+	areas := as.areas[as.search(addr):]
 	areas = areas[:min(len(areas), most)]
 	infos := make([]AreaInfo, len(areas))
 	for i, a := range areas {
