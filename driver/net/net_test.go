@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -301,6 +302,45 @@ func TestFull(t *testing.T) {
 	if s := d.Stats(); s.TxDropped != 1 {
 		t.Errorf("%+v", s)
 	}
+}
+
+// Drain waits for a device that is slow, and not for one that is dead.
+func TestDrain(t *testing.T) {
+	m := fake.New(fake.Config{RealClock: true})
+	t.Cleanup(m.Close)
+	n := newNIC(m, t.Cleanup, virtiotest.FeatureRing|allFeatures, false)
+	work := n.Notified
+	n.Notified = func(*virtiotest.Queue) {}
+	d := n.open(t)
+	start(t, d)
+	if err := d.Send([][]byte{pattern(1000)}, netdev.Offload{}); err != nil {
+		t.Fatal(err)
+	}
+	d.Drain(20 * time.Millisecond)
+	if n.unsent(work, false) != 1 {
+		t.Error("the packet is gone")
+	}
+	var taken atomic.Bool
+	time.AfterFunc(50*time.Millisecond, func() {
+		taken.Store(true)
+		n.unsent(work, true)
+	})
+	d.Drain(time.Minute)
+	if !taken.Load() || n.unsent(work, false) != 0 {
+		t.Error("Drain did not wait")
+	}
+}
+
+// unsent returns how many packets wait to be sent, and has the device send them.
+func (n *nic) unsent(work func(*virtiotest.Queue), now bool) (waiting int) {
+	n.Lock()
+	defer n.Unlock()
+	q := n.Queue(txQueue)
+	waiting = q.Avail()
+	if now {
+		work(q)
+	}
+	return waiting
 }
 
 // Buffers grow in number when packets come in bursts.

@@ -223,3 +223,25 @@ func (d *Device) Flush() {
 		q.txMu.Unlock()
 	}
 }
+
+// drainStep is how often Drain looks.
+const drainStep = time.Millisecond
+
+// Drain implements netdev.Device.
+func (d *Device) Drain(most time.Duration) {
+	end := d.m.Monotonic() + int64(most)
+	for _, q := range d.pairs {
+		for q.sending() && d.m.Monotonic() < end {
+			time.Sleep(drainStep)
+		}
+	}
+}
+
+// sending tells the device of what it may not have seen, and reports whether it still has packets to send.
+func (q *pair) sending() bool {
+	q.txMu.Lock()
+	defer q.txMu.Unlock()
+	q.tx.q.Kick()
+	q.tx.reap(q.d.m)
+	return q.tx.q.InFlight() > 0 && !q.tx.q.Broken()
+}

@@ -21,6 +21,9 @@ func TestDeliver(t *testing.T) {
 	c.send(make([]byte, n), 0, nil)
 	c.Ops().Close()
 	a.Release()
+	if !wa.drained.Load() {
+		t.Error("nobody waited for the device")
+	}
 	bad(wa, 7, 1, 0, 0)
 	bad(wb, 7, 1, 0, 0)
 	got := 0

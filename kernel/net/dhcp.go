@@ -79,10 +79,18 @@ func (n *Network) Configure(learn func(Learned)) {
 	}
 }
 
-// Release lets connections that were closed deliver what they hold, and gives addresses back to their servers; the machine is about to end.
+// Release lets connections that were closed deliver what they hold, gives addresses back to their servers, and waits until all that was
+// sent has left the device, which forgets it when the machine ends; the machine is about to end.
 func (n *Network) Release() {
 	n.deliver()
-	s := n.setup
+	n.setup.release()
+	if n.eth != nil {
+		n.eth.dev.Drain(releaseTime)
+	}
+}
+
+// release gives the addresses back.
+func (s *setup) release() {
 	if s == nil {
 		return
 	}

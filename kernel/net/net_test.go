@@ -27,6 +27,7 @@ type wire struct {
 	done     chan struct{}
 	lose     atomic.Pointer[func(frame []byte) bool] // whether a frame that is sent is lost
 	udp      func(frame []byte, o netdev.Offload)    // takes large packets of UDP, when not nil
+	drained  atomic.Bool                             // somebody waited for what was sent
 	full     atomic.Bool                             // has no room for frames
 	in       netdev.Receiver
 }
@@ -42,6 +43,7 @@ func cable(t *testing.T) (a, b *wire) {
 func (w *wire) MAC() [6]byte        { return [6]byte{2, 0, 0, 0, 0, w.mac} }
 func (w *wire) MTU() int            { return 1500 }
 func (w *wire) Flush()              {}
+func (w *wire) Drain(time.Duration) { w.drained.Store(true) }
 func (w *wire) Up() bool            { return true }
 func (w *wire) Stats() netdev.Stats { return netdev.Stats{} }
 func (w *wire) Features() netdev.Features {

@@ -3,6 +3,8 @@
 // implement Device, kernel/net uses it.
 package netdev
 
+import "time"
+
 // Segment says into what the receiver of a large packet has to cut it.
 type Segment uint8
 
@@ -72,6 +74,8 @@ type Device interface {
 	Send(parts [][]byte, o Offload) error
 	// Flush makes the device look.
 	Flush()
+	// Drain waits until all that was sent has left, for most at most.
+	Drain(most time.Duration)
 	// Up reports whether the link is up.
 	Up() bool
 	// Stats returns the counters.

@@ -141,6 +141,7 @@ server=$!
 "$PEER" serve 7001 2 >/dev/null &
 RUN --net bridge:br0 --ip dhcp --ip slaac --hostname shop "$PEER" show /proc/net/route addresses host talk 10.77.0.1 7001 300000 talk fd77::1 7001 300000 \
   show /etc/resolv.conf || { cat "$DIR/log"; exit 1; }
+for i in $(seq 100); do grep -q DHCPRELEASE "$DIR/log" && break; sleep 0.1; done # the server may not have come to it yet
 kill $server
 echo leases; cat "$DIR/log" >&2
 `, "dnsmasq")
