@@ -124,6 +124,8 @@ type Space interface {
 	Share(child Space, va, length uint64, shared func(f Frame, n int)) error
 	// Large reports whether va lies in a large page.
 	Large(va uint64) bool
+	// Trim frees the page tables in which nothing is mapped. No other call may change or look at the space meanwhile.
+	Trim()
 	// Barrier makes every processor that runs a program in this space execute a memory barrier and a serialising instruction
 	// before it returns (membarrier(2)).
 	Barrier()

@@ -6,6 +6,8 @@ package main
 
 import (
 	"bytes"
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"runtime"
 	"strings"
@@ -87,6 +89,7 @@ var tests = []struct {
 	{"alarm", testAlarm},
 	{"kernel panics", testPanics},
 	{"shootdown", testShootdown},
+	{"empty page tables", testTrim},
 	{"many spaces", testSpaces},
 	{"stale translations", testStale},
 	{"frames", testFrames},
@@ -547,6 +550,71 @@ func testShootdown() error {
 	stop.Store(true)
 	m.Kick(p.ctx)
 	wg.Wait()
+	return nil
+}
+
+// testTrim has one thread write to a page that is alone in its page tables, while another unmaps it and frees the tables: whoever has the
+// frames of those next may write into them what looks like entries.
+func testTrim() error {
+	const far = 0x123456789000
+	p := newProgram(0x48, 0xb8, 0, 0x90, 0x78, 0x56, 0x34, 0x12, 0, 0, 0x48, 0xff, 0, 0xeb, 0xfb) // mov $far, %rax; l: incq (%rax); jmp l
+	defer p.free()
+	var stop atomic.Bool
+	var wg sync.WaitGroup
+	wg.Add(1)
+	go func() {
+		defer wg.Done()
+		for !stop.Load() {
+			if m.Enter(p.ctx) == machine.PageFault {
+				runtime.Gosched()
+			}
+		}
+	}()
+	defer wg.Wait()
+	defer m.Kick(p.ctx)
+	defer stop.Store(true)
+	word, poison := m.Bytes(p.data, 1), must(m.Alloc())
+	defer m.Free(poison, 1)
+	before := p.space.Tables()
+	for i := range 100 {
+		if err := p.space.Map(far, p.data, machine.Read|machine.Write); err != nil {
+			return err
+		}
+		p.space.Trim()
+		if n := p.space.Tables(); n != before+3 {
+			return fmt.Errorf("%d page tables, want %d", n, before+3)
+		}
+		if i%2 == 0 {
+			time.Sleep(50 * time.Microsecond)
+		}
+		p.space.Unmap(far, machine.PageSize, nil)
+		p.space.Trim()
+		if n := p.space.Tables(); n != before {
+			return fmt.Errorf("%d page tables are left of %d", n, before)
+		}
+		var reused [8]machine.Frame
+		a := [8]byte(word[:8])
+		for j := range reused {
+			reused[j] = must(m.Alloc())
+			b := m.Bytes(reused[j], 1)
+			for o := 0; o < len(b); o += 8 {
+				binary.LittleEndian.PutUint64(b[o:], uint64(poison)*machine.PageSize|7)
+			}
+		}
+		time.Sleep(50 * time.Microsecond)
+		if b := [8]byte(word[:8]); a != b {
+			return fmt.Errorf("a write came through: %x %x", a, b)
+		}
+		for _, f := range reused {
+			m.Free(f, 1)
+		}
+	}
+	if b := m.Bytes(poison, 1); !bytes.Equal(b, make([]byte, len(b))) {
+		return errors.New("a table was walked that had been freed")
+	}
+	if _, _, ok := p.space.Lookup(dataAt); !ok {
+		return errors.New("what is mapped is gone")
+	}
 	return nil
 }
 

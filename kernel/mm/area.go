@@ -324,6 +324,7 @@ func (as *AddressSpace) zap(start, end uint64) {
 	as.space.Unmap(start, end-start, as.giveBack)
 	as.countRSS(&as.gone, -1)
 	as.gone = mem.Tally{}
+	as.emptied += int((end-start)/machine.HugeSize) + 1
 }
 
 // countRSS adds what t counts, times sign, to the resident pages.

@@ -85,6 +85,8 @@ type AddressSpace struct {
 	// +checklocks:mu
 	released []Mappable
 	// +checklocks:mu
+	emptied int // page tables that may have become empty since trim looked for them
+	// +checklocks:mu
 	spare []*area // anonymous areas for reuse
 
 	recent  atomic.Uint32 // index of the area found last
@@ -121,6 +123,7 @@ func (as *AddressSpace) Release() {
 	if n := len(as.areas); n > 0 {
 		as.removeAreas(0, n)
 	}
+	as.emptied = 0 // all tables go
 	as.unlock()
 	as.space.Destroy()
 }
@@ -129,11 +132,33 @@ func (as *AddressSpace) Release() {
 //
 // +checklocksrelease:as.mu
 func (as *AddressSpace) unlock() {
+	if as.emptied >= idleTables {
+		as.trim()
+	}
 	released := as.released
 	as.released = nil
 	as.mu.Unlock()
 	for _, o := range released {
 		o.DecRef()
+	}
+}
+
+// idleTables is how many empty page tables an address space may keep at least: whoever maps and unmaps the same addresses again and
+// again needs the table again too.
+const idleTables = 64
+
+// trim frees the page tables in which nothing is mapped any more, once they may be half of all: to look through all costs
+// little for each page that was unmapped. as.mu is held.
+//
+// +checklocks:as.mu
+func (as *AddressSpace) trim() {
+	n := int(as.space.Tables())
+	if n >= idleTables && as.emptied < n/2 {
+		return
+	}
+	as.emptied = 0
+	if n >= idleTables {
+		as.space.Trim()
 	}
 }
 

@@ -289,6 +289,23 @@ func (s *space) Share(child machine.Space, va, length uint64, shared func(f mach
 	return nil
 }
 
+// Trim implements machine.Space.
+func (s *space) Trim() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.alive()
+	used := map[uint64]bool{rootTable: true}
+	for va := range s.pages {
+		used[va&^(machine.HugeSize-1)] = true
+	}
+	for region, f := range s.tables {
+		if !used[region] {
+			s.m.Free(f, 1)
+			delete(s.tables, region)
+		}
+	}
+}
+
 // Barrier implements machine.Space.
 func (s *space) Barrier() {
 	s.mu.Lock()

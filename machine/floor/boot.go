@@ -244,8 +244,10 @@ func directTable(c *cpu, pa uint64) uint64 {
 
 // freeMemory gives all that is left to the frame allocator.
 func freeMemory() {
-	size := (frameLimit + 4095) &^ 4095
+	places := frameLimit>>linkOrder + 1
+	size := (frameLimit + places*linkBytes + 8 + 4095) &^ 4095
 	frameInfo = DirectMap + earlyNext
+	frameLinks = (frameInfo + frameLimit + 7) &^ 7
 	earlyNext += size
 	if earlyNext > earlyEnd {
 		puts("\ngosv: not enough memory to boot\n")

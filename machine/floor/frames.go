@@ -1,18 +1,23 @@
 package floor
 
 // Physical memory: a buddy allocator of 4 KiB frames in blocks of 2^0 to 2^10.
-// Free blocks are linked through their own first 16 bytes; one byte per frame
-// says whether a free block begins there, and of what order.
+// Free blocks are linked through 16 bytes each; one byte per frame
+// says whether a free block begins there, and of what order. The links of small blocks are their own first bytes. Those of blocks that the host
+// may be told of lie elsewhere: a write into a block that the host has taken back would have it fill in a large page again.
 
 const (
 	maxOrder  = 10
 	freeBlock = 0x80
+	// linkOrder is the least order of blocks whose links lie in frameLinks: 32 frames, machine.BlockFrames.
+	linkOrder = 5
+	linkBytes = 16
 )
 
 var (
 	frameLock  uint32
 	freeLists  [maxOrder + 1]uint64 // physical address of the first free block
 	frameInfo  uint64               // direct-map address of the bytes
+	frameLinks uint64               // direct-map address of the links, one place for each 2^linkOrder frames
 	frameLimit uint64
 	// frameUsable is the end of the memory that the firmware gave away. The initial RAM disk may reach beyond: QEMU puts its end into
 	// the first page of what SeaBIOS keeps for itself.
@@ -28,28 +33,36 @@ var (
 	frameAlert uint64
 )
 
+// links is the address of a free block's links.
+func links(f uint64, order uint) uint64 {
+	if order < linkOrder {
+		return DirectMap + f<<12
+	}
+	return frameLinks + f>>linkOrder*linkBytes
+}
+
 func blockPush(f uint64, order uint) {
-	p := DirectMap + f<<12
+	p := links(f, order)
 	head := freeLists[order]
 	st64(p, head)
 	st64(p+8, 0)
 	if head != 0 {
-		st64(DirectMap+head+8, f<<12)
+		st64(links(head>>12, order)+8, f<<12)
 	}
 	freeLists[order] = f << 12
 	st8(frameInfo+f, freeBlock|uint8(order))
 }
 
 func blockRemove(f uint64, order uint) {
-	p := DirectMap + f<<12
+	p := links(f, order)
 	next, prev := ld64(p), ld64(p+8)
 	if prev != 0 {
-		st64(DirectMap+prev, next)
+		st64(links(prev>>12, order), next)
 	} else {
 		freeLists[order] = next
 	}
 	if next != 0 {
-		st64(DirectMap+next+8, prev)
+		st64(links(next>>12, order)+8, prev)
 	}
 	st8(frameInfo+f, 0)
 }

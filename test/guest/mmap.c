@@ -35,6 +35,26 @@ static int readable(const void *p)
 	return n == 1;
 }
 
+/* Page tables of what was unmapped go too: here they would need more than the memory of a small machine. */
+TEST(page_tables)
+{
+	char *base = (char *)(1ul << 40), *keep = 0;
+	for (unsigned long i = 0; i < 40000; i++) {
+		char *p = mmap(base + i * (2ul << 20), PAGE, RW, ANON | MAP_FIXED, -1, 0);
+		if (p == MAP_FAILED) {
+			FAIL("mmap %lu", i);
+			return;
+		}
+		*p = 5;
+		if (i == 300)
+			keep = p;
+		else
+			munmap(p, PAGE);
+	}
+	SAME(*keep, 5);
+	munmap(keep, PAGE);
+}
+
 TEST(anonymous_is_zero)
 {
 	size_t n = 4 << 20;
