@@ -111,8 +111,9 @@ func New(c Config, r *vfs.MountRequest) (*vfs.FS, error) {
 
 // checkApart refuses lower layers that are another layer, or in one: ELOOP.
 func checkApart(c Config, r *vfs.MountRequest) error {
+	all := append([]vfs.Path{c.Upper, c.Work}, c.Lower...)
 	for i, p := range c.Lower {
-		for k, q := range append([]vfs.Path{c.Upper, c.Work}, c.Lower...) {
+		for k, q := range all {
 			if q.Valid() && k != i+2 && p.Mount.FS == q.Mount.FS && below(p.Dentry, q.Dentry) {
 				return r.Fail(unix.ELOOP, "layers overlap")
 			}

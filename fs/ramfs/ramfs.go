@@ -151,7 +151,7 @@ func New(pool *mem.Pool, now func() int64, o Options) *vfs.FS {
 	total, _ := pool.Usage()
 	r.fs.MaxXattrs = int64(total) * vfs.BlockSize / 16
 	r.inodes.Store(1)
-	share.Inodes.Give(-inodeCost) // in any case: mounts have a bound of their own
+	share.Inodes.Force(inodeCost) // mounts have a bound of their own
 	r.fs.SetRoot(r.fs.NewInode(r, &vfs.NewNode{Mode: unix.S_IFDIR | o.Mode, UID: o.UID, GID: o.GID}, nil))
 	return r.fs
 }
@@ -219,18 +219,14 @@ func (r *instance) Remount(m *vfs.MountRequest) error {
 
 // chargePages counts pages of files: ENOSPC.
 func (r *instance) chargePages(n int64) error {
-	if most := r.maxPages.Load(); r.pages.Add(n) > most && most != 0 && n > 0 {
-		r.pages.Add(-n)
+	of := share.Pages
+	if r.huge {
+		of = share.Unbounded // they are of a pool of their own
+	}
+	if !of.Charge(&r.pages, r.maxPages.Load(), n, machine.PageSize) {
 		return unix.ENOSPC
 	}
-	if r.huge {
-		return nil // they are of a pool of their own
-	}
-	err := mem.Kept(n)
-	if err != nil {
-		r.pages.Add(-n)
-	}
-	return err
+	return nil
 }
 
 // inodeCost is what an inode, or a name, takes of share.Inodes, in bytes.
@@ -238,13 +234,7 @@ const inodeCost = 1 << 10
 
 // chargeInodes counts inodes and further names for them: ENOSPC.
 func (r *instance) chargeInodes(n int64) error {
-	if n <= 0 {
-		r.inodes.Add(n)
-		share.Inodes.Give(-n * inodeCost)
-		return nil
-	}
-	if most := r.maxInodes.Load(); r.inodes.Add(n) > most && most != 0 || !share.Inodes.Take(n*inodeCost) {
-		r.inodes.Add(-n)
+	if !share.Inodes.Charge(&r.inodes, r.maxInodes.Load(), n, inodeCost) {
 		return unix.ENOSPC
 	}
 	return nil

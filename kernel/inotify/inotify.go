@@ -211,7 +211,7 @@ func (n *instance) put(e event) {
 		if e = (event{wd: -1, mask: unix.IN_Q_OVERFLOW}); n.isLast(e) {
 			return
 		}
-		share.Watches.Give(-e.cost()) // in any case: there is one behind others only
+		share.Watches.Force(e.cost()) // there is one behind others only
 	}
 	n.events = append(n.events, e)
 	n.queue.Notify(readable)

@@ -78,16 +78,21 @@ func (r *Ring) postLater(l later, mayWait bool) (ok bool) {
 	if r.flags&SetupTaskrunFlag != 0 {
 		r.setSQFlag(sqTaskrun, true)
 	}
-	event := r.event
-	if event != nil && r.get(offCQFlags)&cqEventfdDisabled != 0 {
-		event = nil
-	}
-	if event != nil {
-		event.IncRef()
-	}
+	event := r.toSignal()
 	r.mu.Unlock()
 	r.tell(event)
 	return true
+}
+
+// toSignal returns the eventfd that the ring signals, with a reference; nil when there is none, or the program has it disabled.
+//
+// +checklocks:r.mu
+func (r *Ring) toSignal() *vfs.File {
+	if r.event == nil || r.get(offCQFlags)&cqEventfdDisabled != 0 {
+		return nil
+	}
+	r.event.IncRef()
+	return r.event
 }
 
 // tell wakes who waits for completions, and signals event, which may be nil, and whose reference it takes.
@@ -136,12 +141,9 @@ func (r *Ring) postNow(c cqe, timeout, async, mayWait, told bool) (ok bool) {
 		r.posted++
 		due = r.dueByCount()
 	}
-	event := r.event
-	if event != nil && (told || r.asyncEv && !async || r.get(offCQFlags)&cqEventfdDisabled != 0) {
-		event = nil
-	}
-	if event != nil {
-		event.IncRef()
+	var event *vfs.File
+	if !told && (async || !r.asyncEv) {
+		event = r.toSignal()
 	}
 	r.mu.Unlock()
 	r.tell(event)

@@ -54,6 +54,9 @@ var shares []*Share
 // Sockets are those of AF_INET and AF_INET6, with their places in the stack, beside the quarter: a server may have many.
 var Sockets = &Share{part: 4, alone: true}
 
+// Unbounded is for what has a bound of another kind.
+var Unbounded = &Share{alone: true}
+
 // SetMemory says of how many bytes they are shares.
 func SetMemory(n int64) {
 	all.set(n)
@@ -81,6 +84,24 @@ func (s *Share) take(n int64) bool {
 	most := s.most.Load()
 	if s.used.Add(n) > most && most != 0 {
 		s.used.Add(-n)
+		return false
+	}
+	return true
+}
+
+// Force takes n bytes, whether they were there or not.
+func (s *Share) Force(n int64) { s.Give(-n) }
+
+// Charge counts n units more, or fewer, of which used are and most may be there (0: no bound), and takes cost bytes for each. It reports whether
+// there was room; giving up is never refused.
+func (s *Share) Charge(used *atomic.Int64, most, n, cost int64) bool {
+	if n <= 0 {
+		used.Add(n)
+		s.Give(-n * cost)
+		return true
+	}
+	if used.Add(n) > most && most != 0 || !s.Take(n*cost) {
+		used.Add(-n)
 		return false
 	}
 	return true

@@ -209,15 +209,4 @@ func (i *Inode) dropXattrs() {
 }
 
 // takeXattrs counts n bytes of extended attributes more, or less, and reports whether there is room: giving up is never refused.
-func (fs *FS) takeXattrs(n int64) bool {
-	if n <= 0 {
-		fs.xattrs.Add(n)
-		share.Xattrs.Give(-n)
-		return true
-	}
-	if fs.xattrs.Add(n) > fs.MaxXattrs && fs.MaxXattrs != 0 || !share.Xattrs.Take(n) {
-		fs.xattrs.Add(-n)
-		return false
-	}
-	return true
-}
+func (fs *FS) takeXattrs(n int64) bool { return share.Xattrs.Charge(&fs.xattrs, fs.MaxXattrs, n, 1) }
