@@ -167,17 +167,17 @@ func (f *FS) makeFS(name string) {
 func (f *FS) FS() *vfs.FS { return f.fs }
 
 // Add adds a file that other rooms show: path has the directories in it. store
-// takes what programs write; nil: read-only.
+// takes what programs write, without what is blank around it; nil: read-only.
 func (f *FS) Add(path string, mode uint32, show func() string, store func(string) error) {
 	r := &row{path: path, mode: mode, show: func(_ *view, b *out) error { b.str(show()); return nil }}
 	if store != nil {
-		r.store = func(_ *view, s string) error { return store(s) }
+		r.store = func(_ *view, s string) error { return store(trim(s)) }
 	}
 	f.enter(f.root, r)
 }
 
-// AddFor adds a file about the namespace of who opens it, and below net about that of the process whose net it is in. store takes what
-// programs write; nil: read-only.
+// AddFor adds a file about the namespace of who opens it, and below net about that of the process whose net it is in. store is as
+// Add's.
 func (f *FS) AddFor(path string, k namespace.Kind, show func(namespace.Object) string, store func(namespace.Object, string) error) {
 	dir := f.root
 	if name, ok := strings.CutPrefix(path, "net/"); ok {
@@ -188,7 +188,7 @@ func (f *FS) AddFor(path string, k namespace.Kind, show func(namespace.Object) s
 		return nil
 	}}
 	if store != nil {
-		r.mode, r.store = rw, func(v *view, s string) error { return store(v.namespaceOf(k), s) }
+		r.mode, r.store = rw, func(v *view, s string) error { return store(v.namespaceOf(k), trim(s)) }
 	}
 	f.enter(dir, r)
 }

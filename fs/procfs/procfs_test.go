@@ -347,6 +347,14 @@ func TestStores(t *testing.T) {
 	if got := w.Read(t, "/proc/sys/net/other/file"); got != "4096\n" {
 		t.Error(got)
 	}
+	told := ""
+	w.fs.Add("sys/net/other/value", 0o644, func() string { return told }, func(s string) error { told = "[" + s + "]"; return nil })
+	w.fs.AddFor("sys/net/other/each", namespace.IPC, func(namespace.Object) string { return told }, func(_ namespace.Object, s string) error { told = "{" + s + "}"; return nil })
+	for path, want := range map[string]string{"/proc/sys/net/other/value": "[1 2]", "/proc/sys/net/other/each": "{1 2}"} {
+		if err := w.store(t, path, " 1 2\n"); err != nil || told != want {
+			t.Errorf("%s was told %q, %v", path, told, err)
+		}
+	}
 }
 
 func TestMemory(t *testing.T) {

@@ -142,8 +142,11 @@ func storeFlag(flag *atomic.Bool) func(*view, string) error {
 	}
 }
 
+// trim takes away what programs write around a value.
+func trim(s string) string { return strings.Trim(s, " \t\n\x00") }
+
 func parse(s string) (int, error) {
-	n, err := strconv.Atoi(strings.Trim(s, " \t\n\x00"))
+	n, err := strconv.Atoi(trim(s))
 	if err != nil {
 		return 0, unix.EINVAL
 	}

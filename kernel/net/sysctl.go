@@ -60,7 +60,7 @@ func (n *Network) setUnprivileged(s string) error {
 
 // number reads a number from least to most: EINVAL.
 func number(s string, least, most int) (int, error) {
-	v, err := strconv.Atoi(strings.TrimSpace(s))
+	v, err := strconv.Atoi(s)
 	if err != nil || v < least || v > most {
 		return 0, unix.EINVAL
 	}
@@ -84,7 +84,7 @@ func (n *Network) sysctls() []ProcFile {
 		{"sys/net/ipv4/tcp_available_congestion_control", fixed("reno cubic"), nil},
 		tcpFile(n, "tcp_congestion_control", func(v tcpip.CongestionControlOption) string { return string(v) },
 			func(s string) (tcpip.CongestionControlOption, error) {
-				return tcpip.CongestionControlOption(strings.TrimSpace(s)), nil
+				return tcpip.CongestionControlOption(s), nil
 			}),
 		tcpFile(n, "tcp_fin_timeout", func(v tcpip.TCPLingerTimeoutOption) string { return strconv.Itoa(int(time.Duration(v) / time.Second)) },
 			func(s string) (tcpip.TCPLingerTimeoutOption, error) {

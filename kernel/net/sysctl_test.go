@@ -1,6 +1,7 @@
 package net
 
 import (
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -24,7 +25,7 @@ func TestSysctls(t *testing.T) {
 		if got := f.Show(); got != shown {
 			t.Errorf("%s is %q after refused writes", f.Path, got)
 		}
-		if err := f.Store(shown); err != nil {
+		if err := f.Store(strings.TrimSuffix(shown, "\n")); err != nil {
 			t.Errorf("%s does not take %q: %v", f.Path, shown, err)
 		}
 	}
@@ -52,11 +53,11 @@ func TestSysctlValues(t *testing.T) {
 	}{
 		{"ip_local_port_range", "1000 2000", "32768\t60999\n", unix.EINVAL}, // below what needs rights
 		{"ip_unprivileged_port_start", "40000", "1024\n", unix.EINVAL},      // above the range
-		{"ip_unprivileged_port_start", "0\n", "0\n", nil},
-		{"ip_local_port_range", "1000\t2000\n", "1000\t2000\n", nil},
+		{"ip_unprivileged_port_start", "0", "0\n", nil},
+		{"ip_local_port_range", "1000\t2000", "1000\t2000\n", nil},
 		{"ip_local_port_range", "3000 2999", "1000\t2000\n", unix.EINVAL},
 		{"ip_local_port_range", "0 2999", "1000\t2000\n", unix.EINVAL},
-		{"tcp_congestion_control", "reno\n", "reno\n", nil},
+		{"tcp_congestion_control", "reno", "reno\n", nil},
 		{"tcp_congestion_control", "vegas", "reno\n", unix.ENOENT},
 		{"tcp_fin_timeout", "10", "10\n", nil},
 		{"tcp_syn_retries", "3", "3\n", nil},
