@@ -267,15 +267,21 @@ func TestEcho(t *testing.T) {
 	}
 }
 
-// A device that takes nothing makes Send give up, and one that wakes up later is used again.
-func TestFull(t *testing.T) {
+// lazy returns a device that takes nothing, and what it would do.
+func lazy(t *testing.T) (n *nic, d *Device, work func(*virtiotest.Queue)) {
 	m := fake.New(fake.Config{RealClock: true})
 	t.Cleanup(m.Close)
-	n := newNIC(m, t.Cleanup, virtiotest.FeatureRing|allFeatures, false)
-	work := n.Notified
+	n = newNIC(m, t.Cleanup, virtiotest.FeatureRing|allFeatures, false)
+	work = n.Notified
 	n.Notified = func(*virtiotest.Queue) {}
-	d := n.open(t)
+	d = n.open(t)
 	start(t, d)
+	return n, d, work
+}
+
+// A device that takes nothing makes Send give up, and one that wakes up later is used again.
+func TestFull(t *testing.T) {
+	n, d, work := lazy(t)
 	b := pattern(1000)
 	sent := 0
 	for ; sent < 1000; sent++ {
@@ -306,13 +312,7 @@ func TestFull(t *testing.T) {
 
 // Drain waits for a device that is slow, and not for one that is dead.
 func TestDrain(t *testing.T) {
-	m := fake.New(fake.Config{RealClock: true})
-	t.Cleanup(m.Close)
-	n := newNIC(m, t.Cleanup, virtiotest.FeatureRing|allFeatures, false)
-	work := n.Notified
-	n.Notified = func(*virtiotest.Queue) {}
-	d := n.open(t)
-	start(t, d)
+	n, d, work := lazy(t)
 	if err := d.Send([][]byte{pattern(1000)}, netdev.Offload{}); err != nil {
 		t.Fatal(err)
 	}

@@ -231,14 +231,14 @@ const drainStep = time.Millisecond
 func (d *Device) Drain(most time.Duration) {
 	end := d.m.Monotonic() + int64(most)
 	for _, q := range d.pairs {
-		for q.sending() && d.m.Monotonic() < end {
+		for q.unsent() && d.m.Monotonic() < end {
 			time.Sleep(drainStep)
 		}
 	}
 }
 
-// sending tells the device of what it may not have seen, and reports whether it still has packets to send.
-func (q *pair) sending() bool {
+// unsent tells the device of what it may not have seen, and reports whether it still has packets to send.
+func (q *pair) unsent() bool {
 	q.txMu.Lock()
 	defer q.txMu.Unlock()
 	q.tx.q.Kick()

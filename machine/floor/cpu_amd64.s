@@ -155,6 +155,7 @@ yes:
 no:
 	STI
 	RET
+
 // A CPU's time goes to who claims it: at most what has passed since it began or last claimed, and together no more than there was. given
 // says how much of it is gone, as if it had been claimed in one piece from the beginning. What nobody claims, as what the kernel's
 // own goroutines use, or a goroutine before another took its place, is there for the next ones, up to MOST_UNCLAIMED.
