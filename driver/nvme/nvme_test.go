@@ -171,14 +171,13 @@ func (c *controller) listed(prp1 uint64, dw12 uint32) bool {
 	return int(prp1%4096)+int(dw12&0xffff+1)*512 > 2*4096
 }
 
-func start(t *testing.T) (*controller, *Device, *block.Disk) {
-	t.Helper()
-	m := fake.New(fake.Config{RealClock: true})
-	c := &controller{m: m, disk: make([]byte, 4<<20), irq: make(chan struct{}, 1)}
+// newController returns a controller of a machine, with mute as it says; connect brings its interrupt to a handler until end.
+func newController(m *fake.Machine, mute int) (c *controller, connect func(handler func()) error, end func()) {
+	c = &controller{m: m, disk: make([]byte, 4<<20), irq: make(chan struct{}, 1), mute: mute}
 	binary.LittleEndian.PutUint32(c.regs[regCAP:], 255)
 	stop := make(chan struct{})
 	var running sync.WaitGroup
-	d, err := New(c, m, func(handler func()) error {
+	connect = func(handler func()) error {
 		running.Go(func() {
 			for {
 				select {
@@ -190,11 +189,19 @@ func start(t *testing.T) (*controller, *Device, *block.Disk) {
 			}
 		})
 		return nil
-	})
+	}
+	return c, connect, func() { close(stop); running.Wait() }
+}
+
+func start(t *testing.T) (*controller, *Device, *block.Disk) {
+	t.Helper()
+	m := fake.New(fake.Config{RealClock: true})
+	c, connect, end := newController(m, 0)
+	d, err := New(c, m, connect)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { close(stop); running.Wait(); m.Close() })
+	t.Cleanup(func() { end(); m.Close() })
 	var clock atomic.Int64
 	return c, d, block.NewDisk("nvme0n1", d, m, func() int64 { return clock.Add(1) })
 }
@@ -330,28 +337,12 @@ func TestOrder(t *testing.T) {
 func TestSilent(t *testing.T) {
 	for step := range 4 {
 		m := fake.New(fake.Config{RealClock: true})
-		c := &controller{m: m, disk: make([]byte, 4<<20), irq: make(chan struct{}, 1), mute: step + 1}
-		binary.LittleEndian.PutUint32(c.regs[regCAP:], 255)
-		stop, done := make(chan struct{}), make(chan struct{})
-		_, err := open(c, m, func(handler func()) error {
-			go func() {
-				defer close(done)
-				for {
-					select {
-					case <-c.irq:
-						handler()
-					case <-stop:
-						return
-					}
-				}
-			}()
-			return nil
-		}, 50*time.Millisecond)
+		c, connect, end := newController(m, step+1)
+		_, err := open(c, m, connect, 50*time.Millisecond)
 		if err != unix.EIO {
 			t.Errorf("silent from command %d on: %v", step, err)
 		}
-		close(stop)
-		<-done
+		end()
 		if n := m.InUse(); n != 0 {
 			t.Errorf("silent from command %d on: %d frames are lost", step, n)
 		}

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"gosv/kernel/bootargs"
 )
 
 // request is what a Start frame asks for.
@@ -40,13 +42,11 @@ func parseRequest(b []byte) (*request, error) {
 		case "tty":
 			r.terminal = value == "1"
 		case "winsize":
-			rows, cols, _ := strings.Cut(value, " ")
-			h, err := strconv.ParseUint(rows, 10, 16)
-			w, err2 := strconv.ParseUint(cols, 10, 16)
-			if err != nil || err2 != nil {
+			w, ok := bootargs.ParseWindow(value)
+			if !ok {
 				return nil, errors.New("malformed window size")
 			}
-			r.size = unix.Winsize{Row: uint16(h), Col: uint16(w)}
+			r.size = unix.Winsize{Row: w.Rows, Col: w.Columns}
 		default:
 			return nil, errors.New("unknown record " + strconv.Quote(key))
 		}
