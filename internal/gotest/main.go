@@ -81,10 +81,14 @@ func follow(r io.Reader, w io.Writer, verbose bool) []failure {
 		case "pass", "skip":
 			delete(output, name)
 		case "fail":
+			if e.Test == "" {
+				failed = append(failed, cutShort(output, e.Package)...)
+			}
 			if e.Test != "" || !blamed[e.Package] {
 				failed = append(failed, failure{name, output[name]})
 			}
 			blamed[e.Package] = true
+			delete(output, name)
 		case "build-output":
 			_, _ = io.WriteString(w, e.Output)
 		}
@@ -92,6 +96,17 @@ func follow(r io.Reader, w io.Writer, verbose bool) []failure {
 			return failed
 		}
 	}
+}
+
+// cutShort returns the tests of a package that neither passed nor failed: they
+// ran when its process crashed, and one of them printed why.
+func cutShort(output map[string]string, pkg string) (tests []failure) {
+	for name, out := range output {
+		if p, test, _ := strings.Cut(name, " "); p == pkg && test != "" {
+			tests = append(tests, failure{name, out})
+		}
+	}
+	return tests
 }
 
 // frame reports whether a line only says that a test begins, goes on or passes.

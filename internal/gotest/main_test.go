@@ -41,3 +41,21 @@ func TestFollow(t *testing.T) {
 		}
 	}
 }
+
+// TestCrash: when a package's process dies, what the test that ran then printed is told.
+func TestCrash(t *testing.T) {
+	const crash = `{"Action":"run","Package":"a","Test":"TestOne"}
+{"Action":"output","Package":"a","Test":"TestOne","Output":"--- PASS: TestOne (0.00s)\n"}
+{"Action":"pass","Package":"a","Test":"TestOne"}
+{"Action":"run","Package":"a","Test":"TestTwo"}
+{"Action":"output","Package":"a","Test":"TestTwo","Output":"=== RUN   TestTwo\n"}
+{"Action":"output","Package":"a","Test":"TestTwo","Output":"fatal error: fault\n"}
+{"Action":"output","Package":"a","Output":"FAIL\ta\t0.1s\n"}
+{"Action":"fail","Package":"a"}
+`
+	var w strings.Builder
+	failed := follow(strings.NewReader(crash), &w, false)
+	if len(failed) != 2 || failed[0].name != "a TestTwo" || !strings.Contains(failed[0].output, "fatal error: fault\n") || failed[1].name != "a " {
+		t.Errorf("failures: %q", failed)
+	}
+}
