@@ -511,70 +511,18 @@ func (n *node) storeIfChanged() error {
 
 // cleanOrphans deletes files that were deleted but open when the machine stopped, and finishes what was being truncated.
 func (fs *fileSystem) cleanOrphans() error {
-	var list, more []uint32
-	err := fs.locked(func() (err error) {
-		seen := map[uint32]bool{}
-		for ino := le.Uint32(fs.raw[sOrphans:]); ino != 0; {
-			_, raw, err := fs.rawInode(ino)
-			if err != nil || seen[ino] || ino < fs.firstInode {
-				return unix.EUCLEAN
-			}
-			seen[ino] = true
-			list = append(list, ino)
-			ino = le.Uint32(raw[iDtime:])
-		}
-		more, err = fs.orphanFileInodes(seen)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	if len(list)+len(more) == 0 {
-		return nil
-	}
-	// The list in memory first, so that each can be taken off it.
 	var nodes []*vfs.Inode
 	if err := fs.locked(func() error {
-		for at := len(list) - 1; at >= 0; at-- {
-			i, err := fs.inode(list[at])
-			if err != nil {
-				return err
-			}
-			n := of(i)
-			n.orphan = true
-			if at+1 < len(list) {
-				n.next = list[at+1]
-			}
-			fs.orphans = append(fs.orphans, n)
-			nodes = append(nodes, i)
+		list, more, err := fs.orphanNumbers()
+		if err == nil {
+			nodes, err = fs.knowOrphans(list, more)
 		}
-		for _, ino := range more {
-			i, err := fs.inode(ino)
-			if err != nil {
-				return err
-			}
-			nodes = append(nodes, i)
-		}
-		return nil
-	}); err != nil {
+		return err
+	}); err != nil || len(nodes) == 0 {
 		return err
 	}
 	for _, i := range nodes {
-		n := of(i)
-		if i.Nlink() == 0 {
-			fs.table.Drop(n.ino, i)
-			if n.cache != nil {
-				n.cache.Release()
-			}
-			err = n.erase(i)
-		} else if n.cache != nil {
-			if err = n.release((uint64(n.size)+uint64(fs.blockSize)-1)>>fs.blockBits, 1<<32); err == nil {
-				err = fs.update(func() error { return fs.dropOrphan(n) })
-			}
-		} else {
-			err = fs.update(func() error { return fs.dropOrphan(n) })
-		}
-		if err != nil {
+		if err := fs.cleanOrphan(i); err != nil {
 			return err
 		}
 	}
@@ -582,6 +530,65 @@ func (fs *fileSystem) cleanOrphans() error {
 		return err
 	}
 	return fs.commit()
+}
+
+// orphanNumbers returns the inodes on the disk's list, and those in the orphan file: EUCLEAN, EIO.
+func (fs *fileSystem) orphanNumbers() (list, more []uint32, err error) {
+	seen := map[uint32]bool{}
+	for ino := le.Uint32(fs.raw[sOrphans:]); ino != 0; {
+		_, raw, err := fs.rawInode(ino)
+		if err != nil || seen[ino] || ino < fs.firstInode {
+			return nil, nil, unix.EUCLEAN
+		}
+		seen[ino] = true
+		list = append(list, ino)
+		ino = le.Uint32(raw[iDtime:])
+	}
+	more, err = fs.orphanFileInodes(seen)
+	return list, more, err
+}
+
+// knowOrphans makes the list in memory, so that each can be taken off it, and returns all orphans.
+func (fs *fileSystem) knowOrphans(list, more []uint32) (nodes []*vfs.Inode, err error) {
+	for at := len(list) - 1; at >= 0; at-- {
+		i, err := fs.inode(list[at])
+		if err != nil {
+			return nil, err
+		}
+		n := of(i)
+		n.orphan = true
+		if at+1 < len(list) {
+			n.next = list[at+1]
+		}
+		fs.orphans = append(fs.orphans, n)
+		nodes = append(nodes, i)
+	}
+	for _, ino := range more {
+		i, err := fs.inode(ino)
+		if err != nil {
+			return nil, err
+		}
+		nodes = append(nodes, i)
+	}
+	return nodes, nil
+}
+
+// cleanOrphan finishes what was being done to one orphan.
+func (fs *fileSystem) cleanOrphan(i *vfs.Inode) error {
+	n := of(i)
+	if i.Nlink() == 0 {
+		fs.table.Drop(n.ino, i)
+		if n.cache != nil {
+			n.cache.Release()
+		}
+		return n.erase(i)
+	}
+	if n.cache != nil {
+		if err := n.release((uint64(n.size)+uint64(fs.blockSize)-1)>>fs.blockBits, 1<<32); err != nil {
+			return err
+		}
+	}
+	return fs.update(func() error { return fs.dropOrphan(n) })
 }
 
 // Statfs implements vfs.FSOps.

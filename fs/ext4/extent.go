@@ -361,87 +361,102 @@ func header(b []byte, count, most, depth int) {
 // storeTree writes the dirty leaves into their blocks and the inner nodes above them.
 func (n *node) storeTree(root []byte) error {
 	t := &n.tree
-	fs := n.fs
-	room := fs.leafRoom()
-	for _, l := range t.leaves {
-		if !l.dirty && l.block != 0 {
-			continue
-		}
-		var b *buffer
-		var err error
-		if l.block == 0 {
-			b, err = n.newMeta(extentKind)
-		} else {
-			b, err = fs.read(l.block, extentKind, n.checkExtents)
-		}
-		if err != nil {
-			return err
-		}
-		l.block, l.dirty = b.block, false
-		clear(b.data)
-		header(b.data, len(l.extents), room, 0)
-		for i := range l.extents {
-			encodeExtent(b.data[extentEntry*(i+1):], &l.extents[i])
-		}
-		n.sumExtents(b.data)
-		fs.change(b)
-	}
-	// A list of nodes, each with its first block and where it lies, gets shorter level by level.
-	type place struct{ first, block uint64 }
 	level := make([]place, len(t.leaves))
 	for i, l := range t.leaves {
+		if err := n.storeLeaf(l); err != nil {
+			return err
+		}
 		level[i] = place{l.first(), l.block}
 	}
+	// The list of nodes gets shorter level by level.
 	old := t.index
 	t.index = nil
 	depth := 1
-	put := func(b []byte, list []place, most int) {
-		header(b, len(list), most, depth)
-		for i, p := range list {
-			e := b[extentEntry*(i+1):]
-			le.PutUint32(e, uint32(p.first))
-			le.PutUint32(e[4:], uint32(p.block))
-			le.PutUint16(e[8:], uint16(p.block>>32))
-			le.PutUint16(e[10:], 0)
-		}
-	}
 	for ; len(level) > inlineExtents; depth++ {
 		if depth > maxDepth-1 {
 			return unix.EFBIG
 		}
-		var up []place
-		for len(level) > 0 {
-			list := level[:min(room, len(level))]
-			level = level[len(list):]
-			var b *buffer
-			var err error
-			if len(old) > 0 {
-				b, err = fs.read(old[0], anyKind, nil)
-				old = old[1:]
-			} else {
-				b, err = n.newMeta(extentKind)
-			}
-			if err != nil {
-				return err
-			}
-			clear(b.data)
-			b.kind = extentKind
-			put(b.data, list, room)
-			n.sumExtents(b.data)
-			fs.change(b)
-			t.index = append(t.index, b.block)
-			up = append(up, place{list[0].first, b.block})
+		var err error
+		if level, old, err = n.storeLevel(level, depth, old); err != nil {
+			return err
 		}
-		level = up
 	}
 	clear(root[extentEntry:])
-	put(root, level, inlineExtents)
+	putPlaces(root, level, inlineExtents, depth)
 	for _, b := range old {
 		if err := n.freeMeta(b); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// storeLeaf writes a leaf, if it differs from the disk.
+func (n *node) storeLeaf(l *leaf) (err error) {
+	if !l.dirty && l.block != 0 {
+		return nil
+	}
+	var b *buffer
+	if l.block == 0 {
+		b, err = n.newMeta(extentKind)
+	} else {
+		b, err = n.fs.read(l.block, extentKind, n.checkExtents)
+	}
+	if err != nil {
+		return err
+	}
+	l.block, l.dirty = b.block, false
+	clear(b.data)
+	header(b.data, len(l.extents), n.fs.leafRoom(), 0)
+	for i := range l.extents {
+		encodeExtent(b.data[extentEntry*(i+1):], &l.extents[i])
+	}
+	n.sumExtents(b.data)
+	n.fs.change(b)
+	return nil
+}
+
+// A place is a node of the tree: its first block of the file, and where it lies.
+type place struct{ first, block uint64 }
+
+// storeLevel writes the inner nodes above those of a level, into old blocks as long as there are some: it returns the nodes, and the blocks that
+// are left.
+func (n *node) storeLevel(level []place, depth int, old []uint64) (up []place, left []uint64, err error) {
+	room := n.fs.leafRoom()
+	for len(level) > 0 {
+		list := level[:min(room, len(level))]
+		level = level[len(list):]
+		var b *buffer
+		if len(old) > 0 {
+			b, err = n.fs.read(old[0], anyKind, nil)
+			old = old[1:]
+		} else {
+			b, err = n.newMeta(extentKind)
+		}
+		if err != nil {
+			return nil, old, err
+		}
+		clear(b.data)
+		b.kind = extentKind
+		putPlaces(b.data, list, room, depth)
+		n.sumExtents(b.data)
+		n.fs.change(b)
+		n.tree.index = append(n.tree.index, b.block)
+		up = append(up, place{list[0].first, b.block})
+	}
+	return up, old, nil
+}
+
+// putPlaces fills an inner node.
+func putPlaces(b []byte, list []place, most, depth int) {
+	header(b, len(list), most, depth)
+	for i, p := range list {
+		e := b[extentEntry*(i+1):]
+		le.PutUint32(e, uint32(p.first))
+		le.PutUint32(e[4:], uint32(p.block))
+		le.PutUint16(e[8:], uint16(p.block>>32))
+		le.PutUint16(e[10:], 0)
+	}
 }
 
 // freeTree frees the blocks of the inner nodes and of leaves that are gone.

@@ -299,45 +299,8 @@ func (n *node) addIndex(name string, ino uint32, typ byte) error {
 	if way, err = n.roomAbove(way, hash); err != nil {
 		return err
 	}
-	_, version, _, err := n.indexRoot()
-	if err != nil {
+	if buf, err = n.splitLeaf(buf, &way[len(way)-1], hash); err != nil {
 		return err
-	}
-	list, err := n.unpack(buf, 0, version)
-	if err != nil {
-		return err
-	}
-	sorting.Sort(list, func(a, b packed) int {
-		if a.hash < b.hash {
-			return -1
-		}
-		return b2i(a.hash > b.hash)
-	})
-	// Half the bytes go to the new leaf.
-	total, at, sum := 0, 0, 0
-	for _, p := range list {
-		total += need(len(p.name))
-	}
-	for at < len(list)-1 && sum < total/2 {
-		sum += need(len(list[at].name))
-		at++
-	}
-	if at == 0 {
-		return unix.EUCLEAN
-	}
-	i, second, err := n.grow()
-	if err != nil {
-		return err
-	}
-	split := list[at].hash
-	if list[at-1].hash == split {
-		split |= 1 // names with this hash are in both
-	}
-	n.pack(buf, list[:at])
-	n.pack(second, list[at:])
-	n.insertEntry(&way[len(way)-1], split, i)
-	if hash >= split&^1 && (split&1 == 0 || hash > split) {
-		buf = second
 	}
 	ok, err := n.insert(buf, name, ino, typ)
 	if err == nil && !ok {
@@ -345,6 +308,57 @@ func (n *node) addIndex(name string, ino uint32, typ byte) error {
 		return n.addIndex(name, ino, typ)
 	}
 	return err
+}
+
+// splitLeaf moves half of what a leaf has, by the hashes, to a new one, which f has room for, and returns the one where a hash belongs: EUCLEAN,
+// ENOSPC, EFBIG, EIO.
+func (n *node) splitLeaf(buf *buffer, f *frame, hash uint32) (*buffer, error) {
+	_, version, _, err := n.indexRoot()
+	if err != nil {
+		return nil, err
+	}
+	list, err := n.unpack(buf, 0, version)
+	if err != nil {
+		return nil, err
+	}
+	sorting.Sort(list, func(a, b packed) int {
+		if a.hash < b.hash {
+			return -1
+		}
+		return b2i(a.hash > b.hash)
+	})
+	at := middle(list)
+	if at == 0 {
+		return nil, unix.EUCLEAN
+	}
+	i, second, err := n.grow()
+	if err != nil {
+		return nil, err
+	}
+	split := list[at].hash
+	if list[at-1].hash == split {
+		split |= 1 // names with this hash are in both
+	}
+	n.pack(buf, list[:at])
+	n.pack(second, list[at:])
+	n.insertEntry(f, split, i)
+	if hash >= split&^1 && (split&1 == 0 || hash > split) {
+		return second, nil
+	}
+	return buf, nil
+}
+
+// middle is where half the bytes of records are before.
+func middle(list []packed) (at int) {
+	total, sum := 0, 0
+	for _, p := range list {
+		total += need(len(p.name))
+	}
+	for at < len(list)-1 && sum < total/2 {
+		sum += need(len(list[at].name))
+		at++
+	}
+	return at
 }
 
 // insertEntry puts an entry behind the one that f is at.

@@ -108,44 +108,65 @@ func (n *node) setIndirect(lblock, pblock uint64) error {
 	if err != nil {
 		return err
 	}
-	inode, raw, err := n.fs.rawInode(n.ino)
-	if err != nil {
+	way, err := n.wayTo(path, pblock != 0)
+	if err != nil || len(way) < len(path) {
 		return err
 	}
-	table, holder := raw[iBlock:iBlock+iBlockSize], inode
-	type step struct {
-		holder *buffer
-		slot   []byte
+	last := way[len(way)-1]
+	le.PutUint32(last.slot, uint32(pblock))
+	n.fs.change(last.holder)
+	if pblock != 0 {
+		return nil
 	}
-	var way []step
+	return n.dropEmpty(way)
+}
+
+// A step on the way to a block: a slot that holds a number, and the buffer that it is in.
+type step struct {
+	holder *buffer
+	slot   []byte
+}
+
+// wayTo returns the slots that a path leads through. Blocks of numbers that are missing are made, or, if make is false, end the way.
+func (n *node) wayTo(path []int, make bool) (way []step, err error) {
+	holder, raw, err := n.fs.rawInode(n.ino)
+	if err != nil {
+		return nil, err
+	}
+	table := raw[iBlock : iBlock+iBlockSize]
 	for i, at := range path {
 		slot := table[4*at : 4*at+4]
 		way = append(way, step{holder, slot})
 		if i == len(path)-1 {
-			le.PutUint32(slot, uint32(pblock))
-			n.fs.change(holder)
 			break
 		}
-		block := uint64(le.Uint32(slot))
-		if block == 0 {
-			if pblock == 0 {
-				return nil
-			}
-			b, err := n.newMeta(anyKind)
-			if err != nil {
-				return err
-			}
-			le.PutUint32(slot, uint32(b.block))
-			n.fs.change(holder)
-			holder = b
-		} else if holder, err = n.fs.read(block, anyKind, nil); err != nil {
-			return err
+		if block := uint64(le.Uint32(slot)); block != 0 {
+			holder, err = n.fs.read(block, anyKind, nil)
+		} else if !make {
+			break
+		} else {
+			holder, err = n.newIndirect(holder, slot)
+		}
+		if err != nil {
+			return nil, err
 		}
 		table = holder.data
 	}
-	if pblock != 0 {
-		return nil
+	return way, nil
+}
+
+// newIndirect makes a block of numbers, whose number goes into a slot.
+func (n *node) newIndirect(holder *buffer, slot []byte) (*buffer, error) {
+	b, err := n.newMeta(anyKind)
+	if err == nil {
+		le.PutUint32(slot, uint32(b.block))
+		n.fs.change(holder)
 	}
+	return b, err
+}
+
+// dropEmpty frees the blocks of numbers at the end of a way that hold none.
+func (n *node) dropEmpty(way []step) error {
 	for i := len(way) - 1; i > 0; i-- {
 		b := way[i].holder
 		for _, c := range b.data {

@@ -244,15 +244,31 @@ func (fs *fileSystem) tie(i *vfs.Inode) {
 func (fs *fileSystem) decodeInode(ino uint32, raw []byte) (*vfs.Inode, error) {
 	n := &node{fs: fs, ino: ino, generation: le.Uint32(raw[iGeneration:]), flags: le.Uint32(raw[iFlags:])}
 	n.seed = fs.inodeSeed(ino, n.generation)
-	mode := uint32(le.Uint16(raw[iMode:]))
-	links := uint32(le.Uint16(raw[iLinks:]))
-	typ := mode & unix.S_IFMT
-	if mode == 0 {
+	nn := vfs.NewNode{Mode: uint32(le.Uint16(raw[iMode:]))}
+	if nn.Mode == 0 {
 		return nil, unix.ENOENT
 	}
-	if n.flags&refusedFlags != 0 {
+	if n.flags&refusedFlags != 0 || !n.decodeSpace(raw, nn.Mode&unix.S_IFMT) || !n.decodeType(raw, &nn) {
 		return nil, unix.EUCLEAN
 	}
+	i := fs.vfs.NewInode(n, &nn, n.cache)
+	i.Ino = uint64(ino)
+	n.vfs = weak.Make(i)
+	uid := uint32(le.Uint16(raw[iUIDLo:])) | uint32(le.Uint16(raw[iUIDHi:]))<<16
+	gid := uint32(le.Uint16(raw[iGIDLo:])) | uint32(le.Uint16(raw[iGIDHi:]))<<16
+	i.Restore(nn.Mode, uid, gid, uint32(le.Uint16(raw[iLinks:])))
+	if fs.extra(raw) >= iCrtimeExtra+4-goodInode {
+		n.crtime = fs.decodeTime(raw, iCrtime, iCrtimeExtra)
+	}
+	i.SetTimes(0, 0, 0)
+	i.RestoreTimes(fs.decodeTime(raw, iAtime, iAtimeExtra), fs.decodeTime(raw, iMtime, iMtimeExtra),
+		fs.decodeTime(raw, iCtime, iCtimeExtra), n.crtime)
+	return i, nil
+}
+
+// decodeSpace reads the size and what is taken on the disk; false when they make no sense.
+func (n *node) decodeSpace(raw []byte, typ uint32) bool {
+	fs := n.fs
 	n.size = int64(le.Uint32(raw[iSizeLo:]))
 	if typ == unix.S_IFREG || typ == unix.S_IFDIR {
 		n.size |= int64(le.Uint32(raw[iSizeHi:])) << 32
@@ -268,22 +284,20 @@ func (fs *fileSystem) decodeInode(ino uint32, raw []byte) (*vfs.Inode, error) {
 	if fs.is64 {
 		n.xattr |= uint64(le.Uint16(raw[iXattrHi:])) << 32
 	}
-	if n.size < 0 || n.size > fs.maxSize() || n.xattr != 0 && !fs.inside(n.xattr, 1) {
-		return nil, unix.EUCLEAN
-	}
-	nn := vfs.NewNode{Mode: mode}
-	var cache *mem.Cache
-	switch typ {
+	return n.size >= 0 && n.size <= fs.maxSize() && (n.xattr == 0 || fs.inside(n.xattr, 1))
+}
+
+// decodeType reads what inodes of one type have; false when it makes no sense.
+func (n *node) decodeType(raw []byte, nn *vfs.NewNode) bool {
+	switch nn.Mode & unix.S_IFMT {
 	case unix.S_IFREG:
-		cache = mem.NewCache(fs.pool, &pages{n})
-		_ = cache.Truncate(n.size) // nothing is in it yet
+		n.cache = mem.NewCache(n.fs.pool, &pages{n})
+		_ = n.cache.Truncate(n.size) // nothing is in it yet
 	case unix.S_IFDIR:
-		if n.size%int64(fs.blockSize) != 0 || n.size>>fs.blockBits > maxDirBlocks {
-			return nil, unix.EUCLEAN
-		}
+		return n.size%int64(n.fs.blockSize) == 0 && n.size>>n.fs.blockBits <= maxDirBlocks
 	case unix.S_IFLNK:
 		if n.size == 0 || n.size >= vfs.PathMax {
-			return nil, unix.EUCLEAN
+			return false
 		}
 		if n.fast = n.size < iBlockSize && n.flags&flagExtents == 0 && n.dataBlocks() == 0; n.fast {
 			nn.Target = string(raw[iBlock : iBlock+n.size])
@@ -292,22 +306,9 @@ func (fs *fileSystem) decodeInode(ino uint32, raw []byte) (*vfs.Inode, error) {
 		nn.Rdev = decodeDev(le.Uint32(raw[iBlock:]), le.Uint32(raw[iBlock+4:]))
 	case unix.S_IFIFO, unix.S_IFSOCK:
 	default:
-		return nil, unix.EUCLEAN
+		return false
 	}
-	i := fs.vfs.NewInode(n, &nn, cache)
-	i.Ino = uint64(ino)
-	n.cache, n.vfs = cache, weak.Make(i)
-	uid := uint32(le.Uint16(raw[iUIDLo:])) | uint32(le.Uint16(raw[iUIDHi:]))<<16
-	gid := uint32(le.Uint16(raw[iGIDLo:])) | uint32(le.Uint16(raw[iGIDHi:]))<<16
-	i.Restore(mode, uid, gid, links)
-	n.crtime = 0
-	if fs.extra(raw) >= iCrtimeExtra+4-goodInode {
-		n.crtime = fs.decodeTime(raw, iCrtime, iCrtimeExtra)
-	}
-	i.SetTimes(0, 0, 0)
-	i.RestoreTimes(fs.decodeTime(raw, iAtime, iAtimeExtra), fs.decodeTime(raw, iMtime, iMtimeExtra),
-		fs.decodeTime(raw, iCtime, iCtimeExtra), n.crtime)
-	return i, nil
+	return true
 }
 
 // dataBlocks is the space taken but for the block of extended attributes.

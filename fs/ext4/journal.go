@@ -58,7 +58,8 @@ var be = binary.BigEndian
 type journal struct {
 	fs       *fileSystem
 	super    []byte
-	blocks   []run // where the log lies, in order
+	blocks   []run  // where the log lies, in order
+	space    uint64 // how many blocks these are
 	length   uint32
 	first    uint32
 	incompat uint32
@@ -108,49 +109,54 @@ func (fs *fileSystem) openJournal() (*journal, error) {
 		return nil, err
 	}
 	j := &journal{fs: fs}
-	at := uint64(0)
 	for _, l := range n.tree.leaves {
 		for _, e := range l.extents {
-			if e.lblock != at || e.unwritten {
+			if e.lblock != j.space || e.unwritten {
 				return nil, unix.EUCLEAN
 			}
 			j.blocks = append(j.blocks, run{e.pblock, e.length})
-			at = e.end()
+			j.space = e.end()
 		}
 	}
-	if at < minJournal || at > 1<<31 {
+	if j.space < minJournal || j.space > 1<<31 {
 		return nil, unix.EUCLEAN
 	}
 	if j.super, err = j.read(0); err != nil {
 		return nil, err
 	}
+	return j, j.parseSuper()
+}
+
+// parseSuper checks the superblock of the journal: EUCLEAN, EOPNOTSUPP.
+func (j *journal) parseSuper() error {
 	s := j.super
-	if be.Uint32(s) != journalMagic || be.Uint32(s[4:]) != jSuper2 && be.Uint32(s[4:]) != jSuper1 {
-		return nil, unix.EUCLEAN
+	second := be.Uint32(s[4:]) == jSuper2
+	if be.Uint32(s) != journalMagic || !second && be.Uint32(s[4:]) != jSuper1 {
+		return unix.EUCLEAN
 	}
-	if be.Uint32(s[4:]) == jSuper2 {
+	if second {
 		j.incompat = be.Uint32(s[jIncompat:])
 	}
 	j.length, j.first = be.Uint32(s[jMaxLen:]), be.Uint32(s[jFirst:])
 	start := be.Uint32(s[jStart:])
 	switch {
-	case int(be.Uint32(s[jBlockSize:])) != fs.blockSize || uint64(j.length) > at || j.length < minJournal || j.first == 0 || j.first >= j.length/2,
+	case int(be.Uint32(s[jBlockSize:])) != j.fs.blockSize || uint64(j.length) > j.space || j.length < minJournal || j.first == 0 || j.first >= j.length/2,
 		start != 0 && (start < j.first || start >= j.length):
-		return nil, unix.EUCLEAN
-	case j.incompat&^jKnownIncompat != 0 || be.Uint32(s[4:]) == jSuper2 && be.Uint32(s[jROCompat:]) != 0:
-		return nil, unix.EOPNOTSUPP
+		return unix.EUCLEAN
+	case j.incompat&^jKnownIncompat != 0 || second && be.Uint32(s[jROCompat:]) != 0:
+		return unix.EOPNOTSUPP
 	case j.incompat&jIncompatCsum2 != 0 && j.incompat&jIncompatCsum3 != 0:
-		return nil, unix.EUCLEAN
+		return unix.EUCLEAN
 	}
 	if j.sums() {
 		j.seed = crc32c(^uint32(0), s[jUUID:jUUID+16])
 		if j.superSum() != be.Uint32(s[jSum:]) {
-			return nil, unix.EUCLEAN
+			return unix.EUCLEAN
 		}
 	}
 	j.sequence, j.empty = be.Uint32(s[jSequence:]), start == 0
 	j.head, j.tail = j.first, j.first
-	return j, nil
+	return nil
 }
 
 func (j *journal) superSum() uint32 {
@@ -311,11 +317,7 @@ func (j *journal) replay() error {
 // it goes as far as that one.
 func (j *journal) scan(revokes func(uint32, []byte) error, data func(uint32, tag, []byte) error, last uint32) (uint32, error) {
 	at, sequence := be.Uint32(j.super[jStart:]), be.Uint32(j.super[jSequence:])
-	type revocation struct {
-		sequence uint32
-		b        []byte
-	}
-	var pending []revocation
+	var pending [][]byte // revocations of the transaction
 	for left := j.length; left > 0; left-- {
 		if data != nil && sequence == last+1 {
 			return last, nil
@@ -324,60 +326,71 @@ func (j *journal) scan(revokes func(uint32, []byte) error, data func(uint32, tag
 		if err != nil {
 			return 0, err
 		}
-		if be.Uint32(b) != journalMagic || be.Uint32(b[8:]) != sequence {
+		if be.Uint32(b) != journalMagic || be.Uint32(b[8:]) != sequence || !j.sound(b) {
 			break
 		}
 		at = j.next(at)
 		switch be.Uint32(b[4:]) {
 		case jDescriptor:
-			if !j.blockSum(b) {
-				return sequence - 1, nil
-			}
-			list, err := j.tags(b)
-			if err != nil {
+			var count uint32
+			if at, count, err = j.scanData(b, at, left, sequence, data); err != nil {
 				return 0, err
 			}
-			for _, t := range list {
-				if left--; left == 0 {
-					return 0, unix.EUCLEAN
-				}
-				if data != nil {
-					d, err := j.read(at)
-					if err != nil {
-						return 0, err
-					}
-					if j.sums() && j.dataSum(sequence, d) != t.sum {
-						return 0, unix.EUCLEAN
-					}
-					if err := data(sequence, t, d); err != nil {
-						return 0, err
-					}
-				}
-				at = j.next(at)
-			}
+			left -= count
 		case jRevoke:
-			if !j.blockSum(b) {
-				return sequence - 1, nil
-			}
-			pending = append(pending, revocation{sequence, b})
+			pending = append(pending, b)
 		case jCommit:
-			if !j.commitSum(b) {
-				return sequence - 1, nil
-			}
-			if revokes != nil {
-				for _, r := range pending {
-					if err := revokes(r.sequence, r.b); err != nil {
-						return 0, err
-					}
+			for _, r := range pending {
+				if revokes == nil {
+					break
+				}
+				if err := revokes(sequence, r); err != nil {
+					return 0, err
 				}
 			}
 			pending = nil
 			sequence++
-		default:
-			return sequence - 1, nil
 		}
 	}
 	return sequence - 1, nil
+}
+
+// sound reports whether a block of the log that has the magic number is one of a known kind with the right checksum.
+func (j *journal) sound(b []byte) bool {
+	switch be.Uint32(b[4:]) {
+	case jDescriptor, jRevoke:
+		return j.blockSum(b)
+	case jCommit:
+		return j.commitSum(b)
+	}
+	return false
+}
+
+// scanData passes over the blocks that a descriptor announces, at most left-1, and gives them to do when it is not nil: EUCLEAN, EIO.
+func (j *journal) scanData(desc []byte, at, left, sequence uint32, do func(uint32, tag, []byte) error) (behind, count uint32, err error) {
+	list, err := j.tags(desc)
+	if err != nil {
+		return 0, 0, err
+	}
+	if count = uint32(len(list)); count >= left {
+		return 0, 0, unix.EUCLEAN
+	}
+	for _, t := range list {
+		if do != nil {
+			d, err := j.read(at)
+			if err != nil {
+				return 0, 0, err
+			}
+			if j.sums() && j.dataSum(sequence, d) != t.sum {
+				return 0, 0, unix.EUCLEAN
+			}
+			if err := do(sequence, t, d); err != nil {
+				return 0, 0, err
+			}
+		}
+		at = j.next(at)
+	}
+	return at, count, nil
 }
 
 func (j *journal) readRevoked(sequence uint32, b []byte, revoked map[uint64]uint32) error {
@@ -531,89 +544,107 @@ func (j *journal) need(blocks, revoked int) uint32 {
 	return uint32(blocks + blocks/perDesc + 1 + revoked/perRevoke + 1 + 1)
 }
 
+// A logWriter gathers blocks that go to the log one behind the other.
+type logWriter struct {
+	j         *journal
+	start, at uint32 // where the first that was not written goes, and the next
+	out       []byte
+}
+
+func (w *logWriter) put(b []byte) error {
+	w.out = append(w.out, b...)
+	w.at = w.j.next(w.at)
+	if w.at == w.j.first || len(w.out) >= 1<<18 {
+		return w.flush()
+	}
+	return nil
+}
+
+func (w *logWriter) flush() error {
+	if len(w.out) == 0 {
+		return nil
+	}
+	if err := w.j.writeBlocks(w.start, w.out); err != nil {
+		return err
+	}
+	w.out, w.start = w.out[:0], w.at
+	return nil
+}
+
 // write puts a transaction into the log: the blocks, then, when they are durable, the commit block.
 func (j *journal) write(list []image, revoked map[uint64]bool) error {
-	fs := j.fs
-	size := fs.blockSize
-	at := j.head
-	var out []byte // what goes to the log, from start on
-	start := at
-	flush := func() error {
-		if len(out) == 0 {
-			return nil
-		}
-		if err := j.writeBlocks(start, out); err != nil {
-			return err
-		}
-		out, start = out[:0], at
-		return nil
-	}
-	put := func(b []byte) error {
-		out = append(out, b...)
-		at = j.next(at)
-		if at == j.first || len(out) >= 1<<18 {
-			return flush()
-		}
-		return nil
-	}
-	perDesc := (size - jHeader - 16 - 4) / j.tagBytes()
+	w := logWriter{j: j, start: j.head, at: j.head}
+	perDesc := (j.fs.blockSize - jHeader - 16 - 4) / j.tagBytes()
 	for len(list) > 0 {
 		batch := list[:min(perDesc, len(list))]
 		list = list[len(batch):]
-		desc := make([]byte, size)
-		j.head3(desc, jDescriptor)
-		data := make([][]byte, len(batch))
-		place := jHeader
-		for i, m := range batch {
-			flags := uint32(0)
-			if i > 0 {
-				flags |= tagSameUUID
-			}
-			if i == len(batch)-1 {
-				flags |= tagLast
-			}
-			data[i] = m.data
-			if be.Uint32(m.data) == journalMagic {
-				data[i] = slices.Clone(m.data)
-				clear(data[i][:4])
-				flags |= tagEscape
-			}
-			j.putTag(desc[place:], m.block, flags, data[i])
-			place += j.tagBytes()
-			if i == 0 {
-				copy(desc[place:], j.super[jUUID:jUUID+16])
-				place += 16
-			}
-		}
-		j.sumTail(desc)
-		if err := put(desc); err != nil {
+		if err := j.putBatch(&w, batch); err != nil {
 			return err
 		}
-		for _, d := range data {
-			if err := put(d); err != nil {
-				return err
-			}
-		}
 	}
-	if err := j.putRevoked(revoked, put); err != nil {
+	if err := j.putRevoked(revoked, w.put); err != nil {
 		return err
 	}
-	if err := flush(); err != nil {
+	if err := w.flush(); err != nil {
 		return err
 	}
 	// The log and the data that the transaction refers to are durable before the commit block is written.
-	if err := fs.disk.Flush(); err != nil {
+	if err := j.fs.disk.Flush(); err != nil {
 		return err
 	}
-	b := make([]byte, size)
+	return j.writeCommit(w.at)
+}
+
+// putBatch puts a descriptor and the blocks that it announces.
+func (j *journal) putBatch(w *logWriter, batch []image) error {
+	desc := make([]byte, j.fs.blockSize)
+	j.head3(desc, jDescriptor)
+	data := make([][]byte, len(batch))
+	place := jHeader
+	for i, m := range batch {
+		flags := uint32(0)
+		if i > 0 {
+			flags |= tagSameUUID
+		}
+		if i == len(batch)-1 {
+			flags |= tagLast
+		}
+		data[i] = m.data
+		if be.Uint32(m.data) == journalMagic {
+			data[i] = slices.Clone(m.data)
+			clear(data[i][:4])
+			flags |= tagEscape
+		}
+		j.putTag(desc[place:], m.block, flags, data[i])
+		place += j.tagBytes()
+		if i == 0 {
+			copy(desc[place:], j.super[jUUID:jUUID+16])
+			place += 16
+		}
+	}
+	j.sumTail(desc)
+	if err := w.put(desc); err != nil {
+		return err
+	}
+	for _, d := range data {
+		if err := w.put(d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeCommit writes the commit block, durably, and ends the transaction.
+func (j *journal) writeCommit(at uint32) error {
+	b := make([]byte, j.fs.blockSize)
 	j.head3(b, jCommit)
-	now := fs.vfs.Now()
+	now := j.fs.vfs.Now()
 	be.PutUint64(b[48:], uint64(now/1e9))
 	be.PutUint32(b[56:], uint32(now%1e9))
 	if j.sums() {
 		be.PutUint32(b[16:], crc32c(j.seed, b))
 	}
-	if err := fs.disk.WriteAt(b, int64(j.at(at))<<fs.blockBits, true); err != nil {
+	if err := j.fs.disk.WriteAt(b, int64(j.at(at))<<j.fs.blockBits, true); err != nil {
 		return err
 	}
 	j.head, j.empty = j.next(at), false

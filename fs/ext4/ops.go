@@ -269,7 +269,8 @@ func (n *node) create(dir *vfs.Inode, name string, nn *vfs.NewNode) (*vfs.Inode,
 	return i, n.store()
 }
 
-// newInode makes an inode with a number that was just allocated; up is the directory that it is made in.
+// newInode makes an inode with a number that was just allocated; up is the directory that it is made in. An inode comes back with an error
+// too, once there is one.
 func (fs *fileSystem) newInode(ino uint32, nn *vfs.NewNode, up uint32) (*vfs.Inode, error) {
 	b, raw, err := fs.rawInode(ino)
 	if err != nil {
@@ -282,8 +283,7 @@ func (fs *fileSystem) newInode(ino uint32, nn *vfs.NewNode, up uint32) (*vfs.Ino
 		le.PutUint16(raw[iExtraSize:], uint16(min(max(fs.wantExtra, 32), fs.inodeSize-goodInode)))
 	}
 	var cache *mem.Cache
-	typ := nn.Mode & unix.S_IFMT
-	if typ == unix.S_IFREG {
+	if nn.Mode&unix.S_IFMT == unix.S_IFREG {
 		cache = mem.NewCache(fs.pool, &pages{n})
 	}
 	i := fs.vfs.NewInode(n, nn, cache)
@@ -295,13 +295,24 @@ func (fs *fileSystem) newInode(ino uint32, nn *vfs.NewNode, up uint32) (*vfs.Ino
 	if fs.extra(raw) >= iCrtimeExtra+4-goodInode {
 		fs.encodeTime(raw, iCrtime, iCrtimeExtra, n.crtime)
 	}
+	n.initMap(raw, nn)
+	fs.change(b)
+	if err := n.firstBlock(nn, up); err != nil {
+		return i, err
+	}
+	return i, n.store()
+}
+
+// initMap fills i_block of a new inode: a short target, a device's number, or a map without entries.
+func (n *node) initMap(raw []byte, nn *vfs.NewNode) {
+	typ := nn.Mode & unix.S_IFMT
 	n.fast = typ == unix.S_IFLNK && len(nn.Target) < iBlockSize
 	switch {
 	case n.fast:
 		copy(raw[iBlock:], nn.Target)
 		n.size = int64(len(nn.Target))
 	case typ == unix.S_IFREG || typ == unix.S_IFDIR || typ == unix.S_IFLNK:
-		if fs.extents {
+		if n.fs.extents {
 			n.flags |= flagExtents
 			header(raw[iBlock:], 0, inlineExtents, 0)
 		} else {
@@ -310,30 +321,34 @@ func (fs *fileSystem) newInode(ino uint32, nn *vfs.NewNode, up uint32) (*vfs.Ino
 	case typ == unix.S_IFCHR || typ == unix.S_IFBLK:
 		encodeDev(raw, nn.Rdev)
 	}
-	fs.change(b)
-	switch {
+}
+
+// firstBlock writes what is in a new inode from the beginning: . and .., or a long target. ENAMETOOLONG, ENOSPC, EIO.
+func (n *node) firstBlock(nn *vfs.NewNode, up uint32) error {
+	fs := n.fs
+	switch typ := nn.Mode & unix.S_IFMT; {
 	case typ == unix.S_IFDIR:
 		_, buf, err := n.grow()
 		if err != nil {
-			return i, err
+			return err
 		}
 		t := fs.fileType(unix.S_IFDIR)
-		putRecord(buf.data, ino, 12, t, ".")
+		putRecord(buf.data, n.ino, 12, t, ".")
 		putRecord(buf.data[12:], up, fs.records()-12, t, "..")
 		n.sumDir(buf.data)
 	case typ == unix.S_IFLNK && !n.fast:
 		if len(nn.Target) >= fs.blockSize {
-			return i, unix.ENAMETOOLONG
+			return unix.ENAMETOOLONG
 		}
 		_, buf, err := n.grow()
 		if err != nil {
-			return i, err
+			return err
 		}
 		clear(buf.data)
 		copy(buf.data, nn.Target)
 		n.size = int64(len(nn.Target))
 	}
-	return i, n.store()
+	return nil
 }
 
 // Link implements vfs.NameOps.
@@ -442,104 +457,139 @@ func (n *node) Rename(from *vfs.Inode, oldName string, to *vfs.Inode, newName st
 			return err
 		}
 	}
-	err := n.fs.update(func() error { return n.fs.rename(from, oldName, to, newName, flags, whiteout) })
+	r := renaming{fs: n.fs, from: from, to: to, oldName: oldName, newName: newName, exchange: flags&unix.RENAME_EXCHANGE != 0, whiteout: whiteout}
+	err := n.fs.update(func() error {
+		if err := r.find(); err != nil {
+			return err
+		}
+		if err := r.allowed(flags&unix.RENAME_NOREPLACE != 0); err != nil {
+			return err
+		}
+		return r.do()
+	})
 	if err != nil && whiteout != nil {
 		of(whiteout).Evict(whiteout)
 	}
 	return err
 }
 
-// rename is Rename in one transaction. A whiteout, when not nil, takes the old name. fs.mu is held for writing.
-func (fs *fileSystem) rename(from *vfs.Inode, oldName string, to *vfs.Inode, newName string, flags uint, whiteout *vfs.Inode) error {
-	d, e := of(from), of(to)
+// A renaming is one rename, in one transaction. Its methods are called with fs.mu held for writing.
+type renaming struct {
+	fs               *fileSystem
+	from, to         *vfs.Inode
+	oldName, newName string
+	exchange         bool
+	whiteout         *vfs.Inode // takes the old name, when not nil
+
+	i, victim  *vfs.Inode // what moves, and what has the new name: nil for none
+	old, there *found     // their records
+}
+
+// find looks both names up: ENOENT, EUCLEAN, EIO.
+func (r *renaming) find() (err error) {
+	d, e := of(r.from), of(r.to)
 	for _, n := range [...]*node{d, e} {
 		if err := n.ready(); err != nil {
 			return err
 		}
 	}
-	old, err := d.lookup(oldName)
-	if err != nil {
+	if r.old, err = d.lookup(r.oldName); err != nil {
 		return err
 	}
-	i, err := fs.inode(old.ino)
-	if err != nil {
+	if r.i, err = r.fs.inode(r.old.ino); err != nil {
 		return err
 	}
-	var victim *vfs.Inode
-	there, err := e.lookup(newName)
-	if err == nil {
-		if victim, err = fs.inode(there.ino); err != nil {
-			return err
-		}
-	} else if err != unix.ENOENT {
-		return err
+	r.victim = nil
+	if r.there, err = e.lookup(r.newName); err == unix.ENOENT {
+		return nil
+	} else if err == nil {
+		r.victim, err = r.fs.inode(r.there.ino)
 	}
-	exchange := flags&unix.RENAME_EXCHANGE != 0
+	return err
+}
+
+// allowed says why it cannot be done: EEXIST, ENOENT, ENOTEMPTY, EMLINK.
+func (r *renaming) allowed(noReplace bool) error {
 	switch {
-	case victim != nil && flags&unix.RENAME_NOREPLACE != 0:
+	case r.victim != nil && noReplace:
 		return unix.EEXIST
-	case victim == nil && exchange:
+	case r.victim == nil && r.exchange:
 		return unix.ENOENT
-	case victim != nil && !exchange:
-		if err := of(victim).mayGo(victim); err != nil {
+	case r.victim != nil && !r.exchange:
+		if err := of(r.victim).mayGo(r.victim); err != nil {
 			return err
 		}
 	}
-	if i.IsDir() && d != e && (victim == nil || !victim.IsDir()) && !fs.moreLinks(to) {
+	if r.i.IsDir() && r.from != r.to && (r.victim == nil || !r.victim.IsDir()) && !r.fs.moreLinks(r.to) {
 		return unix.EMLINK
 	}
-	oldIno, oldType := old.ino, old.typ
-	if victim != nil {
-		victimIno, victimType := there.ino, there.typ
-		e.replace(there, oldIno, oldType)
-		if exchange {
-			d.replace(old, victimIno, victimType)
-		}
-	} else if err := e.add(newName, oldIno, oldType); err != nil {
+	return nil
+}
+
+// do changes the names and what hangs on them.
+func (r *renaming) do() error {
+	if err := r.names(); err != nil {
 		return err
 	}
-	if !exchange {
-		// Adding may have moved it.
-		if old, err = d.lookup(oldName); err != nil {
-			return err
-		}
-		if whiteout != nil {
-			w := of(whiteout)
-			d.replace(old, w.ino, fs.fileType(unix.S_IFCHR))
-			whiteout.SetNlink(1)
-			if err := fs.dropOrphan(w); err != nil {
-				return err
-			}
-		} else {
-			d.remove(old)
-		}
-	}
-	now := fs.vfs.Now()
-	i.SetTimes(-1, -1, now)
-	from.SetTimes(-1, now, now)
-	to.SetTimes(-1, now, now)
-	if err := fs.moved(i, from, to); err != nil {
+	now := r.fs.vfs.Now()
+	r.i.SetTimes(-1, -1, now)
+	r.from.SetTimes(-1, now, now)
+	r.to.SetTimes(-1, now, now)
+	if err := r.fs.moved(r.i, r.from, r.to); err != nil {
 		return err
 	}
-	if exchange {
-		victim.SetTimes(-1, -1, now)
-		if err := fs.moved(victim, to, from); err != nil {
-			return err
-		}
-		if err := of(victim).store(); err != nil {
-			return err
-		}
-	} else if victim != nil {
-		if err := of(victim).loseName(victim, to); err != nil {
-			return err
-		}
+	if err := r.victimGoes(now); err != nil {
+		return err
 	}
-	for _, n := range [...]*node{of(i), d, e} {
+	for _, n := range [...]*node{of(r.i), of(r.from), of(r.to)} {
 		if err := n.store(); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// names changes the records in both directories.
+func (r *renaming) names() error {
+	d, e := of(r.from), of(r.to)
+	ino, typ := r.old.ino, r.old.typ
+	if r.victim != nil {
+		victimIno, victimType := r.there.ino, r.there.typ
+		e.replace(r.there, ino, typ)
+		if r.exchange {
+			d.replace(r.old, victimIno, victimType)
+			return nil
+		}
+	} else if err := e.add(r.newName, ino, typ); err != nil {
+		return err
+	}
+	old, err := d.lookup(r.oldName) // adding may have moved it
+	if err != nil {
+		return err
+	}
+	if r.whiteout == nil {
+		d.remove(old)
+		return nil
+	}
+	w := of(r.whiteout)
+	d.replace(old, w.ino, r.fs.fileType(unix.S_IFCHR))
+	r.whiteout.SetNlink(1)
+	return r.fs.dropOrphan(w)
+}
+
+// victimGoes has what had the new name move to the old one, or lose a link.
+func (r *renaming) victimGoes(now int64) error {
+	switch {
+	case r.victim == nil:
+		return nil
+	case !r.exchange:
+		return of(r.victim).loseName(r.victim, r.to)
+	}
+	r.victim.SetTimes(-1, -1, now)
+	if err := r.fs.moved(r.victim, r.to, r.from); err != nil {
+		return err
+	}
+	return of(r.victim).store()
 }
 
 // moved makes .. of a directory lead to its new parent.

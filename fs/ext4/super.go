@@ -208,42 +208,70 @@ func readSuper(d Disk) ([]byte, error) {
 // hex formats a set of features.
 func hex(v uint32) string { return "0x" + strconv.FormatUint(uint64(v), 16) }
 
-// parseSuper checks a superblock: EINVAL when it is none, EUCLEAN, EOPNOTSUPP.
+// parseSuper checks a superblock: EINVAL when it is none, EUCLEAN, EOPNOTSUPP, EFBIG.
 func parseSuper(b []byte, size int64, r *vfs.MountRequest) (*super, error) {
 	if le.Uint16(b[sMagic:]) != superMagic {
 		return nil, r.Fail(unix.EINVAL, "no ext4 superblock")
 	}
-	bad := func(what string) (*super, error) {
-		return nil, r.Fail(unix.EUCLEAN, "the superblock is damaged: "+what)
-	}
-	s := &super{raw: b, compat: le.Uint32(b[sCompat:]), incompat: le.Uint32(b[sIncompat:]), roCompat: le.Uint32(b[sROCompat:])}
-	if le.Uint32(b[sRevision:]) == 0 {
-		s.compat, s.incompat, s.roCompat = 0, 0, 0
-	}
+	s := &super{raw: b}
+	s.decodeFeatures()
 	if err := s.checkFeatures(r); err != nil {
 		return nil, err
 	}
+	what := ""
+	if s.decodeSums() {
+		if le.Uint32(b[sLogBlock:]) > 2 {
+			return nil, r.Fail(unix.EOPNOTSUPP, "blocks are larger than 4096 bytes")
+		}
+		s.decode()
+		what = s.damage(size)
+	} else {
+		what = "checksum"
+	}
+	switch {
+	case what != "":
+		return nil, r.Fail(unix.EUCLEAN, "the superblock is damaged: "+what)
+	case s.groupCount() > maxGroups:
+		return nil, r.Fail(unix.EFBIG, "too many groups")
+	}
+	return s, nil
+}
+
+func (s *super) decodeFeatures() {
+	if le.Uint32(s.raw[sRevision:]) > 0 {
+		s.compat, s.incompat, s.roCompat = le.Uint32(s.raw[sCompat:]), le.Uint32(s.raw[sIncompat:]), le.Uint32(s.raw[sROCompat:])
+	}
 	s.csum, s.gdtCsum = s.roCompat&roMetadataCsum != 0, s.roCompat&roGDTCsum != 0
 	s.is64, s.extents, s.flexBG = s.incompat&incompat64 != 0, s.incompat&incompatExtents != 0, s.incompat&incompatFlexBG != 0
+}
+
+// decodeSums finds the seed of checksums; false when the superblock's own is wrong.
+func (s *super) decodeSums() bool {
+	b := s.raw
 	if s.csum {
 		if b[sChecksumType] != 1 || crc32c(^uint32(0), b[:sChecksum]) != le.Uint32(b[sChecksum:]) {
-			return bad("checksum")
+			return false
 		}
 		s.seed = crc32c(^uint32(0), b[sUUID:sUUID+16])
 	}
 	if s.incompat&incompatCsumSeed != 0 {
 		s.seed = le.Uint32(b[sChecksumSeed:])
 	}
-	if le.Uint32(b[sLogBlock:]) > 2 {
-		return nil, r.Fail(unix.EOPNOTSUPP, "blocks are larger than 4096 bytes")
-	}
+	return true
+}
+
+// decode reads the fields, which damage checks.
+func (s *super) decode() {
+	b := s.raw
 	s.blockBits = uint(le.Uint32(b[sLogBlock:])) + 10
 	s.blockSize = 1 << s.blockBits
 	s.blocks, s.freeBlocks, s.reserved = uint64(le.Uint32(b[sBlocksLo:])), uint64(le.Uint32(b[sFreeBlocksLo:])), uint64(le.Uint32(b[sReservedLo:]))
+	s.descSize = 32
 	if s.is64 {
 		s.blocks |= uint64(le.Uint32(b[sBlocksHi:])) << 32
 		s.freeBlocks |= uint64(le.Uint32(b[sFreeBlocksHi:])) << 32
 		s.reserved |= uint64(le.Uint32(b[sReservedHi:])) << 32
+		s.descSize = int(le.Uint16(b[sDescSize:]))
 	}
 	s.inodes, s.freeInodes = le.Uint32(b[sInodes:]), le.Uint32(b[sFreeInodes:])
 	s.firstBlock = uint64(le.Uint32(b[sFirstBlock:]))
@@ -252,10 +280,6 @@ func parseSuper(b []byte, size int64, r *vfs.MountRequest) (*super, error) {
 	if le.Uint32(b[sRevision:]) > 0 {
 		s.firstInode, s.inodeSize = le.Uint32(b[sFirstInode:]), int(le.Uint16(b[sInodeSize:]))
 		s.wantExtra = int(le.Uint16(b[sWantExtra:]))
-	}
-	s.descSize = 32
-	if s.is64 {
-		s.descSize = int(le.Uint16(b[sDescSize:]))
 	}
 	s.firstMetaBG = le.Uint32(b[sFirstMetaBG:])
 	s.journalInode = le.Uint32(b[sJournalInode:])
@@ -267,32 +291,34 @@ func parseSuper(b []byte, size int64, r *vfs.MountRequest) (*super, error) {
 	}
 	s.hashVersion = b[sHashVersion]
 	s.unsignedHash = le.Uint32(b[sFlags:])&flagUnsignedHash != 0
+}
+
+// damage names what makes no sense on a disk of a size; empty for nothing.
+func (s *super) damage(size int64) string {
 	perBlock := uint32(s.blockSize) * 8
 	mostBlocks := perBlock // in a group
 	if s.roCompat&roBigAlloc != 0 {
-		mostBlocks = perBlock << min(le.Uint32(b[sLogCluster:])-le.Uint32(b[sLogBlock:]), 8)
+		mostBlocks = perBlock << min(le.Uint32(s.raw[sLogCluster:])-le.Uint32(s.raw[sLogBlock:]), 8)
 	}
 	switch {
 	case s.blocks == 0 || s.blocks > uint64(size)>>s.blockBits:
-		return bad("the file system is larger than the disk")
+		return "the file system is larger than the disk"
 	case s.firstBlock != uint64(b2i(s.blockSize == 1024 && s.roCompat&roBigAlloc == 0)) || s.firstBlock >= s.blocks:
-		return bad("first block")
+		return "first block"
 	case s.blocksGroup == 0 || s.blocksGroup > mostBlocks || s.blocksGroup%8 != 0:
-		return bad("blocks in a group")
+		return "blocks in a group"
 	case s.inodesGroup == 0 || s.inodesGroup > perBlock || s.inodesGroup%8 != 0:
-		return bad("inodes in a group")
+		return "inodes in a group"
 	case s.inodeSize < 128 || s.inodeSize > s.blockSize || bits.OnesCount(uint(s.inodeSize)) != 1:
-		return bad("size of inodes")
+		return "size of inodes"
 	case s.descSize < 32 || s.is64 && s.descSize < 64 || s.descSize > s.blockSize || bits.OnesCount(uint(s.descSize)) != 1:
-		return bad("size of descriptors")
+		return "size of descriptors"
 	case s.firstInode < 11 || s.firstInode > s.inodesGroup:
-		return bad("first inode")
+		return "first inode"
 	case uint64(s.inodes) != uint64(s.groupCount())*uint64(s.inodesGroup):
-		return bad("number of inodes")
-	case s.groupCount() > maxGroups:
-		return nil, r.Fail(unix.EFBIG, "too many groups")
+		return "number of inodes"
 	}
-	return s, nil
+	return ""
 }
 
 // maxGroups bounds what a superblock makes the kernel allocate: 16 TiB with blocks of 4 KiB.
