@@ -8,8 +8,10 @@ import (
 
 	"gosv/kernel/epoll"
 	"gosv/kernel/mm"
+	"gosv/kernel/pipe"
 	"gosv/kernel/share"
 	"gosv/kernel/vfs"
+	"gosv/machine"
 )
 
 // Limits of the whole machine, which root may change.
@@ -58,6 +60,19 @@ func number32(path string, n *atomic.Int32, least int) row {
 		n.Store(int32(v))
 		return nil
 	})}
+}
+
+// setPipeSize sets pipe.MaxSize, up to the next power of two pages.
+func setPipeSize(_ *view, n int) error {
+	if n < 0 || n > 1<<30 {
+		return unix.EINVAL
+	}
+	size := machine.PageSize
+	for size < n {
+		size *= 2
+	}
+	pipe.MaxSize.Store(int32(size))
+	return nil
 }
 
 func maxAreas(*view) int64             { return int64(mm.MaxAreas()) }

@@ -25,10 +25,8 @@ import (
 const (
 	// Buf is PIPE_BUF: writes up to it are atomic.
 	Buf = machine.PageSize
-	// DefaultSize is the capacity of a new pipe in bytes.
+	// DefaultSize is the capacity of a new pipe in bytes, where there are not too many.
 	DefaultSize = 16 * machine.PageSize
-	// MaxSize is /proc/sys/fs/pipe-max-size: the most that an unprivileged program may ask for.
-	MaxSize = 1 << 20
 )
 
 // Events of poll(2).
@@ -50,7 +48,8 @@ type pipe struct {
 
 	// All below is guarded by mu.
 	mu    sync.Mutex
-	slots []slot // ring; its length is the capacity in pages
+	room  account
+	slots []slot // ring; its length is the capacity in pages, which room has; nil when nobody has the pipe open
 	head  int    // first used slot
 	used  int
 	bytes int           // unread
@@ -58,10 +57,6 @@ type pipe struct {
 	// Open ends, and how many there ever were.
 	readers, writers           int
 	readersOpened, writersEver uint32
-}
-
-func newPipe(pool *mem.Pool) *pipe {
-	return &pipe{pool: pool, slots: make([]slot, DefaultSize/machine.PageSize)}
 }
 
 // end is one open file of a pipe.
@@ -74,7 +69,8 @@ type end struct {
 	alone  bool
 }
 
-// New is pipe2(2) without the descriptors. flags: O_NONBLOCK; O_CLOEXEC is for the descriptors; EINVAL for others.
+// New is pipe2(2) without the descriptors. flags: O_NONBLOCK; O_CLOEXEC is for the descriptors; EINVAL for others. ENFILE when pipes
+// have all that they may have.
 func New(ns *vfs.Namespace, c *cred.Cred, flags int) (r, w *vfs.File, err error) {
 	if flags&^(unix.O_NONBLOCK|unix.O_CLOEXEC) != 0 {
 		return nil, nil, unix.EINVAL
@@ -85,7 +81,10 @@ func New(ns *vfs.Namespace, c *cred.Cred, flags int) (r, w *vfs.File, err error)
 	}{}
 	p := &both.p
 	p.nameless = true
-	p.pool, p.slots = ns.Pool, make([]slot, DefaultSize/machine.PageSize)
+	p.pool = ns.Pool
+	if err := p.fit(c); err != nil {
+		return nil, nil, err
+	}
 	p.readers, p.writers, p.readersOpened, p.writersEver = 1, 1, 1, 1
 	both.r.p, both.w.p = p, p
 	d := vfs.NewNameless("pipe", unix.S_IFIFO|0o600, ns.Now(), c, reopener{p})
@@ -98,14 +97,23 @@ type reopener struct{ p *pipe }
 
 func (r reopener) Reopen(f *vfs.File) (vfs.FileOps, error) { return r.p.open(f) }
 
-// OpenFIFO is vfs.Namespace.OpenFIFO: ENXIO for O_WRONLY|O_NONBLOCK when nobody reads.
+// fit gives the pipe its capacity.
+func (p *pipe) fit(c *cred.Cred) error {
+	n, err := p.room.open(c)
+	if err == nil {
+		p.slots, p.head = make([]slot, n), 0
+	}
+	return err
+}
+
+// OpenFIFO is vfs.Namespace.OpenFIFO: ENXIO for O_WRONLY|O_NONBLOCK when nobody reads, ENOMEM when pipes have all that they may have.
 func OpenFIFO(f *vfs.File) (vfs.FileOps, error) {
 	i := f.Inode()
 	i.Lock()
 	defer i.Unlock()
 	p, _ := i.Private.(*pipe)
 	if p == nil {
-		p = newPipe(f.Namespace().Pool)
+		p = &pipe{pool: f.Namespace().Pool}
 		i.Private = p
 	}
 	return p.open(f)
@@ -123,6 +131,9 @@ func (p *pipe) open(f *vfs.File) (vfs.FileOps, error) {
 		}
 	} else {
 		e.others, e.alone = p.writersEver, p.writers == 0 && !p.nameless
+	}
+	if p.slots == nil && p.fit(f.Cred()) != nil {
+		return nil, unix.ENOMEM
 	}
 	if f.Readable() {
 		p.readers++
@@ -364,7 +375,7 @@ func (e *end) Release(f *vfs.File) {
 	p.queue.Notify(readable | writable | unix.EPOLLHUP | unix.EPOLLERR)
 }
 
-// drain gives up all pages: what nobody has open holds nothing.
+// drain gives up all pages and the capacity: what nobody has open holds nothing.
 func (p *pipe) drain() {
 	for ; p.used > 0; p.used-- {
 		s := p.slot(p.used - 1)
@@ -376,6 +387,8 @@ func (p *pipe) drain() {
 		p.pool.Unref(p.spare)
 		p.spare = machine.NoFrame
 	}
+	p.slots = nil
+	p.room.close()
 }
 
 func of(f *vfs.File) (*pipe, error) {
@@ -396,10 +409,10 @@ func Size(f *vfs.File) (int, error) {
 	return len(p.slots) * machine.PageSize, nil
 }
 
-// SetSize is F_SETPIPE_SZ: it returns the new capacity in bytes, the next power of two pages
-// at or above n. EBADF, EINVAL, EPERM beyond MaxSize without privilege (CAP_SYS_RESOURCE), EBUSY when what is
-// in the pipe would not fit.
-func SetSize(f *vfs.File, n int, privileged bool) (int, error) {
+// SetSize is F_SETPIPE_SZ on behalf of c: it returns the new capacity in bytes, the next power of two pages
+// at or above n. EBADF, EINVAL, EPERM beyond what the unprivileged may have (MaxSize, SoftPages), EBUSY when what is
+// in the pipe would not fit, ENOMEM when pipes have all that they may have.
+func SetSize(f *vfs.File, n int, c *cred.Cred) (int, error) {
 	p, err := of(f)
 	switch {
 	case err != nil:
@@ -413,11 +426,14 @@ func SetSize(f *vfs.File, n int, privileged bool) (int, error) {
 	for pages*machine.PageSize < n {
 		pages *= 2
 	}
-	if pages*machine.PageSize > MaxSize && !privileged && pages > len(p.slots) {
+	if pages*machine.PageSize > int(MaxSize.Load()) && !c.Capable(unix.CAP_SYS_RESOURCE) && pages > len(p.slots) {
 		return 0, unix.EPERM
 	}
 	if p.used > pages {
 		return 0, unix.EBUSY
+	}
+	if err := p.room.resize(pages, c); err != nil {
+		return 0, err
 	}
 	slots := make([]slot, pages)
 	for i := range p.used {

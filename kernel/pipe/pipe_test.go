@@ -73,7 +73,7 @@ func TestBytesComeOutInOrder(t *testing.T) {
 }
 
 func TestCapacity(t *testing.T) {
-	_, r, w := newPipe(t)
+	tr, r, w := newPipe(t)
 	defer r.DecRef()
 	defer w.DecRef()
 	if n, err := write(w, strings.Repeat("x", 100000)); n != pipe.DefaultSize || err != nil {
@@ -101,7 +101,11 @@ func TestCapacity(t *testing.T) {
 		{4096, 0, false, unix.EBUSY}, {65537, 131072, false, nil}, {2 << 20, 0, false, unix.EPERM}, {2 << 20, 2 << 20, true, nil},
 		{-1, 0, true, unix.EINVAL}, {1, 0, true, unix.EBUSY},
 	} {
-		if got, err := pipe.SetSize(r, c.n, c.privileged); got != c.got || err != c.err {
+		who := tr.Ctx.Cred
+		if !c.privileged {
+			who = somebody()
+		}
+		if got, err := pipe.SetSize(r, c.n, who); got != c.got || err != c.err {
 			t.Errorf("SetSize(%d): %d, %v", c.n, got, err)
 		}
 	}
@@ -111,7 +115,7 @@ func TestCapacity(t *testing.T) {
 	if got, _ := read(r, 1<<20); len(got) != pipe.DefaultSize || got[len(got)-1] != 'y' || got[0] != 'x' {
 		t.Errorf("%d bytes after the change of size", len(got))
 	}
-	if n, err := pipe.SetSize(r, 1, false); n != 4096 || err != nil {
+	if n, err := pipe.SetSize(r, 1, somebody()); n != 4096 || err != nil {
 		t.Errorf("%d, %v", n, err)
 	}
 }

@@ -54,6 +54,9 @@ var shares []*Share
 // Sockets are those of AF_INET and AF_INET6, with their places in the stack, beside the quarter: a server may have many.
 var Sockets = &Share{part: 4, alone: true}
 
+// Pipes are the capacities of pipes, in bytes, beside the quarter too: what they hold are frames of memory, not the kernel's objects.
+var Pipes = &Share{part: 4, alone: true}
+
 // Unbounded is for what has a bound of another kind.
 var Unbounded = &Share{alone: true}
 
@@ -61,6 +64,7 @@ var Unbounded = &Share{alone: true}
 func SetMemory(n int64) {
 	all.set(n)
 	Sockets.set(n)
+	Pipes.set(n)
 	for _, s := range shares {
 		s.set(n)
 	}

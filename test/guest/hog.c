@@ -224,6 +224,7 @@ static int fill(int fd)
 	return fd >= 0;
 }
 static int one_full_pair(void) { int p[2]; return socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, p) == 0 && fill(p[1]); }
+static int one_full_pipe(void) { int p[2]; return pipe2(p, O_NONBLOCK) == 0 && fill(p[1]); }
 static int one_full_udp(void)
 {
 	struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -371,7 +372,7 @@ static const struct {
 	{"System V message", one_message, ENOSPC}, {"POSIX message", one_posix_message, ENOSPC}, {"semaphore", one_sem, ENOSPC},
 	{"interest", one_interest, ENOSPC}, {"name", one_name, ENOSPC}, {"watch", one_watch, ENOSPC}, {"xattr", one_xattr, ENOSPC},
 	{"lock", one_lock, ENOLCK}, {"memfd", one_memfd, ENOSPC}, {"tmpfs", one_tmpfs, ENOSPC}, {"segment", one_segment, -SIGBUS},
-	{"timer", one_timer, EAGAIN}, {"network", one_network, ENOSPC},
+	{"timer", one_timer, EAGAIN}, {"network", one_network, ENOSPC}, {"full pipe", one_full_pipe, ENFILE},
 };
 static const int nkinds = sizeof kinds / sizeof *kinds;
 
