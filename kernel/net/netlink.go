@@ -2,6 +2,7 @@ package net
 
 import (
 	"bytes"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -270,17 +271,24 @@ func (r routes) RouteTo(dst []byte, oif int) (e netlink.Route, err error) {
 	}
 	defer way.Release()
 	e = netlink.Route{Family: unix.AF_INET, Dst: dst, Bits: a.BitLen(), Index: int(way.NICID()), Table: unix.RT_TABLE_MAIN, Type: unix.RTN_UNICAST}
+	local := r.n.isLocal(a)
 	if len(dst) == header.IPv6AddressSize {
-		e.Family = unix.AF_INET6
+		e.Family, e.Protocol = unix.AF_INET6, unix.RTPROT_KERNEL
+		if table := r.n.Stack().GetRouteTable(); !local {
+			if i := slices.IndexFunc(table, func(o tcpip.Route) bool { return o.Destination.Contains(a) && o.NIC == way.NICID() }); i >= 0 {
+				o := r.route(&table[i])
+				e.Protocol, e.Metric = o.Protocol, o.Metric
+			}
+		}
 	}
-	if r.n.isLocal(a) {
+	if local {
 		e.Index, e.Table, e.Type = Loopback, unix.RT_TABLE_LOCAL, unix.RTN_LOCAL
 	}
 	if hop := way.NextHop(); hop != a && hop.Len() > 0 {
 		e.Gateway = hop.AsSlice()
 	}
-	local := way.LocalAddress()
-	e.Source = local.AsSlice()
+	source := way.LocalAddress()
+	e.Source = source.AsSlice()
 	return e, nil
 }
 

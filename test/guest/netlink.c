@@ -101,6 +101,55 @@ TEST(links)
 	close(s);
 }
 
+static u32 ways[64];
+static unsigned order;
+
+/* Attributes in their order, four bits each. */
+static void is_way(struct nlmsghdr *h)
+{
+	struct rtmsg *r = NLMSG_DATA(h);
+	long n = (long)RTM_PAYLOAD(h);
+	found = h->nlmsg_type == RTM_NEWROUTE && r->rtm_type == RTN_LOCAL ? (int)r->rtm_dst_len : -1;
+	ways[0] = r->rtm_flags;
+	for (struct rtattr *a = RTM_RTA(r); RTA_OK(a, n); a = RTA_NEXT(a, n))
+		if (a->rta_type > 0 && a->rta_type < 64) {
+			ways[a->rta_type] = a->rta_type == RTA_PREF ? 1 : *(u32 *)RTA_DATA(a);
+			order = order << 4 | (a->rta_type & 15);
+		}
+}
+
+/* What nmap needs: an interface is told before the last four bytes of the answer. */
+TEST(way_to_an_address)
+{
+	struct {
+		struct rtmsg r;
+		struct rtattr a;
+		unsigned char addr[16];
+	} q = {.r = {.rtm_family = AF_INET, .rtm_dst_len = 32}, .a = {.rta_len = RTA_LENGTH(4), .rta_type = RTA_DST}, .addr = {127, 0, 0, 1}};
+	int s = nl(NETLINK_ROUTE);
+	NEED(s >= 0);
+	SAME(ask(s, RTM_GETROUTE, 0, &q, sizeof q.r + RTA_LENGTH(4), is_way), 0);
+	SAME(found, 32);
+	SAME(ways[0], RTM_F_CLONED | 0x80000000);
+	SAME(ways[RTA_TABLE], RT_TABLE_MAIN);
+	SAME(ways[RTA_OIF], 1);
+	SAME(ways[RTA_PREFSRC], htonl(INADDR_LOOPBACK));
+	SAME(ways[RTA_UID], getuid());
+	SAME(order, 0xf1479c);
+	memcpy(q.addr, &in6addr_loopback, 16);
+	q.r.rtm_family = AF_INET6;
+	q.r.rtm_dst_len = 128;
+	q.a.rta_len = RTA_LENGTH(16);
+	order = 0;
+	if (access("/proc/net/if_inet6", F_OK) == 0) { /* some hosts of containers have no IPv6 */
+		SAME(ask(s, RTM_GETROUTE, 0, &q, sizeof q.r + RTA_LENGTH(16), is_way), 0);
+		SAME(found, 128);
+		SAME(ways[RTA_TABLE], RT_TABLE_LOCAL);
+		SAME(order, 0xf12764c4);
+	}
+	close(s);
+}
+
 TEST(names_and_addresses)
 {
 	struct sockaddr_nl a = {.nl_family = AF_NETLINK}, b;

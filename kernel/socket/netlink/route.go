@@ -378,8 +378,49 @@ func (r *request) getRoute() (bool, error) {
 		return false, err
 	}
 	found.Dst, found.Bits = t.Dst, 8*len(t.Dst)
-	r.reply(putRoute(nil, unix.RTM_NEWROUTE, &found))
+	if found.Family == unix.AF_INET {
+		r.reply(putWay(nil, &found, r.m.Cred.UID))
+	} else {
+		r.reply(putWay6(nil, &found))
+	}
 	return false, nil
+}
+
+// localWay is RTCF_LOCAL, a flag that Linux shows of a way to an address of the host.
+const localWay = 0x8000_0000
+
+// cacheInfo is a struct rta_cacheinfo of a route that nothing is remembered of.
+var cacheInfo = make([]byte, 32)
+
+// putWay is how IPv4 goes to an address: Linux's cached copy of a route, which belongs to the main table whatever table it came from,
+// with the attributes in Linux's order.
+func putWay(b []byte, r *Route, uid uint32) []byte {
+	fixed, flags := []byte{unix.AF_INET, byte(r.Bits), 0, 0, unix.RT_TABLE_MAIN, unix.RTPROT_UNSPEC, unix.RT_SCOPE_UNIVERSE, r.Type}, uint32(unix.RTM_F_CLONED)
+	if r.Type == unix.RTN_LOCAL {
+		flags |= localWay
+	}
+	return frame(b, unix.RTM_NEWROUTE, le.AppendUint32(fixed, flags), func(b []byte) []byte {
+		b = attr(attr32(b, unix.RTA_TABLE, unix.RT_TABLE_MAIN), unix.RTA_DST, r.Dst)
+		b = attr(attr32(b, unix.RTA_OIF, uint32(r.Index)), unix.RTA_PREFSRC, r.Source)
+		if r.Gateway != nil {
+			b = attr(b, unix.RTA_GATEWAY, r.Gateway)
+		}
+		return attr(attr32(b, unix.RTA_UID, uid), unix.RTA_CACHEINFO, cacheInfo)
+	})
+}
+
+// putWay6 is how IPv6 goes to an address: the route itself, narrowed to the address, from any source.
+func putWay6(b []byte, r *Route) []byte {
+	fixed := []byte{unix.AF_INET6, byte(r.Bits), 128, 0, byte(r.Table), r.Protocol, unix.RT_SCOPE_UNIVERSE, r.Type, 0, 0, 0, 0}
+	return frame(b, unix.RTM_NEWROUTE, fixed, func(b []byte) []byte {
+		b = attr(attr32(b, unix.RTA_TABLE, uint32(r.Table)), unix.RTA_DST, r.Dst)
+		b = attr(attr(b, unix.RTA_SRC, make([]byte, 16)), unix.RTA_PREFSRC, r.Source)
+		b = attr32(b, unix.RTA_PRIORITY, r.Metric)
+		if r.Gateway != nil {
+			b = attr(b, unix.RTA_GATEWAY, r.Gateway)
+		}
+		return attr8(attr(attr32(b, unix.RTA_OIF, uint32(r.Index)), unix.RTA_CACHEINFO, cacheInfo), unix.RTA_PREF, 0)
+	})
 }
 
 // --- neighbours
