@@ -85,7 +85,11 @@ type conn struct {
 
 	mu      sync.Mutex
 	forgets []forget // guarded by mu
-	ended   bool     // nothing is to be sent any more; guarded by mu
+	// forgotten counts all that ever were in forgets; guarded by mu.
+	forgotten uint64
+	// letting is held while the server is told to forget because it has no room. It is taken before mu.
+	letting sync.Mutex
+	ended   bool // nothing is to be sent any more; guarded by mu
 }
 
 type nodeKey struct{ id, generation uint64 }
@@ -186,8 +190,18 @@ func (k *conn) call(op uint32, node uint64, who caller, args, in []byte) (int, e
 	return k.callData(op, node, who, args, in, nil, 0, 0, false)
 }
 
-// callData is call with n bytes of data in frames, behind the arguments when give, else for what comes behind in.
+// callData is call with n bytes of data in frames, behind the arguments when give, else for what comes behind in. A server that has no
+// more room for descriptors is told to forget what nobody uses, and asked again.
 func (k *conn) callData(op uint32, node uint64, who caller, args, in []byte, frames []machine.Frame, off, n int, give bool) (int, error) {
+	got, err := k.exchange(op, node, who, args, in, frames, off, n, give)
+	for tries := 0; (err == unix.EMFILE || err == unix.ENFILE) && tries < letGoMost && k.letGo(); tries++ {
+		got, err = k.exchange(op, node, who, args, in, frames, off, n, give)
+	}
+	return got, err
+}
+
+// exchange makes one request of callData.
+func (k *conn) exchange(op uint32, node uint64, who caller, args, in []byte, frames []machine.Frame, off, n int, give bool) (int, error) {
 	b := buffers.Get().(*buffer)
 	defer buffers.Put(b)
 	length := fuseabi.InHeaderSize + len(args)
@@ -263,6 +277,7 @@ func (k *conn) forget(node, n uint64) {
 		return // the server has forgotten all, and gives the node's number to others in the next session
 	}
 	k.forgets = append(k.forgets, forget{node, n})
+	k.forgotten++
 	if len(k.forgets) < forgetBatch {
 		k.mu.Unlock()
 		return

@@ -1,10 +1,12 @@
 package fuse_test
 
 import (
+	"encoding/binary"
 	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -14,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gosv/fs/fuse"
+	"gosv/internal/fuseabi"
 	"gosv/kernel/uio"
 	"gosv/kernel/vfs"
 	"gosv/kernel/vfs/vfstest"
@@ -222,6 +225,73 @@ func TestFiles(t *testing.T) {
 	f.DecRef()
 	if len(w.hostText("b")) != 1 || len(w.hostText("big")) != 0 {
 		t.Error("truncation did not reach the host")
+	}
+}
+
+// A crowded server has room for so many nodes at a time, and EMFILE for whatever is asked when it has them.
+type crowded struct {
+	mu     sync.Mutex
+	honest func(readable, writable [][]byte) uint32
+	room   int
+	held   map[uint64]uint64 // lookups, by node
+	full   int               // refusals
+}
+
+func (c *crowded) handle(readable, writable [][]byte) uint32 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r, le := readable[0], binary.LittleEndian
+	op := le.Uint32(r[4:])
+	if op == fuseabi.OpBatchForget {
+		for b := r[fuseabi.InHeaderSize+8:]; len(b) >= 16; b = b[16:] {
+			if node, n := le.Uint64(b), le.Uint64(b[8:]); c.held[node] > n {
+				c.held[node] -= n
+			} else {
+				delete(c.held, node)
+			}
+		}
+	} else if op != fuseabi.OpRelease && op != fuseabi.OpReleasedir && len(c.held) >= c.room {
+		c.full++
+		w := writable[0]
+		le.PutUint32(w, fuseabi.OutHeaderSize)
+		le.PutUint32(w[4:], ^uint32(unix.EMFILE)+1)
+		copy(w[8:16], r[8:16])
+		return fuseabi.OutHeaderSize
+	}
+	n := c.honest(readable, writable)
+	if op == fuseabi.OpLookup || op == fuseabi.OpMkdir || op == fuseabi.OpCreate {
+		if w := writable[0]; le.Uint32(w[4:]) == 0 {
+			c.held[le.Uint64(w[fuseabi.OutHeaderSize:])]++
+		}
+	}
+	return n
+}
+
+// TestNoRoom: what a server without descriptors refuses is done when it was told to forget what nobody uses, whatever was asked.
+func TestNoRoom(t *testing.T) {
+	s, err := hostfs.New(hostfs.Config{Dir: t.TempDir(), Valid: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	c := &crowded{honest: s.Handle, room: 20, held: map[uint64]uint64{}}
+	w := newWorldOf(t, c.handle)
+	for i := range 50 {
+		d := fmt.Sprintf("/mnt/%d", i)
+		w.must(vfs.Mkdir(w.Ctx, vfs.Path{}, d, 0o755))
+		w.Write(t, d+"/f", d)
+	}
+	for i := range 50 {
+		d := fmt.Sprintf("/mnt/%d", i)
+		if got := w.List(t, d); !slices.Equal(got, []string{".", "..", "f"}) {
+			t.Errorf("%s has %q", d, got)
+		}
+		if got := w.Read(t, d+"/f"); got != d {
+			t.Errorf("%s/f is %q", d, got)
+		}
+	}
+	if c.full == 0 {
+		t.Error("the server always had room")
 	}
 }
 

@@ -1,9 +1,6 @@
 package fuse
 
 import (
-	"runtime"
-	"time"
-
 	"golang.org/x/sys/unix"
 
 	"gosv/internal/fuseabi"
@@ -34,34 +31,8 @@ func (n *node) lookup(ctx *vfs.Context, name string) (entry, error) {
 	var m message
 	m.name(name)
 	n.ahead.Store(true)
-	e, err := n.k.entry(fuseabi.OpLookup, n.id, callerOf(ctx), m.b)
-	if err == unix.EMFILE || err == unix.ENFILE {
-		n.k.letGo()
-		e, err = n.k.entry(fuseabi.OpLookup, n.id, callerOf(ctx), m.b)
-	}
-	return e, err
+	return n.k.entry(fuseabi.OpLookup, n.id, callerOf(ctx), m.b)
 }
-
-// letGo has the server forget what nobody uses here: it may have no more room.
-func (k *conn) letGo() {
-	k.fs.DropNames()
-	runtime.GC() // inodes are forgotten when they are collected
-	time.Sleep(letGoTime)
-	for {
-		k.mu.Lock()
-		n := min(len(k.forgets), forgetMost)
-		batch := k.forgets[:n:n]
-		k.forgets = k.forgets[n:]
-		k.mu.Unlock()
-		if n == 0 {
-			return
-		}
-		k.sendForgets(batch)
-	}
-}
-
-// letGoTime is how long the collector gets to tell of inodes that it collected.
-const letGoTime = 10 * time.Millisecond
 
 // entry makes a request whose reply is struct fuse_entry_out.
 func (k *conn) entry(op uint32, node uint64, who caller, args []byte) (entry, error) {
