@@ -221,14 +221,17 @@ func (c *Console) discover() error {
 // +checklocks:c.mu
 func (c *Console) settle(deadline int64) error {
 	for {
+		late := c.m.Monotonic() > deadline // asked before the queue: a machine that stood still looks once more
 		c.reclaim()
 		done := c.out.InFlight() == 0
 		c.receive()
 		switch {
-		case c.out.Broken() || c.in.Broken() || c.m.Monotonic() > deadline:
+		case c.out.Broken() || c.in.Broken():
 			return errSilent
 		case done:
 			return nil
+		case late:
+			return errSilent
 		}
 		c.mu.Unlock()
 		runtime.Gosched()

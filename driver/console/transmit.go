@@ -284,13 +284,14 @@ func (p *Port) EmergencyWrite(b []byte) {
 		_, ok := p.tx.Add(part[:], nil)
 		p.tx.Kick()
 		for (!ok || p.tx.InFlight() > 0) && !p.tx.Broken() {
-			if p.c.m.Monotonic() > deadline {
-				return
-			}
+			late := p.c.m.Monotonic() > deadline
 			p.tx.Take()
 			if !ok {
 				_, ok = p.tx.Add(part[:], nil)
 				p.tx.Kick()
+			}
+			if late && p.tx.InFlight() > 0 {
+				return
 			}
 		}
 	}

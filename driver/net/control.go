@@ -36,6 +36,8 @@ type control struct {
 	m    machine.Frames
 	wake chan struct{} // holds an element when the device may have answered
 
+	patience time.Duration // as controlTime
+
 	mu    sync.Mutex
 	q     *virtio.Queue // +checklocks:mu
 	frame machine.Frame // +checklocks:mu
@@ -100,21 +102,21 @@ func (c *control) command(class, cmd byte, data any) error {
 //
 // +checklocks:c.mu
 func (c *control) answered() bool {
-	late := time.NewTimer(controlTime)
-	defer late.Stop()
-	for {
+	timer := time.NewTimer(c.patience)
+	defer timer.Stop()
+	for late := false; ; {
 		if c.q.Pending() > 0 || c.q.Arm(1) {
 			_, _, ok := c.q.Take()
 			c.q.Disarm()
 			return ok
 		}
-		if c.q.Broken() {
+		if late || c.q.Broken() {
 			return false
 		}
 		select {
 		case <-c.wake:
-		case <-late.C:
-			return false
+		case <-timer.C:
+			late = true // a machine that stood still finds the answer nevertheless
 		}
 	}
 }

@@ -3,6 +3,7 @@ package net
 import (
 	"bytes"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -28,8 +29,11 @@ func TestPairs(t *testing.T) {
 		n.echo = true
 		d := n.open(t)
 		got := start(t, d)
-		if n.active != devPairs || d.sending() != devPairs {
-			t.Fatalf("%d pairs, and the device knows of %d", d.sending(), n.active)
+		n.Lock()
+		active := n.active
+		n.Unlock()
+		if active != devPairs || d.sending() != devPairs {
+			t.Fatalf("%d pairs, and the device knows of %d", d.sending(), active)
 		}
 		for port := range 64 {
 			b := tcp(byte(port), 1000)
@@ -120,6 +124,9 @@ func TestControlLies(t *testing.T) {
 			t.Cleanup(m.Close)
 			n := newNIC(m, t.Cleanup, virtiotest.FeatureRing|allFeatures|controlFeatures, false)
 			n.echo = true
+			if test.name == "says nothing" {
+				n.patience = 50 * time.Millisecond
+			}
 			work := n.Notified
 			n.Notified = func(q *virtiotest.Queue) {
 				if q.Index == 2*devPairs {
@@ -180,7 +187,7 @@ func TestLargeBuffers(t *testing.T) {
 		t.Helper()
 		b := pattern(size)
 		for range count {
-			n.awaitBuffers()
+			n.awaitRoom(maxFrame)
 			if err := d.Send([][]byte{b}, netdev.Offload{}); err != nil {
 				t.Fatal(err)
 			}
@@ -191,7 +198,7 @@ func TestLargeBuffers(t *testing.T) {
 		}
 	}
 	kinds := func() (large, all int) {
-		n.awaitBuffers()
+		n.awaitRoom(maxFrame)
 		q := d.pairs[0]
 		q.rxMu.Lock()
 		defer q.rxMu.Unlock()

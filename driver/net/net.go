@@ -143,6 +143,10 @@ type counters struct {
 
 // New takes over the device behind t, of which it uses at most so many pairs of queues. It reads what the device is; nothing is received before Start.
 func New(t virtio.Transport, m Machine, pairs int) (*Device, error) {
+	return open(t, m, pairs, controlTime)
+}
+
+func open(t virtio.Transport, m Machine, pairs int, patience time.Duration) (*Device, error) {
 	want := uint64(featureCsum | featureGuestCsum | featureMTU | featureMAC | featureHostTSO4 | featureHostTSO6 | featureMergeable | featureStatus)
 	offered := t.Offered()
 	// A large packet needs buffers that merge, and its checksum is left open.
@@ -167,7 +171,7 @@ func New(t virtio.Transport, m Machine, pairs int) (*Device, error) {
 	d.works = netdev.Features{Checksum: csum, TCPv4: csum && dev.Features&featureHostTSO4 != 0, TCPv6: csum && dev.Features&featureHostTSO6 != 0,
 		UDP: csum && dev.Features&featureHostUSO != 0}
 	d.readConfig()
-	if err := d.setUp(t, pairs); err != nil {
+	if err := d.setUp(t, pairs, patience); err != nil {
 		// A device that does not let itself be closed is not told to use
 		// the queues either.
 		_ = dev.Close()
@@ -177,7 +181,7 @@ func New(t virtio.Transport, m Machine, pairs int) (*Device, error) {
 }
 
 // setUp makes the queues.
-func (d *Device) setUp(t virtio.Transport, pairs int) error {
+func (d *Device) setUp(t virtio.Transport, pairs int, patience time.Duration) error {
 	if err := t.Interrupt(d.interrupt); err != nil {
 		return &virtio.DeviceError{Device: t.Name(), Err: err}
 	}
@@ -196,7 +200,7 @@ func (d *Device) setUp(t virtio.Transport, pairs int) error {
 	if err != nil {
 		return err
 	}
-	d.control = &control{q: q, m: d.m, wake: make(chan struct{}, 1)}
+	d.control = &control{q: q, m: d.m, wake: make(chan struct{}, 1), patience: patience}
 	return nil
 }
 

@@ -280,9 +280,13 @@ func (d *Device) interrupt() {
 
 // fail gives the controller up.
 func (d *Device) fail() {
-	if d.dead.Swap(true) {
-		return
+	if !d.dead.Swap(true) {
+		d.stop()
 	}
+}
+
+// stop ends the controller and all commands. It is called once, by who made d.dead true.
+func (d *Device) stop() {
 	d.regs.Store32(regCC, 0)
 	_ = d.wait(0) // one that does not even stop cannot be helped
 	d.admin.abort()
@@ -496,9 +500,10 @@ func (q *queue) collect() {
 	if any {
 		q.d.regs.Store32(regBells+(2*q.id+1)*q.d.stride, q.head)
 	}
+	stop := broken && !q.d.dead.Swap(true) // with q.mu: what is sent later could make a lie true
 	q.mu.Unlock()
-	if broken {
-		q.d.fail()
+	if stop {
+		q.d.stop()
 	}
 }
 

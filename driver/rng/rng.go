@@ -59,6 +59,7 @@ func (d *Device) Read(b []byte, deadline int64) (int, error) {
 	}
 	d.ask(min(len(b), machine.PageSize))
 	for round := 0; ; round++ {
+		late := d.m.Monotonic() >= deadline // asked before the queue: a machine that stood still looks once more
 		if _, n, ok := d.queue.Take(); ok {
 			d.asked = false
 			page := d.m.Bytes(d.frame, 1)[:n]
@@ -69,7 +70,7 @@ func (d *Device) Read(b []byte, deadline int64) (int, error) {
 			}
 			return n, nil
 		}
-		if d.queue.Broken() || d.m.Monotonic() >= deadline {
+		if d.queue.Broken() || late {
 			return 0, ErrNoEntropy
 		}
 		pause(round)

@@ -6,6 +6,7 @@ import (
 	"gosv/driver/virtio/virtiotest"
 	"gosv/machine/fake"
 	"testing"
+	"time"
 )
 
 func start(t *testing.T, notified func(q *virtiotest.Queue)) (*virtiotest.Device, *Device) {
@@ -14,16 +15,21 @@ func start(t *testing.T, notified func(q *virtiotest.Queue)) (*virtiotest.Device
 	t.Cleanup(m.Close)
 	h := &virtiotest.Device{Machine: m, GSI: 6, Type: 4, Features: virtiotest.FeatureVersion1 | virtiotest.FeatureRing,
 		MaxQueue: 8, Queues: 1, Async: true, Notified: notified}
+	return h, open(t, h)
+}
+
+func open(t *testing.T, h *virtiotest.Device) *Device {
+	t.Helper()
 	h.Init(t.Cleanup)
-	tr, err := virtio.NewMMIO(h, m, 0xfeb00000, 6)
+	tr, err := virtio.NewMMIO(h, h.Machine, 0xfeb00000, 6)
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := New(tr, m)
+	d, err := New(tr, h.Machine)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return h, d
+	return d
 }
 
 func TestRead(t *testing.T) {
@@ -35,7 +41,7 @@ func TestRead(t *testing.T) {
 	})
 	for _, n := range []int{1, 8, 4096, 5000, 0} {
 		b := make([]byte, n)
-		got, err := d.Read(b, h.Machine.Monotonic()+5e9)
+		got, err := d.Read(b, h.Machine.Monotonic()+60e9)
 		if got != min(n, 4096) || err != nil || !bytes.Equal(b[:got], text[:got]) {
 			t.Errorf("%d of %d, %v", got, n, err)
 		}
@@ -68,7 +74,7 @@ func TestLengths(t *testing.T) {
 		q.PushRaw(e.ID, 1<<31)
 	})
 	b := make([]byte, 100)
-	if n, err := d.Read(b[:8], h.Machine.Monotonic()+5e9); n != 8 || err != nil || string(b[:8]) != "entropy!" {
+	if n, err := d.Read(b[:8], h.Machine.Monotonic()+60e9); n != 8 || err != nil || string(b[:8]) != "entropy!" {
 		t.Errorf("%d, %q, %v", n, b[:8], err)
 	}
 	h, d = start(t, func(q *virtiotest.Queue) {
@@ -77,8 +83,25 @@ func TestLengths(t *testing.T) {
 			q.PushRaw(e.ID, 8)
 		}
 	})
-	_, _ = d.Read(b[:8], h.Machine.Monotonic()+5e9) // the first answer may be seen before the second
+	_, _ = d.Read(b[:8], h.Machine.Monotonic()+60e9) // the first answer may be seen before the second
 	if n, err := d.Read(b[:8], h.Machine.Monotonic()+5e6); n > 8 || err != nil && err != ErrNoEntropy {
+		t.Errorf("%d, %v", n, err)
+	}
+}
+
+// TestStandstill: a machine that stands still for long while the device works finds what that has done.
+func TestStandstill(t *testing.T) {
+	m := fake.New(fake.Config{})
+	t.Cleanup(m.Close)
+	h := &virtiotest.Device{Machine: m, GSI: 6, Type: 4, Features: virtiotest.FeatureVersion1, MaxQueue: 8, Queues: 1}
+	h.Notified = func(q *virtiotest.Queue) {
+		m.Advance(1e9)
+		e := q.Pop()
+		q.Push(e, e.Fill([]byte("entropy!")))
+	}
+	d := open(t, h)
+	b := make([]byte, 8)
+	if n, err := d.Read(b, m.Monotonic()+5e6); n != 8 || err != nil {
 		t.Errorf("%d, %v", n, err)
 	}
 }
@@ -91,10 +114,15 @@ func TestLate(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.Lock()
+	for late == nil { // the device has not come to it
+		h.Unlock()
+		time.Sleep(time.Millisecond)
+		h.Lock()
+	}
 	h.Queue(0).Push(late, late.Fill([]byte("late")))
 	h.Unlock()
 	b := make([]byte, 8)
-	if n, err := d.Read(b, h.Machine.Monotonic()+5e9); string(b[:n]) != "late" || err != nil {
+	if n, err := d.Read(b, h.Machine.Monotonic()+60e9); string(b[:n]) != "late" || err != nil {
 		t.Errorf("%q, %v", b[:n], err)
 	}
 }
