@@ -19,7 +19,7 @@ func TestDeliver(t *testing.T) {
 	s := l.accept()
 	const n = 40000
 	c.send(make([]byte, n), 0, nil)
-	c.Ops().Close()
+	c.close()
 	a.Release()
 	if !wa.drained.Load() {
 		t.Error("nobody waited for the device")

@@ -96,7 +96,7 @@ func TestDisconnectAfterReset(t *testing.T) {
 	l, at := serving(t, b)
 	c, s := l.meet(a, at)
 	l.must(s.SetOption(&s.caller, unix.SOL_SOCKET, unix.SO_LINGER, []byte{1, 0, 0, 0, 0, 0, 0, 0}))
-	s.Ops().Close()
+	s.close()
 	if err := c.until(readable, func() error { return c.receive(make([]byte, 9)) }); err != unix.ECONNRESET {
 		t.Fatalf("%v", err)
 	}

@@ -83,7 +83,7 @@ func TestPromiscuous(t *testing.T) {
 	b.must(set(b, unix.PACKET_ADD_MEMBERSHIP, member(Ethernet, unix.PACKET_MR_UNICAST, 6)))
 	is("three", true, 1)
 	a.must(set(a, unix.PACKET_DROP_MEMBERSHIP, member(Ethernet, unix.PACKET_MR_PROMISC, 0)))
-	b.Ops().Close()
+	b.close()
 	is("one", true, 1)
 	a.must(set(a, unix.PACKET_DROP_MEMBERSHIP, member(Ethernet, unix.PACKET_MR_PROMISC, 0)))
 	a.must(set(a, unix.PACKET_DROP_MEMBERSHIP, member(Ethernet, unix.PACKET_MR_PROMISC, 0))) // not there
@@ -103,7 +103,7 @@ func TestPromiscuous(t *testing.T) {
 	if err != unix.ENOBUFS {
 		t.Errorf("without end: %v", err)
 	}
-	a.Ops().Close()
+	a.close()
 	is("closed", false, 4)
 	n.eth.setPromiscuousFlag(true)
 	n.eth.setPromiscuousFlag(true)

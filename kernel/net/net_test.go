@@ -3,6 +3,7 @@ package net
 import (
 	"bytes"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -85,14 +86,34 @@ func (w *wire) Send(parts [][]byte, o netdev.Offload) error {
 	}
 }
 
+// A record is what a network says, which may be after the test's end.
+type record struct {
+	mu   sync.Mutex
+	text strings.Builder // guarded by mu
+}
+
+func (r *record) add(s string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.text.WriteString(s + "\n")
+}
+
+func (r *record) String() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.text.String()
+}
+
 // twoHosts are two networks on one cable, 10.0.0.1 and 10.0.0.2, fd00::1 and fd00::2.
 func twoHosts(t *testing.T, prepare ...func(wa, wb *wire)) (a, b *Network, wa, wb *wire) {
 	wa, wb = cable(t)
 	for _, f := range prepare {
 		f(wa, wb)
 	}
+	var said record
+	t.Cleanup(func() { t.Log(&said) })
 	make := func(w *wire, addresses ...string) *Network {
-		cfg := Config{Memory: 128 << 20, Log: func(s string) { t.Log(s) }, Open: func() (netdev.Device, error) { return w, nil }}
+		cfg := Config{Memory: 128 << 20, Log: said.add, Open: func() (netdev.Device, error) { return w, nil }}
 		if err := cfg.Parse(addresses, nil); err != nil {
 			t.Fatal(err)
 		}
@@ -130,6 +151,15 @@ type fd struct {
 	t *testing.T
 	*socket.Socket
 	caller socket.Caller
+	closed bool
+}
+
+// close closes the socket, once: the test's end does it, too.
+func (f *fd) close() {
+	if !f.closed {
+		f.closed = true
+		f.Ops().Close()
+	}
 }
 
 func open(t *testing.T, n *Network, family, typ, protocol int) *fd {
@@ -147,7 +177,7 @@ func open(t *testing.T, n *Network, family, typ, protocol int) *fd {
 		t.Fatal(err)
 	}
 	f.Socket = s
-	t.Cleanup(s.Ops().Close)
+	t.Cleanup(f.close)
 	return f
 }
 
@@ -237,7 +267,7 @@ func (f *fd) accept() *fd {
 		n.Socket, err = f.Ops().Accept(&f.caller)
 		return err
 	}))
-	f.t.Cleanup(n.Ops().Close)
+	f.t.Cleanup(n.close)
 	return n
 }
 

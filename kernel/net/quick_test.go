@@ -25,7 +25,7 @@ func TestQuickReset(t *testing.T) {
 		if got := string(s.recv(100)); got != "question" {
 			t.Fatalf("%q", got)
 		}
-		s.Ops().Close()
+		s.close()
 		if got := c.recv(100); len(got) != 0 {
 			t.Fatalf("%q after the end", got)
 		}

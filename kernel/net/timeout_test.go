@@ -65,9 +65,9 @@ func TestTimeouts(t *testing.T) {
 			if test.connect {
 				c = open(t, a, unix.AF_INET, unix.SOCK_STREAM, 0)
 			}
+			began := time.Now() // keep-alive begins with its option
 			test.options(c)
 			wb.cutOff()
-			began := time.Now()
 			var err error
 			if test.connect {
 				err = c.until(writable, func() error { return c.Ops().Connect(&c.caller, at) })
@@ -91,8 +91,8 @@ func TestLinger2(t *testing.T) {
 	a, b, _, _ := twoHosts(t)
 	l, at := serving(t, b)
 	c, s := l.meet(a, at)
-	c.set(unix.IPPROTO_TCP, unix.TCP_LINGER2, 1)
-	c.Ops().Close()
+	c.set(unix.IPPROTO_TCP, unix.TCP_LINGER2, 3) // long enough to be seen
+	c.close()
 	c.enter(tcp.StateFinWait2)
 	c.enter(tcp.StateClose)
 	s.send([]byte("late"), 0, nil)

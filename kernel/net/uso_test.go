@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"os"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -283,12 +284,9 @@ func TestSegmentsWithoutRoom(t *testing.T) {
 	out.must(out.SetOption(&out.caller, unix.SOL_IP, unix.IP_RECVERR, binary.LittleEndian.AppendUint32(nil, 1)))
 	out.send([]byte{1}, 0, at)
 	in.recv(1) // now the neighbour is known
-	frames := 0
+	var frames atomic.Int32
 	third := func(f []byte) bool {
-		if len(f) > 1000 {
-			frames++
-		}
-		if frames == 3 {
+		if len(f) > 1000 && frames.Add(1) == 3 {
 			wa.full.Store(true)
 		}
 		return false
