@@ -48,6 +48,9 @@ const (
 	FaultFetch   = 1 << 4
 )
 
+// A Meter is the machine's own. The zero Meter has not begun.
+type Meter struct{ Since, Used uint64 }
+
 // CPU runs programs in ring 3.
 type CPU interface {
 	// NewContext returns a context with all registers zero, flags and
@@ -86,6 +89,11 @@ type CPU interface {
 	// Unclaimed returns what Claim would, as to the program that a processor runs just now, and 0 for one that is not in ring 3.
 	// Any goroutine may call it; c has not been freed.
 	Unclaimed(c *Context) uint64
+	// BeginMeter and ClaimMeter are Begin and Claim for work of the kernel that no program does.
+	BeginMeter(*Meter)
+	ClaimMeter(*Meter) uint64
+	// Spent returns how many Ticks of processor n, below CPUs, were claimed, and for how many it had nothing to do, since the clock's zero.
+	Spent(n int) (claimed, idle uint64)
 	// Inside reports whether an Enter runs the program of c on some processor just now. c has not been freed.
 	Inside(c *Context) bool
 	// Number is the number of the processor that runs the caller, from 0; it

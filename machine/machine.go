@@ -192,13 +192,31 @@ type Timebase struct {
 type Interrupts interface {
 	// Vector reserves an interrupt vector for handler, which runs on an
 	// interrupt goroutine after the interrupt was acknowledged, and must not block.
-	// Interrupts that come before the handler ran are merged into one call.
-	Vector(handler func()) (vector uint8, err error)
+	// Interrupts that come before the handler ran are merged into one call. name tells a person whose it is.
+	Vector(name string, handler func()) (vector uint8, err error)
 	// Route sends a global system interrupt (I/O APIC input) to a vector; each can be routed once.
 	Route(gsi uint32, vector uint8, levelTriggered, activeLow bool) error
 	// Message returns the MSI address and data that raise a vector.
 	Message(vector uint8) (address uint64, data uint32)
+	// Lines returns what has a vector, in the vectors' order.
+	Lines() []Line
+	// Came returns how many interrupts came to processor n, below CPUs, by a vector; modulo 1<<32.
+	Came(n int, vector uint8) uint32
 }
+
+// A Line is where a vector's interrupts come from.
+type Line struct {
+	Vector uint8
+	Name   string
+	Input  int // of the I/O APICs; -1: they are messages
+	Level  bool
+}
+
+// Vectors of what is no device (Intel SDM vol. 3 §11.5): a processor's timer, and what processors have to say to each other.
+const (
+	VectorTimer = 32
+	VectorCall  = 33
+)
 
 // Bus gives access to devices' registers.
 type Bus interface {

@@ -108,7 +108,7 @@ func Open(f *pci.Function, m Machine) (*Device, error) {
 	}
 	f.Enable()
 	return New(regs, m, func(handler func()) error {
-		v, err := m.Vector(handler)
+		v, err := m.Vector("nvme", handler)
 		if err != nil {
 			return err
 		}

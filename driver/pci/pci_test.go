@@ -178,7 +178,7 @@ func TestINTx(t *testing.T) {
 	f := newFunction(0x10021af4)
 	h.functions[Address{}] = f
 	calls := 0
-	v, err := m.Vector(func() { calls++ })
+	v, err := m.Vector("test", func() { calls++ })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -215,7 +215,7 @@ func TestMSIX(t *testing.T) {
 	h.functions[Address{}] = f
 	table := make([]byte, 0x1000)
 	m.AddRegisters(0xfebf0000, table)
-	v, err := m.Vector(func() {})
+	v, err := m.Vector("test", func() {})
 	if err != nil {
 		t.Fatal(err)
 	}

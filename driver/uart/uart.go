@@ -108,7 +108,7 @@ func Open(m Machine, base uint16, irq uint32) (*Port, error) {
 	p.out(regEnable, divisor>>8)
 	p.out(regLine, line8N1)
 	p.out(regModem, modemReady)
-	v, err := m.Vector(p.interrupt)
+	v, err := m.Vector("ttyS", p.interrupt)
 	if err != nil {
 		return nil, err
 	}

@@ -30,6 +30,16 @@ const (
 	TypePmem    = 27
 )
 
+// typeName is what a person calls a device of that type.
+func typeName(typ uint32) string {
+	names := [...]string{TypeNet: "virtio-net", TypeBlock: "virtio-blk", TypeConsole: "virtio-console", TypeEntropy: "virtio-rng",
+		TypeBalloon: "virtio-balloon", TypeVsock: "virtio-vsock", TypeFS: "virtio-fs", TypePmem: "virtio-pmem"}
+	if typ < uint32(len(names)) && names[typ] != "" {
+		return names[typ]
+	}
+	return "virtio"
+}
+
 // Feature bits that belong to no device type (§6). New asks for all but the
 // indirect one by itself.
 const (

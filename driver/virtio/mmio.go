@@ -144,7 +144,7 @@ func (t *MMIO) Notify(i int) { t.regs.Store32(mmioQueueNotify, uint32(i)) }
 // acknowledged at the device before handler looks at the rings, so that whatever
 // comes later makes a new edge. The status is not read first, since every access costs.
 func (t *MMIO) Interrupt(handler func()) error {
-	v, err := t.irqs.Vector(func() {
+	v, err := t.irqs.Vector(typeName(t.Type()), func() {
 		t.regs.Store32(mmioInterruptAck, mmioAllInterrupts)
 		handler()
 	})

@@ -96,7 +96,7 @@ func OpenPCI(f *pci.Function, bus machine.Bus, irqs machine.Interrupts) (*PCI, e
 	f.Enable()
 	line := !f.HasMSIX()
 	connect := func(handler func()) error {
-		v, err := irqs.Vector(handler)
+		v, err := irqs.Vector(typeName(pciType(f)), handler)
 		if err != nil {
 			return err
 		}

@@ -66,9 +66,8 @@ type shared struct {
 	bootID string
 
 	mu   sync.Mutex
-	root *row  // guarded by mu, with all fixed directories below
-	net  *row  // the entries of /proc/PID/net, guarded by mu
-	idle int64 // what uptime has told; guarded by mu
+	root *row // guarded by mu, with all fixed directories below
+	net  *row // the entries of /proc/PID/net, guarded by mu
 }
 
 // row is a file or directory.

@@ -158,6 +158,7 @@ func TestFiles(t *testing.T) {
 		"/proc/meminfo":           {"MemTotal:          16384 kB\n", "MemFree:"},
 		"/proc/cpuinfo":           {"processor\t: 0\n", "processor\t: 1\n"},
 		"/proc/stat":              {"cpu  ", "cpu1 ", "btime "},
+		"/proc/interrupts":        {"CPU0       CPU1       \n", "\nLOC: ", "\nCAL: "},
 		"/proc/self/mountinfo":    {" / /proc rw,nosuid - proc proc rw\n"},
 		"/proc/self/fdinfo/1":     {"pos:\t0\n", "flags:\t0"},
 		"/proc/loadavg":           {"0.00 0.00 0.00 "},

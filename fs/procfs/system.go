@@ -32,6 +32,7 @@ var rows = []row{
 	{path: "cmdline", mode: ro, show: func(v *view, b *out) error { b.str(v.CommandLine, "\n"); return nil }},
 	{path: "cpuinfo", mode: ro, show: showCPUInfo},
 	{path: "filesystems", mode: ro, show: showFilesystems},
+	{path: "interrupts", mode: ro, show: showInterrupts},
 	{path: "loadavg", mode: ro, show: showLoad},
 	{path: "meminfo", mode: ro, show: showMemory},
 	{path: "locks", mode: ro, show: showLocks},
@@ -340,35 +341,6 @@ func storeName(set func(*task.UTS, string)) func(*view, string) error {
 
 // refused is shown of what can only be written, to root too.
 func refused(*view, *out) error { return unix.EACCES }
-
-// idleTime is what all processes have left of the uptime of all processors, in ns.
-func (f *FS) idleTime(used task.Total) int64 {
-	return max(f.Clock.Now()*int64(f.CPUs)-used.User-used.System, 0)
-}
-
-func showStat(v *view, b *out) error {
-	used := v.Kernel.Total()
-	user, system, idle := used.User, used.System, v.idleTime(used)
-	b.str("cpu ").nums(ticks(user), 0, ticks(system), ticks(idle), 0, 0, 0, 0, 0, 0).nl()
-	n := int64(max(v.CPUs, 1))
-	for i := range n {
-		b.str("cpu").num(i).nums(ticks(user/n), 0, ticks(system/n), ticks(idle/n), 0, 0, 0, 0, 0, 0).nl()
-	}
-	threads, forks, _ := v.Kernel.Counts()
-	b.str("intr 0\nctxt ").num(used.Switches).str("\nbtime ").num((v.Clock.Timebase().WallOffset - v.ahead()) / 1e9).nl()
-	b.str("processes ").unum(forks).str("\nprocs_running ").num(int64(min(threads, v.CPUs))).str("\nprocs_blocked 0\n")
-	return nil
-}
-
-func showUptime(v *view, b *out) error {
-	idle := v.idleTime(v.Kernel.Total())
-	v.mu.Lock()
-	v.idle = max(v.idle, idle) // what programs have used is known late, but time does not go back
-	idle = v.idle
-	v.mu.Unlock()
-	b.hundredths(v.Clock.Now() + v.ahead()).str(" ").hundredths(idle).nl()
-	return nil
-}
 
 func showVersion(v *view, b *out) error {
 	b.str("Linux version ", v.Release, " (gosv) ", v.Version, "\n")

@@ -207,8 +207,10 @@ func (d *Delegate) Do(c *cred.Cred, f func(t *Task)) (err error) {
 			d.proc.kill(unix.SIGKILL)
 			err = unix.ECANCELED
 		}
+		t.claim()
 		d.giveBack(t)
 	}()
+	t.begin()
 	f(t)
 	return nil
 }

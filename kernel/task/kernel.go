@@ -119,11 +119,12 @@ type Kernel struct {
 	table  callTable // Config.Calls
 	hooked callTable // for those who have hooks
 
-	load  load
-	turns turns
-	pool  workers
-	exits exits
-	dying bool // process 1 has ended; guarded by mu
+	load   load
+	system []atomic.Uint64 // ticks in the kernel for programs, estimated, by processor
+	turns  turns
+	pool   workers
+	exits  exits
+	dying  bool // process 1 has ended; guarded by mu
 
 	maxThreads atomic.Int32 // see MaxThreads
 
@@ -153,6 +154,7 @@ func New(c Config) *Kernel {
 	k := &Kernel{Config: c, Futex: futex.New(), ids: make(map[int32]*id)}
 	k.firstNamespaces()
 	k.maxThreads.Store(int32(min(max(k.allPages()/threadShare, leastThreads), mostThreads)))
+	k.system = make([]atomic.Uint64, k.Machine.CPUs())
 	k.turns.init(k)
 	copy(k.table[:], c.Calls)
 	for nr := range k.hooked {

@@ -27,12 +27,7 @@ func (k *Kernel) startLoad() {
 
 func (k *Kernel) sampleLoad() {
 	k.mu.Lock()
-	n := uint64(0)
-	for _, e := range k.ids {
-		if e.task != nil && e.task.usage.active.Load() {
-			n++
-		}
-	}
+	n := k.active()
 	l := &k.load
 	for i, d := range loadDecay {
 		active, old := n*loadOne, l.avg[i]
@@ -47,6 +42,23 @@ func (k *Kernel) sampleLoad() {
 	if !dying {
 		l.timer.Set(k.Clock.After(loadInterval))
 	}
+}
+
+// active counts the threads that do not wait, but for their turn. k.mu is held.
+func (k *Kernel) active() (n uint64) {
+	for _, e := range k.ids {
+		if e.task != nil && e.task.usage.active.Load() {
+			n++
+		}
+	}
+	return n
+}
+
+// Active returns how many threads do not wait, but for their turn.
+func (k *Kernel) Active() uint64 {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	return k.active()
 }
 
 // LoadAverages returns the load over 1, 5 and 15 minutes, in units of 1/65536 (sysinfo(2)).

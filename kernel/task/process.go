@@ -79,7 +79,8 @@ type Process struct {
 	// +checklocks:mu
 	dumpable bool
 	// +checklocks:mu
-	dead usageSum // of threads that ended
+	dead     usageSum      // of threads that ended
+	borrowed atomic.Uint64 // ticks that borrowed tasks have used
 	// +checklocks:mu
 	kids    usageSum // of children that were waited for
 	started int64    // monotonic ns

@@ -87,7 +87,8 @@ type Task struct {
 	pi       futex.Thread
 
 	// What Delegate is for.
-	borrowed  bool      // has no program
+	borrowed  bool // has no program
+	meter     machine.Meter
 	tries     bool      // does not wait
 	given     *vfs.File // what GivenFD stands for
 	wouldFor  Pollable  // what it would have waited for

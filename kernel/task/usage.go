@@ -35,17 +35,22 @@ const sampling = 64
 // begin says that t uses a processor from now on.
 func (t *Task) begin() {
 	t.usage.active.Store(true)
-	if t.measured() {
+	switch {
+	case t.borrowed:
+		t.cpu.BeginMeter(&t.meter)
+	case t.Ctx != nil:
 		t.cpu.Begin(t.Ctx)
 	}
 }
 
-// measured reports whether the processor counts t's time: not that of a borrowed task, whose context is no processor's.
-func (t *Task) measured() bool { return t.Ctx != nil && !t.borrowed }
-
-// claim counts what t has used. It is t's own.
+// claim counts what t has used; a borrowed task's time is its process's. It is t's own.
 func (t *Task) claim() {
-	if t.measured() {
+	switch {
+	case t.borrowed:
+		n := t.cpu.ClaimMeter(&t.meter)
+		t.proc.borrowed.Add(n)
+		t.k.inKernel(t.cpu.Number(), n)
+	case t.Ctx != nil:
 		t.usage.total.Add(t.cpu.Claim(t.Ctx))
 	}
 }
@@ -93,14 +98,32 @@ func (t *Task) sampled() {
 	before := t.usage.total.Load()
 	t.call()
 	t.claim()
-	t.usage.sample(before, t.usage.total.Load())
+	t.k.inKernel(t.cpu.Number(), t.usage.sample(before, t.usage.total.Load()))
 }
 
 // sample counts a call that took the ticks from before to after for all calls since the last that was measured. One long call among
-// short ones must not make all of them long.
-func (u *usage) sample(before, after uint64) {
-	u.system.Add(min((after-before)*sampling, after-u.measured))
+// short ones must not make all of them long. It returns what it counted.
+func (u *usage) sample(before, after uint64) uint64 {
+	n := min((after-before)*sampling, after-u.measured)
+	u.system.Add(n)
 	u.measured = after
+	return n
+}
+
+// inKernel counts ticks of a processor that programs used in the kernel.
+func (k *Kernel) inKernel(processor int, ticks uint64) {
+	if processor < len(k.system) {
+		k.system[processor].Add(ticks)
+	}
+}
+
+// Spent returns the ns that processor n, below the machine's CPUs, has spent since power-on: in programs, in the kernel, whoever it worked for, and
+// without anything to do.
+func (k *Kernel) Spent(n int) (user, system, idle int64) {
+	claimed, rest := k.Machine.Spent(n)
+	user = k.Machine.TicksToNS(claimed - min(k.system[n].Load(), claimed))
+	idle = k.Machine.TicksToNS(rest)
+	return user, max(k.Clock.Now()-user-idle, 0), idle
 }
 
 // usageSum is the usage of several threads or processes.
@@ -152,6 +175,9 @@ func (p *Process) sum() usageSum {
 // +checklocks:p.mu
 func (p *Process) sumLocked() usageSum {
 	s := p.dead
+	lent := p.borrowedTime()
+	s.total += lent
+	s.system += lent
 	for _, t := range p.threads {
 		s.addTask(t)
 		if t.mem != nil {
@@ -162,6 +188,9 @@ func (p *Process) sumLocked() usageSum {
 	p.steady(&s)
 	return s
 }
+
+// borrowedTime is what borrowed tasks have used, in ns: all of it in the kernel.
+func (p *Process) borrowedTime() int64 { return p.k.Machine.TicksToNS(p.borrowed.Load()) }
 
 // steady keeps the times from going back, as Linux's cputime_adjust. p.mu is held.
 //
@@ -269,7 +298,7 @@ func (p *Process) cpuTime() int64 {
 
 // +checklocks:p.mu
 func (p *Process) cpuTimeLocked() int64 {
-	n := p.dead.total
+	n := p.dead.total + p.borrowedTime()
 	for _, t := range p.threads {
 		n += t.cpuTime()
 	}

@@ -66,6 +66,15 @@ func (m *Machine) Claim(c *machine.Context) uint64 { return floor.Claim(c) }
 // Unclaimed implements machine.CPU.
 func (m *Machine) Unclaimed(c *machine.Context) uint64 { return floor.Unclaimed(c) }
 
+// BeginMeter implements machine.CPU.
+func (m *Machine) BeginMeter(w *machine.Meter) { floor.BeginMeter(w) }
+
+// ClaimMeter implements machine.CPU.
+func (m *Machine) ClaimMeter(w *machine.Meter) uint64 { return floor.ClaimMeter(w) }
+
+// Spent implements machine.CPU.
+func (m *Machine) Spent(n int) (claimed, idle uint64) { return floor.Claimed(n), floor.Idle(n) }
+
 // Inside implements machine.CPU.
 func (m *Machine) Inside(c *machine.Context) bool { return floor.Inside(c) }
 

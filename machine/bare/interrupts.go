@@ -15,8 +15,8 @@ import (
 // interrupts runs the handlers of device interrupts on goroutines: the one that
 // waits for the floor's device descriptor, or a task's that came back from ring 3.
 type interrupts struct {
-	mu       sync.Mutex // guards next, ioapics, routed
-	next     uint8
+	mu       sync.Mutex // guards lines, ioapics, routed
+	lines    []machine.Line
 	routed   uint64 // inputs of the I/O APICs that are in use
 	ioapics  [2]machine.Memory
 	handlers [2 * 64]handler
@@ -29,7 +29,6 @@ type handler struct {
 }
 
 func (in *interrupts) start() {
-	in.next = floor.FirstVector
 	f := os.NewFile(floor.DeviceFile, "devices")
 	go func() {
 		var b [1]byte
@@ -70,17 +69,27 @@ func (h *handler) run() {
 func (in *interrupts) setHandler(v uint8, f func()) { in.handlers[v].f.Store(&f) }
 
 // Vector implements machine.Interrupts.
-func (in *interrupts) Vector(f func()) (uint8, error) {
+func (in *interrupts) Vector(name string, f func()) (uint8, error) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if in.next > floor.LastVector {
+	if len(in.lines) > floor.LastVector-floor.FirstVector {
 		return 0, errors.New("no interrupt vector is left")
 	}
-	v := in.next
-	in.next++
+	v := uint8(floor.FirstVector + len(in.lines))
+	in.lines = append(in.lines, machine.Line{Vector: v, Name: name, Input: -1})
 	in.setHandler(v, f)
 	return v, nil
 }
+
+// Lines implements machine.Interrupts.
+func (in *interrupts) Lines() []machine.Line {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return append([]machine.Line(nil), in.lines...)
+}
+
+// Came implements machine.Interrupts.
+func (*interrupts) Came(n int, vector uint8) uint32 { return floor.Came(n, vector) }
 
 // The I/O APICs of QEMU, KVM and Firecracker; microvm has a second one.
 const (
@@ -102,6 +111,8 @@ func (in *interrupts) Route(gsi uint32, vector uint8, level, low bool) error {
 		return errors.New("the interrupt line is another device's")
 	}
 	in.routed |= 1 << gsi
+	l := &in.lines[vector-floor.FirstVector]
+	l.Input, l.Level = int(gsi), level
 	gsi %= ioapicInputs
 	regs := &in.ioapics[i]
 	if regs.Len() == 0 {

@@ -16,9 +16,10 @@ const (
 )
 
 type contextState struct {
-	mu    sync.Mutex
-	known map[*machine.Context]*contextExtra // guarded by mu
-	given uint64                             // ticks that were claimed; guarded by mu
+	mu      sync.Mutex
+	known   map[*machine.Context]*contextExtra // guarded by mu
+	given   uint64                             // ticks that were claimed; guarded by mu
+	claimed uint64                             // in sum; guarded by mu
 }
 
 // contextExtra is what a context has beyond what the kernel may touch.
@@ -169,7 +170,33 @@ func (m *Machine) Claim(c *machine.Context) uint64 {
 	n := m.contexts.unclaimed(x, now)
 	x.since = max(x.since, now)
 	m.contexts.given += n
+	m.contexts.claimed += n
 	return n
+}
+
+// BeginMeter implements machine.CPU.
+func (m *Machine) BeginMeter(w *machine.Meter) { w.Since = m.Ticks() }
+
+// ClaimMeter implements machine.CPU.
+func (m *Machine) ClaimMeter(w *machine.Meter) uint64 {
+	now := m.Ticks()
+	m.contexts.mu.Lock()
+	defer m.contexts.mu.Unlock()
+	n := min(now-min(w.Since, now), now-min(m.contexts.given, now))
+	w.Since = max(w.Since, now)
+	m.contexts.given += n
+	m.contexts.claimed += n
+	return n
+}
+
+// Spent implements machine.CPU: all is processor 0's, the others are idle.
+func (m *Machine) Spent(n int) (claimed, idle uint64) {
+	if n > 0 {
+		return 0, m.Ticks()
+	}
+	m.contexts.mu.Lock()
+	defer m.contexts.mu.Unlock()
+	return m.contexts.claimed, 0
 }
 
 // Unclaimed implements machine.CPU.

@@ -17,11 +17,13 @@ const messageAddress = 0xfee00000
 type interruptState struct {
 	mu       sync.Mutex // guards the fields below
 	handlers []func()
+	lines    []machine.Line
+	came     []uint32
 	routes   map[uint32]uint8
 }
 
 // Vector implements machine.Interrupts.
-func (m *Machine) Vector(handler func()) (uint8, error) {
+func (m *Machine) Vector(name string, handler func()) (uint8, error) {
 	s := &m.interrupts
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -29,7 +31,29 @@ func (m *Machine) Vector(handler func()) (uint8, error) {
 		return 0, errors.New("fake: no interrupt vector left")
 	}
 	s.handlers = append(s.handlers, handler)
-	return uint8(firstVector + len(s.handlers) - 1), nil
+	s.came = append(s.came, 0)
+	v := uint8(firstVector + len(s.handlers) - 1)
+	s.lines = append(s.lines, machine.Line{Vector: v, Name: name, Input: -1})
+	return v, nil
+}
+
+// Lines implements machine.Interrupts.
+func (m *Machine) Lines() []machine.Line {
+	s := &m.interrupts
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]machine.Line(nil), s.lines...)
+}
+
+// Came implements machine.Interrupts: all come to processor 0.
+func (m *Machine) Came(n int, vector uint8) uint32 {
+	s := &m.interrupts
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if i := int(vector) - firstVector; n == 0 && i >= 0 && i < len(s.came) {
+		return s.came[i]
+	}
+	return 0
 }
 
 // Route implements machine.Interrupts.
@@ -44,6 +68,8 @@ func (m *Machine) Route(gsi uint32, vector uint8, levelTriggered, activeLow bool
 		s.routes = map[uint32]uint8{}
 	}
 	s.routes[gsi] = vector
+	l := &s.lines[int(vector)-firstVector]
+	l.Input, l.Level = int(gsi), levelTriggered
 	return nil
 }
 
@@ -60,6 +86,7 @@ func (m *Machine) Raise(vector uint8) bool {
 	var handler func()
 	if i := int(vector) - firstVector; i >= 0 && i < len(s.handlers) {
 		handler = s.handlers[i]
+		s.came[i]++
 	}
 	s.mu.Unlock()
 	if handler == nil {

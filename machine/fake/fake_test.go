@@ -458,7 +458,7 @@ func TestDevices(t *testing.T) {
 		t.Error("memory that is not there")
 	}
 	count := 0
-	v, err := m.Vector(func() { count++ })
+	v, err := m.Vector("test", func() { count++ })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -472,7 +472,7 @@ func TestDevices(t *testing.T) {
 		t.Error(data)
 	}
 	for {
-		if _, err := m.Vector(func() {}); err != nil {
+		if _, err := m.Vector("test", func() {}); err != nil {
 			break
 		}
 	}

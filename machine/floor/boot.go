@@ -69,6 +69,8 @@ func boot(c *cpu, info uint64) *context {
 	start(c)
 	calibrate(c)
 	timeTSC -= ticksAtEntry()
+	zeroTSC = timeTSC
+	c.rested = ticksAtEntry() // there was no CPU yet
 	apicWrite(apicTimer, vectorTimer)
 	startAPs(c)
 	return firstThread(c)

@@ -175,6 +175,15 @@ TEXT ·claim(SB),NOSPLIT,$0-8
 	STI
 	RET
 
+// func claimMeter(m *machine.Meter) is claim for a meter, which is those two words of a context.
+TEXT ·claimMeter(SB),NOSPLIT,$0-8
+	MOVQ	m+0(FP), DI
+	CLI
+	SUBQ	$C_SINCE, DI
+	CALL	charge<>(SB)
+	STI
+	RET
+
 TEXT charge<>(SB),NOSPLIT|NOFRAME,$0
 	RDTSC
 	SHLQ	$32, DX
@@ -191,6 +200,7 @@ TEXT charge<>(SB),NOSPLIT|NOFRAME,$0
 	JLE	none	// the CPUs' counters may differ a little
 	ADDQ	SI, C_USED(DI)
 	ADDQ	SI, CX
+	ADDQ	SI, P_CLAIMED(GS)
 none:
 	SUBQ	MOST_UNCLAIMED, AX
 	CMPQ	CX, AX

@@ -153,6 +153,44 @@ func Inside(c *machine.Context) bool {
 	return atomic.LoadUint64(&(*context)(unsafe.Pointer(c)).cpu) != 0
 }
 
+// BeginMeter and ClaimMeter are Begin and Claim for what has no context.
+func BeginMeter(m *machine.Meter) { m.Since = rdtsc() }
+
+func ClaimMeter(m *machine.Meter) uint64 {
+	claimMeter(m)
+	n := m.Used
+	m.Used = 0
+	return n
+}
+
+// Claimed returns how many ticks of CPU n, below CPUs, were claimed.
+func Claimed(n int) uint64 {
+	if cpuTable[n] == 0 {
+		return 0
+	}
+	return atomic.LoadUint64(&cpuAt(cpuTable[n]).claimed)
+}
+
+// Idle returns for how many ticks CPU n, below CPUs, had nothing to do since the clock's zero.
+func Idle(n int) uint64 {
+	if cpuTable[n] == 0 {
+		return uptime()
+	}
+	v := atomic.LoadUint64(&cpuAt(cpuTable[n]).rested)
+	if v&resting != 0 {
+		return uint64(max(int64(uptime()-v&^resting), 0)) // the CPUs' counters may differ a little
+	}
+	return v
+}
+
+// Came returns how many interrupts came to CPU n, below CPUs, by a vector.
+func Came(n int, vector uint8) uint32 {
+	if cpuTable[n] == 0 || vector >= vectorSpurious {
+		return 0
+	}
+	return atomic.LoadUint32(&cpuAt(cpuTable[n]).came[vector])
+}
+
 // Unkick forgets a Kick that no Enter has returned for yet.
 func Unkick(c *machine.Context) { atomic.StoreUint64(&(*context)(unsafe.Pointer(c)).flag, 0) }
 

@@ -59,7 +59,8 @@
 #define P_IST 0x8c	// in the TSS: IST 1
 #define P_DEBUG 0xd8
 #define P_GIVEN 0xe0
-#define P_TAGS 0xe8
+#define P_CLAIMED 0xe8
+#define P_TAGS 0xf0
 
 // space
 #define S_ROOT 0x00

@@ -44,7 +44,7 @@ func TestLayout(t *testing.T) {
 		"P_INFLOOR": unsafe.Offsetof(c.inFloor), "P_THRTOP": unsafe.Offsetof(c.thrTop), "P_THRFS": unsafe.Offsetof(c.thrFS),
 		"P_ROOT": unsafe.Offsetof(c.root), "P_SPACE": unsafe.Offsetof(c.space), "P_BIT": unsafe.Offsetof(c.bit),
 		"P_NUMBER": unsafe.Offsetof(c.number), "P_TSS": unsafe.Offsetof(c.tss), "P_IST": unsafe.Offsetof(c.tss) + 0x24, "P_DEBUG": unsafe.Offsetof(c.debug), "P_TAGS": unsafe.Offsetof(c.tags),
-		"P_GIVEN": unsafe.Offsetof(c.given),
+		"P_GIVEN": unsafe.Offsetof(c.given), "P_CLAIMED": unsafe.Offsetof(c.claimed),
 
 		"S_ROOT": unsafe.Offsetof(s.root), "S_CPUS": unsafe.Offsetof(s.cpus), "S_PCID": unsafe.Offsetof(s.pcid), "S_TAG": unsafe.Offsetof(s.tag),
 	}

@@ -320,8 +320,10 @@ func dispatch(c *cpu, cur *thread, mine, keep bool) (*context, uint64) {
 	if t != cur {
 		if t.state == threadIdle { // what passes meanwhile is nobody's time
 			c.rest = rdtsc() - c.given
+			atomic.StoreUint64(&c.rested, uptime()-c.rested|resting)
 		} else if cur.state == threadIdle {
 			c.given = rdtsc() - c.rest
+			atomic.StoreUint64(&c.rested, uptime()-c.rested&^resting)
 		}
 		switchTo(c, t)
 	} else if t.state == threadReady { // woken before it was away, or ended and begun anew
@@ -338,6 +340,12 @@ func dispatch(c *cpu, cur *thread, mine, keep bool) (*context, uint64) {
 	}
 	return resume(c, t, t != cur)
 }
+
+// resting marks a cpu.rested that is the uptime at which the CPU would have become idle, had it not been before.
+const resting = 1 << 63
+
+// uptime is the ticks since the clock's zero.
+func uptime() uint64 { return rdtsc() - zeroTSC }
 
 // adopt loads the space that a thread had loaded when it last ran, unless it is
 // being destroyed: the mask first, then the look at the mark, so that forget

@@ -159,6 +159,7 @@ func newCPU(c *cpu, i uint64) {
 	o := cpuAt(p)
 	o.self, o.index, o.apic = p, i, uint64(apicIDs[i])
 	o.bit = 1 << i
+	o.rested = resting
 	o.floorSP = newStack(c, 4)
 	g := addr(ptr(&o.fakeG))
 	st64(g, o.floorSP-4<<12)

@@ -99,6 +99,7 @@ type cpu struct {
 	index      uint64
 	debug      uint64        // the setting that its debug registers have
 	given      uint64        // ticks: until then, its time was claimed or nobody's, see charge
+	claimed    uint64        // ticks: how much of it was claimed
 	tags       [pcids]uint64 // of what each PCID's translations are; 0: of nothing
 	current    uint64        // *thread
 	idle       uint64        // *thread
@@ -108,13 +109,15 @@ type cpu struct {
 	head       uint32
 	tail       uint32
 	queued     uint32
-	timers     uint32 // length of heap
-	armed      uint64 // deadline that the local APIC timer is set for; 0: none
-	slice      uint64 // when the current thread's time is up
-	halted     uint64 // in the idle loop: whatever wakes it comes through awake
-	rest       uint64 // ticks that were not claimed when it became idle
-	flushAsked uint64 // shootdown requests made
-	flushDone  uint64 // and answered
+	timers     uint32                 // length of heap
+	armed      uint64                 // deadline that the local APIC timer is set for; 0: none
+	slice      uint64                 // when the current thread's time is up
+	halted     uint64                 // in the idle loop: whatever wakes it comes through awake
+	rest       uint64                 // ticks that were not claimed when it became idle
+	rested     uint64                 // ticks that it had nothing to do; while it has not, see rest
+	came       [vectorSpurious]uint32 // interrupts by their vectors
+	flushAsked uint64                 // shootdown requests made
+	flushDone  uint64                 // and answered
 	heap       [maxThread]uint32
 	gdt        [16]uint64
 	gdtr       [10]byte
@@ -232,6 +235,7 @@ func storeUser64(va, v, s uint64) (ok bool)
 func invlpgIf(va, s, tag uint64) bool
 func charge(x *context)
 func claim(x *context)
+func claimMeter(m *machine.Meter)
 func call(nr, a, b, c uint64) uint64
 func setSpace(s uint64)
 

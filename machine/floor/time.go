@@ -1,6 +1,10 @@
 package floor
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+
+	"gosv/machine"
+)
 
 // Time: the TSC, scaled to nanoseconds since a second before the kernel's first instruction, and the local APIC timer
 // in one-shot mode. Under KVM, QEMU and Firecracker the timer counts at 1 GHz.
@@ -8,6 +12,7 @@ import "sync/atomic"
 var (
 	timeSeq    uint32 // odd while the three below change
 	timeTSC    uint64
+	zeroTSC    uint64 // the TSC when the clock was 0
 	timeMult   uint64 = 1 << 32
 	timeBase   uint64
 	wallOffset uint64
@@ -31,8 +36,8 @@ const (
 	apicCurrent  = 0x390
 	apicDivide   = 0x3e0
 
-	vectorTimer    = 32
-	vectorIPI      = 33
+	vectorTimer    = machine.VectorTimer
+	vectorIPI      = machine.VectorCall
 	vectorDevice   = 34
 	vectorSpurious = 79
 )

@@ -22,6 +22,9 @@ func trap(c *cpu, x *context) (*context, uint64) {
 		charge(x)
 	}
 	mine, keep := t.state != threadIdle, true
+	if v := x.Vector; v < vectorSpurious {
+		c.came[v]++
+	}
 	switch v := x.Vector; {
 	case v == vectorSyscall:
 		mine, keep = serve(c, t, x)

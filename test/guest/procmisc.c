@@ -525,6 +525,38 @@ TEST(switches)
 	CHECK(number_in("/proc/vmstat", "pgfault ") > faults);
 }
 
+/* What a processor does is that one's in /proc/stat, and interrupts come to it. */
+TEST(processors)
+{
+	cpu_set_t all, one;
+	char cpu[16], line[4096] = "";
+	sched_getaffinity(0, sizeof all, &all);
+	int n = CPU_SETSIZE - 1;
+	while (!CPU_ISSET(n, &all))
+		n--;
+	CPU_ZERO(&one);
+	CPU_SET(n, &one);
+	CHECK(sched_setaffinity(0, sizeof one, &one) == 0);
+	snprintf(cpu, sizeof cpu, "cpu%d ", n);
+	long user = number_in("/proc/stat", cpu), interrupts = number_in("/proc/stat", "intr ");
+	struct timespec from, t;
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &from);
+	do
+		clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+	while ((t.tv_sec - from.tv_sec) * 1000000000l + t.tv_nsec - from.tv_nsec < 400000000);
+	usleep(50000);
+	CHECK(number_in("/proc/stat", cpu) - user >= 20);
+	CHECK(number_in("/proc/stat", "intr ") > interrupts);
+	sched_setaffinity(0, sizeof all, &all);
+	FILE *f = fopen("/proc/interrupts", "r");
+	NEED(f && fgets(line, sizeof line, f));
+	CHECK(strstr(line, "CPU0"));
+	while (fgets(line, sizeof line, f) && strncmp(line, "LOC: ", 5))
+		;
+	CHECK(strstr(line, "Local timer interrupts") && atol(line + 5) > 0);
+	fclose(f);
+}
+
 /* lsblk wants them, also when there is no device. */
 TEST(sys_dev)
 {

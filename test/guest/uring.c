@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -990,4 +991,34 @@ TEST(circle)
 	SAME(poll(&pf, 1, 10000), 1);
 	SAME(pf.revents, POLLHUP);
 	close(p[0]);
+}
+
+/* The time that the process's threads but this one have used, in us. */
+static long others(void)
+{
+	struct rusage all, own;
+	getrusage(RUSAGE_THREAD, &own);
+	getrusage(RUSAGE_SELF, &all);
+#define US(t) ((t).tv_sec * 1000000l + (t).tv_usec)
+	return US(all.ru_utime) + US(all.ru_stime) - US(own.ru_utime) - US(own.ru_stime);
+}
+
+/* What workers use is the process's time. */
+TEST(time_of_workers)
+{
+	enum { N = 8, SIZE = 1 << 20 };
+	struct ring r;
+	u8 *b = malloc(SIZE);
+	int f = open("/dev/urandom", O_RDONLY);
+	open_ring(&r, N, 0);
+	long before = others();
+	for (int i = 0; i < N; i++)
+		sqe(&r, IORING_OP_READ, f, b, SIZE, 0, i)->flags = IOSQE_ASYNC;
+	SAME(submit(&r, N), N);
+	for (int i = 0; i < N; i++)
+		SAME(cqe(&r).res, SIZE);
+	CHECK(others() - before > 1000);
+	close_ring(&r);
+	close(f);
+	free(b);
 }

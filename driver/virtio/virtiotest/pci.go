@@ -13,7 +13,7 @@ func (d *Device) PCI() (virtio.PCIStructures, func(func()) error) {
 		s.Device = space{d}
 	}
 	return s, func(handler func()) error {
-		v, err := d.Machine.Vector(func() {
+		v, err := d.Machine.Vector("test", func() {
 			d.mu.Lock()
 			d.isr = 0 // a message has no line
 			d.mu.Unlock()
@@ -31,7 +31,7 @@ func (d *Device) LinePCI() (virtio.PCIStructures, func(func()) error) {
 	s, _ := d.PCI()
 	s.ISR = status{d}
 	return s, func(handler func()) error {
-		v, err := d.Machine.Vector(handler)
+		v, err := d.Machine.Vector("test", handler)
 		if err != nil {
 			return err
 		}
