@@ -2,67 +2,36 @@ package main
 
 import (
 	"strconv"
-	"sync"
 
+	"gosv/kernel/klog"
 	"gosv/machine"
 	"gosv/machine/bare"
 )
 
-// log takes the kernel's own messages: to the host's log port, or to the serial
-// port when the program's streams are not there. What comes before the ports
-// are open is kept.
+// log takes the kernel's own messages. They are kept for programs (klog), and go to the host's log port, or to the serial port when
+// the program's streams are not there, as soon as the ports are open.
 type log struct {
-	m machine.Machine
-
-	mu     sync.Mutex
-	early  []byte         // guarded by mu, until open
-	opened bool           // guarded by mu
-	write  func(b []byte) // guarded by mu; nil: nobody listens
+	m    machine.Machine
+	kept *klog.Log
 }
 
-const earlyMax = 16 << 10
-
-func newLog(m machine.Machine) *log { return &log{m: m} }
+func newLog(m machine.Machine) *log { return &log{m, klog.New(m.Monotonic)} }
 
 // open says where messages go from now on.
 func (l *log) open(s *streams, verbose bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.opened = true
 	switch {
 	case s.log != nil:
-		l.write = func(b []byte) { s.log.WriteAll(b, l.m.Monotonic()+writeTimeout) }
+		l.kept.Follow(func(line string) { s.log.WriteAll([]byte(line), l.m.Monotonic()+writeTimeout) })
 	case verbose:
-		l.write = l.m.Emergency
+		l.kept.Follow(func(line string) { l.m.Emergency([]byte(line)) })
 	}
-	if l.write != nil {
-		l.write(l.early)
-	}
-	l.early = nil
 }
 
-// line writes one message; a newline is added where there is none.
-func (l *log) line(s string) {
-	b := append([]byte(nil), s...)
-	if len(b) == 0 || b[len(b)-1] != '\n' {
-		b = append(b, '\n')
-	}
-	l.bytes(b)
-}
+// line writes one message.
+func (l *log) line(s string) { l.kept.Add(klog.Kernel, s) }
 
 // problem says what is wrong with the machine.
 func (l *log) problem(err error) { l.line("gosv: " + err.Error()) }
-
-func (l *log) bytes(b []byte) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	switch {
-	case !l.opened && len(l.early) < earlyMax:
-		l.early = append(l.early, b...)
-	case l.write != nil:
-		l.write(b)
-	}
-}
 
 // bootLine says how the kernel found the machine.
 func (l *log) bootLine(m *bare.Machine) {

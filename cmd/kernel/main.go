@@ -147,7 +147,7 @@ func (b *booting) makeKernel() (*task.Kernel, error) {
 	}
 	object.Set(b.clock.Timebase())
 	b.clock.OnSet(func() { object.Set(b.clock.Timebase()) })
-	options := syscall.Options{Strace: b.args.Strace, VDSO: object}
+	options := syscall.Options{Strace: b.args.Strace, VDSO: object, Log: b.log.kept}
 	if b.args.Missing {
 		options.Missing = new(missing).tell(b.streams)
 	}

@@ -54,7 +54,11 @@ func mountDev(ns *vfs.Namespace, ctx *vfs.Context, pool *mem.Pool, c *clock.Cloc
 	if err != nil {
 		return nil, err
 	}
-	return devfs.New(ns, dir, devfs.Config{Random: fillRandom, Log: l.bytes, Pool: pool})
+	d, err := devfs.New(ns, dir, devfs.Config{Random: fillRandom, Pool: pool})
+	if err == nil {
+		err = d.Add("kmsg", unix.S_IFCHR, 1, 11, 0o644, l.kept.Open)
+	}
+	return d, err
 }
 
 // addDevType lets programs mount /dev again, elsewhere or after it was unmounted: it is the same everywhere.

@@ -18,8 +18,6 @@ import (
 type Config struct {
 	// Random fills b with random bytes that nobody can guess.
 	Random func(b []byte)
-	// Log takes what programs write to /dev/kmsg; nil: no such device.
-	Log func(b []byte)
 	// Pool is where mappings of /dev/zero get their pages.
 	Pool *mem.Pool
 }
@@ -43,20 +41,12 @@ func New(ns *vfs.Namespace, dir vfs.Path, c Config) (*Devices, error) {
 		{"full", 7, &full{zero{pool: c.Pool}}},
 		{"random", 8, &random{fill: c.Random}},
 		{"urandom", 9, &random{fill: c.Random}},
-		{"kmsg", 11, &kmsg{log: c.Log}},
 	} {
-		mode := uint32(0o666)
-		if m.name == "kmsg" {
-			if c.Log == nil {
-				continue
-			}
-			mode = 0o644
-		}
 		open := func(_ *vfs.Context, f *vfs.File) (vfs.FileOps, error) {
 			f.SetStill()
 			return m.ops, nil
 		}
-		if err := d.Add(m.name, unix.S_IFCHR, 1, m.minor, mode, open); err != nil {
+		if err := d.Add(m.name, unix.S_IFCHR, 1, m.minor, 0o666, open); err != nil {
 			return nil, err
 		}
 	}
@@ -206,25 +196,4 @@ func (*random) Ioctl(_ *vfs.File, a *vfs.IoctlArgs) (uint64, error) {
 		return 0, unix.EINVAL
 	}
 	return 0, a.PutInt32(256)
-}
-
-// kmsg is /dev/kmsg: what is written goes to the kernel's log.
-type kmsg struct {
-	null
-	log func([]byte)
-}
-
-func (k *kmsg) Read(*vfs.File, uio.Sink, int64) (int64, error) { return 0, unix.EAGAIN }
-
-func (k *kmsg) Write(_ *vfs.File, src uio.Source, _ int64) (int64, error) {
-	if src.Left() > 1024 {
-		return 0, unix.EINVAL
-	}
-	line := make([]byte, src.Left())
-	n, err := src.Take(line)
-	if err != nil {
-		return 0, err
-	}
-	k.log(line[:n])
-	return int64(n), nil
 }

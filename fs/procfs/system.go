@@ -64,7 +64,7 @@ var rows = []row{
 	// Empty, and without the PID: no process dumps its core (core(5)).
 	{path: "sys/kernel/core_pattern", mode: ro, show: text("\n")},
 	{path: "sys/kernel/core_uses_pid", mode: ro, show: text("0\n")},
-	// syslog(2) is for nobody.
+	// syslog(2) is for those with CAP_SYSLOG.
 	{path: "sys/kernel/dmesg_restrict", mode: ro, show: number10(1)},
 	{path: "sys/kernel/domainname", mode: rw, show: showDomain, store: storeName((*task.UTS).SetDomain)},
 	{path: "sys/kernel/hostname", mode: rw, show: showHostname, store: storeName((*task.UTS).SetHost)},

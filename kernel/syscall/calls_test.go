@@ -11,6 +11,7 @@ import (
 
 	"gosv/kernel/abi"
 	"gosv/kernel/dnotify"
+	"gosv/kernel/klog"
 )
 
 // run runs p as process 1 and expects status 0.
@@ -599,6 +600,21 @@ func TestSystemInformation(t *testing.T) {
 		if total, free := u.word(buf+32), u.word(buf+40); total != 8192*4096 || free == 0 || free >= total {
 			t.Errorf("sysinfo: %d of %d", free, total)
 		}
+		u.w.calls.o.Log.Add(klog.Kernel, "hello")
+		u.w.calls.o.Log.Add(klog.Kernel, "again")
+		whole := u.must(unix.SYS_SYSLOG, klog.ActionSizeUnread, 0, 0)
+		for _, action := range []uint64{klog.ActionRead, klog.ActionReadAll, klog.ActionReadClear} {
+			if n := u.must(unix.SYS_SYSLOG, action, buf, 1000); n != whole || !bytes.HasSuffix(u.read(buf, n), []byte("] again\n")) {
+				t.Errorf("syslog %d: %d of %d", action, n, whole)
+			}
+		}
+		if n := u.must(unix.SYS_SYSLOG, klog.ActionReadAll, buf, 1000); n != 0 {
+			t.Errorf("%d bytes are left of what was cleared", n)
+		}
+		u.fails(unix.EINVAL, unix.SYS_SYSLOG, klog.ActionReadAll, 0, 10)
+		u.fails(unix.EINVAL, unix.SYS_SYSLOG, klog.ActionReadAll, buf, none)
+		u.fails(unix.EINVAL, unix.SYS_SYSLOG, 11, 0, 0)
+		u.fails(unix.EPERM, unix.SYS_SYSLOG, klog.ActionConsoleLevel, 0, 3)
 		if n := u.must(unix.SYS_SCHED_GETAFFINITY, 0, 128, buf); n != 8 || u.word(buf) != 3 {
 			t.Errorf("sched_getaffinity: %d %#x", n, u.word(buf))
 		}
@@ -633,6 +649,7 @@ func TestSystemInformation(t *testing.T) {
 		u.must(unix.SYS_SETUID, 1000)
 		u.fails(unix.EPERM, unix.SYS_SETUID, 0)
 		u.fails(unix.EPERM, unix.SYS_SETHOSTNAME, buf, 1)
+		u.fails(unix.EPERM, unix.SYS_SYSLOG, klog.ActionSizeUnread, 0, 0)
 		if n := u.must(unix.SYS_GETEUID); n != 1000 {
 			t.Errorf("geteuid: %d", n)
 		}

@@ -6,6 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gosv/kernel/abi"
+	"gosv/kernel/klog"
 	"gosv/kernel/namespace"
 	"gosv/kernel/socket"
 	"gosv/kernel/task"
@@ -28,6 +29,8 @@ type Options struct {
 	Missing func(name string)
 	// VDSO is mapped into every program; nil: none.
 	VDSO *vdso.Object
+	// Log is what syslog(2) reads.
+	Log *klog.Log
 	// Families are the address families of sockets.
 	Families socket.Families
 }
@@ -69,6 +72,8 @@ func (s *Calls) systemRows(r *table) {
 	r.set(unix.SYS_GETCPU, call3("getcpu", out(lUint32), out(lUint32), aAddr, sysGetcpu))
 	r.set(unix.SYS_REBOOT, call4("reboot", aUint.as(show("magic", appendHex)), aUint.as(show("magic", appendHex)), aUint.as(show("command", appendHex)), aAddr, sysReboot).
 		partly("restarting and halting end the machine, as powering off does; no kexec, no suspending: EINVAL"))
+	r.set(unix.SYS_SYSLOG, call3("syslog", choice("action", syslogActions), aSink, aInt, s.sysSyslog).
+		partly("what the host sees of the log is not the machine's to say: EPERM for the console's level"))
 	schedRows(r)
 }
 

@@ -13,6 +13,7 @@ import (
 	"gosv/fs/ramfs"
 	"gosv/kernel/clock"
 	"gosv/kernel/cred"
+	"gosv/kernel/klog"
 	"gosv/kernel/mem"
 	"gosv/kernel/pipe"
 	"gosv/kernel/task"
@@ -76,6 +77,7 @@ func newWorld(tb testing.TB, o Options) *world {
 	}
 	o.VDSO = object
 	c := clock.New(w.m)
+	o.Log = klog.New(w.m.Monotonic)
 	o.Families = testFamilies(pool, c)
 	w.calls = New(o)
 	fs := ramfs.New(pool, c.Wall, ramfs.Options{Mode: 0o755})

@@ -119,7 +119,7 @@ func programs() []program {
 	add(guest("aio.static", smp).needing("fork pipe eventfd"), guest("uring.static", smp).needing("fork pipe eventfd"))
 	add(guest("cxx.static", smp), guest("cxx.dyn", everywhere), guest("gostock", everywhere).within(4*time.Minute))
 	add(guest("inet.static", everywhere).needing("socket"), guest("sockopt.static", once).needing("socket"), guest("urgent.static", smp).needing("socket"), guest("sockpoll.static", once).needing("socket"), guest("udpseg.static", smp).needing("socket"))
-	add(guest("unix.static", smp).needing("socket"), guest("scm.static", smp).needing("socket"), guest("netlink.static", once).needing("socket"))
+	add(guest("unix.static", smp).needing("socket"), guest("scm.static", smp).needing("socket"), guest("netlink.static", once).needing("socket"), guest("klog.static", once))
 	add(guest("tty.static", smp).needing("pty"), guest("tty.dyn", once).needing("pty"))
 	plugin := filepath.Join(guestDir, "libplugin.so")
 	add(guest("tls.lib", smp).with("PLUGIN="+plugin).flagged("-v", plugin+":"+plugin))
