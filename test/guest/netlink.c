@@ -4,6 +4,7 @@
 #include <ifaddrs.h>
 #include <linux/filter.h>
 #include <linux/netlink.h>
+#include <linux/netlink_diag.h>
 #include <linux/rtnetlink.h>
 #include <linux/sock_diag.h>
 #include <linux/unix_diag.h>
@@ -235,6 +236,32 @@ TEST(diag_unix)
 	close(s);
 	close(p[0]);
 	close(p[1]);
+}
+
+static void is_itself(struct nlmsghdr *h)
+{
+	struct netlink_diag_msg *m = NLMSG_DATA(h);
+	if (m->ndiag_ino == wanted && m->ndiag_type == SOCK_RAW && m->ndiag_protocol == NETLINK_ROUTE && m->ndiag_portid == (u32)getpid())
+		found++;
+}
+
+/* How strace finds out what a netlink socket speaks. */
+TEST(diag_netlink)
+{
+	struct sockaddr_nl a = {.nl_family = AF_NETLINK};
+	struct stat st;
+	int route = nl(NETLINK_ROUTE), s = nl(NETLINK_SOCK_DIAG);
+	NEED(s >= 0 && bind(route, NL(a), sizeof a) == 0 && fstat(route, &st) == 0);
+	wanted = st.st_ino;
+	struct netlink_diag_req q = {.sdiag_family = AF_NETLINK, .sdiag_protocol = NDIAG_PROTO_ALL};
+	for (int i = 0; i < 2; i++) {
+		found = 0;
+		SAME(ask(s, SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, &q, sizeof q, is_itself), 0);
+		SAME(found, i == 0);
+		q.sdiag_protocol = NETLINK_SOCK_DIAG;
+	}
+	close(s);
+	close(route);
 }
 
 /* A filter lets the first 16 bytes of an answer in, or nothing of it. */

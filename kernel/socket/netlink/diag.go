@@ -1,19 +1,22 @@
 package netlink
 
 import (
+	"cmp"
 	"encoding/binary"
 
 	"golang.org/x/sys/unix"
 
 	"gosv/kernel/socket/afunix"
+	"gosv/kernel/sorting"
 )
 
 // Requests and answers of sock_diag(7).
 const (
 	sockDiagByFamily = 20
 
-	inetRequestSize = 56
-	unixRequestSize = 24
+	inetRequestSize    = 56
+	unixRequestSize    = 24
+	netlinkRequestSize = 20
 
 	inetDiagInfo     = 2
 	inetDiagShutdown = 8
@@ -26,6 +29,10 @@ const (
 	unixShowName  = 1
 	unixShowPeer  = 4
 	unixShowQueue = 16
+
+	netlinkAll        = 255 // for sdiag_protocol
+	netlinkShowGroups = 2
+	netlinkGroups     = 1
 )
 
 // diag serves NETLINK_SOCK_DIAG.
@@ -41,6 +48,8 @@ func (r *request) diag() (done bool, err error) {
 		return r.diagInet(family)
 	case unix.AF_UNIX:
 		return r.diagUnix()
+	case unix.AF_NETLINK:
+		return r.diagNetlink()
 	}
 	return false, unix.ENOENT
 }
@@ -135,5 +144,71 @@ func putUnix(b []byte, s *afunix.Info, show uint32) []byte {
 			b = attr(b, unixDiagQueue, le.AppendUint32(le.AppendUint32(nil, uint32(read)), uint32(write)))
 		}
 		return attr8(b, unixDiagShutdown, byte(s.Shutdown))
+	})
+}
+
+// A diagSock is what is shown of a netlink socket.
+type diagSock struct {
+	typ, protocol int
+	id, peer      uint32
+	ino           uint64
+	groups        []byte
+}
+
+func (r *request) diagNetlink() (bool, error) {
+	if len(r.body) < netlinkRequestSize {
+		return false, unix.EINVAL
+	}
+	if !r.isDump() {
+		return false, unix.EOPNOTSUPP
+	}
+	protocol, show, n := int(r.body[1]), le.Uint32(r.body[8:]), r.k.net
+	return true, r.startDump(func() table {
+		list := n.list()
+		return table{len(list), func(b []byte, i int) []byte {
+			if s := &list[i]; protocol == netlinkAll || protocol == s.protocol {
+				return putNetlink(b, s, show)
+			}
+			return b
+		}}
+	})
+}
+
+// list shows all sockets.
+func (n *Network) list() (all []diagSock) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for k := range n.all {
+		k.mu.Lock()
+		s := diagSock{typ: k.s.Type, protocol: k.s.Protocol, id: k.id, peer: k.peer}
+		for _, g := range k.groups {
+			s.groups = le.AppendUint64(s.groups, g)
+		}
+		k.mu.Unlock()
+		if f := k.s.File(); f != nil {
+			s.ino = f.Inode().Ino
+		}
+		all = append(all, s)
+	}
+	sorting.Sort(all, func(a, b diagSock) int { return cmp.Compare(a.ino, b.ino) }) // for who asks again for the rest
+	return all
+}
+
+// putNetlink lays out struct netlink_diag_msg.
+func putNetlink(b []byte, s *diagSock, show uint32) []byte {
+	const connected = 1
+	state := byte(0)
+	if s.peer != 0 {
+		state = connected
+	}
+	fixed := []byte{unix.AF_NETLINK, byte(s.typ), byte(s.protocol), state}
+	for _, v := range []uint32{s.id, s.peer, 0, uint32(s.ino)} {
+		fixed = le.AppendUint32(fixed, v)
+	}
+	return frame(b, sockDiagByFamily, le.AppendUint64(fixed, s.ino), func(b []byte) []byte {
+		if show&netlinkShowGroups != 0 && s.groups != nil {
+			b = attr(b, netlinkGroups, s.groups)
+		}
+		return b
 	})
 }
