@@ -316,11 +316,17 @@ func (r *run) resize() {
 }
 
 // send writes a line to the guest. A guest that does not read its control port
-// loses it; the host does not wait.
+// loses it; the host does not wait. One that stood still when the time was over
+// has not tried, and tries again.
 func (r *run) send(line string) {
-	port := r.vm.Port(PortControl)
-	_ = port.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
-	_, _ = port.Write([]byte(line))
+	port, b := r.vm.Port(PortControl), []byte(line)
+	for range 3 {
+		_ = port.SetWriteDeadline(time.Now().Add(50 * time.Millisecond))
+		n, err := port.Write(b)
+		if b = b[n:]; !errors.Is(err, os.ErrDeadlineExceeded) {
+			return
+		}
+	}
 }
 
 // explain adds to what is known to have gone wrong all that the monitor and

@@ -34,6 +34,7 @@ type accelerator struct {
 	kernel     *os.File // what is to boot
 	kernelFile string   // the file it came from
 	warn       io.Writer
+	patience   time.Duration // as probeTime
 }
 
 // choose returns the accelerator for --accel. It takes KVM for auto only where a
@@ -74,7 +75,7 @@ func (a *accelerator) kvmFault(ctx context.Context) string {
 }
 
 // probe boots the kernel with the smallest of programs and returns nil when
-// that has ended as it should within probeTime. To open /dev/kvm is no proof:
+// that has ended as it should within a.patience. To open /dev/kvm is no proof:
 // there are hosts where a guest then stands still at its first SSE instruction.
 func (a *accelerator) probe(ctx context.Context, accel string) error {
 	tree := rootfs.New(rootfs.Options{})
@@ -95,12 +96,12 @@ func (a *accelerator) probe(ctx context.Context, accel string) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, probeTime)
+	ctx, cancel := context.WithTimeout(ctx, a.patience)
 	defer cancel()
 	result := (&vmm.Session{Stdout: io.Discard, Stderr: io.Discard}).Run(ctx, vm)
 	switch {
 	case ctx.Err() != nil:
-		return fmt.Errorf("a test machine did not answer within %v", probeTime)
+		return fmt.Errorf("a test machine did not answer within %v", a.patience)
 	case result.Err != nil:
 		return result.Err
 	case result.Status != probeAnswer:

@@ -45,7 +45,7 @@ func gosv(t *testing.T, stdin string, args ...string) (status int, stdout, stder
 	var out, errs bytes.Buffer
 	begin := time.Now()
 	status = execute(args, streams{in: strings.NewReader(stdin), out: &out, err: &errs})
-	if d := time.Since(begin); d > 20*time.Second {
+	if d := time.Since(begin); d > time.Minute {
 		t.Errorf("gosv %q took %v", args, d)
 	}
 	return status, out.String(), errs.String()
@@ -144,7 +144,7 @@ func TestQEMUMissing(t *testing.T) {
 func TestProbe(t *testing.T) {
 	tests := []struct{ fake, want string }{
 		{fakeqemu.Echo, "answered 7 instead of 42"}, {fakeqemu.Die, "could not do it"}, {fakeqemu.Panic, "floor fault"},
-		{fakeqemu.Hang, "did not answer within 3s"}, {fakeqemu.Answer, ""},
+		{fakeqemu.Hang, "did not answer within 300ms"}, {fakeqemu.Answer, ""},
 	}
 	for _, test := range tests {
 		t.Run(test.fake, func(t *testing.T) {
@@ -153,13 +153,16 @@ func TestProbe(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer kernel.Close()
-			a := accelerator{monitor: qemu.New(fakeqemu.Install(t, test.fake)), kernel: kernel}
+			a := accelerator{monitor: qemu.New(fakeqemu.Install(t, test.fake)), kernel: kernel, patience: time.Minute}
+			if test.fake == fakeqemu.Hang {
+				a.patience = 300 * time.Millisecond
+			}
 			begin := time.Now()
 			err = a.probe(t.Context(), "kvm")
 			if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
 				t.Errorf("got %v, want %q", err, test.want)
 			}
-			if d := time.Since(begin); d > probeTime+3*time.Second {
+			if d := time.Since(begin); d > 30*time.Second {
 				t.Errorf("it took %v", d)
 			}
 		})

@@ -24,7 +24,7 @@ func TestMachineInBackground(t *testing.T) {
 	must("ID +NAME +COMMAND +CREATED +STATUS +PORTS\n", "ps", "-a")
 	id := must("[0-9a-f]{12}\n", "run", "-d", "--name", "fake", "--accel", "tcg", "--kernel", kernelFile(t), "/bin/ls", "a b")
 	must(id+"\n", "ps", "-q")
-	must(".*"+id+" +fake +/bin/ls 'a b' +0 seconds ago +Up [0-9] seconds? *\n", "ps")
+	must(".*"+id+" +fake +/bin/ls 'a b' +[0-9]+ seconds? ago +Up [0-9]+ seconds? *\n", "ps")
 	if status, _, stderr := gosv(t, "", "run", "-d", "--name", "fake", "--accel", "tcg", "--kernel", kernelFile(t), "/bin/ls"); status != 125 || !strings.Contains(stderr, "name is taken") {
 		t.Errorf("the same name again: %d, %q", status, stderr)
 	}
@@ -65,7 +65,7 @@ func TestStopIsNotPatientForEver(t *testing.T) {
 		if status, out, stderr := gosv(t, "", "stop", "-t", "1", "x"); status != 0 || out != "x\n" {
 			t.Errorf("%d, %q, %q", status, out, stderr)
 		}
-		if d := time.Since(begin); d < time.Second || d > 8*time.Second {
+		if d := time.Since(begin); d < time.Second || d > 30*time.Second {
 			t.Errorf("it took %v", d)
 		}
 	}

@@ -63,7 +63,7 @@ func runProgram(ctx context.Context, o *runOptions, args []string, std streams) 
 	if err := o.devices(&config, rootDisk); err != nil {
 		return err
 	}
-	accel := accelerator{monitor: monitor, emulator: monitor.Path(), kernel: kernel, kernelFile: o.kernel, warn: std.err}
+	accel := accelerator{monitor: monitor, emulator: monitor.Path(), kernel: kernel, kernelFile: o.kernel, warn: std.err, patience: probeTime}
 	if o.kernel == "" {
 		accel.kernelFile, _ = os.Executable() // holds the kernel
 	}

@@ -81,7 +81,7 @@ func TestWallTimers(t *testing.T) {
 	}
 	c.SetWall(c.Wall() + 1000)
 	m.Advance(1)
-	for limit := time.Now().Add(5 * time.Second); wall.Load() != 1; time.Sleep(time.Millisecond) {
+	for limit := time.Now().Add(time.Minute); wall.Load() != 1; time.Sleep(time.Millisecond) {
 		if time.Now().After(limit) {
 			t.Fatal("setting the clock ahead did not fire")
 		}

@@ -2,6 +2,7 @@ package epoll_test
 
 import (
 	"math"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -315,9 +316,21 @@ func TestTheGoneWakeNobody(t *testing.T) {
 	}
 }
 
+// cpuTime is the processor time that the thread has used.
+func cpuTime(t *testing.T) time.Duration {
+	t.Helper()
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &ts); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(ts.Nano())
+}
+
 // What a file's end costs does not depend on how many others the instance has.
 func TestManyFilesEnd(t *testing.T) {
 	b := start(t)
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	closing := func(others int) time.Duration {
 		ep := b.epoll()
 		defer ep.DecRef()
@@ -328,18 +341,18 @@ func TestManyFilesEnd(t *testing.T) {
 			b.ctl(ep, unix.EPOLL_CTL_ADD, i, r, unix.EPOLLIN, nil)
 			files = append(files, r)
 		}
-		begin := time.Now()
+		begin := cpuTime(t)
 		for _, f := range files[:200] {
 			f.DecRef()
 		}
-		took := time.Since(begin)
+		took := cpuTime(t) - begin
 		for _, f := range files[200:] {
 			f.DecRef()
 		}
 		return took
 	}
 	few, many := time.Hour, time.Hour
-	for range 3 {
+	for tries := 0; tries < 3 || many > 20*few && tries < 10; tries++ { // the least: the garbage collector has its share now and then
 		few, many = min(few, closing(0)), min(many, closing(10000))
 	}
 	if many > 20*few {

@@ -129,7 +129,7 @@ func FuzzLikeLinux(f *testing.F) {
 // compareRun compares once, and when that fails again with more time for the host.
 func compareRun(t *testing.T, seed uint64, steps int) {
 	problem := ""
-	for _, grace := range []time.Duration{200 * time.Microsecond, 5 * time.Millisecond, 30 * time.Millisecond} {
+	for _, grace := range []time.Duration{200 * time.Microsecond, 5 * time.Millisecond, 30 * time.Millisecond, 200 * time.Millisecond, time.Second} {
 		if problem = compareOnce(t, seed, steps, grace); problem == "" {
 			return
 		}

@@ -228,7 +228,7 @@ func TestEmulatorDiesWithItsParent(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = cmd.Wait()
-	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		if gone(pid) {
 			return
 		}
@@ -265,7 +265,7 @@ func TestRealEmulator(t *testing.T) {
 		}
 		select {
 		case <-vm.Done():
-		case <-time.After(20 * time.Second):
+		case <-time.After(time.Minute):
 			vm.Kill()
 			<-vm.Done()
 		}

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -112,15 +113,19 @@ func TestKilledProcess(t *testing.T) {
 	m := create(t, r, Record{Name: "a"})
 	m.Close()
 	holder := exec.Command("flock", m.path("lock"), "sleep", "100")
+	holder.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := holder.Start(); err != nil {
 		t.Skip(err)
 	}
-	defer holder.Process.Kill()
+	defer func() {
+		syscall.Kill(-holder.Process.Pid, syscall.SIGKILL) // its sleep, too
+		holder.Wait()
+	}()
 	for i := 0; ; i++ {
 		if found, err := r.Find("a"); err == nil && found.Running() {
 			break
 		}
-		if i == 1000 {
+		if i == 10000 {
 			t.Fatal("the lock is not seen")
 		}
 		time.Sleep(5 * time.Millisecond)
