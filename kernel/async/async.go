@@ -93,7 +93,7 @@ func (o *Op) Ready(*wait.Entry, wait.Mask) {
 }
 
 // resume runs the operation with a task that the delegate lends.
-func (o *Op) resume() { o.Delegate.GoDo(o.Cred, o.run, o.failed) }
+func (o *Op) resume() { o.Delegate.GoDo(task.Bounded, o, o.Cred, o.run, o.failed) }
 
 func (o *Op) failed(err error) { o.end(0, err) }
 
@@ -128,7 +128,7 @@ func (o *Op) run(t *task.Task) {
 			o.end(0, unix.EAGAIN)
 			return
 		case o.File == nil || obj != task.Pollable(o.File):
-			o.Delegate.GoDo(o.Cred, o.wait, o.failed)
+			o.Delegate.GoDo(task.Unbounded, o, o.Cred, o.wait, o.failed)
 			return
 		case !o.armed || o.entry.Events != mask:
 			o.arm(mask)
@@ -202,7 +202,7 @@ func (o *Op) Withdraw() (*vfs.File, error) {
 	}
 }
 
-// Cancel ends an operation that waits, with ECANCELED: Done was called when it returns nil. EALREADY when it
+// Cancel ends an operation that waits, for its file or for a worker, with ECANCELED: Done was called when it returns nil. EALREADY when it
 // is being tried, or runs on a goroutine of its own: it ends soon if it can, perhaps with another result; ENOENT when it has ended.
 func (o *Op) Cancel() error {
 	for {
@@ -214,6 +214,10 @@ func (o *Op) Cancel() error {
 			continue
 		}
 		if s&running == 0 {
+			o.end(0, unix.ECANCELED)
+			return nil
+		}
+		if o.Delegate.Forget(o) {
 			o.end(0, unix.ECANCELED)
 			return nil
 		}

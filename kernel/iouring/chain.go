@@ -120,7 +120,7 @@ func (r *Ring) undefer() {
 
 // resume starts a chain, or the rest of one, with a task that the process lends.
 func (q *Request) resume() {
-	q.op.Delegate.GoDo(q.op.Cred, func(t *task.Task) { q.Ring.chain(t, q) }, q.abandon)
+	q.op.Delegate.GoDo(task.Bounded, q, q.op.Cred, func(t *task.Task) { q.Ring.chain(t, q) }, q.abandon)
 }
 
 // abandon ends a chain whose process has ended.

@@ -1,6 +1,8 @@
 package syscall
 
 import (
+	"math"
+
 	"golang.org/x/sys/unix"
 
 	"gosv/kernel/abi"
@@ -525,7 +527,7 @@ func restrict(t *task.Task, r *iouring.Ring, arg uint64, n uint32) error {
 	return r.Restrict(l)
 }
 
-// workers is IORING_REGISTER_IOWQ_MAX_WORKERS: it tells the bounds of the workers, which cannot be changed.
+// workers is IORING_REGISTER_IOWQ_MAX_WORKERS: it sets how many bounded and unbounded workers there may be, where that is not 0, and tells how many there might be.
 func workers(t *task.Task, arg uint64, n uint32) error {
 	b := t.Scratch[:8]
 	if arg == 0 || n != 2 {
@@ -534,8 +536,17 @@ func workers(t *task.Task, arg uint64, n uint32) error {
 	if err := copyIn(t, b, arg); err != nil {
 		return err
 	}
-	le.PutUint32(b, task.MaxWorkers)
-	le.PutUint32(b[4:], task.MaxWorkers)
+	var most [2]int
+	for i := range most {
+		n := le.Uint32(b[4*i:])
+		if n > math.MaxInt32 {
+			return unix.EINVAL
+		}
+		most[i] = int(n)
+	}
+	for i, n := range t.SetWorkers(most) {
+		le.PutUint32(b[4*i:], uint32(n))
+	}
 	return copyOut(t, arg, b)
 }
 

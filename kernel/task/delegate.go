@@ -26,18 +26,30 @@ type Delegate struct {
 	ended   bool               // guarded by mu
 	running map[*Task]struct{} // borrowed tasks; guarded by mu
 	busy    int                // goroutines of Go; guarded by mu
-	workers int                // of them, those of GoDo; guarded by mu
-	errands []errand           // that wait for a worker; guarded by mu
+	crews   [2]crew            // guarded by mu
 	last    *Task              // waits for them; guarded by mu
 	onEnd   map[any]func()     // guarded by mu
 	values  map[any]any        // guarded by mu
 }
 
-// MaxWorkers bounds the goroutines that run what GoDo is given, for one Delegate at a time.
+// Crews of a Delegate: what only takes its time, at a disk or a file of the host, and what waits for other programs, it may be for ever.
+const (
+	Bounded = iota
+	Unbounded
+)
+
+// A crew is the goroutines that run what GoDo is given.
+type crew struct {
+	workers, most int
+	errands       []errand // that wait for a worker
+}
+
+// MaxWorkers is how many workers a crew may have at first, but for RLIMIT_NPROC, which is that of Unbounded.
 const MaxWorkers = 1024
 
 // An errand is what GoDo is given.
 type errand struct {
+	key    any
 	cred   *cred.Cred
 	do     func(*Task)
 	failed func(error)
@@ -51,6 +63,7 @@ func (t *Task) Delegate() *Delegate {
 	}
 	d := &Delegate{k: t.k, mem: m, proc: t.proc, files: t.Files, fs: t.FS, running: make(map[*Task]struct{}),
 		onEnd: make(map[any]func()), values: make(map[any]any)}
+	d.crews[Bounded].most, d.crews[Unbounded].most = MaxWorkers, t.mostWorkers()
 	if !m.delegate.CompareAndSwap(nil, d) {
 		d = m.delegate.Load()
 	}
@@ -91,8 +104,13 @@ const endTime = 1_000_000_000
 func (d *Delegate) end(t *Task) {
 	d.mu.Lock()
 	d.ended = true
-	hooks, errands := d.onEnd, d.errands
-	d.onEnd, d.errands = nil, nil
+	hooks := d.onEnd
+	d.onEnd = nil
+	var errands []errand
+	for i := range d.crews {
+		errands = append(errands, d.crews[i].errands...)
+		d.crews[i].errands = nil
+	}
 	d.mu.Unlock()
 	for _, f := range hooks {
 		f()
@@ -156,40 +174,6 @@ func (d *Delegate) Go(f func()) {
 			last.Wake()
 		}
 	}()
-}
-
-// GoDo has do called with a borrowed task on a goroutine that the end of the process waits for, once there are fewer than MaxWorkers
-// of them; or failed, with what Do says. It does not block.
-func (d *Delegate) GoDo(c *cred.Cred, do func(*Task), failed func(error)) {
-	e := errand{c, do, failed}
-	d.mu.Lock()
-	if d.workers >= MaxWorkers && !d.ended {
-		d.errands = append(d.errands, e)
-		d.mu.Unlock()
-		return
-	}
-	d.workers++
-	d.mu.Unlock()
-	d.Go(func() { d.work(e) })
-}
-
-// work runs e, and what has waited for a worker meanwhile.
-func (d *Delegate) work(e errand) {
-	for {
-		if err := d.Do(e.cred, e.do); err != nil {
-			e.failed(err)
-		}
-		d.mu.Lock()
-		if len(d.errands) == 0 {
-			d.errands = nil
-			d.workers--
-			d.mu.Unlock()
-			return
-		}
-		e, d.errands[0] = d.errands[0], errand{}
-		d.errands = d.errands[1:]
-		d.mu.Unlock()
-	}
 }
 
 // Do calls f with a borrowed task, on the goroutine of the caller; the error is ECANCELED when the process has ended. A panic

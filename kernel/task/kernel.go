@@ -127,6 +127,7 @@ type Kernel struct {
 	dying  bool // process 1 has ended; guarded by mu
 
 	maxThreads atomic.Int32 // see MaxThreads
+	workers    atomic.Int32 // of all delegates, those that count as threads
 
 	oom    sync.Mutex // one victim at a time; taken before mu
 	victim *Process   // the last, until what it had is collected; guarded by oom

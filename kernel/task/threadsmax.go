@@ -23,4 +23,6 @@ func (k *Kernel) SetMaxThreads(n int) error {
 }
 
 // full reports whether there may be no more threads. k.mu is held.
-func (k *Kernel) full() bool { return len(k.ids) >= min(k.MaxThreads(), PIDMax-300) }
+func (k *Kernel) full() bool {
+	return len(k.ids)+int(k.workers.Load()) >= min(k.MaxThreads(), PIDMax-300)
+}

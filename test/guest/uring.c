@@ -1022,3 +1022,44 @@ TEST(time_of_workers)
 	close(f);
 	free(b);
 }
+
+/* Where there may be no more workers work waits for one, until it is cancelled or more are allowed. */
+TEST(bounds_of_workers)
+{
+	struct ring r;
+	int a[2], b[2], c[2], cancelled = 0, ended = 0;
+	u32 most[2] = {0, 2};
+	NEED(pipe(a) == 0 && pipe(b) == 0 && pipe(c) == 0);
+	open_ring(&r, 16, 0);
+	NEED(reg(&r, IORING_REGISTER_IOWQ_MAX_WORKERS, most, 2) == 0);
+	CHECK(most[0] > 0 && most[1] > 0);
+	most[0] = most[1] = 0;
+	NEED(reg(&r, IORING_REGISTER_IOWQ_MAX_WORKERS, most, 2) == 0);
+	SAME(most[1], 2);
+	EXPECT(reg(&r, IORING_REGISTER_IOWQ_MAX_WORKERS, most, 1), EINVAL);
+	for (int i = 0; i < 4; i++)
+		sqe(&r, IORING_OP_SPLICE, b[1], (void *)-1, 1, -1, i)->splice_fd_in = a[0];
+	SAME(submit(&r, 0), 4);
+	for (int i = 0; i < 4; i++) { /* whether they wait for the pipe or for a worker */
+		sqe(&r, IORING_OP_ASYNC_CANCEL, -1, (void *)(long)i, 0, 0, 10);
+		SAME(submit(&r, 2), 1);
+		for (int j = 0; j < 2; j++) {
+			struct io_uring_cqe q = cqe(&r);
+			cancelled += q.user_data == 10 ? q.res == 0 || q.res == -EALREADY : q.res == -ECANCELED || q.res == -EINTR;
+		}
+	}
+	SAME(cancelled, 8);
+	for (int i = 0; i < 4; i++)
+		sqe(&r, IORING_OP_SPLICE, b[1], (void *)-1, 1, -1, i)->splice_fd_in = i < 3 ? a[0] : c[0];
+	SAME(submit(&r, 0), 4);
+	most[1] = 8;
+	NEED(reg(&r, IORING_REGISTER_IOWQ_MAX_WORKERS, most, 2) == 0);
+	write(c[1], "xy", 2);
+	sqe(&r, IORING_OP_SPLICE, b[1], (void *)-1, 1, -1, 5)->splice_fd_in = c[0];
+	SAME(submit(&r, 1), 1);
+	write(a[1], "abc", 3);
+	for (int i = 0; i < 5; i++)
+		ended += cqe(&r).res == 1;
+	SAME(ended, 5);
+	close_ring(&r);
+}
