@@ -128,12 +128,20 @@ func (n *Network) start() {
 // bounded: what is queued in all stacks together is.
 var bounded sync.Once
 
-// bound sets where datagrams that wait to be read lie, if netstack is the kernel's (scripts/netstack).
+// bound sets where datagrams that wait to be read lie, and fragments of them, if netstack is the kernel's (scripts/netstack).
 func (n *Network) bound() {
 	if s, ok := any(n.stack).(interface {
 		SetRoom(take func(int64) bool, give func(int64))
 	}); ok {
 		s.SetRoom(share.Datagrams.Take, share.Datagrams.Give)
+	}
+	if s, ok := any(n.stack).(interface {
+		SetFragments(charge func(int64) (over bool))
+	}); ok {
+		s.SetFragments(func(n int64) bool {
+			share.Fragments.Force(n)
+			return share.Fragments.Used() > share.Fragments.Most()
+		})
 	}
 }
 

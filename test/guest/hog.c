@@ -27,6 +27,7 @@
 #include <sys/mount.h>
 #include <sys/msg.h>
 #include <mqueue.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <sched.h>
 #include <sys/resource.h>
@@ -361,6 +362,39 @@ static int one_network(void)
 	return unshare(CLONE_NEWNET) == 0 && open("/proc/self/ns/net", O_RDONLY) >= 0;
 }
 
+/* Sends a fragment of a datagram to this machine: n bytes from off on, with more behind them or not. */
+static int fragment(int raw, unsigned id, const void *data, int n, int off, int more)
+{
+	static unsigned char p[65535];
+	struct sockaddr_in to = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	unsigned short *w = (unsigned short *)p;
+	w[0] = htons(0x4500), w[1] = htons(20 + n), w[2] = htons(id), w[3] = htons((more ? 0x2000 : 0) | off / 8), w[4] = htons(64 << 8 | IPPROTO_UDP);
+	w[5] = 0, w[6] = w[8] = htons(0x7f00), w[7] = w[9] = htons(1);
+	memcpy(p + 20, data, n);
+	return sendto(raw, p, 20 + n, 0, (void *)&to, sizeof to) == 20 + n;
+}
+/* A network whose datagrams never become whole, behind one that does. */
+static int one_network_of_fragments(void)
+{
+	if (unshare(CLONE_NEWNET) < 0 || open("/proc/self/ns/net", O_RDONLY) < 0)
+		return 0;
+	struct ifreq r = {.ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING};
+	struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK), .sin_port = htons(7)};
+	int s = socket(AF_INET, SOCK_DGRAM, 0), raw = socket(AF_INET, SOCK_RAW, IPPROTO_RAW);
+	struct timeval patience = {60, 0};
+	unsigned short d[12] = {htons(7), htons(7), htons(24), 0, 1, 2, 3, 4, 5, 6, 7, 8}, got[8] = {0};
+	if (ioctl(s, SIOCSIFFLAGS, &r) < 0 || bind(s, (void *)&a, sizeof a) < 0 || setsockopt(s, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) < 0 ||
+	    !fragment(raw, 1, d + 8, 8, 16, 0) || !fragment(raw, 1, d, 16, 0, 1) || recv(s, got, sizeof got, 0) != 16 || memcmp(got, d + 4, 16) != 0) {
+		printf("fragments: %s\n", strerror(errno));
+		errno = EIO;
+		return 0;
+	}
+	close(s);
+	for (int i = 2; i < 70; i++)
+		fragment(raw, i, filler, 60000, 0, 1);
+	return close(raw) == 0;
+}
+
 static const struct {
 	const char *name;
 	int (*one)(void);
@@ -373,6 +407,7 @@ static const struct {
 	{"interest", one_interest, ENOSPC}, {"name", one_name, ENOSPC}, {"watch", one_watch, ENOSPC}, {"xattr", one_xattr, ENOSPC},
 	{"lock", one_lock, ENOLCK}, {"memfd", one_memfd, ENOSPC}, {"tmpfs", one_tmpfs, ENOSPC}, {"segment", one_segment, -SIGBUS},
 	{"timer", one_timer, EAGAIN}, {"network", one_network, ENOSPC}, {"full pipe", one_full_pipe, ENFILE},
+	{"fragment", one_network_of_fragments, ENOSPC},
 };
 static const int nkinds = sizeof kinds / sizeof *kinds;
 
