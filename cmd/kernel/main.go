@@ -106,7 +106,7 @@ func (b *booting) findDevices() error {
 	b.log.bootLine(b.m)
 	addEntropy(b.m, found, b.log)
 	b.disks = findDisks(b.m, b.pool, found, nvmes, b.log)
-	b.ns.SyncDevices, b.sync = b.disks.files.SyncAll, b.ns.Shutdown
+	b.ns.SyncDevices, b.ns.BlockSize, b.sync = b.disks.files.SyncAll, b.disks.files.BlockSize, b.ns.Shutdown
 	return nil
 }
 

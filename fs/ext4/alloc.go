@@ -247,7 +247,7 @@ func (fs *fileSystem) mark(block uint64, n uint32, on bool) error {
 			d.freeBlocks -= m
 			fs.freeBlocks -= uint64(m)
 		} else {
-			d.lowBlock = min(d.lowBlock, at)
+			d.lowBlock, d.trimmed = min(d.lowBlock, at), 0
 			d.freeBlocks += m
 			fs.freeBlocks += uint64(m)
 		}

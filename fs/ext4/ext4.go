@@ -13,7 +13,7 @@
 // is not used again before that is committed.
 //
 // Lock order: vfs.Inode's lock → mem.Cache.syncing → fileSystem.committing → fileSystem.mu → buffers.mu and the tables of package vfs.
-// Disks are read with fileSystem.mu held, and written without.
+// Disks are read with fileSystem.mu held, and what is free is discarded so by FITRIM; they are written without.
 package ext4
 
 import (

@@ -380,18 +380,32 @@ func (n *node) sync(i *vfs.Inode) error {
 
 // Write implements vfs.FileOps.
 func (o *file) Write(f *vfs.File, src uio.Source, off int64) (int64, error) {
+	return o.write(f, src, off, f.Flags()&unix.O_APPEND != 0)
+}
+
+// Append implements vfs.Appender.
+func (o *file) Append(f *vfs.File, src uio.Source) (int64, error) { return o.write(f, src, 0, true) }
+
+func (o *file) write(f *vfs.File, src uio.Source, off int64, atEnd bool) (n int64, err error) {
 	direct := f.Flags()&unix.O_DIRECT != 0
 	if mask := int64(o.n.fs.disk.Limits().BlockSize - 1); direct && (off|int64(src.Left()))&mask != 0 {
 		return 0, unix.EINVAL
 	}
-	n, err := o.CachedFile.Write(f, src, off)
-	if n > 0 && direct && f.Flags()&unix.O_APPEND == 0 {
+	if f.Inode().HasFlags(flagImmutable) {
+		return 0, unix.EPERM // opened before it was
+	}
+	if atEnd {
+		n, err = o.CachedFile.Append(f, src)
+	} else {
+		n, err = o.CachedFile.Write(f, src, off)
+	}
+	if n > 0 && direct && !atEnd {
 		// Through the cache, but to the disk before it is done.
 		if err := o.n.cache.Sync(uint64(off)/machine.PageSize, uint64(off+n-1)/machine.PageSize); err != nil {
 			return 0, err
 		}
 	}
-	if n > 0 && f.Flags()&unix.O_DSYNC != 0 {
+	if n > 0 && (f.Flags()&unix.O_DSYNC != 0 || f.Inode().HasFlags(flagSync)) {
 		if err := o.n.sync(f.Inode()); err != nil {
 			return 0, err
 		}

@@ -46,8 +46,8 @@ const (
 
 // Flags of an inode.
 const (
-	flagImmutable = 0x10
-	flagAppend    = 0x20
+	flagImmutable = vfs.FlagImmutable
+	flagAppend    = vfs.FlagAppend
 	flagIndex     = 0x1000
 	flagHugeFile  = 0x40000
 	flagExtents   = 0x80000
@@ -254,6 +254,7 @@ func (fs *fileSystem) decodeInode(ino uint32, raw []byte) (*vfs.Inode, error) {
 	i := fs.vfs.NewInode(n, &nn, n.cache)
 	i.Ino = uint64(ino)
 	n.vfs = weak.Make(i)
+	i.SetFlags(n.flags & enforcedFlags)
 	uid := uint32(le.Uint16(raw[iUIDLo:])) | uint32(le.Uint16(raw[iUIDHi:]))<<16
 	gid := uint32(le.Uint16(raw[iGIDLo:])) | uint32(le.Uint16(raw[iGIDHi:]))<<16
 	i.Restore(nn.Mode, uid, gid, uint32(le.Uint16(raw[iLinks:])))

@@ -103,9 +103,6 @@ func (n *node) MaySetAttr(*vfs.Inode) error { return n.mayChange() }
 func (n *node) mayChange() error {
 	n.fs.mu.RLock()
 	defer n.fs.mu.RUnlock()
-	if n.flags&(flagImmutable|flagAppend) != 0 {
-		return unix.EPERM
-	}
 	return n.fs.writable()
 }
 
@@ -125,6 +122,9 @@ func (n *node) Space(*vfs.Inode) (size, blocks int64) {
 
 // SetAttr implements vfs.AttrOps.
 func (n *node) SetAttr(c *cred.Cred, i *vfs.Inode, a *vfs.Attr) error {
+	if i.HasFlags(flagImmutable) {
+		return unix.EPERM // opened before it was
+	}
 	if a.Valid&vfs.AttrSize != 0 {
 		i.DropPrivileges(c)
 		if err := n.resize(i, a.Size); err != nil {
@@ -200,7 +200,7 @@ func (n *node) Create(dir *vfs.Inode, name string, nn *vfs.NewNode) (made *vfs.I
 	if err == nil {
 		n.fs.tie(made)
 	}
-	return made, err
+	return made, n.fs.synced(err, dir)
 }
 
 // mustMiss checks that a directory has not a name: EEXIST, EUCLEAN, EIO. fs.mu is held for writing.
@@ -233,7 +233,7 @@ func (n *node) create(dir *vfs.Inode, name string, nn *vfs.NewNode) (*vfs.Inode,
 	if err != nil {
 		return nil, err
 	}
-	i, err := fs.newInode(ino, nn, n.ino)
+	i, err := fs.newInode(ino, nn, n)
 	if err == nil && name != "" {
 		err = n.add(name, ino, fs.fileType(nn.Mode))
 	}
@@ -271,14 +271,14 @@ func (n *node) create(dir *vfs.Inode, name string, nn *vfs.NewNode) (*vfs.Inode,
 
 // newInode makes an inode with a number that was just allocated; up is the directory that it is made in. An inode comes back with an error
 // too, once there is one.
-func (fs *fileSystem) newInode(ino uint32, nn *vfs.NewNode, up uint32) (*vfs.Inode, error) {
+func (fs *fileSystem) newInode(ino uint32, nn *vfs.NewNode, up *node) (*vfs.Inode, error) {
 	b, raw, err := fs.rawInode(ino)
 	if err != nil {
 		return nil, err
 	}
 	generation := le.Uint32(raw[iGeneration:]) + 1
 	clear(raw)
-	n := &node{fs: fs, ino: ino, generation: generation, seed: fs.inodeSeed(ino, generation)}
+	n := &node{fs: fs, ino: ino, generation: generation, seed: fs.inodeSeed(ino, generation), flags: up.inherit(nn.Mode)}
 	if fs.inodeSize > goodInode {
 		le.PutUint16(raw[iExtraSize:], uint16(min(max(fs.wantExtra, 32), fs.inodeSize-goodInode)))
 	}
@@ -289,6 +289,7 @@ func (fs *fileSystem) newInode(ino uint32, nn *vfs.NewNode, up uint32) (*vfs.Ino
 	i := fs.vfs.NewInode(n, nn, cache)
 	i.Ino = uint64(ino)
 	n.cache, n.vfs = cache, weak.Make(i)
+	i.SetFlags(n.flags & enforcedFlags)
 	fs.table.Put(ino, i)
 	n.mapped.Store(true)
 	_, _, n.crtime = i.Times()
@@ -297,7 +298,7 @@ func (fs *fileSystem) newInode(ino uint32, nn *vfs.NewNode, up uint32) (*vfs.Ino
 	}
 	n.initMap(raw, nn)
 	fs.change(b)
-	if err := n.firstBlock(nn, up); err != nil {
+	if err := n.firstBlock(nn, up.ino); err != nil {
 		return i, err
 	}
 	return i, n.store()
@@ -354,7 +355,7 @@ func (n *node) firstBlock(nn *vfs.NewNode, up uint32) error {
 // Link implements vfs.NameOps.
 func (n *node) Link(i, dir *vfs.Inode, name string) error {
 	m, d := of(i), of(dir)
-	return n.fs.update(func() error {
+	return n.fs.synced(n.fs.update(func() error {
 		if err := d.ready(); err != nil {
 			return err
 		}
@@ -381,12 +382,12 @@ func (n *node) Link(i, dir *vfs.Inode, name string) error {
 			return err
 		}
 		return d.store()
-	})
+	}), dir)
 }
 
 // Unlink implements vfs.NameOps.
 func (n *node) Unlink(dir *vfs.Inode, name string, i *vfs.Inode) error {
-	return n.fs.update(func() error {
+	return n.fs.synced(n.fs.update(func() error {
 		d, m := of(dir), of(i)
 		if err := d.ready(); err != nil {
 			return err
@@ -408,7 +409,7 @@ func (n *node) Unlink(dir *vfs.Inode, name string, i *vfs.Inode) error {
 			return err
 		}
 		return d.store()
-	})
+	}), dir)
 }
 
 // mayGo checks that a directory is empty: ENOTEMPTY.
@@ -470,7 +471,7 @@ func (n *node) Rename(from *vfs.Inode, oldName string, to *vfs.Inode, newName st
 	if err != nil && whiteout != nil {
 		of(whiteout).Evict(whiteout)
 	}
-	return err
+	return n.fs.synced(err, from, to)
 }
 
 // A renaming is one rename, in one transaction. Its methods are called with fs.mu held for writing.

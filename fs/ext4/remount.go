@@ -48,13 +48,13 @@ func (fs *fileSystem) freeze(r *vfs.MountRequest) error {
 	return nil
 }
 
-// thaw makes the file system one that can be written: EROFS, EIO.
+// thaw makes the file system one that can be written: EROFS, EACCES, EIO.
 func (fs *fileSystem) thaw(r *vfs.MountRequest) error {
 	switch {
 	case fs.failure() != nil:
 		return r.Fail(unix.EROFS, "there was a fault: it must be unmounted, and checked by e2fsck")
 	case fs.disk.Limits().ReadOnly:
-		return r.Fail(unix.EROFS, "the disk is read-only")
+		return r.Fail(unix.EACCES, "the disk is read-only")
 	case fs.compat&compatJournal != 0 && fs.journal == nil:
 		return r.Fail(unix.EROFS, "it was mounted without its journal")
 	}

@@ -461,6 +461,8 @@ type group struct {
 
 	// In memory only: no bit below these is free.
 	lowBlock, lowInode uint32
+	// All free runs of this many blocks were discarded since something became free; 0: no.
+	trimmed uint32
 }
 
 // decodeGroup checks descriptor g: EUCLEAN.

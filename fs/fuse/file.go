@@ -210,11 +210,18 @@ func (h *handle) write(frames []machine.Frame, off int64, n int, flags, mode uin
 }
 
 // Write implements vfs.FileOps.
-func (o *file) Write(f *vfs.File, src uio.Source, off int64) (done int64, err error) {
+func (o *file) Write(f *vfs.File, src uio.Source, off int64) (int64, error) {
+	return o.write(f, src, off, f.Flags()&unix.O_APPEND != 0)
+}
+
+// Append implements vfs.Appender.
+func (o *file) Append(f *vfs.File, src uio.Source) (int64, error) { return o.write(f, src, 0, true) }
+
+func (o *file) write(f *vfs.File, src uio.Source, off int64, atEnd bool) (done int64, err error) {
 	i := f.Inode()
 	i.Lock()
 	defer i.Unlock()
-	if f.Flags()&unix.O_APPEND != 0 {
+	if atEnd {
 		if err := o.n.refreshData(i); err != nil {
 			return 0, err
 		}

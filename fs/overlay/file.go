@@ -76,6 +76,11 @@ func (x *openFile) Write(f *vfs.File, src uio.Source, off int64) (int64, error) 
 	return x.file(f).Pwrite(src, off)
 }
 
+// Append implements vfs.Appender.
+func (x *openFile) Append(f *vfs.File, src uio.Source) (int64, error) {
+	return x.file(f).Append(src, false)
+}
+
 // Seek implements vfs.FileOps.
 func (x *openFile) Seek(f *vfs.File, off int64, whence int) (int64, error) {
 	return x.file(f).Seek(off, whence)

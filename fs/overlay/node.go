@@ -231,6 +231,26 @@ func (n *node) refresh(i *vfs.Inode) {
 	}
 	i.Restore(st.Mode, st.Uid, st.Gid, nlink)
 	i.SetTimes(st.Atim.Nano(), st.Mtim.Nano(), st.Ctim.Nano())
+	i.SetFlags(r.EnforcedFlags())
+}
+
+// Flags implements vfs.FlagOps: those of the real file.
+func (n *node) Flags(*vfs.Inode) (uint32, error) {
+	r := n.real().Inode()
+	if o, ok := r.Ops().(vfs.FlagOps); ok {
+		return o.Flags(r)
+	}
+	return 0, unix.ENOTTY
+}
+
+// ChangeFlags implements vfs.FlagOps.
+func (n *node) ChangeFlags(c *cred.Cred, i *vfs.Inode, flags uint32) error {
+	if err := n.copyUp(i, -1); err != nil {
+		return err
+	}
+	err := n.real().Inode().ChangeFlags(c, flags)
+	n.refresh(i)
+	return err
 }
 
 // Refresh implements vfs.AttrOps.

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"gosv/kernel/cred"
 	"gosv/kernel/mem"
 	"gosv/kernel/namespace"
 	"gosv/kernel/share"
@@ -244,7 +245,7 @@ func (r *instance) chargeInodes(n int64) error {
 func (r *instance) CountName(n int) error { return r.chargeInodes(int64(n)) }
 
 // Create implements vfs.InodeOps: ENOSPC.
-func (r *instance) Create(_ *vfs.Inode, _ string, n *vfs.NewNode) (*vfs.Inode, error) {
+func (r *instance) Create(dir *vfs.Inode, _ string, n *vfs.NewNode) (*vfs.Inode, error) {
 	if err := r.chargeInodes(weigh(n.Target)); err != nil {
 		return nil, err
 	}
@@ -253,7 +254,31 @@ func (r *instance) Create(_ *vfs.Inode, _ string, n *vfs.NewNode) (*vfs.Inode, e
 		cache = r.newCache()
 		cache.SetCharge(r.chargePages)
 	}
-	return r.fs.NewInode(r, n, cache), nil
+	i := r.fs.NewInode(r, n, cache)
+	if dir.HasFlags(inheritedFlags) {
+		flags, _ := r.Flags(dir)
+		i.SetFlags(flags & inheritedFlags)
+	}
+	return i, nil
+}
+
+// The flags of chattr(1) that files have, and those that go over to what is made in a directory.
+const (
+	fileFlags      = vfs.FlagImmutable | vfs.FlagAppend | vfs.FlagNodump | vfs.FlagNoatime
+	inheritedFlags = vfs.FlagNodump | vfs.FlagNoatime
+)
+
+// Flags implements vfs.FlagOps.
+func (r *instance) Flags(i *vfs.Inode) (uint32, error) { return i.EnforcedFlags(), nil }
+
+// ChangeFlags implements vfs.FlagOps.
+func (r *instance) ChangeFlags(_ *cred.Cred, i *vfs.Inode, flags uint32) error {
+	if flags&^fileFlags != 0 {
+		return unix.EOPNOTSUPP
+	}
+	i.SetFlags(flags)
+	i.SetTimes(-1, -1, r.fs.Now())
+	return nil
 }
 
 // MayChange implements vfs.InodeOps.

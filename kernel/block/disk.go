@@ -29,6 +29,7 @@ type Disk struct {
 
 	dev    Device
 	limits atomic.Pointer[Limits]
+	marked atomic.Bool // see Mark
 	frames machine.Frames
 	now    func() int64 // ns
 	stats  Stats
@@ -62,8 +63,21 @@ func NewDisk(name string, dev Device, frames machine.Frames, now func() int64) *
 	return d
 }
 
-// Limits implements Device.
-func (d *Disk) Limits() Limits { return *d.limits.Load() }
+// Limits implements Device. A marked disk is read-only.
+func (d *Disk) Limits() Limits {
+	l := *d.limits.Load()
+	l.ReadOnly = d.ReadOnly()
+	return l
+}
+
+// Mark is BLKROSET: a disk that is marked, and each partition of it, counts as read-only with those who ask from then on. As on Linux,
+// who writes already, as a mounted file system does, is not stopped.
+func (d *Disk) Mark(readOnly bool) { d.marked.Store(readOnly) }
+
+// ReadOnly reports whether the device, or a mark, says so.
+func (d *Disk) ReadOnly() bool {
+	return d.limits.Load().ReadOnly || d.marked.Load() || d.Whole != nil && d.Whole.marked.Load()
+}
 
 // Refresh takes over what the device's Limits says now, for devices that get another size.
 func (d *Disk) Refresh() {
@@ -383,7 +397,7 @@ type part struct {
 }
 
 func (p *part) Limits() Limits {
-	l := p.whole.Limits()
+	l := *p.whole.limits.Load()
 	l.Size = p.size
 	return l
 }

@@ -53,12 +53,10 @@ func (b *Files) bdev(d *block.Disk) *bdev {
 	}).(*bdev)
 }
 
-// Open returns what opens the device files of a disk: EACCES for writing to a read-only one, EBUSY with O_EXCL when somebody claims it.
+// Open returns what opens the device files of a disk: EBUSY with O_EXCL when somebody claims it. As on Linux, a read-only one can be opened for
+// writing.
 func (b *Files) Open(d *block.Disk) vfs.OpenDevice {
 	return func(_ *vfs.Context, f *vfs.File) (vfs.FileOps, error) {
-		if f.Writable() && d.Limits().ReadOnly {
-			return nil, unix.EACCES
-		}
 		o := &file{files: b, bdev: b.bdev(d)}
 		if f.Exclusive() {
 			if err := d.Claim(o); err != nil {
@@ -71,6 +69,14 @@ func (b *Files) Open(d *block.Disk) vfs.OpenDevice {
 		o.count.Unlock()
 		return o, nil
 	}
+}
+
+// BlockSize returns the logical block of the disk that a device number stands for, 0 for none.
+func (b *Files) BlockSize(rdev uint64) int {
+	if d := b.disks.ByNumber(unix.Major(rdev), unix.Minor(rdev)); d != nil {
+		return d.Limits().BlockSize
+	}
+	return 0
 }
 
 // Flush writes a disk's cached pages and makes them durable.
@@ -209,6 +215,8 @@ func (l *limited) TakeWord(most uint64) (uint64, error) {
 func (o *file) Write(f *vfs.File, src uio.Source, off int64) (n int64, err error) {
 	left := o.disk.Size() - off
 	switch {
+	case o.disk.ReadOnly():
+		return 0, unix.EPERM
 	case src.Left() == 0:
 		return 0, nil
 	case left <= 0:
@@ -229,6 +237,11 @@ func (o *file) Write(f *vfs.File, src uio.Source, off int64) (n int64, err error
 		}
 	}
 	return n, err
+}
+
+// Append implements vfs.Appender: nothing fits behind the end of a disk.
+func (o *file) Append(f *vfs.File, src uio.Source) (int64, error) {
+	return o.Write(f, src, o.disk.Size())
 }
 
 // aligned checks the offset and length of a direct transfer: EINVAL.
@@ -355,10 +368,13 @@ func (o *file) Allocate(_ *vfs.File, mode uint32, off, n int64) error {
 	return o.change(&block.Request{Op: block.WriteZeroes, Off: off, Len: n, Allocated: mode&unix.FALLOC_FL_ZERO_RANGE != 0})
 }
 
-// change carries out a request that changes the disk below the cache: EINVAL.
+// change carries out a request that changes the disk below the cache: EINVAL, EPERM.
 func (o *file) change(r *block.Request) error {
 	if err := o.aligned(r.Off, int(r.Len)); err != nil {
 		return err
+	}
+	if o.disk.ReadOnly() {
+		return unix.EPERM
 	}
 	o.use.enter(direct)
 	defer o.use.leave(direct)

@@ -63,6 +63,8 @@ func (o *file) Ioctl(f *vfs.File, a *vfs.IoctlArgs) (uint64, error) {
 			ro = 1
 		}
 		return 0, a.PutInt32(ro)
+	case unix.BLKROSET:
+		return 0, o.mark(a)
 	case hdioGetGeo:
 		return 0, put(a, geometry(o.disk))
 	case unix.BLKDISCARD, unix.BLKSECDISCARD, unix.BLKZEROOUT:
@@ -85,6 +87,19 @@ func (o *file) Ioctl(f *vfs.File, a *vfs.IoctlArgs) (uint64, error) {
 		return 0, o.files.loopIoctl(l, f, a)
 	}
 	return 0, unix.ENOTTY
+}
+
+// mark is BLKROSET: EACCES, EFAULT.
+func (o *file) mark(a *vfs.IoctlArgs) error {
+	if !a.Ctx.Cred.Capable(unix.CAP_SYS_ADMIN) {
+		return unix.EACCES
+	}
+	var b [4]byte
+	if _, err := a.Mem.CopyIn(b[:], a.Arg); err != nil {
+		return err
+	}
+	o.disk.Mark(binary.LittleEndian.Uint32(b[:]) != 0)
+	return nil
 }
 
 // erase is BLKDISCARD and BLKZEROOUT.

@@ -16,7 +16,7 @@ import (
 func aioRows(r *table) {
 	r.set(unix.SYS_IO_SETUP, call2("io_setup", aUint, aAddr, sysIoSetup))
 	r.set(unix.SYS_IO_DESTROY, call1("io_destroy", aHex, sysIoDestroy))
-	r.set(unix.SYS_IO_SUBMIT, call3("io_submit", aHex, aLong, aAddr, sysIoSubmit).partly("RWF_NOWAIT and RWF_APPEND give EOPNOTSUPP"))
+	r.set(unix.SYS_IO_SUBMIT, call3("io_submit", aHex, aLong, aAddr, sysIoSubmit).partly("RWF_NOWAIT gives EOPNOTSUPP"))
 	r.set(unix.SYS_IO_CANCEL, call3("io_cancel", aHex, aAddr, aAddr, sysIoCancel))
 	r.set(unix.SYS_IO_GETEVENTS, call5("io_getevents", aHex, aLong, aLong, aAddr, inOpt(lTimespec), sysIoGetevents))
 	r.set(unix.SYS_IO_PGETEVENTS, call6("io_pgetevents", aHex, aLong, aLong, aAddr, inOpt(lTimespec), aAddr, sysIoPgetevents))
@@ -195,7 +195,7 @@ func prepareIocb(t *task.Task, i *iocb, f *vfs.File, o *async.Op) error {
 	switch {
 	case !rw && i.rwFlags != 0:
 		return unix.EINVAL
-	case rw && i.rwFlags&^(rwfHipri|rwfDsync|rwfSync) != 0:
+	case rw && i.rwFlags&^rwfKnown != 0:
 		return unix.EOPNOTSUPP
 	case rw && !write && !f.Readable(), write && !f.Writable():
 		return unix.EBADF
@@ -292,13 +292,21 @@ func transferIO(t *task.Task, f *vfs.File, write bool, off int64, rwf uint32) (u
 	} else if off < 0 {
 		return 0, unix.EINVAL
 	}
-	n, err := roomFor(t, f, uint64(t.IO.Left()), off)
+	typ := f.Inode().Type()
+	atEnd := rwf&unix.RWF_APPEND != 0 && (typ == unix.S_IFREG || typ == unix.S_IFBLK)
+	place := off
+	if atEnd {
+		place = f.Inode().Size()
+	}
+	n, err := roomFor(t, f, uint64(t.IO.Left()), place)
 	if err != nil {
 		return 0, err
 	}
 	t.IO.Limit(int(n))
 	var v uint64
-	if current {
+	if atEnd {
+		v, err = value(f.Append(&t.IO, current))
+	} else if current {
 		v, err = writeFile(t, f, &t.IO)
 	} else {
 		v, err = value(f.Pwrite(&t.IO, off))

@@ -54,8 +54,7 @@ func changeRows(r *table) {
 	r.set(unix.SYS_FUTIMESAT, call3("futimesat", aDirFD, aOptPath, inOpt(lTimevals), sysFutimesat))
 	r.set(unix.SYS_UTIMENSAT, call4("utimensat", aDirFD, aOptPath, inOpt(lTimes), flags("flags", unix.AT_SYMLINK_NOFOLLOW|unix.AT_EMPTY_PATH, atNames), sysUtimensat))
 	r.set(unix.SYS_MOUNT, call5("mount", aOptPath, aPath, aOptPath, aHex, aOptPath, sysMount))
-	r.set(unix.SYS_UMOUNT2, call2("umount2", aPath, flags("flags", unix.MNT_FORCE|unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW, umountNames), sysUmount2).
-		partly("MNT_EXPIRE gives EINVAL"))
+	r.set(unix.SYS_UMOUNT2, call2("umount2", aPath, flags("flags", unix.MNT_FORCE|unix.MNT_DETACH|unix.MNT_EXPIRE|unix.UMOUNT_NOFOLLOW, umountNames), sysUmount2))
 	xattrRows(r)
 }
 
@@ -233,16 +232,7 @@ func sysMount(t *task.Task, source optPath, target string, typ optPath, flags ui
 }
 
 func sysUmount2(t *task.Task, target string, flags uint32) (uint64, error) {
-	how := 0
-	if flags&unix.UMOUNT_NOFOLLOW != 0 {
-		how = unix.AT_SYMLINK_NOFOLLOW
-	}
-	ctx := view(t)
-	p, err := vfs.Lookup(ctx, vfs.Path{}, target, how)
-	if err != nil {
-		return 0, err
-	}
-	return done(vfs.Unmount(ctx, p.Top(), int(flags)))
+	return done(vfs.UnmountAt(view(t), target, int(flags)))
 }
 
 // Limits of extended attributes (xattr(7)).

@@ -24,7 +24,7 @@ func ioRows(r *table) {
 	r.set(unix.SYS_PREADV2, call6("preadv2", aFD, aAddr, aUlong, aOffset, aUnused, aRWF, sysPreadv2).
 		partly("RWF_NOWAIT gives EOPNOTSUPP"))
 	r.set(unix.SYS_PWRITEV2, call6("pwritev2", aFD, aAddr, aUlong, aOffset, aUnused, aRWF, sysPwritev2).
-		partly("RWF_NOWAIT and RWF_APPEND give EOPNOTSUPP"))
+		partly("RWF_NOWAIT gives EOPNOTSUPP"))
 	r.set(unix.SYS_LSEEK, call3("lseek", aFD, aOffset, choice("whence", whenceNames), sysLseek))
 	r.set(unix.SYS_SENDFILE, call4("sendfile", aFD, aFD, aAddr, aSize, sysSendfile))
 	r.set(unix.SYS_COPY_FILE_RANGE, call6("copy_file_range", aFD, aAddr, aFD, aAddr, aSize, aUint, sysCopyFileRange))
@@ -265,17 +265,7 @@ func sysReadv(t *task.Task, fd int32, addr, count uint64) (uint64, error) {
 }
 
 func sysWritev(t *task.Task, fd int32, addr, count uint64) (uint64, error) {
-	f, err := file(t, fd)
-	if err != nil {
-		return 0, err
-	}
-	defer f.DecRef()
-	list, err := ranges(t, addr, count)
-	if err != nil {
-		return 0, err
-	}
-	t.IO.SetRanges(t.Mem(), list)
-	return writeFile(t, f, &t.IO)
+	return writeRanges(t, fd, addr, count, -1, 0)
 }
 
 func sysPreadv(t *task.Task, fd int32, addr, count uint64, off int64) (uint64, error) {
@@ -293,17 +283,31 @@ func sysPreadv(t *task.Task, fd int32, addr, count uint64, off int64) (uint64, e
 }
 
 func sysPwritev(t *task.Task, fd int32, addr, count uint64, off int64) (uint64, error) {
+	if off < 0 {
+		return 0, unix.EINVAL
+	}
+	return writeRanges(t, fd, addr, count, off, 0)
+}
+
+// writeRanges is pwritev2(2); -1 is the position.
+func writeRanges(t *task.Task, fd int32, addr, count uint64, off int64, rwf uint32) (uint64, error) {
 	f, err := file(t, fd)
 	if err != nil {
 		return 0, err
 	}
 	defer f.DecRef()
+	switch {
+	case off != -1 && f.Stream():
+		return 0, unix.ESPIPE
+	case !f.Writable():
+		return 0, unix.EBADF
+	}
 	list, err := ranges(t, addr, count)
 	if err != nil {
 		return 0, err
 	}
 	t.IO.SetRanges(t.Mem(), list)
-	return value(f.Pwrite(&t.IO, off))
+	return transferIO(t, f, true, off, rwf)
 }
 
 // Flags of preadv2(2). HIPRI and the two SYNC ones ask for what happens anyway.
@@ -311,10 +315,11 @@ const (
 	rwfHipri = 0x1
 	rwfDsync = 0x2
 	rwfSync  = 0x4
+	rwfKnown = rwfHipri | rwfDsync | rwfSync | unix.RWF_APPEND
 )
 
 func sysPreadv2(t *task.Task, fd int32, addr, count uint64, off int64, _ uint64, rwf uint32) (uint64, error) {
-	if rwf&^(rwfHipri|rwfDsync|rwfSync) != 0 {
+	if rwf&^rwfKnown != 0 {
 		return 0, unix.EOPNOTSUPP
 	}
 	if off == -1 {
@@ -323,19 +328,14 @@ func sysPreadv2(t *task.Task, fd int32, addr, count uint64, off int64, _ uint64,
 	return sysPreadv(t, fd, addr, count, off)
 }
 
-func sysPwritev2(t *task.Task, fd int32, addr, count uint64, off int64, _ uint64, rwf uint32) (n uint64, err error) {
-	if rwf&^(rwfHipri|rwfDsync|rwfSync) != 0 {
+func sysPwritev2(t *task.Task, fd int32, addr, count uint64, off int64, _ uint64, rwf uint32) (uint64, error) {
+	switch {
+	case rwf&^rwfKnown != 0:
 		return 0, unix.EOPNOTSUPP
+	case off < -1:
+		return 0, unix.EINVAL
 	}
-	if off == -1 {
-		n, err = sysWritev(t, fd, addr, count)
-	} else {
-		n, err = sysPwritev(t, fd, addr, count, off)
-	}
-	if err == nil && rwf&(rwfDsync|rwfSync) != 0 {
-		_, err = sysFsync(t, fd)
-	}
-	return n, err
+	return writeRanges(t, fd, addr, count, off, rwf)
 }
 
 func sysLseek(t *task.Task, fd int32, off int64, whence int32) (uint64, error) {

@@ -206,7 +206,7 @@ func sysStatx(t *task.Task, dirfd int32, path string, flags uint32, mask uint64,
 		return 0, err
 	}
 	var st unix.Statx_t
-	err = vfs.Statx(view(t), p.Path, path, int(flags), &st)
+	err = vfs.Statx(view(t), p.Path, path, int(flags), uint32(mask), &st)
 	p.done()
 	if err != nil {
 		return 0, err

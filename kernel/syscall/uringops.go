@@ -129,7 +129,7 @@ func (s *Calls) opRW(t *task.Task, q *iouring.Request) error {
 	write := q.Opcode == opWritev || q.Opcode == opWriteFixed || q.Opcode == opWrite
 	vector := q.Opcode == opReadv || q.Opcode == opWritev
 	rwf := q.OpFlags
-	if rwf&^(rwfHipri|rwfDsync|rwfSync|unix.RWF_NOWAIT) != 0 || q.Ring.IOPoll() {
+	if rwf&^(rwfKnown|unix.RWF_NOWAIT) != 0 || q.Ring.IOPoll() {
 		return unix.EOPNOTSUPP
 	}
 	// I/O priorities (ioprio_set(2)): a class, and a level in two of them.

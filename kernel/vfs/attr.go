@@ -6,10 +6,13 @@ import (
 	"gosv/kernel/cred"
 )
 
-// maySetAttr checks what every change of attributes needs: EROFS, EPERM.
-func (p Path) maySetAttr() error {
+// maySetAttr checks what every change of attributes needs: EROFS, and EPERM when the file has one of some flags.
+func (p Path) maySetAttr(flags uint32) error {
 	if p.Mount.Flags()&unix.MS_RDONLY != 0 {
 		return unix.EROFS
+	}
+	if p.Inode().HasFlags(flags) {
+		return unix.EPERM
 	}
 	return p.Inode().ops.MaySetAttr(p.Inode())
 }
@@ -20,7 +23,7 @@ func Chmod(ctx *Context, p Path, mode uint32) error {
 	if i.Type() == unix.S_IFLNK {
 		return unix.EOPNOTSUPP
 	}
-	if err := p.maySetAttr(); err != nil {
+	if err := p.maySetAttr(FlagImmutable | FlagAppend); err != nil {
 		return err
 	}
 	if !i.owns(ctx.Cred) {
@@ -42,7 +45,7 @@ func Chmod(ctx *Context, p Path, mode uint32) error {
 // Chown is fchownat(2) on the file that p leads to; cred.Keep leaves an ID as it is: EPERM, EROFS.
 func Chown(ctx *Context, p Path, uid, gid uint32) error {
 	i, c := p.Inode(), ctx.Cred
-	if err := p.maySetAttr(); err != nil {
+	if err := p.maySetAttr(FlagImmutable | FlagAppend); err != nil {
 		return err
 	}
 	i.mu.Lock()
@@ -96,7 +99,11 @@ func Utimes(ctx *Context, p Path, times *[2]unix.Timespec) error {
 	if times[0].Nsec == unix.UTIME_OMIT && times[1].Nsec == unix.UTIME_OMIT {
 		return nil
 	}
-	if err := p.maySetAttr(); err != nil {
+	fixed := uint32(FlagImmutable)
+	if !now {
+		fixed |= FlagAppend
+	}
+	if err := p.maySetAttr(fixed); err != nil {
 		return err
 	}
 	if !i.owns(ctx.Cred) {
@@ -168,6 +175,9 @@ func Truncate(ctx *Context, path string, size int64) error {
 	}
 	if p.Mount.Flags()&unix.MS_RDONLY != 0 {
 		return unix.EROFS
+	}
+	if i.HasFlags(FlagAppend) {
+		return unix.EPERM
 	}
 	if err := i.mayTruncate(); err != nil {
 		return err

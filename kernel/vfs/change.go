@@ -186,6 +186,9 @@ func link(ctx *Context, dir Path, name string, i *Inode) (err error) {
 	if i.IsDir() {
 		return unix.EPERM
 	}
+	if i.HasFlags(FlagImmutable | FlagAppend) {
+		return unix.EPERM
+	}
 	if err := d.inode.ops.MayChange(d.inode); err != nil {
 		return err
 	}
@@ -232,10 +235,13 @@ func link(ctx *Context, dir Path, name string, i *Inode) (err error) {
 const maxLink = 1 << 31
 
 // mayRemove checks that the entry of dir that stands for i may go: sticky
-// directories keep what others own (EPERM).
+// directories keep what others own, those that only grow everything (EPERM).
 func mayRemove(c *cred.Cred, dir, i *Inode) error {
 	if err := dir.ops.MayChange(dir); err != nil {
 		return err
+	}
+	if dir.HasFlags(FlagAppend) || i.HasFlags(FlagImmutable|FlagAppend) {
+		return unix.EPERM
 	}
 	if dir.mode.Load()&unix.S_ISVTX != 0 && c.FSUID != i.uid.Load() && c.FSUID != dir.uid.Load() && !i.capable(c, unix.CAP_FOWNER) {
 		return unix.EPERM

@@ -299,11 +299,11 @@ func (f *File) SetStill() { f.kind |= still }
 // Stream reports whether the file has no position.
 func (f *File) Stream() bool { return f.kind&stream != 0 }
 
-// SetFlags is F_SETFL: EPERM for O_NOATIME on somebody else's file.
+// SetFlags is F_SETFL: EPERM for O_NOATIME on somebody else's file, and for O_APPEND on a file that only grows.
 func (f *File) SetFlags(c *cred.Cred, flags int) error {
 	old := f.flags.Load()
 	now := old&^settable | uint32(flags)&settable
-	if now&^old&unix.O_NOATIME != 0 && !f.inode.owns(c) {
+	if now&^old&unix.O_NOATIME != 0 && !f.inode.owns(c) || (now^old)&unix.O_APPEND != 0 && f.inode.HasFlags(FlagAppend) {
 		return unix.EPERM
 	}
 	if err := f.ops.SetFlags(f, now); err != nil {
@@ -397,14 +397,44 @@ func (f *File) Pwrite(src uio.Source, off int64) (int64, error) {
 	return n, err
 }
 
+// An Appender is the FileOps of a file that can be written at its end whatever its flags.
+type Appender interface {
+	// Append is Write as with O_APPEND.
+	Append(f *File, src uio.Source) (int64, error)
+}
+
+// Append is pwritev2(2) with RWF_APPEND on what has an end: EBADF, and EOPNOTSUPP when the file system cannot. With move, the position is behind what was
+// written.
+func (f *File) Append(src uio.Source, move bool) (n int64, err error) {
+	if f.kind&canWrite == 0 {
+		return 0, unix.EBADF
+	}
+	a, ok := f.ops.(Appender)
+	if !ok {
+		return 0, unix.EOPNOTSUPP
+	}
+	if move {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+	}
+	n, err = a.Append(f, src)
+	if n > 0 && move {
+		f.pos = f.inode.Size()
+	}
+	f.modified(n)
+	return n, err
+}
+
 func (f *File) at(off int64, kind uint32) error {
 	switch {
-	case f.kind&kind == 0:
+	case f.kind&pathOnly != 0:
 		return unix.EBADF
-	case f.kind&stream != 0:
-		return unix.ESPIPE
 	case off < 0:
 		return unix.EINVAL
+	case f.kind&stream != 0:
+		return unix.ESPIPE
+	case f.kind&kind == 0:
+		return unix.EBADF
 	}
 	return nil
 }
@@ -448,6 +478,9 @@ func (f *File) Ioctl(a *IoctlArgs) (uint64, error) {
 	if f.kind&pathOnly != 0 {
 		return 0, unix.EBADF
 	}
+	if a.Cmd == unix.FS_IOC_GETFLAGS || a.Cmd == unix.FS_IOC_SETFLAGS {
+		return 0, f.flagsIoctl(a)
+	}
 	return f.ops.Ioctl(f, a)
 }
 
@@ -488,13 +521,16 @@ func (f *File) MapInode() (major, minor uint32, ino uint64) {
 	return unix.Major(dev), unix.Minor(dev), f.inode.Ino
 }
 
-// Truncate is ftruncate(2): EINVAL, EBADF.
+// Truncate is ftruncate(2): EINVAL, EPERM.
 func (f *File) Truncate(size int64) error {
 	if f.kind&canWrite == 0 {
 		return unix.EINVAL
 	}
 	if size < 0 {
 		return unix.EINVAL
+	}
+	if f.inode.HasFlags(FlagAppend) && f.inode.Type() == unix.S_IFREG {
+		return unix.EPERM
 	}
 	err := f.ops.Truncate(f, size)
 	if err == nil {
@@ -514,6 +550,8 @@ func (f *File) Allocate(mode uint32, off, n int64) error {
 		return unix.EFBIG
 	case f.kind&stream != 0:
 		return unix.ESPIPE
+	case f.inode.HasFlags(FlagImmutable), mode&^unix.FALLOC_FL_KEEP_SIZE != 0 && f.inode.HasFlags(FlagAppend):
+		return unix.EPERM
 	}
 	err := f.ops.Allocate(f, mode, off, n)
 	if err == nil {

@@ -45,7 +45,7 @@ type InodeOps interface {
 	Create(dir *Inode, name string, n *NewNode) (*Inode, error)
 	// MayChange is asked before dir's entries change by link, unlink, rename.
 	MayChange(dir *Inode) error
-	// MaySetAttr is asked before mode, owner, times or size change.
+	// MaySetAttr is asked before mode, owner, times or size change, flags apart (FlagOps).
 	MaySetAttr(i *Inode) error
 	// Readlink returns the target of a symbolic link.
 	Readlink(ctx *Context, i *Inode) (string, error)
@@ -113,7 +113,8 @@ type Inode struct {
 	writers                    atomic.Int32 // files open for writing; negative: programs being executed
 	rare                       atomic.Pointer[rare]
 	seals                      atomic.Uint32
-	linkable                   atomic.Bool // made without a name, to be given one (O_TMPFILE)
+	flags                      atomic.Uint32 // that are enforced: see SetFlags
+	linkable                   atomic.Bool   // made without a name, to be given one (O_TMPFILE)
 }
 
 // rare is what few inodes have.
@@ -265,7 +266,7 @@ const day = 24 * 3600 * 1_000_000_000
 // accessed stamps a read, by the rules of relatime (mount(8)).
 func (i *Inode) accessed(m *Mount) {
 	flags := m.flags.Load()
-	if i.fs.NoAtime || flags&(unix.MS_NOATIME|unix.MS_RDONLY) != 0 {
+	if i.fs.NoAtime || flags&(unix.MS_NOATIME|unix.MS_RDONLY) != 0 || i.HasFlags(FlagNoatime) {
 		return
 	}
 	a := i.atime.Load()
@@ -369,8 +370,11 @@ const (
 	MayRead  = 4
 )
 
-// Access checks rights to i by mode, owner and capabilities (path_resolution(7)): EACCES.
+// Access checks rights to i by mode, owner and capabilities (path_resolution(7)): EACCES; EPERM for writing to an immutable file.
 func (i *Inode) Access(c *cred.Cred, want uint32) error {
+	if want&MayWrite != 0 && i.HasFlags(FlagImmutable) {
+		return unix.EPERM
+	}
 	mode := i.mode.Load()
 	perm := mode
 	switch {

@@ -20,6 +20,8 @@ type Mount struct {
 	ns     *Namespace
 	flags  atomic.Uint64 // its own: MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_NOATIME, MS_STRICTATIME
 	users  atomic.Int32  // open files
+	// expiring is set by umount2(2) with MNT_EXPIRE, and ends with the next use.
+	expiring atomic.Bool
 	// writers are the open regular files that can be written.
 	writers atomic.Int32
 
@@ -98,6 +100,9 @@ type Namespace struct {
 	Log func(line string)
 	// SyncDevices writes what programs wrote to device files of disks. Set once, before use; may be nil.
 	SyncDevices func()
+
+	// BlockSize returns the logical block of the disk that a device number stands for, 0 for none. Set once, before use; may be nil.
+	BlockSize func(rdev uint64) int
 
 	// Pool is where things that are in no file system (pipes) get their pages.
 	Pool *mem.Pool
@@ -478,8 +483,22 @@ func (ns *Namespace) cloneTree(from Path, recursive bool) (*Mount, error) {
 	return ns.copyTree(m, from.Dentry, recursive, peer), nil
 }
 
-// Unmount is umount2(2); at is what the path leads to: EINVAL when that is not the root of a
-// mount, EBUSY. MNT_DETACH and MNT_FORCE are honoured; UMOUNT_NOFOLLOW is for the lookup.
+// UnmountAt is umount2(2) of what a path leads to; looking it up is no use of the mount.
+func UnmountAt(ctx *Context, path string, flags int) error {
+	w, how := newWalk(ctx), follow
+	w.umount = true
+	if flags&unix.UMOUNT_NOFOLLOW != 0 {
+		how = 0
+	}
+	at, _, err := w.walk(ctx.start(Path{}), path, how)
+	if err != nil {
+		return err
+	}
+	return Unmount(ctx, at.Top(), flags)
+}
+
+// Unmount is umount2(2); at is what the path leads to: EINVAL when that is not the root of a mount, EBUSY. With MNT_EXPIRE it is EAGAIN, unless
+// nobody has used the mount since the last call that said so.
 func Unmount(ctx *Context, at Path, flags int) error {
 	if !ctx.mayMount() {
 		return unix.EPERM
@@ -488,15 +507,18 @@ func Unmount(ctx *Context, at Path, flags int) error {
 	if at.Dentry != m.Root || m.tree != nil || m.locked || !ctx.sees(at) {
 		return unix.EINVAL
 	}
-	gone, err := m.ns.detach(m, flags&unix.MNT_DETACH != 0)
+	if flags&unix.MNT_EXPIRE != 0 && (flags&(unix.MNT_FORCE|unix.MNT_DETACH) != 0 || m == ctx.Root.Mount) {
+		return unix.EINVAL
+	}
+	gone, err := m.ns.detach(m, flags&unix.MNT_DETACH != 0, flags&unix.MNT_EXPIRE != 0)
 	for _, m := range gone {
 		m.unused()
 	}
 	return err
 }
 
-// detach takes m, and when lazy all below it, out of the tree.
-func (ns *Namespace) detach(m *Mount, lazy bool) (gone []*Mount, err error) {
+// detach takes m, and when lazy all below it, out of the tree; with expire only if it was to be taken away before.
+func (ns *Namespace) detach(m *Mount, lazy, expire bool) (gone []*Mount, err error) {
 	ns.mu.Lock()
 	defer ns.mu.Unlock()
 	if m.base().tree == nil && !m.loose {
@@ -505,6 +527,9 @@ func (ns *Namespace) detach(m *Mount, lazy bool) (gone []*Mount, err error) {
 	gone = ns.below(m, true)
 	if !lazy && (len(gone) > 1 || m.users.Load() > 0) {
 		return nil, unix.EBUSY
+	}
+	if expire && !m.expiring.Swap(true) {
+		return nil, unix.EAGAIN
 	}
 	for _, f := range ns.followers(m) {
 		tree := ns.below(f, true)

@@ -19,7 +19,7 @@ func (*looseFile) Release(f *File) {
 	if !loose {
 		return
 	}
-	gone, err := m.ns.detach(m, true)
+	gone, err := m.ns.detach(m, true, false)
 	if err != nil {
 		return // it was given a place, and taken away from there, just now
 	}

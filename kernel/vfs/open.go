@@ -205,6 +205,9 @@ func openAt(ctx *Context, p Path, flags int) (*File, error) {
 	if err := i.permits(ctx, wanted(flags)); err != nil {
 		return nil, err
 	}
+	if i.HasFlags(FlagAppend) && (flags&unix.O_ACCMODE != unix.O_RDONLY && flags&unix.O_APPEND == 0 || flags&unix.O_TRUNC != 0) {
+		return nil, unix.EPERM
+	}
 	if flags&unix.O_NOATIME != 0 && !i.owns(ctx.Cred) {
 		return nil, unix.EPERM
 	}

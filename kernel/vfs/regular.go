@@ -33,14 +33,21 @@ func (*cachedFile) Read(f *File, dst uio.Sink, off int64) (int64, error) {
 	return n, err
 }
 
-func (*cachedFile) Write(f *File, src uio.Source, off int64) (int64, error) {
+func (o *cachedFile) Write(f *File, src uio.Source, off int64) (int64, error) {
+	return o.write(f, src, off, f.flags.Load()&unix.O_APPEND != 0)
+}
+
+// Append implements Appender.
+func (o *cachedFile) Append(f *File, src uio.Source) (int64, error) { return o.write(f, src, 0, true) }
+
+func (*cachedFile) write(f *File, src uio.Source, off int64, atEnd bool) (int64, error) {
 	i := f.inode
 	if i.cache.IsHuge() {
 		return 0, unix.EINVAL // hugetlbfs has no write(2)
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if f.flags.Load()&unix.O_APPEND != 0 {
+	if atEnd {
 		off = i.cache.Size()
 	}
 	if src.Left() == 0 {

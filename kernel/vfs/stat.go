@@ -72,11 +72,17 @@ func Stat(ctx *Context, at Path, path string, flags int, st *unix.Stat_t) error 
 	return nil
 }
 
+// StatxOps is the InodeOps of files that statx(2) says more of.
+type StatxOps interface {
+	// Statx fills in what is asked for in want, beside what all files have.
+	Statx(i *Inode, want uint32, st *unix.Statx_t)
+}
+
 // StatxMask is what Statx always fills in.
 const StatxMask = unix.STATX_BASIC_STATS | unix.STATX_BTIME | unix.STATX_MNT_ID
 
-// Statx is statx(2), with the flags of Stat; every field is filled in whatever the caller wants.
-func Statx(ctx *Context, at Path, path string, flags int, st *unix.Statx_t) error {
+// Statx is statx(2), with the flags of Stat; the fields of StatxMask are filled in whatever the caller wants.
+func Statx(ctx *Context, at Path, path string, flags int, want uint32, st *unix.Statx_t) error {
 	p, err := Lookup(ctx, at, path, flags)
 	if err != nil {
 		return err
@@ -84,17 +90,17 @@ func Statx(ctx *Context, at Path, path string, flags int, st *unix.Statx_t) erro
 	if err := p.Inode().Refresh(); err != nil {
 		return err
 	}
-	p.Statx(st)
+	p.Statx(want, st)
 	return nil
 }
 
 // Statx fills in struct statx.
-func (p Path) Statx(st *unix.Statx_t) {
+func (p Path) Statx(want uint32, st *unix.Statx_t) {
 	i := p.Inode()
 	*st = unix.Statx_t{
 		Mask: StatxMask, Blksize: i.blockSize(), Nlink: i.nlink.Load(), Uid: i.uid.Load(), Gid: i.gid.Load(),
 		Mode: uint16(i.mode.Load()), Ino: i.Ino, Size: uint64(i.statSize()), Blocks: uint64(i.blocks()),
-		Attributes_mask: unix.STATX_ATTR_MOUNT_ROOT,
+		Attributes_mask: unix.STATX_ATTR_MOUNT_ROOT | unix.STATX_ATTR_AUTOMOUNT | unix.STATX_ATTR_DAX,
 		Atime:           statxTime(i.atime.Load()), Btime: statxTime(i.btime.Load()),
 		Ctime: statxTime(i.ctime.Load()), Mtime: statxTime(i.mtime.Load()),
 		Rdev_major: unix.Major(i.Rdev), Rdev_minor: unix.Minor(i.Rdev),
@@ -102,6 +108,27 @@ func (p Path) Statx(st *unix.Statx_t) {
 	}
 	if p.Dentry == p.Mount.Root {
 		st.Attributes = unix.STATX_ATTR_MOUNT_ROOT
+	}
+	if _, ok := i.ops.(FlagOps); ok {
+		st.Attributes |= i.statxFlags()
+		st.Attributes_mask |= unix.STATX_ATTR_IMMUTABLE | unix.STATX_ATTR_APPEND | unix.STATX_ATTR_NODUMP
+	}
+	if o, ok := i.ops.(StatxOps); ok {
+		o.Statx(i, want, st)
+	}
+	if want&unix.STATX_DIOALIGN != 0 && i.Type() == unix.S_IFBLK {
+		if size := p.Mount.ns.BlockSize; size != nil {
+			DirectAlign(st, size(i.Rdev))
+		}
+	}
+}
+
+// DirectAlign fills in what O_DIRECT asks for on a disk with a logical block of n bytes, unless that is 0. Memory may lie anywhere, but programs
+// allocate it by what is said here: Linux says 512.
+func DirectAlign(st *unix.Statx_t, n int) {
+	if n != 0 {
+		st.Mask |= unix.STATX_DIOALIGN
+		st.Dio_mem_align, st.Dio_offset_align = 512, uint32(n)
 	}
 }
 

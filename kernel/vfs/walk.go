@@ -15,6 +15,7 @@ type walk struct {
 	resolve uint64 // RESOLVE_ flags of openat2(2)
 	links   int    // symbolic links met
 	slash   bool   // the path ended in a slash
+	umount  bool   // it is for umount2(2), which does not count as a use of the mount
 }
 
 // Ways to walk.
@@ -77,6 +78,7 @@ func (w *walk) walk(cur Path, path string, how int) (p Path, last string, err er
 		behind := strings.TrimLeft(rest, "/")
 		if how&parent != 0 && behind == "" {
 			w.slash = rest != ""
+			w.use(cur.Mount)
 			return cur, name, nil
 		}
 		next, err := w.step(cur, name)
@@ -107,7 +109,15 @@ func (w *walk) walk(cur Path, path string, how int) (p Path, last string, err er
 		}
 		path = behind
 	}
+	w.use(cur.Mount)
 	return cur, "", nil
+}
+
+// use says that a path that somebody has leads to a mount (MNT_EXPIRE).
+func (w *walk) use(m *Mount) {
+	if m.expiring.Load() && !w.umount {
+		m.expiring.Store(false)
+	}
 }
 
 // split cuts the first component off; rest begins with a slash or is empty.

@@ -23,6 +23,9 @@ func (p Path) xattrAllowed(c *cred.Cred, name string, write bool) error {
 		return unix.ERANGE
 	}
 	i := p.Inode()
+	if write && i.HasFlags(FlagImmutable|FlagAppend) {
+		return unix.EPERM
+	}
 	space, rest, dot := strings.Cut(name, ".")
 	switch {
 	case !dot:
@@ -129,7 +132,7 @@ func (p Path) mayChangeXattr(ctx *Context, name string) error {
 	if err := p.xattrAllowed(ctx.Cred, name, true); err != nil {
 		return err
 	}
-	return p.maySetAttr()
+	return p.maySetAttr(0) // flags were looked at
 }
 
 // Removexattr is removexattr(2): ENODATA.

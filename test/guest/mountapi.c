@@ -267,6 +267,30 @@ TEST(attributes)
 	EXPECT(umount2(D "/a", 0), 0);
 }
 
+/* umount2(2) with MNT_EXPIRE: only what nobody used since the call before. */
+TEST(expire)
+{
+	struct stat st;
+	int fd;
+	mkdir(D "/expire", 0755);
+	EXPECT(mount("x", D "/expire", "tmpfs", 0, 0), 0);
+	mkdir(D "/expire/d", 0755);
+	EXPECT(umount2(D "/expire", MNT_EXPIRE | MNT_DETACH), EINVAL);
+	EXPECT(umount2(D "/expire", MNT_EXPIRE | MNT_FORCE), EINVAL);
+	EXPECT(umount2(D "/expire/d", MNT_EXPIRE), EINVAL);
+	fd = open(D "/expire", O_RDONLY);
+	EXPECT(umount2(D "/expire", MNT_EXPIRE), EBUSY);
+	close(fd);
+	EXPECT(umount2(D "/expire", MNT_EXPIRE), EAGAIN);
+	EXPECT(stat(D "/expire/d", &st), 0);
+	EXPECT(umount2(D "/expire", MNT_EXPIRE), EAGAIN);
+	touch(D "/expire/f");
+	EXPECT(umount2(D "/expire", MNT_EXPIRE), EAGAIN);
+	EXPECT(umount2(D "/expire", MNT_EXPIRE), 0);
+	EXPECT(umount2(D "/expire", MNT_EXPIRE), EINVAL);
+	EXPECT(rmdir(D "/expire"), 0);
+}
+
 TEST(shared)
 {
 	EXPECT(mount("s", D "/a", "tmpfs", 0, 0), 0);

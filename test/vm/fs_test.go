@@ -7,10 +7,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"gosv/image/verity"
 )
@@ -69,6 +72,95 @@ func TestFileSystems(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestInodeFlags makes random calls on files with the flags of chattr(1), which print what they print on Linux.
+func TestInodeFlags(t *testing.T) {
+	program, mounted := guestPath("iflags.static"), guestPath("mounted.static")
+	const count = "2400"
+	mounts := map[string][]string{
+		"ext4":    {"ext4", "/dev/vda", "", "/m"},
+		"tmpfs":   {"tmpfs", "x", "size=16m", "/m"},
+		"overlay": {"overlay", "x", "lowerdir=/etc:/lower,upperdir=/up,workdir=/work", "/m", "/lower", "/up", "/work"},
+	}
+	for name, m := range mounts {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir, magic := t.TempDir(), int64(unix.EXT4_SUPER_MAGIC)
+			if name != "ext4" { // Linux's overlay wants a mount of its own, and differs in nothing here
+				var err error
+				if dir, err = os.MkdirTemp("/dev/shm", "iflags"); err != nil {
+					t.Skip(err)
+				}
+				t.Cleanup(func() { os.RemoveAll(dir) })
+				magic = unix.TMPFS_MAGIC
+			}
+			var st unix.Statfs_t
+			if err := unix.Statfs(dir, &st); err != nil || st.Type != magic {
+				t.Skipf("%s is no %s: %v", dir, name, err)
+			}
+			seed := strconv.Itoa(len(name))
+			linux, err := onLinux(job{program: program, args: []string{dir, seed, count}})
+			if err != nil || linux.status == 77 || os.Getuid() != 0 {
+				t.Skipf("no flags on Linux: %v %v", err, linux.status)
+			}
+			flags := []string{"-v", program + ":" + program}
+			image := ""
+			if name == "ext4" {
+				image = ext4Image(t, 32<<20)
+				flags = append(flags, "--disk", image)
+			}
+			o := run(t, job{program: mounted, args: append(slices.Clone(m), "--", program, "/m", seed, count), flags: flags}, small)
+			if o.status != 0 || linux.status != 0 {
+				t.Fatalf("%v\non Linux %v", o, linux)
+			}
+			if got, want := strings.Split(o.stdout, "\n"), strings.Split(linux.stdout, "\n"); !slices.Equal(got, want) {
+				for i := range min(len(got), len(want)) {
+					if got[i] != want[i] {
+						t.Fatalf("%q, on Linux %q", got[i], want[i])
+					}
+				}
+				t.Fatalf("%d lines, on Linux %d", len(got), len(want))
+			}
+			if image != "" {
+				tool(t, "e2fsck", "-fn", image)
+			}
+		})
+	}
+}
+
+// TestBlockCalls is about FITRIM, BLKROSET and direct I/O on a disk with ext4, and Debian's tools for flags and for trimming.
+func TestBlockCalls(t *testing.T) {
+	t.Parallel()
+	image := ext4Image(t, 64<<20, "-b", "1024")
+	o := run(t, job{program: guestPath("blkcalls.static"), flags: []string{"--disk", image}}, small)
+	if o.status != 0 || !strings.Contains(o.stdout, "PASSED") {
+		t.Errorf("%v", o)
+	}
+	tool(t, "e2fsck", "-fn", image)
+	const script = `set -e
+mkdir /m; mount -t ext4 /dev/vda /m
+fstrim -v /m | sed 's/.*(//' | { read n x; [ $n -gt 50000000 ]; }
+fstrim -v /m
+echo 1 > /m/f
+chattr +a /m/f; lsattr /m/f
+echo 2 >> /m/f
+if echo 3 > /m/f; then exit 9; fi
+if rm -f /m/f; then exit 8; fi
+chattr -a /m/f; chattr +i /m/f
+if echo 4 >> /m/f; then exit 7; fi
+umount /m; mount -t ext4 /dev/vda /m
+lsattr /m/f
+chattr -i /m/f; cat /m/f
+rm /m/f
+umount /m`
+	o = run(t, job{program: "/bin/bash", args: []string{"-c", script}, flags: append([]string{"--disk", image},
+		with("mount", "umount", "mkdir", "fstrim", "sed", "chattr", "lsattr", "rm", "cat")...)}, small)
+	const want = "/m: 0 B (0 bytes) trimmed\n-----a--------e------- /m/f\n----i---------e------- /m/f\n1\n2\n"
+	if o.status != 0 || o.stdout != want {
+		t.Errorf("%v\nwant %s", o, want)
+	}
+	tool(t, "e2fsck", "-fn", image)
 }
 
 // erofsImage makes an image of a root with these files.
