@@ -21,7 +21,7 @@ var processRows = []*row{
 	{path: "cgroup", mode: ro, show: text("0::/\n"), inTask: true},
 	{path: "cmdline", mode: ro, show: showCmdline, inTask: true},
 	{path: "comm", mode: rw, show: showComm, store: storeComm, inTask: true},
-	{path: "coredump_filter", mode: ro, show: text("00000033\n")},
+	{path: "coredump_filter", mode: rw, show: showDumpFilter, store: storeDumpFilter},
 	{path: "cwd", mode: unix.S_IFLNK | 0o777, jump: jumpCwd, private: true, inTask: true},
 	{path: "environ", mode: 0o400, show: showEnviron, private: true, bound: true, inTask: true},
 	{path: "exe", mode: unix.S_IFLNK | 0o777, jump: jumpExe, private: true, inTask: true},
@@ -431,6 +431,20 @@ func storeOOM(v *view, s string) error {
 		return unix.EACCES
 	}
 	v.p.SetOOMAdj(n)
+	return nil
+}
+
+func showDumpFilter(v *view, b *out) error {
+	b.hex(uint64(v.p.DumpFilter()), 8).nl()
+	return nil
+}
+
+func storeDumpFilter(v *view, s string) error {
+	n, err := strconv.ParseUint(trim(s), 0, 32)
+	if err != nil {
+		return unix.EINVAL
+	}
+	v.p.SetDumpFilter(uint32(n))
 	return nil
 }
 

@@ -61,9 +61,8 @@ var rows = []row{
 	{path: "sys/fs/protected_symlinks", mode: rw, show: showFlag(vfs.ProtectSymlinks), store: storeFlag(vfs.ProtectSymlinks)},
 	{path: "sys/fs/suid_dumpable", mode: ro, show: number10(0)},
 	{path: "sys/kernel/cap_last_cap", mode: ro, show: number10(unix.CAP_LAST_CAP)},
-	// Empty, and without the PID: no process dumps its core (core(5)).
-	{path: "sys/kernel/core_pattern", mode: ro, show: text("\n")},
-	{path: "sys/kernel/core_uses_pid", mode: ro, show: text("0\n")},
+	{path: "sys/kernel/core_pattern", mode: rw, show: func(v *view, b *out) error { b.str(v.Kernel.CorePattern(), "\n"); return nil }, store: storeCorePattern},
+	{path: "sys/kernel/core_uses_pid", mode: rw, show: showCoreUsesPID, store: storeCoreUsesPID},
 	// syslog(2) is for those with CAP_SYSLOG.
 	{path: "sys/kernel/dmesg_restrict", mode: ro, show: number10(1)},
 	{path: "sys/kernel/domainname", mode: rw, show: showDomain, store: storeName((*task.UTS).SetDomain)},
@@ -338,6 +337,14 @@ func storeName(set func(*task.UTS, string)) func(*view, string) error {
 		return nil
 	}
 }
+
+func storeCorePattern(v *view, s string) error {
+	return v.Kernel.SetCorePattern(strings.TrimRight(s, "\n\x00"))
+}
+
+func showCoreUsesPID(v *view, b *out) error { return showFlag(v.Kernel.CoreUsesPID())(v, b) }
+
+func storeCoreUsesPID(v *view, s string) error { return storeFlag(v.Kernel.CoreUsesPID())(v, s) }
 
 // refused is shown of what can only be written, to root too.
 func refused(*view, *out) error { return unix.EACCES }

@@ -46,6 +46,8 @@ type AreaInfo struct {
 	Locked       bool
 	GrowsDown    bool
 	HugeTLB      bool     // of large pages of mem.HugePool
+	DontDump     bool     // MADV_DONTDUMP
+	Special      bool     // made by the kernel, see NewSpecial
 	Object       Mappable // what is mapped, without a reference; nil: anonymous memory
 }
 
@@ -73,8 +75,10 @@ func (as *AddressSpace) AreasFrom(addr uint64, most int) []AreaInfo {
 	infos := make([]AreaInfo, len(areas))
 	for i, a := range areas {
 		info := AreaInfo{Start: a.start, End: a.end, Prot: a.prot, Shared: a.shared(),
-			Object: a.object, Locked: a.flags&flagLocked != 0, GrowsDown: a.flags&flagGrowsDown != 0, HugeTLB: a.hugeTLB()}
+			Object: a.object, Locked: a.flags&flagLocked != 0, GrowsDown: a.flags&flagGrowsDown != 0, HugeTLB: a.hugeTLB(),
+			DontDump: a.flags&flagDontDump != 0}
 		if _, ok := a.object.(*special); ok {
+			info.Special = true
 			info.Shared = false // as Linux shows [vdso]: nobody can write to it
 		}
 		if a.object != nil {

@@ -341,6 +341,7 @@ func (p *Process) fork(t *Task, a *CloneArgs) *Process {
 	n.handlers.Store(h)
 	n.exitSignal = a.ExitSignal
 	n.oomAdj.Store(p.oomAdj.Load())
+	n.dumpFilter.Store(p.dumpFilter.Load())
 	p.mu.Lock()
 	limits, layout, dumpable, exe := p.limits, p.layout, p.dumpable, p.exe
 	if exe != nil {

@@ -128,16 +128,19 @@ func (t *Task) defaultAction(sig unix.Signal) {
 	// What a stop signal does depends on the tree, which is not to be asked under p.mu.
 	orphaned := action == signal.Stop && sig != unix.SIGSTOP && p.orphanedGroup()
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	switch {
 	case p.deaf(sig, t.taken.Forced):
 	case action == signal.Stop:
 		if !orphaned && t.mayStop {
 			p.beginStop(sig)
 		}
+	case action == signal.Core:
+		t.dieWithCore(sig) // unlocks
+		return
 	default:
 		p.exit(int32(sig))
 	}
+	p.mu.Unlock()
 }
 
 // interruptCall decides about the system call that a handler interrupts.

@@ -26,6 +26,7 @@ func (t *Task) ExitGroup(status int32) {
 // end is the end of a task, on its own goroutine.
 func (t *Task) end() {
 	k, p := t.k, t.proc
+	t.joinDump()
 	t.ending = true
 	t.traceExit()
 	k.exits.enter(t)
@@ -263,6 +264,9 @@ func (k *Kernel) announce(p *Process) {
 // endOf returns si_code and si_status for a status of wait(2).
 func endOf(status int32) (code, si int32) {
 	if s := status & 0x7f; s != 0 {
+		if status&coreFlag != 0 {
+			return cldDumped, s
+		}
 		return cldKilled, s
 	}
 	return cldExited, status >> 8

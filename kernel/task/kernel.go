@@ -128,6 +128,7 @@ type Kernel struct {
 
 	maxThreads atomic.Int32 // see MaxThreads
 	workers    atomic.Int32 // of all delegates, those that count as threads
+	cores      cores
 
 	oom    sync.Mutex // one victim at a time; taken before mu
 	victim *Process   // the last, until what it had is collected; guarded by oom
@@ -154,6 +155,7 @@ func New(c Config) *Kernel {
 	}
 	k := &Kernel{Config: c, Futex: futex.New(), ids: make(map[int32]*id)}
 	k.firstNamespaces()
+	k.cores.pattern.Store(&firstCorePattern)
 	k.maxThreads.Store(int32(min(max(k.allPages()/threadShare, leastThreads), mostThreads)))
 	k.system = make([]atomic.Uint64, k.Machine.CPUs())
 	k.turns.init(k)

@@ -26,6 +26,7 @@ func (k *Kernel) OutOfMemory() *Process {
 		score, dying := p.badness()
 		switch {
 		case dying:
+			p.abortDump()
 			return nil
 		case score <= 0:
 		case p == k.init:

@@ -79,6 +79,9 @@ type Process struct {
 	// +checklocks:mu
 	dumpable bool
 	// +checklocks:mu
+	dump       *dump        // that is being made
+	dumpFilter atomic.Int32 // what is dumped, see DumpFilter
+	// +checklocks:mu
 	dead     usageSum      // of threads that ended
 	borrowed atomic.Uint64 // ticks that borrowed tasks have used
 	// +checklocks:mu
@@ -88,7 +91,9 @@ type Process struct {
 }
 
 func newProcess(k *Kernel) *Process {
-	return &Process{k: k, started: k.Clock.Now(), dumpable: true}
+	p := &Process{k: k, started: k.Clock.Now(), dumpable: true}
+	p.dumpFilter.Store(firstDumpFilter)
+	return p
 }
 
 // Kernel returns the kernel that p belongs to.

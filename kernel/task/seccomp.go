@@ -186,16 +186,21 @@ var seccompNames = map[uint32]string{
 
 // trapFiltered sends the SIGSYS of SECCOMP_RET_TRAP; the registers are those before the call.
 func (t *Task) trapFiltered(data uint32) {
+	info := t.undoFiltered(data)
+	t.Force(&info)
+}
+
+// undoFiltered makes the registers what they were before the call, and returns what SIGSYS tells of it.
+func (t *Task) undoFiltered(data uint32) (info signal.Info) {
 	const sysSeccomp = 1
 	c := t.Ctx
 	c.RAX = c.OrigRAX
 	t.syscall = false
-	var info signal.Info
 	info.SetHead(unix.SIGSYS, int32(data), sysSeccomp)
 	info.SetAddr(c.RIP)
 	le.PutUint32(info[24:], uint32(c.OrigRAX))
 	le.PutUint32(info[28:], seccomp.ArchX86_64)
-	t.Force(&info)
+	return info
 }
 
 // traceFiltered has the tracer decide, who may change the call; then the filters are asked again, as to another call.
@@ -221,14 +226,17 @@ func (t *Task) killFiltered(answer uint32, strict bool) {
 	t.logFiltered(answer)
 	p := t.proc
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	switch {
 	case strict:
 		t.exitCode = int32(unix.SIGKILL)
 	case answer&seccomp.ActionMask == seccomp.KillThread && len(p.threads) > 1:
 		t.exitCode = int32(unix.SIGSYS)
 	default:
-		p.exit(int32(unix.SIGSYS))
+		t.taken.Info = t.undoFiltered(answer & seccomp.DataMask)
+		t.flags.Or(workKill)
+		t.dieWithCore(unix.SIGSYS) // unlocks
+		return
 	}
 	t.flags.Or(workKill)
+	p.mu.Unlock()
 }

@@ -174,6 +174,7 @@ func (p *Process) queueOf(t *Task) *signal.Pending {
 func (p *Process) accepts(t *Task, sig unix.Signal, forced bool) bool {
 	if sig == unix.SIGKILL {
 		p.endFinalStops()
+		p.dump.abort()
 	}
 	if p.exiting || len(p.threads) == 0 {
 		return false
@@ -268,7 +269,7 @@ func (p *Process) deadly(sig unix.Signal, forced bool) bool {
 		return false
 	}
 	a := signal.Default(sig)
-	return a == signal.Terminate || a == signal.Core
+	return a == signal.Terminate || a == signal.Core && !p.dumps() // the thread that takes it is to be seen in the dump
 }
 
 // taker chooses the thread that takes a signal sent to the process: the leader if it can, else one after

@@ -27,6 +27,7 @@ func (t *Task) Shutdown(sig unix.Signal) {
 func (p *Process) end(status int32) {
 	p.mu.Lock()
 	p.endFinalStops()
+	p.dump.abort()
 	p.exit(status)
 	p.mu.Unlock()
 }

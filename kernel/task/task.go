@@ -77,6 +77,8 @@ type Task struct {
 	bound    bool  // its goroutine is locked to a thread of the runtime; see place
 	exitCode int32 // wait(2)'s encoding
 	ending   bool  // end has begun
+	dumped   bool  // the dump that is on has it; guarded by proc.mu
+	gone     bool  // too late for a dump; guarded by proc.mu
 
 	clearTID uint64 // user address, 0 for none
 	robust   uint64 // user address of the robust list's head

@@ -19,7 +19,7 @@ func (t *Task) tellTracer(code, status int32) {
 // tell sends SIGCHLD about the thread t and wakes those who wait. Kernel.mu is held.
 func (t *Task) tell(to *Process, code, status int32) {
 	a := to.Handlers().Get(unix.SIGCHLD)
-	ended := code == cldExited || code == cldKilled
+	ended := code == cldExited || code == cldKilled || code == cldDumped
 	if a.Handler != signal.IGN && (ended || a.Flags&signal.NoCldStop == 0) {
 		info := t.proc.childInfo(to, unix.SIGCHLD, code, status)
 		le.PutUint32(info[16:], uint32(to.pids.Local(t.TID())))

@@ -13,6 +13,7 @@ import (
 const (
 	cldExited    = 1
 	cldKilled    = 2
+	cldDumped    = 3
 	cldTrapped   = 4
 	cldStopped   = 5
 	cldContinued = 6
@@ -40,7 +41,7 @@ func (r *WaitResult) SigStatus() int32 {
 	switch r.Code {
 	case cldExited:
 		return r.Status >> 8
-	case cldKilled:
+	case cldKilled, cldDumped:
 		return r.Status & 0x7f
 	case cldStopped, cldTrapped:
 		return r.Status >> 8

@@ -114,7 +114,7 @@ func programs() []program {
 	add(guest("fork_exec.static", smp).needing("fork proc").bringing("/bin/sh"), guest("fork_exec.dyn", once).needing("fork proc").bringing("/bin/sh"))
 	add(guest("pipes.dyn", smp).needing("fork pipe"))
 	add(guest("sysv.static", smp).needing("fork"), guest("inotify.dyn", once))
-	add(guest("ptrace.static", smp).needing("fork proc"), guest("seccomp.static", smp).needing("fork proc"), guest("rseq.static", smp).needing("fork"), guest("msgq.static", smp).needing("fork poll"), guest("procmisc.static", smp).needing("fork proc"))
+	add(guest("ptrace.static", smp).needing("fork proc"), guest("seccomp.static", smp).needing("fork proc"), guest("rseq.static", smp).needing("fork"), guest("msgq.static", smp).needing("fork poll"), guest("procmisc.static", smp).needing("fork proc"), guest("coredump.static", smp).needing("fork proc"))
 	add(guest("bomb.static", smp).needing("fork"), guest("reboot.static", smp).needing("fork"))
 	add(guest("aio.static", smp).needing("fork pipe eventfd"), guest("uring.static", smp).needing("fork pipe eventfd"))
 	add(guest("cxx.static", smp), guest("cxx.dyn", everywhere), guest("gostock", everywhere).within(4*time.Minute))
