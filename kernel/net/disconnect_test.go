@@ -82,7 +82,7 @@ func TestDisconnect(t *testing.T) {
 func (f *fd) enter(s tcp.EndpointState) {
 	f.t.Helper()
 	ep := f.Ops().(*sock).ep
-	for late := time.Now().Add(20 * time.Second); tcp.EndpointState(ep.State()) != s; time.Sleep(time.Millisecond) {
+	for late := time.Now().Add(time.Minute); tcp.EndpointState(ep.State()) != s; time.Sleep(time.Millisecond) {
 		if time.Now().After(late) {
 			f.t.Fatalf("state %v", tcp.EndpointState(ep.State()))
 		}

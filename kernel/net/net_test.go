@@ -197,7 +197,7 @@ func (f *fd) until(events wait.Mask, op func() error) error {
 	e := wait.Entry{Waiter: ring, Events: events | unix.POLLERR | unix.POLLHUP}
 	f.Queue.Add(&e)
 	defer f.Queue.Remove(&e)
-	late := time.After(20 * time.Second)
+	late := time.After(time.Minute)
 	for {
 		err := op()
 		if err != unix.EAGAIN && err != unix.EINPROGRESS && err != unix.EALREADY {

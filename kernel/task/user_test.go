@@ -151,7 +151,7 @@ func (w *world) wait() exitStatus {
 	w.tb.Helper()
 	select {
 	case <-w.over:
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		b := make([]byte, 1<<20)
 		w.tb.Fatalf("process 1 did not end\n%s", b[:runtime.Stack(b, true)])
 	}
@@ -373,7 +373,7 @@ func (u *user) wait4(pid int32, options uint64) (int32, uint32) {
 
 // pause waits until cond is true; other threads of the kernel make it so.
 func (u *user) until(what string, cond func() bool) {
-	for end := time.Now().Add(10 * time.Second); !cond(); time.Sleep(100 * time.Microsecond) {
+	for end := time.Now().Add(time.Minute); !cond(); time.Sleep(100 * time.Microsecond) {
 		if time.Now().After(end) {
 			u.w.tb.Errorf("never: %s", what)
 			return

@@ -26,7 +26,7 @@ func TestArmWaitsForTheHeap(t *testing.T) {
 	apicBase = outside(t, 4096)
 	defer func() { apicBase = old }()
 	begin := now()
-	expires := []uint64{begin + 1e9, begin + 2e9, begin + 3e12}
+	expires := []uint64{begin + 1e12, begin + 2e12, begin + 3e12}
 	for i, at := range expires {
 		id := uint32(i + 1)
 		threads[id] = outside(t, 4096)

@@ -120,6 +120,24 @@ static inline void sleep_ms(long ms)
 		;
 }
 
+/* asleep waits until a thread of this process sleeps in the kernel, for 20 s. */
+static inline void asleep(int tid)
+{
+	for (int i = 0; i < 20000; i++) {
+		char b[256], name[64];
+		snprintf(name, sizeof name, "/proc/self/task/%d/stat", tid);
+		FILE *f = fopen(name, "r");
+		if (!f)
+			return;
+		b[fread(b, 1, sizeof b - 1, f)] = 0;
+		fclose(f);
+		char *p = strrchr(b, ')');
+		if (p && p[1] && p[2] == 'S')
+			return;
+		sleep_ms(1);
+	}
+}
+
 /*
  * TRAP(expr): run expr; the result is 0 when it did not fault, else the signal.
  * trap_info holds the siginfo, trap_uc the interrupted registers.

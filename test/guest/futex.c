@@ -66,11 +66,13 @@ struct waiter {
 	u32 bits;
 	long result;
 	int err;
+	int tid;
 };
 
 static void *wait_on(void *v)
 {
 	struct waiter *w = v;
+	w->tid = syscall(SYS_gettid);
 	__atomic_add_fetch(&waiting, 1, __ATOMIC_SEQ_CST);
 	do {
 		w->result = futex(w->word, w->op, 0, 0, 0, w->bits);
@@ -92,17 +94,18 @@ static void start(int n, u32 *w, int op, u32 bits)
 		return;
 	}
 	for (int i = 0; i < n; i++, have++) {
-		waiters[have] = (struct waiter){w, op, bits, 0, 0};
+		waiters[have] = (struct waiter){w, op, bits, 0, 0, 0};
 		pthread_create(&threads[have], 0, wait_on, &waiters[have]);
 	}
 	while (waiting < have)
 		sleep_ms(1);
-	sleep_ms(30);	/* into the wait itself */
+	for (int i = 0; i < have; i++)
+		asleep(waiters[i].tid);	/* in the wait itself */
 }
 
 static void settle(int n)
 {
-	for (int i = 0; i < 5000 && woken < n; i++)
+	for (int i = 0; i < 20000 && woken < n; i++)
 		sleep_ms(1);
 	sleep_ms(10);
 	SAME(woken, n);

@@ -169,7 +169,8 @@ TEST(raises)
 	SAME(priority(th[0].tid), 50);
 	set_priority(&th[0], 0);
 	SAME(priority(th[0].tid), 30);
-	sleep_ms(50);	/* all into the wait */
+	for (int i = 1; i <= 5; i++)
+		asleep(th[i].tid);	/* all in the wait */
 	go = 1;
 	until(&ended, 5);
 	SAME(ended, 5);
@@ -338,7 +339,8 @@ TEST(robust_owner_ends)
 		start(1, 20, 0, m);
 	for (int i = 0; i < 20000 && !(*(volatile u32 *)m & FUTEX_WAITERS); i++)
 		sleep_ms(1);
-	sleep_ms(50);
+	for (int i = 0; i <= rt; i++)
+		asleep(th[i].tid);
 	kill(p, SIGKILL);
 	waitpid(p, 0, 0);
 	until(&ended, 1 + rt);

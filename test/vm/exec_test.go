@@ -83,7 +83,7 @@ func TestExec(t *testing.T) {
 	}
 	execSideBySide(t)
 
-	if status, _, stderr := command(t, nil, "stop", "m"); status != 0 {
+	if status, _, stderr := command(t, nil, "stop", "-t", "60", "m"); status != 0 {
 		t.Errorf("stop: %d, %s", status, stderr)
 	}
 	if _, stdout, _ := command(t, nil, "wait", "m"); stdout != "7\n" {

@@ -162,7 +162,7 @@ func knownText(t *testing.T) string {
 func TestTimeout(t *testing.T) {
 	t.Parallel()
 	o := run(t, job{program: "/bin/sleep", args: []string{"1000"}, limit: 3 * time.Second}, small)
-	if o.status != 124 || o.took > 15*time.Second {
+	if o.status != 124 || o.took > time.Minute {
 		t.Errorf("want status 124: %v", o)
 	}
 }
@@ -172,7 +172,7 @@ func TestSignalsReachTheProgram(t *testing.T) {
 	t.Parallel()
 	slots <- struct{}{}
 	defer func() { <-slots }()
-	c := exec.Command(gosv, "run", "--accel", "tcg", "--timeout", "60s", guestPath("waitsig.static"))
+	c := exec.Command(gosv, "run", "--accel", "tcg", "--timeout", "3m", guestPath("waitsig.static"))
 	out, err := c.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -210,7 +210,7 @@ func TestSignalEndsTheProgram(t *testing.T) {
 			t.Parallel()
 			slots <- struct{}{}
 			defer func() { <-slots }()
-			c := exec.Command(gosv, "run", "--accel", "tcg", "--timeout", "60s", guestPath("copy.static"))
+			c := exec.Command(gosv, "run", "--accel", "tcg", "--timeout", "3m", guestPath("copy.static"))
 			in, err := c.StdinPipe()
 			if err != nil {
 				t.Fatal(err)
@@ -277,7 +277,7 @@ func TestReaderGoesAway(t *testing.T) {
 	t.Parallel()
 	slots <- struct{}{}
 	defer func() { <-slots }()
-	c := exec.Command(gosv, "run", "--accel", "tcg", "--timeout", "60s", "/usr/bin/seq", "1", "100000000")
+	c := exec.Command(gosv, "run", "--accel", "tcg", "--timeout", "3m", "/usr/bin/seq", "1", "100000000")
 	out, err := c.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -291,7 +291,7 @@ func TestReaderGoesAway(t *testing.T) {
 	out.Close()
 	start := time.Now()
 	_ = c.Wait() // any status will do that is not a time-out
-	if got := statusOf(c.ProcessState); got == 124 || time.Since(start) > 30*time.Second {
+	if got := statusOf(c.ProcessState); got == 124 || time.Since(start) > time.Minute {
 		t.Errorf("status %d after %v", got, time.Since(start))
 	}
 }

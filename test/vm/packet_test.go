@@ -33,8 +33,8 @@ func TestTcpdump(t *testing.T) {
 	o := run(t, job{program: "/bin/bash", flags: []string{"--root", "/"}, args: []string{"-c", `
 tcpdump -l -n -i eth0 -c 4 -Z root arp >/tmp/out 2>/tmp/err & pid=$!
 until grep -q listening /tmp/err; do sleep 0.1; done
-arping -c 2 -I eth0 10.0.2.2 | grep -v Unicast; wait $pid; cat /tmp/out; grep captured /tmp/err`}}, small)
-	want := regexp.MustCompile(`(?s)Sent 2 probes.*Received 2 response.*ARP, Request who-has 10.0.2.2 .*ARP, Reply 10.0.2.2 is-at 52:55:0a:00:02:02.*4 packets captured`)
+arping -c 2 -w 30 -I eth0 10.0.2.2 | grep -v Unicast; wait $pid; cat /tmp/out; grep captured /tmp/err`}}, small)
+	want := regexp.MustCompile(`(?s)Sent \d+ probes.*Received 2 response.*ARP, Request who-has 10.0.2.2 .*ARP, Reply 10.0.2.2 is-at 52:55:0a:00:02:02.*4 packets captured`)
 	if o.status != 0 || !want.MatchString(o.stdout) {
 		t.Error(o)
 	}

@@ -91,7 +91,7 @@ func TestShareSeesTheHostsChanges(t *testing.T) {
 	slots <- struct{}{}
 	defer func() { <-slots }()
 	dir := shareDir(t, map[string]string{"f": "one\n"})
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	script := `exec 3</mnt/f; read -u 3 x; echo $x; while read y; do while [ "$(</mnt/f)" != "$y" ]; do :; done; echo saw $y; done; read -u 3 x; echo $x`
 	c := exec.CommandContext(ctx, gosv, "run", "--accel", "tcg", "-v", dir+":/mnt", "/bin/bash", "-c", script)
@@ -195,7 +195,7 @@ func TestVirtiofsd(t *testing.T) {
 	slots <- struct{}{}
 	defer func() { <-slots }()
 	dir := shareDir(t, map[string]string{"f": "one\n"})
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	script := `read x </mnt/f; echo $x; echo back >/mnt/b; while read y </mnt/b; do :; done 2>/dev/null; echo gone; (echo x >/mnt/c) 2>/dev/null || echo refused`
 	c := exec.CommandContext(ctx, gosv, "run", "--accel", "tcg", "--virtiofsd", program, "-v", dir+":/mnt", "/bin/bash", "-c", script)

@@ -49,7 +49,7 @@ func newSession(t *testing.T, flags ...string) *session {
 	t.Cleanup(func() { s.slave.Close() })
 	s.resize(24, 80)
 	s.before = s.modes()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
 	t.Cleanup(cancel)
 	s.cmd = exec.CommandContext(ctx, gosv, append([]string{"run", "--accel", "tcg", "-it"}, flags...)...)
 	s.cmd.Env = append(os.Environ(), "TERM=xterm")
@@ -95,8 +95,15 @@ func (s *session) send(keys string) {
 // expect waits for a regular expression on the screen.
 func (s *session) expect(pattern string) {
 	s.t.Helper()
+	s.expectOf("", pattern)
+}
+
+// expectOf is expect that sends keys again each second.
+func (s *session) expectOf(keys, pattern string) {
+	s.t.Helper()
 	re := regexp.MustCompile("(?s)" + pattern)
-	limit := time.After(40 * time.Second)
+	limit, again := time.After(90*time.Second), time.NewTicker(time.Second)
+	defer again.Stop()
 	for {
 		if at := re.FindStringIndex(s.screen); at != nil {
 			s.screen = s.screen[at[1]:]
@@ -105,6 +112,10 @@ func (s *session) expect(pattern string) {
 		select {
 		case part := <-s.output:
 			s.screen += part
+		case <-again.C:
+			if keys != "" {
+				s.send(keys)
+			}
 		case <-limit:
 			_ = s.cmd.Process.Kill()
 			s.t.Fatalf("no %q on the screen:\n%q", pattern, s.screen)
@@ -143,7 +154,7 @@ func debianTool(t *testing.T, names ...string) (flags []string) {
 func TestInteractiveShell(t *testing.T) {
 	t.Parallel()
 	s := newSession(t, append(debianTool(t, "sleep", "stty", "cat", "tty"), "-e", "PS1=<\\!> ", "bash", "--norc")...)
-	const wait = "wait:" // the shell does not say when the program has come so far
+	const again = "again:" // until it is seen: the shell does not say when the program has come so far
 	const prompt = `<\d+> $`
 	s.expect(prompt)
 	if m := s.modes(); m.Lflag&(unix.ICANON|unix.ECHO|unix.ISIG) != 0 {
@@ -151,26 +162,25 @@ func TestInteractiveShell(t *testing.T) {
 	}
 	for _, step := range []struct{ keys, want string }{
 		{"stty size; tty\r", `24 80\r\n/dev/console\r\n.*` + prompt},
-		{"bash -c 'echo u\"\"p; exec sleep 100'\r", `up\r\n`}, // is in the foreground when it says so
+		{"bash -c 'trap \"echo on\" CONT; echo u\"\"p; sleep 100 & wait; wait'\r", `up\r\n`}, // is in the foreground when it says so
 		{"\x1a", `\^Z.*Stopped.*` + prompt},
-		{"jobs -r; jobs\r", `Stopped.*sleep 100'\r\n.*` + prompt},
-		{"fg\r", `\rbash -c .*\r\n`},
-		{wait + "\x03", `\^C\r\n.*` + prompt},
+		{"jobs -r; jobs\r", `Stopped.*sleep 100 & wait; wait'\r\n.*` + prompt},
+		{"fg\r", `\rbash -c .*\r\non\r\n`}, // is continued in the foreground
+		{"\x03", `\^C\r\n.*` + prompt},
 		{"echo $?\r", `\r130\r\n.*` + prompt},
 		{"cat &\r", prompt},
-		{wait + "\r", `Stopped +cat.*` + prompt}, // it reads in the background
+		{again + "\r", `Stopped +cat.*` + prompt}, // it reads in the background
 		{"kill %1; echo gone\r", `\sgone\r\n.*` + prompt},
 		{"bash -c 'echo u\"\"p; exec cat'\r", `up\r\n`}, // the shell's own modes are over when it says so
 		{"li\x7fine\r", `li\x08 \x08ine\r\nline\r\n`},
 		{"\x04", prompt},
 		{"trap 'echo size $LINES' WINCH\r", prompt},
 	} {
-		keys := step.keys
-		if k, ok := strings.CutPrefix(keys, wait); ok {
-			time.Sleep(time.Second)
-			keys = k
+		if keys, ok := strings.CutPrefix(step.keys, again); ok {
+			s.expectOf(keys, step.want)
+			continue
 		}
-		s.send(keys)
+		s.send(step.keys)
 		s.expect(step.want)
 	}
 	s.resize(30, 100)

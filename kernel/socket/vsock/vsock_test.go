@@ -61,7 +61,7 @@ func until(t testing.TB, s *socket.Socket, mask wait.Mask) {
 	e := &wait.Entry{Waiter: w, Events: anything}
 	s.Queue.Add(e)
 	defer s.Queue.Remove(e)
-	end := time.After(10 * time.Second)
+	end := time.After(time.Minute)
 	for s.Ops().Poll()&mask == 0 {
 		select {
 		case <-w.woken:
