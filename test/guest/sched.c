@@ -134,20 +134,26 @@ static void nice5(void) { setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS,
 static void nice10(void) { setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) + 10); }
 static void idle(void) { policy(SCHED_IDLE, 0); }
 
+/* A host that stands still while one of two has the processor takes from that one alone: TRIES tries, of which one must do. */
+#define TRIES 5
+
+static void weigh(const char *what, void (*how)(void), u64 least, u64 most)
+{
+	u64 r = 0;
+	for (int i = 0; i < TRIES; i++) {
+		r = ratio(how);
+		if (r >= least && r <= most)
+			return;
+	}
+	FAIL("%s: %llu%%", what, (unsigned long long)r);
+}
+
 TEST(weights)
 {
-	u64 r = ratio(alike);
-	if (r < 20 || r > 500)
-		FAIL("two alike: %llu%%", (unsigned long long)r);
-	r = ratio(nice5);	/* 3.06 */
-	if (r < 130 || r > 3000)
-		FAIL("nice 5: %llu%%", (unsigned long long)r);
-	r = ratio(nice10);	/* 9.31 */
-	if (r < 200 || r > 6000)
-		FAIL("nice 10: %llu%%", (unsigned long long)r);
-	r = ratio(idle);	/* 341, but for ticks */
-	if (r < 400)
-		FAIL("SCHED_IDLE: %llu%%", (unsigned long long)r);
+	weigh("two alike", alike, 20, 500);
+	weigh("nice 5", nice5, 130, 3000);	/* 3.06 */
+	weigh("nice 10", nice10, 200, 6000);	/* 9.31 */
+	weigh("SCHED_IDLE", idle, 400, ~0ull);	/* 341, but for ticks */
 }
 
 static int real_time(void)
@@ -164,14 +170,17 @@ TEST(fifo_before_other)
 		return;
 	cpu_set_t all = bind_one();
 	pid_t p = counter();
-	u64 n = shared[0];
-	sleep_ms(300);
-	u64 alone = shared[0] - n;
-	SAME(policy(SCHED_FIFO, 10), 0);
-	n = shared[0];
-	spin(300000000);
-	u64 beside = shared[0] - n;
-	policy(SCHED_OTHER, 0);
+	u64 alone = 0, beside = 1;
+	for (int i = 0; i < TRIES && beside > alone / 2; i++) {
+		u64 n = shared[0];
+		sleep_ms(300);
+		alone = shared[0] - n;
+		SAME(policy(SCHED_FIFO, 10), 0);
+		n = shared[0];
+		spin(300000000);
+		beside = shared[0] - n;
+		policy(SCHED_OTHER, 0);
+	}
 	/* At most the 50 ms that are kept from real-time threads. */
 	if (beside > alone / 2)
 		FAIL("the other got %llu, alone %llu", (unsigned long long)beside, (unsigned long long)alone);
