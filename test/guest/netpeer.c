@@ -2,7 +2,7 @@
  * netpeer.c - talks over TCP with another machine, or itself elsewhere. Commands follow each other:
  *
  *   serve PORT N           answers N connections, all at once, with what they send; prints "serves" when it listens
- *   talk ADDRESS PORT N    sends N bytes and compares the answer; tries for 20 s to connect
+ *   talk ADDRESS PORT N    sends N bytes and compares the answer; tries for a minute to connect
  *   nobody ADDRESS PORT    succeeds when nobody can be reached there within 4 s
  *   addresses              prints interface and address of all, but for lo and link-local ones
  *   show FILE              prints it
@@ -107,7 +107,7 @@ static void *sender(void *arg)
 static void talk(const char *address, const char *port, long n)
 {
 	int s = -1;
-	for (int i = 0; i < 100 && (s = reach(address, port, 2000)) < 0; i++)
+	for (int i = 0; i < 300 && (s = reach(address, port, 2000)) < 0; i++)
 		usleep(200000);
 	if (s < 0)
 		die(address);

@@ -83,7 +83,7 @@ func livesOnLinux(t *testing.T, data []byte) bool {
 	if err := os.WriteFile(file, data, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	o, err := onLinux(job{program: file, limit: 10 * time.Second})
+	o, err := onLinux(job{program: file, limit: time.Minute})
 	return err == nil && o.status == 0
 }
 
@@ -103,7 +103,7 @@ func TestBadProgramsByGosv(t *testing.T) {
 		if err := os.WriteFile(file, data, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		o, err := inVM(job{program: file, limit: 15 * time.Second}, small)
+		o, err := inVM(job{program: file, limit: time.Minute}, small)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -123,7 +123,7 @@ func TestBadProgramsByGosv(t *testing.T) {
 	}{
 		{file, 127, "ld-absent"}, {filepath.Join(dir, "none"), 127, "none"}, {dir, 126, "directory"},
 	} {
-		o, err := inVM(job{program: c.program, limit: 15 * time.Second}, small)
+		o, err := inVM(job{program: c.program, limit: time.Minute}, small)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -189,7 +189,7 @@ func boot(t *testing.T, init []byte) (status int, serial string) {
 	}
 	slots <- struct{}{}
 	defer func() { <-slots }()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	c := exec.CommandContext(ctx, "qemu-system-x86_64", "-M", "microvm,acpi=off", "-accel", "tcg", "-cpu", "max", "-m", "64", "-nodefaults",
 		"-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio", "-device", "isa-debug-exit,iobase=0xf4,iosize=4",

@@ -91,7 +91,7 @@ func TestLittleMemory(t *testing.T) {
 	for _, m := range []string{"1M", "3M", "5M"} {
 		t.Run(m, func(t *testing.T) {
 			t.Parallel()
-			o := run(t, job{program: guestPath("hello.static"), flags: []string{"-m", m}, limit: 20 * time.Second}, small)
+			o := run(t, job{program: guestPath("hello.static"), flags: []string{"-m", m}, limit: time.Minute}, small)
 			if o.status != 125 || !strings.Contains(o.stderr, "memory") || o.stdout != "" {
 				t.Errorf("want status 125 and a word about memory: %v", o)
 			}

@@ -13,7 +13,7 @@ import (
 
 // namespaceScript is what all scripts begin with: RUN starts a machine.
 const namespaceScript = `set -e
-RUN() { "$GOSV" run --accel tcg --timeout 60s "$@"; }
+RUN() { "$GOSV" run --accel tcg --timeout 150s "$@"; }
 ip link set lo up
 `
 
@@ -36,7 +36,7 @@ func inNamespace(t *testing.T, script string, tools ...string) outcome {
 	}
 	slots <- struct{}{}
 	defer func() { <-slots }()
-	j := job{limit: 90 * time.Second}
+	j := job{limit: 3 * time.Minute}
 	ctx, cancel := context.WithTimeout(context.Background(), j.limit)
 	defer cancel()
 	c := exec.CommandContext(ctx, "unshare", "-n", "--pid", "--fork", "--kill-child", "bash", "-c", namespaceScript+script)
