@@ -89,6 +89,11 @@ func (r *remap) run() (uint64, error) {
 		return 0, unix.EINVAL
 	case r.addr+r.old > a.end && r.length >= r.old:
 		return 0, unix.EFAULT
+	case r.flags&unix.MREMAP_FIXED != 0 && r.to == r.addr: // r.old is 0: the room that is made takes what was to be mapped
+		if err := as.removeRange(r.to, r.to+r.length); err != nil {
+			return 0, err
+		}
+		return 0, unix.EFAULT
 	}
 	if r.flags&(unix.MREMAP_FIXED|unix.MREMAP_DONTUNMAP) != 0 {
 		return r.move()

@@ -75,8 +75,11 @@ func view(t *task.Task) *vfs.Context {
 
 // file returns the open file fd with a reference: EBADF.
 func file(t *task.Task, fd int32) (*vfs.File, error) {
-	if fd == task.GivenFD {
+	switch fd {
+	case task.GivenFD:
 		return t.Given()
+	case task.OtherFD:
+		return t.Other()
 	}
 	return t.Files.Get(int(fd))
 }

@@ -551,13 +551,8 @@ func (s *Calls) pair(q *iouring.Request, do func(t *task.Task, in uint64) (uint6
 		if err != nil {
 			return 0, err
 		}
-		n, err := t.Files.Install(f, unix.O_CLOEXEC, 0, openLimit(t))
-		if err != nil {
-			f.DecRef()
-			return 0, err
-		}
-		defer t.Files.Close(n)
-		return do(t, uint64(n))
+		defer f.DecRef()
+		return t.With(f, func() (uint64, error) { return do(t, word(task.OtherFD)) })
 	}
 	return nil
 }

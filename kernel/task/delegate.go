@@ -222,16 +222,31 @@ func (t *Task) Serve(given *vfs.File, f func(*Task) (uint64, error)) (uint64, er
 
 func (t *Task) tried() { t.tries, t.given = false, nil }
 
-// GivenFD is the descriptor, which no program can have, of the file that Try was called with.
-const GivenFD = -1 << 30
+// Descriptors, which no program can have, of the file that Try was called with, and of that of With.
+const (
+	GivenFD = -1 << 30
+	OtherFD = GivenFD + 1
+)
+
+// With calls f with other as the file that OtherFD stands for.
+func (t *Task) With(other *vfs.File, f func() (uint64, error)) (uint64, error) {
+	t.other = other
+	defer func() { t.other = nil }()
+	return f()
+}
 
 // Given returns the file of Try with a reference: EBADF.
-func (t *Task) Given() (*vfs.File, error) {
-	if t.given == nil {
+func (t *Task) Given() (*vfs.File, error) { return referenced(t.given) }
+
+// Other returns the file of With with a reference: EBADF.
+func (t *Task) Other() (*vfs.File, error) { return referenced(t.other) }
+
+func referenced(f *vfs.File) (*vfs.File, error) {
+	if f == nil {
 		return nil, unix.EBADF
 	}
-	t.given.IncRef()
-	return t.given, nil
+	f.IncRef()
+	return f, nil
 }
 
 // ErrWouldWait is what a system call gives to Try where it would have to wait.

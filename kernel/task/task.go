@@ -93,6 +93,7 @@ type Task struct {
 	meter     machine.Meter
 	tries     bool      // does not wait
 	given     *vfs.File // what GivenFD stands for
+	other     *vfs.File // what OtherFD stands for
 	wouldFor  Pollable  // what it would have waited for
 	wouldMask wait.Mask
 

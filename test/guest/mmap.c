@@ -254,6 +254,11 @@ TEST(mremap_grow_shrink_move)
 	EXPECT(mremap(at, PAGE, PAGE, MREMAP_FIXED, q), EINVAL);
 	EXPECT(mremap(at, 10 * PAGE, 10 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, at + PAGE), EINVAL);
 	munmap(at, 100 * PAGE);
+	/* Shared memory to its own place: it goes before it is to be mapped. */
+	char *shared = mmap(0, 4 * PAGE, RW, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	EXPECT(mremap(shared, 0, 2 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, shared), EFAULT);
+	CHECK(!mapped(shared) && mapped(shared + 2 * PAGE));
+	munmap(shared, 4 * PAGE);
 	munmap(wall, PAGE);
 	EXPECT(mremap(at, PAGE, 2 * PAGE, MREMAP_MAYMOVE), EFAULT);
 }

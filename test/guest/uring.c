@@ -1063,3 +1063,28 @@ TEST(bounds_of_workers)
 	SAME(ended, 5);
 	close_ring(&r);
 }
+
+/* A registered file is no descriptor while it is spliced: there need be none free. */
+TEST(splices_registered)
+{
+	struct ring r;
+	int a[2], b[2];
+	u8 got[3];
+	struct rlimit before, none;
+	NEED(pipe(a) == 0 && pipe(b) == 0);
+	open_ring(&r, 4, 0);
+	SAME(reg(&r, IORING_REGISTER_FILES, a, 1), 0);
+	write(a[1], "abc", 3);
+	getrlimit(RLIMIT_NOFILE, &before);
+	none = before;
+	none.rlim_cur = 3;
+	setrlimit(RLIMIT_NOFILE, &none);
+	struct io_uring_sqe *s = sqe(&r, IORING_OP_SPLICE, b[1], (void *)-1, 3, -1, 1);
+	s->splice_fd_in = 0;
+	s->splice_flags = SPLICE_F_FD_IN_FIXED;
+	SAME(submit(&r, 1), 1);
+	SAME(cqe(&r).res, 3);
+	setrlimit(RLIMIT_NOFILE, &before);
+	SAME(read(b[0], got, 3), 3);
+	close_ring(&r);
+}
