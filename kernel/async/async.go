@@ -129,6 +129,9 @@ func (o *Op) run(t *task.Task) {
 			return
 		case o.File == nil || obj != task.Pollable(o.File):
 			o.Delegate.GoDo(task.Unbounded, o, o.Cred, o.wait, o.failed)
+			if o.state.Load()&cancelled != 0 && o.Delegate.Forget(o) { // Cancel came before it was there to forget
+				o.end(0, unix.ECANCELED)
+			}
 			return
 		case !o.armed || o.entry.Events != mask:
 			o.arm(mask)

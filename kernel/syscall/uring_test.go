@@ -262,6 +262,54 @@ func TestUringManySlow(t *testing.T) {
 	})
 }
 
+// TestUringWorkers: with one worker, what waits for it can be cancelled, and goes on when there may be more.
+func TestUringWorkers(t *testing.T) {
+	ringsShare(t)
+	w := newWorld(t, Options{})
+	w.put("/file", 0o666, nil)
+	w.run(func(u *user) {
+		r := openRing(u, 8, 0)
+		from, to := u.pipe()
+		file := int32(u.must(unix.SYS_OPEN, u.str("/file"), unix.O_RDWR, 0))
+		workers := func(bounded, unbounded uint64) (before uint32) {
+			arg := u.words(bounded | unbounded<<32)
+			u.must(unix.SYS_IO_URING_REGISTER, r.fd, 19, arg, 2)
+			return u.half(arg + 4)
+		}
+		splices := func(n uint64) {
+			for i := range n {
+				r.add(iouring.SQE{Opcode: 30, FD: file, FileIndex: uint32(from), Addr: 1<<64 - 1, Off: 1<<64 - 1, Len: 1, UserData: i})
+			}
+			r.enter(0)
+		}
+		workers(0, 1)
+		if n := workers(0, 0); n != 1 {
+			t.Errorf("%d workers", n)
+		}
+		splices(3)
+		for i := range uint64(3) {
+			r.add(iouring.SQE{Opcode: 14, FD: -1, Addr: i, UserData: 9})
+			for range 2 {
+				d, v := r.take()
+				if e := unix.Errno(-v); d == 9 && v != 0 && e != unix.EALREADY || d != 9 && (d != i || e != unix.ECANCELED && e != unix.EINTR) {
+					t.Errorf("cancelling %d: %d gave %d", i, d, v)
+				}
+			}
+		}
+		splices(3)
+		workers(0, 8)
+		u.must(unix.SYS_WRITE, uint64(to), u.alloc(8), 3)
+		for range 3 {
+			if d, v := r.take(); v != 1 {
+				t.Errorf("splice %d gave %d", d, v)
+			}
+		}
+		workers(0, 1)
+		splices(3) // still wait at the end
+		u.exit(0)
+	})
+}
+
 // TestUringClosed: of a chain nothing starts any more when its ring is closed.
 func TestUringClosed(t *testing.T) {
 	ringsShare(t)
