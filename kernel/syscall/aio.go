@@ -233,7 +233,7 @@ func slow(f *vfs.File) bool {
 	if t := f.Inode().Type(); t != unix.S_IFREG && t != unix.S_IFBLK {
 		return false
 	}
-	c := f.MapCache()
+	c := f.Ops().Map(f)
 	return c == nil || c.Backed()
 }
 

@@ -155,11 +155,11 @@ func sysMqNotify(t *task.Task, fd int32, addr uint64) (uint64, error) {
 	return done(err)
 }
 
-// mqNotify is what a sigevent asks for: EINVAL; for SIGEV_THREAD EFAULT, EBADF, ENOTSOCK.
+// mqNotify is what a sigevent asks for: EINVAL; for SIGEV_THREAD EFAULT, EBADF, ENOTSOCK. Signal 0 is none.
 func mqNotify(t *task.Task, e abi.SigEvent) (*mqueue.Notify, error) {
 	const sigevSignal, sigevNone, sigevThread = 0, 1, 2
 	switch {
-	case e.Notify == sigevNone:
+	case e.Notify == sigevNone, e.Notify == sigevSignal && e.Signo == 0:
 		return &mqueue.Notify{Send: func(*cred.Cred, int32) {}}, nil
 	case e.Notify == sigevSignal && signal.Valid(unix.Signal(e.Signo)):
 		return &mqueue.Notify{Send: mqSignal(t.Process(), e)}, nil

@@ -509,8 +509,14 @@ func (f *File) Opened() bool {
 }
 
 // MapCache returns the cache that a mapping of the file shows, nil when it cannot be mapped (ENODEV).
-// Whether the file is open for what the mapping wants is the caller's business.
-func (f *File) MapCache() *mem.Cache { return f.ops.Map(f) }
+// Whether the file is open for what the mapping wants is the caller's business. To map a file is to read it, as far as its times go.
+func (f *File) MapCache() *mem.Cache {
+	c := f.ops.Map(f)
+	if _, regular := f.ops.(*cachedFile); regular && f.flags.Load()&unix.O_NOATIME == 0 {
+		f.inode.accessed(f.path.Mount)
+	}
+	return c
+}
 
 // MapName is the name of the file for /proc/PID/maps.
 func (f *File) MapName() string { return LinkName(f.path, f.path.Mount.Root0()) }

@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -103,6 +104,27 @@ TEST(errors)
 	/* Unmapping what is not mapped is no error. */
 	EXPECT(munmap(p, 4 * PAGE), 0);
 	EXPECT(munmap(p, 4 * PAGE), 0);
+}
+
+/* To map a file is to read it, as far as its times go. */
+TEST(access_time)
+{
+	struct statvfs f;
+	struct stat st;
+	struct timespec long_ago[2] = {{1000, 0}, {2000, 0}};
+	char name[] = "/tmp/mmap.XXXXXX";
+	int fd = mkstemp(name);
+	NEED(fd >= 0 && unlink(name) == 0 && fstatvfs(fd, &f) == 0 && ftruncate(fd, PAGE) == 0);
+	NEED(futimens(fd, long_ago) == 0);
+	char *p = mmap(0, PAGE, PROT_READ, MAP_PRIVATE, fd, 0);
+	NEED(p != MAP_FAILED && fstat(fd, &st) == 0);
+	if (!(f.f_flag & ST_NOATIME))
+		CHECK(st.st_atime > 2000);
+	NEED(munmap(p, PAGE) == 0 && futimens(fd, long_ago) == 0 && fcntl(fd, F_SETFL, O_NOATIME) == 0);
+	p = mmap(0, PAGE, PROT_READ, MAP_PRIVATE, fd, 0);
+	NEED(p != MAP_FAILED && fstat(fd, &st) == 0);
+	SAME(st.st_atime, 1000);
+	close(fd);
 }
 
 TEST(munmap_makes_holes)

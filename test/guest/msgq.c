@@ -208,6 +208,12 @@ TEST(posix_notify)
 		;
 	EXPECT(mq_send(q, "z", 1, 0), 0);
 	SAME(notified, SIGUSR1);
+	e.sigev_signo = 65;
+	EXPECT(mq_notify(q, &e), EINVAL);
+	e.sigev_signo = 0; /* no signal, and nobody else can have one */
+	EXPECT(mq_notify(q, &e), 0);
+	e.sigev_signo = SIGUSR1;
+	EXPECT(mq_notify(q, &e), EBUSY);
 	mq_close(q);
 	mq_unlink(name());
 }
