@@ -122,16 +122,14 @@ func (q *pair) take(p *packet) bool {
 	}
 	p.add(b[headerSize:n])
 	if p.bytes > maxFrame {
-		d.stats.rxErrors.Add(1)
-		p.parts = p.parts[:0]
+		p.spoil()
 		return true
 	}
 	// All buffers of a packet come at once (§5.1.6.4).
 	for i := 1; i < count; i++ {
 		id, n, ok = r.q.Take()
 		if !ok || p.bytes+int(n) > maxFrame {
-			d.stats.rxErrors.Add(1)
-			p.parts = p.parts[:0]
+			p.spoil()
 			if ok {
 				p.blocks = append(p.blocks, r.blocks[id])
 			}
@@ -150,6 +148,9 @@ func (p *packet) add(b []byte) {
 		p.bytes += len(b)
 	}
 }
+
+// spoil leaves nothing of a packet to hand on.
+func (p *packet) spoil() { p.parts, p.bytes = p.parts[:0], 0 }
 
 // batch is how many packets are taken before their buffers are shown to the device again.
 const batch = 32

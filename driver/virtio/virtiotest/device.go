@@ -384,11 +384,18 @@ func (e *Element) Fill(b []byte) int {
 func (q *Queue) Push(e *Element, written int) { q.PushRaw(e.ID, uint32(written)) }
 
 // PushRaw puts any words into the used ring.
-func (q *Queue) PushRaw(id, written uint32) {
-	m := machine.MemoryOf(q.dev.Memory(q.used+4+8*uint64(q.idx%q.size), 8))
-	m.Store32(0, id)
-	m.Store32(4, written)
-	q.SetUsed(q.idx + 1)
+func (q *Queue) PushRaw(id, written uint32) { q.PushAll([][2]uint32{{id, written}}) }
+
+// PushAll is PushRaw of several, which the driver sees all at once.
+func (q *Queue) PushAll(list [][2]uint32) {
+	idx := q.idx
+	for _, e := range list {
+		m := machine.MemoryOf(q.dev.Memory(q.used+4+8*uint64(idx%q.size), 8))
+		m.Store32(0, e[0])
+		m.Store32(4, e[1])
+		idx++
+	}
+	q.SetUsed(idx)
 }
 
 // SetUsed sets the used index.
