@@ -54,7 +54,7 @@ var errConfig = errors.New("virtio file system has a bad configuration space")
 type slot struct {
 	bytes []byte
 	pa    uint64
-	n     int // of the reply; valid after done
+	n     int // of the reply, negative when there will be none; valid after done
 	done  chan struct{}
 }
 
@@ -73,7 +73,8 @@ type Device struct {
 	dev        *virtio.Device
 	requests   *virtio.Queue
 	inFlight   []*slot       // by chain
-	room       chan struct{} // closed, and replaced, when a request is done
+	room       chan struct{} // closed, and replaced, when a request is done and somebody waits for room
+	full       bool          // somebody does
 	forgets    *virtio.Queue
 	forgetting []*slot // by chain
 	forgetFree []*slot
@@ -166,16 +167,18 @@ func (d *Device) Call(out, in []byte, frames []machine.Frame, off, n int, give b
 	if len(out) > outSize || len(in) > inSize || len(frames) > d.maxPages || off+n > len(frames)*machine.PageSize || len(out) == 0 {
 		return 0, unix.EINVAL
 	}
-	var s *slot
-	select {
-	case s = <-d.free:
-	case <-d.dead:
+	s := d.slot()
+	if s == nil {
 		return 0, unix.ENOTCONN
 	}
 	copy(s.bytes, out)
 	// The device reads the first part and writes the second.
-	var list [mostPages + spare]virtio.Buffer
-	buffers := append(list[:0], virtio.Buffer{Addr: s.pa, Len: uint32(len(out))})
+	var few [8]virtio.Buffer
+	list := few[:0]
+	if most := len(frames) + spare; most > len(few) {
+		list = make([]virtio.Buffer, 0, most)
+	}
+	buffers := append(list, virtio.Buffer{Addr: s.pa, Len: uint32(len(out))})
 	if give {
 		buffers = extents(buffers, frames, off, n)
 	}
@@ -187,15 +190,28 @@ func (d *Device) Call(out, in []byte, frames []machine.Frame, off, n int, give b
 	if err := d.send(s, buffers[:reads], buffers[reads:]); err != nil {
 		return 0, err
 	}
-	select {
-	case <-s.done:
-	case <-d.dead:
+	if <-s.done; s.n < 0 {
 		return 0, unix.ENOTCONN
 	}
 	copy(in, s.bytes[outSize:][:min(s.n, len(in))])
 	n = s.n
 	d.free <- s
 	return n, nil
+}
+
+// slot takes a free slot, which it waits for: nil when the device was given up.
+func (d *Device) slot() *slot {
+	select {
+	case s := <-d.free:
+		return s
+	default:
+	}
+	select {
+	case s := <-d.free:
+		return s
+	case <-d.dead:
+		return nil
+	}
 }
 
 // extents appends n bytes in frames, from off on, in as few pieces as there can be.
@@ -234,6 +250,7 @@ func (d *Device) send(s *slot, out, in []virtio.Buffer) error {
 			d.mu.Unlock()
 			return nil
 		}
+		d.full = true
 		room, idle := d.room, d.requests.InFlight() == 0
 		d.mu.Unlock()
 		if idle {
@@ -273,8 +290,10 @@ func (d *Device) take() (broken bool) {
 			s.n = int(n)
 			s.done <- struct{}{}
 			d.progress++
-			close(d.room)
-			d.room = make(chan struct{})
+			if d.full {
+				close(d.room)
+				d.room, d.full = make(chan struct{}), false
+			}
 		}
 		if !d.requests.Arm(1) {
 			break
@@ -371,4 +390,10 @@ func (d *Device) giveUp() {
 	d.gone = true
 	_ = d.dev.Close() // a device that does not reset keeps its rings
 	close(d.dead)
+	for id, s := range d.inFlight {
+		if s != nil {
+			d.inFlight[id], s.n = nil, -1
+			s.done <- struct{}{}
+		}
+	}
 }

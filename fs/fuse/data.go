@@ -3,6 +3,7 @@ package fuse
 import (
 	"golang.org/x/sys/unix"
 
+	"gosv/kernel/mem"
 	"gosv/machine"
 )
 
@@ -13,18 +14,29 @@ type data struct {
 	n      int // bytes
 }
 
-// newData returns room for n bytes, zeros; ENOMEM.
-func (k *conn) newData(n int) (d data, err error) {
-	d = data{k: k, n: n}
-	for range (n + machine.PageSize - 1) / machine.PageSize {
-		f, err := k.pool.Alloc()
-		if err != nil {
-			d.free()
-			return d, err
-		}
-		d.frames = append(d.frames, f)
+// newData returns room for n bytes, with what was there before: only what is written to it, or comes from the server, may be shown. ENOMEM.
+func (k *conn) newData(n int) (data, error) {
+	d := data{k: k, frames: make([]machine.Frame, (n+machine.PageSize-1)/machine.PageSize), n: n}
+	if err := k.pool.AllocRaw(d.frames); err != nil {
+		return data{}, err
 	}
 	return d, nil
+}
+
+// each calls do with the parts of n bytes from off on, as long as frames follow each other, until it returns false.
+func (d *data) each(off, n int, do func(p []byte) bool) {
+	for n > 0 {
+		i, in := off/machine.PageSize, off%machine.PageSize
+		run := 1
+		for i+run < len(d.frames) && d.frames[i+run] == d.frames[i]+machine.Frame(run) {
+			run++
+		}
+		m := min(run*machine.PageSize-in, n)
+		if !do(d.k.pool.BytesRun(d.frames[i], run)[in : in+m]) {
+			return
+		}
+		off, n = off+m, n-m
+	}
 }
 
 // dataOf returns data that hold b.
@@ -33,24 +45,32 @@ func (k *conn) dataOf(b []byte) (data, error) {
 	if err != nil {
 		return d, err
 	}
-	for i, f := range d.frames {
-		copy(k.pool.Bytes(f), b[i*machine.PageSize:])
-	}
+	d.each(0, len(b), func(p []byte) bool {
+		b = b[copy(p, b):]
+		return true
+	})
 	return d, nil
 }
 
 // bytes returns a copy of the first n bytes.
 func (d *data) bytes(n int) []byte {
 	b := make([]byte, 0, n)
-	for _, f := range d.frames {
-		b = append(b, d.k.pool.Bytes(f)[:min(n-len(b), machine.PageSize)]...)
-	}
+	d.each(0, n, func(p []byte) bool {
+		b = append(b, p...)
+		return true
+	})
 	return b
 }
 
 func (d *data) free() {
-	for _, f := range d.frames {
-		d.k.pool.Unref(f)
+	var t mem.Tally
+	for at := 0; at < len(d.frames); {
+		run := 1
+		for at+run < len(d.frames) && d.frames[at+run] == d.frames[at]+machine.Frame(run) {
+			run++
+		}
+		d.k.pool.UnrefRun(d.frames[at], run, &t)
+		at += run
 	}
 	d.frames = nil
 }

@@ -152,15 +152,18 @@ func (o *file) readDirect(dst uio.Sink, off int64) (done int64, err error) {
 			return done, unless(done, err)
 		}
 		got, err := o.h.read(d.frames, off, want)
-		for i := 0; i < got && err == nil; i += machine.PageSize {
+		if err != nil {
+			got = 0
+		}
+		d.each(0, got, func(p []byte) bool {
 			var m int
-			part := min(got-i, machine.PageSize)
-			m, err = dst.Put(o.n.k.pool.Bytes(d.frames[i/machine.PageSize])[:part])
+			m, err = dst.Put(p)
 			done, off = done+int64(m), off+int64(m)
-			if m < part && err == nil {
+			if m < len(p) && err == nil {
 				got = 0
 			}
-		}
+			return m == len(p) && err == nil
+		})
 		d.free()
 		if err != nil || got < want {
 			return done, unless(done, err)
@@ -272,18 +275,12 @@ func (o *file) writeSome(f *vfs.File, src uio.Source, off int64) (int, error) {
 	defer d.free()
 	got := 0
 	var fault error
-	for k, frame := range d.frames {
-		page := o.n.k.pool.Bytes(frame)
-		if k == 0 {
-			page = page[in:]
-		}
-		page = page[:min(len(page), want-got)]
-		n, err := src.Take(page)
+	d.each(in, want, func(p []byte) bool {
+		var n int
+		n, fault = src.Take(p)
 		got += n
-		if fault = err; err != nil || n < len(page) {
-			break
-		}
-	}
+		return fault == nil && n == len(p)
+	})
 	if got == 0 {
 		return 0, fault
 	}

@@ -16,13 +16,22 @@ var le = binary.LittleEndian
 // message builds a request behind its header.
 type message struct{ b []byte }
 
+// start makes room for what most requests have.
+func (m *message) start() {
+	if m.b == nil {
+		m.b = make([]byte, 0, 48)
+	}
+}
+
 func (m *message) u32(v ...uint32) {
+	m.start()
 	for _, v := range v {
 		m.b = le.AppendUint32(m.b, v)
 	}
 }
 
 func (m *message) u64(v ...uint64) {
+	m.start()
 	for _, v := range v {
 		m.b = le.AppendUint64(m.b, v)
 	}

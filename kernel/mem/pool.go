@@ -109,6 +109,22 @@ func (p *Pool) allocRaw(list []machine.Frame, k Kind) (n int, err error) {
 	return n, nil
 }
 
+// AllocRaw fills list with frames that the caller overwrites before anybody sees them, with one reference each, in runs as long as there
+// are: ENOMEM, and then there are none.
+func (p *Pool) AllocRaw(list []machine.Frame) error {
+	for n := 0; n < len(list); {
+		m, err := p.allocRaw(list[n:], Anonymous)
+		if err != nil {
+			for _, f := range list[:n] {
+				p.Unref(f)
+			}
+			return err
+		}
+		n += m
+	}
+	return nil
+}
+
 // HugeFrames is the number of frames in a large page.
 const HugeFrames = machine.HugeSize / machine.PageSize
 
