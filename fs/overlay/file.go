@@ -101,6 +101,17 @@ func (x *openFile) Ioctl(f *vfs.File, a *vfs.IoctlArgs) (uint64, error) {
 // Map implements vfs.FileOps.
 func (x *openFile) Map(f *vfs.File) *mem.Cache { return x.file(f).MapCache() }
 
+// MapRead implements vfs.Mapped: Map has told the real file, whose times Refresh shows.
+func (x *openFile) MapRead(*vfs.File) {}
+
+// MapWritten implements vfs.Mapped: who stores has opened the upper file.
+func (x *openFile) MapWritten(*vfs.File) {
+	x.mu.Lock()
+	real := x.real
+	x.mu.Unlock()
+	real.MapWritten()
+}
+
 // Truncate implements vfs.FileOps.
 func (x *openFile) Truncate(f *vfs.File, size int64) error {
 	err := x.file(f).Truncate(size)

@@ -198,12 +198,20 @@ func (as *AddressSpace) faultPresent(a *area, va uint64, f machine.Frame, acc, a
 			return err
 		}
 		as.pool.Unref(g)
+		a.written()
 		return as.grant(a, va, f, a.access)
 	}
 	if as.pool.Exclusive(f) {
 		return as.grant(a, va, f, a.access)
 	}
 	return as.unshare(a, va, f)
+}
+
+// written tells the object of a store.
+func (a *area) written() {
+	if w, ok := a.object.(Watcher); ok {
+		w.MapWritten()
+	}
 }
 
 // grant gives the page f at va more rights.
@@ -270,6 +278,7 @@ func (as *AddressSpace) faultCached(a *area, va uint64, access machine.Access) e
 		return err
 	}
 	if a.shared() {
+		a.written()
 		return as.enter(va, f, a.access)
 	}
 	g, err := as.copyOf(f)

@@ -25,6 +25,13 @@ type Mappable interface {
 	MapInode() (major, minor uint32, ino uint64)
 }
 
+// A Watcher is a Mappable that is told of stores.
+type Watcher interface {
+	// MapWritten says that a store through a shared mapping is about to change a page that none could change until now. It is called
+	// with locks of this package held and must not block.
+	MapWritten()
+}
+
 // MapArgs are the arguments of mmap(2).
 type MapArgs struct {
 	Addr   uint64 // the address with MAP_FIXED, else a hint

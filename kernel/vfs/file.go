@@ -512,10 +512,25 @@ func (f *File) Opened() bool {
 // Whether the file is open for what the mapping wants is the caller's business. To map a file is to read it, as far as its times go.
 func (f *File) MapCache() *mem.Cache {
 	c := f.ops.Map(f)
-	if _, regular := f.ops.(*cachedFile); regular && f.flags.Load()&unix.O_NOATIME == 0 {
-		f.inode.accessed(f.path.Mount)
+	if m, ok := f.ops.(Mapped); ok && c != nil && f.flags.Load()&unix.O_NOATIME == 0 {
+		m.MapRead(f)
 	}
 	return c
+}
+
+// MapWritten implements mm.Watcher.
+func (f *File) MapWritten() {
+	if m, ok := f.ops.(Mapped); ok {
+		m.MapWritten(f)
+	}
+}
+
+// Mapped is the FileOps of files whose times follow what mappings do with them. Its methods may not block.
+type Mapped interface {
+	// MapRead says that the file is mapped, which is to read it.
+	MapRead(f *File)
+	// MapWritten says that something is stored through a mapping, which is to write it.
+	MapWritten(f *File)
 }
 
 // MapName is the name of the file for /proc/PID/maps.

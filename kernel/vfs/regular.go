@@ -155,6 +155,12 @@ func (a *IoctlArgs) PutInt32(v int32) error {
 
 func (*cachedFile) Map(f *File) *mem.Cache { return f.inode.cache }
 
+// MapRead implements Mapped.
+func (*cachedFile) MapRead(f *File) { f.inode.accessed(f.path.Mount) }
+
+// MapWritten implements Mapped.
+func (*cachedFile) MapWritten(f *File) { f.inode.touch() }
+
 func (*cachedFile) Truncate(f *File, size int64) error { return f.inode.truncate(f.cred, size) }
 
 func (*cachedFile) Allocate(f *File, mode uint32, off, n int64) error {

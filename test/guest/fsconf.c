@@ -1061,6 +1061,32 @@ TEST(copy_in_kernel)
 
 /* Mappings. */
 
+/* A store through a shared mapping changes the file, and so its times, when it is written back at the latest. */
+TEST(mapping_times)
+{
+	in();
+	int fd = create("f", 0644);
+	struct stat st;
+	struct timespec long_ago[2] = {{1000, 0}, {2000, 0}};
+	char b[8192] = "";
+	SAME(write(fd, b, sizeof b), sizeof b);
+	NEED(futimens(fd, long_ago) == 0);
+	char *p = mmap(0, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+	NEED(p != MAP_FAILED);
+	p[0] = 'p';
+	NEED(fstat(fd, &st) == 0);
+	SAME(st.st_mtime, 2000);
+	char *m = mmap(0, 8192, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	NEED(m != MAP_FAILED);
+	m[4096] = 'm';
+	NEED(msync(m, 8192, MS_SYNC) == 0 && fstat(fd, &st) == 0);
+	CHECK(st.st_mtime > 2000 && st.st_ctime >= st.st_mtime);
+	SAME(st.st_size, 8192);
+	munmap(p, 8192);
+	munmap(m, 8192);
+	close(fd);
+}
+
 TEST(mappings)
 {
 	in();

@@ -5,7 +5,6 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -106,20 +105,20 @@ TEST(errors)
 	EXPECT(munmap(p, 4 * PAGE), 0);
 }
 
-/* To map a file is to read it, as far as its times go. */
+/* To map a file is to read it, as far as its times go: where reading changes them, as it does not on every file system. */
 TEST(access_time)
 {
-	struct statvfs f;
 	struct stat st;
 	struct timespec long_ago[2] = {{1000, 0}, {2000, 0}};
-	char name[] = "/tmp/mmap.XXXXXX";
+	char name[] = "/tmp/mmap.XXXXXX", b;
 	int fd = mkstemp(name);
-	NEED(fd >= 0 && unlink(name) == 0 && fstatvfs(fd, &f) == 0 && ftruncate(fd, PAGE) == 0);
+	NEED(fd >= 0 && unlink(name) == 0 && ftruncate(fd, PAGE) == 0);
+	NEED(futimens(fd, long_ago) == 0 && read(fd, &b, 1) == 1 && fstat(fd, &st) == 0);
+	int changes = st.st_atime > 2000;
 	NEED(futimens(fd, long_ago) == 0);
 	char *p = mmap(0, PAGE, PROT_READ, MAP_PRIVATE, fd, 0);
 	NEED(p != MAP_FAILED && fstat(fd, &st) == 0);
-	if (!(f.f_flag & ST_NOATIME))
-		CHECK(st.st_atime > 2000);
+	SAME(st.st_atime > 2000, changes);
 	NEED(munmap(p, PAGE) == 0 && futimens(fd, long_ago) == 0 && fcntl(fd, F_SETFL, O_NOATIME) == 0);
 	p = mmap(0, PAGE, PROT_READ, MAP_PRIVATE, fd, 0);
 	NEED(p != MAP_FAILED && fstat(fd, &st) == 0);
