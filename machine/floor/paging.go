@@ -51,8 +51,12 @@ func mapPage(c *cpu, va, pa, flags uint64) {
 	st64(entry(c, va, 1, true), pa|flags|ptePresent)
 }
 
-// faultAround is how many pages one fault in the heap brings in.
-const faultAround = 4
+// faultAround is how many pages one fault in the heap brings in, as long as more than aroundLeast frames are free: much of what the
+// runtime keeps about its heap is touched here and there.
+const (
+	faultAround = 4
+	aroundLeast = 8 << 20 >> 12
+)
 
 // heapFault maps memory at va in the runtime's heap; false when va is not in it.
 func heapFault(c *cpu, va uint64) bool {
@@ -81,7 +85,7 @@ func touch(c *cpu, va uint64) {
 	first := va &^ (faultAround<<12 - 1)
 	for p := first; p < first+faultAround<<12; p += 4096 {
 		e := entry(c, p, 1, true)
-		if ld64(e) == 0 && (p == va&^4095 || frameFree > frameReserve) {
+		if ld64(e) == 0 && (p == va&^4095 || frameFree > frameReserve+aroundLeast) {
 			st64(e, kernelFrame(c)|ptePresent|pteWrite|pteNX)
 			heapPages++
 		}

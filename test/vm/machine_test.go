@@ -78,12 +78,12 @@ func TestLayoutIsRandom(t *testing.T) {
 	}
 }
 
-// TestLittleMemory: 13 MiB are enough for a static program with all its devices, and too little is
+// TestLittleMemory: 12 MiB are enough for a static program with all its devices, and too little is
 // said clearly and at once.
 func TestLittleMemory(t *testing.T) {
-	t.Run("13M", func(t *testing.T) {
+	t.Run("12M", func(t *testing.T) {
 		t.Parallel()
-		o := run(t, job{program: guestPath("hello.static"), flags: []string{"-m", "13M"}}, small)
+		o := run(t, job{program: guestPath("hello.static"), flags: []string{"-m", "12M"}}, small)
 		if o.status != 0 || !strings.HasPrefix(o.stdout, "hello from user space") {
 			t.Errorf("%v", o)
 		}
