@@ -196,10 +196,13 @@ func TestOpen(t *testing.T) {
 	dev := block.NewMemory(make([]byte, 1<<16), 512)
 	dev.SetLimits(func(l *block.Limits) { l.ReadOnly = true })
 	d := w.add(t, dev)
-	if _, err := vfs.Open(w.Ctx, vfs.Path{}, "/vda", unix.O_RDWR, 0); err != unix.EACCES {
-		t.Error(err)
+	f := w.open(t, unix.O_RDWR)
+	b := uio.Buffer("data")
+	if _, err := f.Pwrite(&b, 0); err != unix.EPERM {
+		t.Error("write:", err)
 	}
-	f := w.open(t, unix.O_RDONLY|unix.O_EXCL)
+	f.DecRef()
+	f = w.open(t, unix.O_RDONLY|unix.O_EXCL)
 	if _, err := vfs.Open(w.Ctx, vfs.Path{}, "/vda", unix.O_EXCL, 0); err != unix.EBUSY {
 		t.Error(err)
 	}
