@@ -123,7 +123,9 @@ static void *waker(void *v)
 {
 	while (!handled)
 		sleep_ms(1);
-	sleep_ms(40);	/* the other waits again */
+	every(0);	/* or an alarm between the store and the wake-up would have the other look at the word again */
+	sleep_ms(40);
+	asleep(getpid());	/* the other waits again */
 	__atomic_store_n(&word, 1, __ATOMIC_SEQ_CST);
 	syscall(SYS_futex, &word, FUTEX_WAKE_PRIVATE, 1, 0, 0, 0);
 	return v;
