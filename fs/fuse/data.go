@@ -23,14 +23,20 @@ func (k *conn) newData(n int) (data, error) {
 	return d, nil
 }
 
+// run is how many frames follow each other from the i-th on, that one included.
+func (d *data) run(i int) int {
+	n := 1
+	for i+n < len(d.frames) && d.frames[i+n] == d.frames[i]+machine.Frame(n) {
+		n++
+	}
+	return n
+}
+
 // each calls do with the parts of n bytes from off on, as long as frames follow each other, until it returns false.
 func (d *data) each(off, n int, do func(p []byte) bool) {
 	for n > 0 {
 		i, in := off/machine.PageSize, off%machine.PageSize
-		run := 1
-		for i+run < len(d.frames) && d.frames[i+run] == d.frames[i]+machine.Frame(run) {
-			run++
-		}
+		run := d.run(i)
 		m := min(run*machine.PageSize-in, n)
 		if !do(d.k.pool.BytesRun(d.frames[i], run)[in : in+m]) {
 			return
@@ -65,10 +71,7 @@ func (d *data) bytes(n int) []byte {
 func (d *data) free() {
 	var t mem.Tally
 	for at := 0; at < len(d.frames); {
-		run := 1
-		for at+run < len(d.frames) && d.frames[at+run] == d.frames[at]+machine.Frame(run) {
-			run++
-		}
+		run := d.run(at)
 		d.k.pool.UnrefRun(d.frames[at], run, &t)
 		at += run
 	}

@@ -9,6 +9,7 @@ package klog
 
 import (
 	"strconv"
+	"strings"
 	"sync"
 
 	"gosv/kernel/wait"
@@ -64,20 +65,11 @@ func (l *Log) Follow(f func(line string)) {
 func (l *Log) Add(priority int, text string) {
 	for more := true; more; {
 		var line string
-		line, text, more = cut(text)
+		line, text, _ = strings.Cut(text, "\n")
 		l.line(priority, line)
+		more = text != ""
 	}
 	l.queue.Notify(readable)
-}
-
-// cut takes the first line of text, and reports whether there is another one.
-func cut(text string) (line, rest string, more bool) {
-	for i := range len(text) {
-		if text[i] == '\n' {
-			return text[:i], text[i+1:], i+1 < len(text)
-		}
-	}
-	return text, "", false
 }
 
 func (l *Log) line(priority int, text string) {

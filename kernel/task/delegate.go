@@ -166,14 +166,19 @@ func (d *Delegate) Go(f func()) {
 	d.mu.Unlock()
 	go func() {
 		f()
-		d.mu.Lock()
-		d.busy--
-		last := d.last
-		d.mu.Unlock()
-		if last != nil {
-			last.Wake()
-		}
+		d.finished()
 	}()
+}
+
+// finished says that one of busy is over.
+func (d *Delegate) finished() {
+	d.mu.Lock()
+	d.busy--
+	last := d.last
+	d.mu.Unlock()
+	if last != nil {
+		last.Wake()
+	}
 }
 
 // Do calls f with a borrowed task, on the goroutine of the caller; the error is ECANCELED when the process has ended. A panic

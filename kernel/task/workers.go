@@ -61,13 +61,7 @@ func (d *Delegate) work(crew int, e errand) {
 		}
 		e, more = d.next(crew)
 	}
-	d.mu.Lock()
-	d.busy--
-	last := d.last
-	d.mu.Unlock()
-	if last != nil {
-		last.Wake()
-	}
+	d.finished()
 }
 
 // next takes the first errand that waits, if the crew is not too large, or dismisses the worker.
