@@ -520,22 +520,32 @@ func testPanics() error {
 	return nil
 }
 
-func testShootdown() error {
-	// One thread writes a page while another takes the right away: after
-	// Protect returns, no write may come through.
-	p := newProgram(0x48, 0xff, 0x04, 0x25, 0, 0, 0x60, 0, 0xeb, 0xf6) // l: inc qword [0x600000]; jmp l
-	defer p.free()
-	var stop atomic.Bool
+// goOn has the program run on another thread, over its page faults, until the function that it returns is called.
+func (p *program) goOn() (stop func()) {
+	var over atomic.Bool
 	var wg sync.WaitGroup
 	wg.Add(1)
 	go func() {
 		defer wg.Done()
-		for !stop.Load() {
+		for !over.Load() {
 			if m.Enter(p.ctx) == machine.PageFault {
 				runtime.Gosched()
 			}
 		}
 	}()
+	return func() {
+		over.Store(true)
+		m.Kick(p.ctx)
+		wg.Wait()
+	}
+}
+
+func testShootdown() error {
+	// One thread writes a page while another takes the right away: after
+	// Protect returns, no write may come through.
+	p := newProgram(0x48, 0xff, 0x04, 0x25, 0, 0, 0x60, 0, 0xeb, 0xf6) // l: inc qword [0x600000]; jmp l
+	defer p.free()
+	defer p.goOn()()
 	word := m.Bytes(p.data, 1)
 	for range 200 {
 		p.space.Protect(dataAt, 4096, machine.Read)
@@ -547,9 +557,6 @@ func testShootdown() error {
 		p.space.Protect(dataAt, 4096, machine.Read|machine.Write)
 		time.Sleep(50 * time.Microsecond)
 	}
-	stop.Store(true)
-	m.Kick(p.ctx)
-	wg.Wait()
 	return nil
 }
 
@@ -559,20 +566,7 @@ func testTrim() error {
 	const far = 0x123456789000
 	p := newProgram(0x48, 0xb8, 0, 0x90, 0x78, 0x56, 0x34, 0x12, 0, 0, 0x48, 0xff, 0, 0xeb, 0xfb) // mov $far, %rax; l: incq (%rax); jmp l
 	defer p.free()
-	var stop atomic.Bool
-	var wg sync.WaitGroup
-	wg.Add(1)
-	go func() {
-		defer wg.Done()
-		for !stop.Load() {
-			if m.Enter(p.ctx) == machine.PageFault {
-				runtime.Gosched()
-			}
-		}
-	}()
-	defer wg.Wait()
-	defer m.Kick(p.ctx)
-	defer stop.Store(true)
+	defer p.goOn()()
 	word, poison := m.Bytes(p.data, 1), must(m.Alloc())
 	defer m.Free(poison, 1)
 	before := p.space.Tables()
