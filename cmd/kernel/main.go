@@ -168,6 +168,9 @@ func (b *booting) mountRest(k *task.Kernel) error {
 		return err
 	}
 	b.disks.addTo(b.dev, b.log)
+	if err := addTun(k, b.dev, b.socks); err != nil {
+		return err
+	}
 	if err := mountTerminals(k, b.ctx, b.dev, b.streams, b.args.Window); err != nil {
 		return err
 	}

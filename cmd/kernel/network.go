@@ -7,11 +7,14 @@ import (
 
 	"gosv/driver/net"
 	"gosv/driver/virtio"
+	"gosv/fs/devfs"
 	"gosv/fs/procfs"
 	"gosv/kernel/bootargs"
 	"gosv/kernel/mem"
 	inet "gosv/kernel/net"
+	"gosv/kernel/net/tun"
 	"gosv/kernel/netdev"
+	"gosv/kernel/task"
 	"gosv/kernel/uio"
 	"gosv/kernel/vfs"
 	"gosv/machine"
@@ -46,9 +49,28 @@ func otherNetwork(m machine.Machine, pool *mem.Pool, l *log) inet.Config {
 
 // showNetwork adds what tells about the network to /sys.
 func showNetwork(n *inet.Network, sys *procfs.FS) {
-	for _, f := range n.SysFiles() {
-		sys.Add(f.Path, 0o444, f.Show, nil)
+	add := func(list []inet.ProcFile) {
+		for _, f := range list {
+			sys.Add(f.Path, 0o444, f.Show, nil)
+		}
 	}
+	add(n.SysFiles())
+	n.OnChange(func(c inet.Change) {
+		switch {
+		case c.New:
+			add(n.FilesOf(c.Link.Name))
+		case c.Gone:
+			sys.Remove("class/net/" + c.Link.Name)
+		}
+	})
+}
+
+// addTun makes /dev/net/tun.
+func addTun(k *task.Kernel, dev *devfs.Devices, first *sockets) error {
+	if err := dev.Dir("net", 0o755); err != nil {
+		return err
+	}
+	return dev.Add("net/tun", unix.S_IFCHR, tun.Major, tun.Minor, 0o666, first.tunOpener(k))
 }
 
 // A resolver writes /etc/resolv.conf of what the host said, and what was learned for what it did not say, unless the

@@ -10,6 +10,7 @@ import (
 	"gosv/kernel/mem"
 	"gosv/kernel/namespace"
 	"gosv/kernel/net"
+	"gosv/kernel/net/tun"
 	"gosv/kernel/socket"
 	"gosv/kernel/socket/afunix"
 	"gosv/kernel/socket/netlink"
@@ -74,11 +75,26 @@ func (s *sockets) fill() {
 	n := netlink.New(s.inet.Netlink, s.local)
 	n.Ioctl, n.Space, n.Owner = s.inet.Ioctl, s.ID(), s.Owner()
 	l[unix.AF_NETLINK] = n.Family()
+	s.inet.OnChange(func(c net.Change) { n.LinkChanged(c.Link, c.Gone) })
 	l[unix.AF_VSOCK] = s.vm.Family()
 	s.files = map[string]net.ProcFile{"net/unix": {Show: func() string { return s.local.Proc(s.ID()) }}}
 	for _, f := range s.inet.ProcFiles() {
 		s.files[f.Path] = f
 	}
+}
+
+// tunOpener opens /dev/net/tun in the network of who does so, which the file keeps alive.
+func (s *sockets) tunOpener(k *task.Kernel) vfs.OpenDevice {
+	return tun.Open(func(ctx *vfs.Context) (*net.Network, func(), error) {
+		in := s
+		if t := k.Task(ctx.TID); t != nil {
+			if other, ok := t.NamespaceOf(namespace.Net, false).(*sockets); ok {
+				in = other
+			}
+		}
+		in.Hold()
+		return in.inet, in.Put, nil
+	})
 }
 
 // show adds what /proc tells about networks and sockets.

@@ -51,13 +51,13 @@ func (l *link) setPromiscuousFlag(on bool) {
 // setHardwareAddress gives an interface another address: EADDRNOTAVAIL for one of a group or none, EOPNOTSUPP where the device keeps its own.
 func (n *Network) setHardwareAddress(nic tcpip.NICID, mac []byte) error {
 	a := tcpip.LinkAddress(mac)
-	f, ok := netdev.Device(nil), false
-	if nic == Ethernet && n.eth != nil {
-		f, ok = n.eth.dev, true
+	l := n.link(nic)
+	if l == nil {
+		return unix.EOPNOTSUPP
 	}
-	to, can := f.(netdev.Filter)
+	to, can := l.dev.(netdev.Filter)
 	switch {
-	case !ok || !can:
+	case !can || l.bare:
 		return unix.EOPNOTSUPP
 	case len(mac) != header.EthernetAddressSize:
 		return unix.EINVAL
@@ -94,7 +94,7 @@ const (
 
 // wide says that it needs the promiscuous mode: for other addresses of one host too, since one filter serves all. Groups come anyway.
 func (m *membership) wide() bool {
-	return m.nic == Ethernet && (m.typ == unix.PACKET_MR_PROMISC || m.typ == unix.PACKET_MR_UNICAST)
+	return m.typ == unix.PACKET_MR_PROMISC || m.typ == unix.PACKET_MR_UNICAST
 }
 
 // member is PACKET_ADD_MEMBERSHIP and PACKET_DROP_MEMBERSHIP, which lets one pass that is not there, as Linux: ENODEV, EINVAL, ENOBUFS.
@@ -131,16 +131,19 @@ func (p *packetSock) member(value []byte, add bool) error {
 		return unix.EBADF
 	}
 	p.members = append(p.members, m)
-	if m.wide() {
-		p.net.eth.promiscuous(true)
-	}
+	p.widen(&m, true)
 	return nil
 }
 
 // leave undoes a membership.
 func (p *packetSock) leave(m *membership) {
-	if m.wide() {
-		p.net.eth.promiscuous(false)
+	p.widen(m, false)
+}
+
+// widen tells the interface of a membership, unless it is lo or gone.
+func (p *packetSock) widen(m *membership, on bool) {
+	if l := p.net.link(tcpip.NICID(m.nic)); l != nil && m.wide() {
+		l.promiscuous(on)
 	}
 }
 

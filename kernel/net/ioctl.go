@@ -83,6 +83,7 @@ func (k *sock) unacked(unsent bool) int {
 // An iface is an interface.
 type iface struct {
 	index tcpip.NICID
+	link  *link // nil for lo
 	stack.NICInfo
 }
 
@@ -90,10 +91,11 @@ type iface struct {
 func (n *Network) interfaces() []iface {
 	var all []iface
 	for id, info := range n.Stack().NICInfo() {
-		if id == Ethernet && n.eth != nil {
-			info.Flags.Promiscuous = n.eth.filter.flag.Load()
+		l := n.link(id)
+		if l != nil {
+			info.Flags.Promiscuous = l.filter.flag.Load()
 		}
-		all = append(all, iface{id, info})
+		all = append(all, iface{id, l, info})
 	}
 	sorting.Sort(all, func(a, b iface) int { return int(a.index) - int(b.index) })
 	return all
@@ -115,11 +117,17 @@ func (n *Network) name(id tcpip.NICID) string { return n.Stack().FindNICNameFrom
 // flags are those of SIOCGIFFLAGS.
 func (i *iface) flags() uint32 {
 	f := uint32(unix.IFF_MULTICAST | unix.IFF_BROADCAST)
-	if i.Flags.Loopback {
+	switch {
+	case i.Flags.Loopback:
 		f = unix.IFF_LOOPBACK
+	case i.link != nil && i.link.bare:
+		f = unix.IFF_MULTICAST | unix.IFF_POINTOPOINT | unix.IFF_NOARP
 	}
 	if i.Flags.Running { // to netstack, all interfaces are up, and those that were brought down do not run
-		f |= unix.IFF_UP | unix.IFF_RUNNING | unix.IFF_LOWER_UP
+		f |= unix.IFF_UP
+		if i.link.carrier() {
+			f |= unix.IFF_RUNNING | unix.IFF_LOWER_UP
+		}
 	}
 	if i.Flags.Promiscuous {
 		f |= unix.IFF_PROMISC
@@ -132,7 +140,18 @@ func (i *iface) hardware() uint16 {
 	if i.Flags.Loopback {
 		return unix.ARPHRD_LOOPBACK
 	}
-	return unix.ARPHRD_ETHER
+	if i.link == nil {
+		return unix.ARPHRD_ETHER
+	}
+	return i.link.hardware()
+}
+
+// queueLength is how many packets may wait, as is shown.
+func (i *iface) queueLength() int {
+	if i.link != nil && i.link.plug != nil {
+		return i.link.plug.QueueLength
+	}
+	return queueLength
 }
 
 // inet returns the first IPv4 address.
@@ -225,7 +244,7 @@ func (n *Network) getInterface(a *vfs.IoctlArgs) error {
 	case unix.SIOCGIFMTU:
 		binary.LittleEndian.PutUint32(u, uint32(i.MTU))
 	case unix.SIOCGIFTXQLEN:
-		binary.LittleEndian.PutUint32(u, queueLength)
+		binary.LittleEndian.PutUint32(u, uint32(i.queueLength()))
 	case unix.SIOCGIFHWADDR:
 		binary.LittleEndian.PutUint16(u, i.hardware())
 		copy(u[2:], i.LinkAddress)
@@ -239,7 +258,7 @@ func (n *Network) getInterface(a *vfs.IoctlArgs) error {
 	return err
 }
 
-// queueLength is the length of an interface's queue that is shown.
+// queueLength is that of eth0 and lo.
 const queueLength = 1000
 
 // addressOf puts one of the addresses of an interface into u: EADDRNOTAVAIL.
@@ -256,7 +275,7 @@ func addressOf(i *iface, cmd uint32, u []byte) error {
 		address = tcpip.AddrFromSlice(mask.AsSlice())
 	case unix.SIOCGIFBRDADDR:
 		address = sub.Broadcast()
-		if i.Flags.Loopback {
+		if i.flags()&unix.IFF_BROADCAST == 0 {
 			address = header.IPv4Any
 		}
 	}
@@ -294,7 +313,7 @@ func (n *Network) ifconf(a *vfs.IoctlArgs) error {
 }
 
 // setInterface changes an interface.
-func (n *Network) setInterface(a *vfs.IoctlArgs) error {
+func (n *Network) setInterface(a *vfs.IoctlArgs) (err error) {
 	var req [sizeIfreq]byte
 	if _, err := a.Mem.CopyIn(req[:], a.Arg); err != nil {
 		return err
@@ -303,6 +322,11 @@ func (n *Network) setInterface(a *vfs.IoctlArgs) error {
 	if err != nil {
 		return err
 	}
+	defer func() {
+		if err == nil {
+			n.changed(i.index)
+		}
+	}()
 	u := req[nameSize:]
 	s := n.Stack()
 	switch a.Cmd {
@@ -312,8 +336,8 @@ func (n *Network) setInterface(a *vfs.IoctlArgs) error {
 		}
 		return n.setHardwareAddress(i.index, u[2:2+header.EthernetAddressSize])
 	case unix.SIOCSIFFLAGS:
-		if i.index == Ethernet && n.eth != nil {
-			n.eth.setPromiscuousFlag(binary.LittleEndian.Uint16(u)&unix.IFF_PROMISC != 0)
+		if i.link != nil {
+			i.link.setPromiscuousFlag(binary.LittleEndian.Uint16(u)&unix.IFF_PROMISC != 0)
 		}
 		return n.setUp(i.index, binary.LittleEndian.Uint16(u)&unix.IFF_UP != 0)
 	case unix.SIOCSIFMTU:

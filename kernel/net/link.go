@@ -3,6 +3,8 @@ package net
 import (
 	"sync/atomic"
 
+	"golang.org/x/sys/unix"
+
 	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
@@ -15,7 +17,13 @@ import (
 //
 // TCP leaves checksums and segmentation to the device where that can do both for
 // both families; else netstack makes segments itself, out of one pass of TCP. All other checksums are netstack's.
+//
+// One that is bare carries packets of IP alone: the header of its frames has nothing but the protocol, and
+// neither the program behind the device nor packet sockets see it.
 type link struct {
+	nic  tcpip.NICID
+	bare bool
+	plug *Plug // nil for eth0
 	taps *taps
 	dev  netdev.Device
 	mac  atomic.Pointer[tcpip.LinkAddress]
@@ -34,7 +42,7 @@ var _ stack.GSOEndpoint = (*link)(nil)
 
 func newLink(dev netdev.Device, t *taps) *link {
 	mac := dev.MAC()
-	l := &link{dev: dev, taps: t, mtu: uint32(dev.MTU()), gso: stack.GVisorGSOSupported}
+	l := &link{nic: Ethernet, dev: dev, taps: t, mtu: uint32(dev.MTU()), gso: stack.GVisorGSOSupported}
 	if f := dev.Features(); f.Checksum && f.TCPv4 && f.TCPv6 {
 		l.gso = stack.HostGSOSupported
 	}
@@ -68,7 +76,10 @@ func (l *link) LinkAddress() tcpip.LinkAddress { return *l.mac.Load() }
 func (l *link) SetLinkAddress(a tcpip.LinkAddress) { l.mac.Store(&a) }
 
 // Capabilities implements stack.LinkEndpoint.
-func (*link) Capabilities() stack.LinkEndpointCapabilities {
+func (l *link) Capabilities() stack.LinkEndpointCapabilities {
+	if l.bare {
+		return stack.CapabilityNone
+	}
 	return stack.CapabilityResolutionRequired
 }
 
@@ -94,7 +105,20 @@ func (*link) Close() {}
 func (*link) SetOnCloseAction(func()) {}
 
 // ARPHardwareType implements stack.LinkEndpoint.
-func (*link) ARPHardwareType() header.ARPHardwareType { return header.ARPHardwareEther }
+func (l *link) ARPHardwareType() header.ARPHardwareType {
+	if l.bare {
+		return header.ARPHardwareNone
+	}
+	return header.ARPHardwareEther
+}
+
+// hardware is its type as ARPHRD_ has it.
+func (l *link) hardware() uint16 {
+	if l.bare {
+		return unix.ARPHRD_NONE
+	}
+	return unix.ARPHRD_ETHER
+}
 
 // AddHeader implements stack.LinkEndpoint.
 func (*link) AddHeader(pkt *stack.PacketBuffer) {
@@ -231,6 +255,8 @@ func (l *link) receive(parts [][]byte, o netdev.Offload) {
 	eth := header.Ethernet(b)
 	dst := eth.DestinationAddress()
 	switch {
+	case l.bare:
+		pkt.PktType = tcpip.PacketHost
 	case dst == header.EthernetBroadcastAddress:
 		pkt.PktType = tcpip.PacketBroadcast
 	case header.IsMulticastEthernetAddress(dst):

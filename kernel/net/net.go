@@ -2,7 +2,8 @@
 // and the sockets of AF_INET, AF_INET6 and AF_PACKET over it.
 //
 // The stack is made when it is first asked for, so that a program without a network does
-// not pay for one. Interface 1 is lo, interface 2 eth0, when the machine has a device. Addresses,
+// not pay for one. Interface 1 is lo, interface 2 eth0, when the machine has a device; others are plugged in and out while the
+// network runs (/dev/net/tun). Addresses,
 // routes and name servers are what the host said, and what IPv6 routers offer where it says so.
 //
 // Packets come in on the goroutine of the device's driver and go out on that
@@ -13,10 +14,10 @@
 // value is 8 MiB or a sixteenth of the machine's memory; datagrams that wait in all sockets together by share.Datagrams, beyond which they are lost. What is queued elsewhere in the stack (fragments,
 // connections half open, packets that wait for a neighbour) has fixed limits in netstack.
 //
-// Packet sockets look at lo and eth0 through taps, on the goroutine of whoever sends or receives.
+// Packet sockets look at interfaces through taps, on the goroutine of whoever sends or receives.
 //
-// Lock order: a socket's lock, then netstack's own, then those of a device; the
-// locks of wait.Queue are leaves.
+// Lock order: Changing; a socket's lock, then netstack's own, then those of a device; the
+// locks of wait.Queue and of links are leaves.
 package net
 
 import (
@@ -55,8 +56,11 @@ type Network struct {
 	eth   *link  // nil without a device
 	setup *setup // nil unless others say what eth0 is; set before once
 
-	lo   *lo
-	taps taps
+	lo    *lo
+	links links
+	// Changing is held while interfaces are added and removed, from the decision on.
+	Changing sync.Mutex
+	taps     taps
 
 	tunables tunables
 
@@ -232,10 +236,14 @@ func (n *Network) setUp(id tcpip.NICID, up bool) error {
 	return nil
 }
 
+// Owner is the user namespace whose root may change the network.
+func (n *Network) Owner() *namespace.User { return n.cfg.Owner }
+
 // End stops the stack, if there is one, when no socket and nobody else uses the network any more.
 func (n *Network) End() {
 	n.once.Do(func() {})
 	if n.stack != nil {
+		n.unplugAll()
 		go n.stack.Close()
 	}
 }
@@ -267,6 +275,7 @@ func (n *Network) ethernet() {
 		n.eth = nil
 		return
 	}
+	n.links.put(n.eth)
 	n.must("eth0", n.stack.CreateNICWithOptions(Ethernet, n.eth, stack.NICOptions{Name: "eth0"}))
 	for _, p := range n.cfg.Addresses {
 		n.addAddress(Ethernet, p)

@@ -25,17 +25,45 @@ var noAddress = make([]byte, header.EthernetAddressSize)
 // Links implements netlink.Stack.
 func (r routes) Links() (all []netlink.Link) {
 	for _, i := range r.n.interfaces() {
-		s := r.n.deviceStats(&i)
-		l := netlink.Link{Index: int(i.index), Name: i.Name, Type: int(i.hardware()), Flags: i.flags(), MTU: int(i.MTU), QueueLen: queueLength,
-			Address: noAddress, Broadcast: noAddress,
-			Stats: netlink.Stats{RxPackets: s.RxPackets, TxPackets: s.TxPackets, RxBytes: s.RxBytes, TxBytes: s.TxBytes,
-				RxErrors: s.RxErrors, TxErrors: s.TxErrors, RxDropped: s.RxDropped, TxDropped: s.TxDropped}}
-		if i.LinkAddress != "" && !i.Flags.Loopback {
-			l.Address, l.Broadcast = []byte(i.LinkAddress), []byte(header.EthernetBroadcastAddress)
-		}
-		all = append(all, l)
+		all = append(all, r.n.describe(&i))
 	}
 	return all
+}
+
+// describe is an interface as netlink shows it.
+func (n *Network) describe(i *iface) netlink.Link {
+	s := n.deviceStats(i)
+	l := netlink.Link{Index: int(i.index), Name: i.Name, Type: int(i.hardware()), Flags: i.flags(), MTU: int(i.MTU), QueueLen: i.queueLength(),
+		Unsettled: !i.settled(), Address: noAddress, Broadcast: noAddress,
+		Stats: netlink.Stats{RxPackets: s.RxPackets, TxPackets: s.TxPackets, RxBytes: s.RxBytes, TxBytes: s.TxBytes,
+			RxErrors: s.RxErrors, TxErrors: s.TxErrors, RxDropped: s.RxDropped, TxDropped: s.TxDropped}}
+	switch {
+	case i.Flags.Loopback:
+	case i.link != nil && i.link.bare:
+		l.Address, l.Broadcast = nil, nil
+	case i.LinkAddress != "":
+		l.Address, l.Broadcast = []byte(i.LinkAddress), []byte(header.EthernetBroadcastAddress)
+	}
+	if i.link != nil && i.link.plug != nil {
+		l.Kind, l.Info = i.link.plug.Kind, i.link.plug.Info()
+	}
+	return l
+}
+
+// RemoveLink implements netlink.Stack.
+func (r routes) RemoveLink(index int) error {
+	r.n.Changing.Lock()
+	defer r.n.Changing.Unlock()
+	l := r.n.link(tcpip.NICID(index))
+	switch {
+	case l == nil && tcpip.NICID(index) != Loopback:
+		return unix.ENODEV
+	case l == nil || l.plug == nil:
+		return unix.EOPNOTSUPP
+	}
+	r.n.Unplug(l.plug)
+	l.plug.Removed()
+	return nil
 }
 
 // SetLink implements netlink.Stack: up, down, promiscuous, MTU and address.
@@ -59,8 +87,8 @@ func (r routes) SetLink(index int, c netlink.LinkChange) error {
 			return err
 		}
 	}
-	if c.Mask&unix.IFF_PROMISC != 0 && id == Ethernet && r.n.eth != nil {
-		r.n.eth.setPromiscuousFlag(c.Flags&unix.IFF_PROMISC != 0)
+	if l := r.n.link(id); l != nil && c.Mask&unix.IFF_PROMISC != 0 {
+		l.setPromiscuousFlag(c.Flags&unix.IFF_PROMISC != 0)
 	}
 	if c.Mask&unix.IFF_UP == 0 {
 		return nil
@@ -80,7 +108,7 @@ func (r routes) Addresses() (all []netlink.Address) {
 			case header.IsV6LinkLocalUnicastAddress(p.AddressWithPrefix.Address):
 				a.Scope = unix.RT_SCOPE_LINK
 			}
-			if p.Protocol == header.IPv4ProtocolNumber && !i.Flags.Loopback {
+			if p.Protocol == header.IPv4ProtocolNumber && i.flags()&unix.IFF_BROADCAST != 0 {
 				sub := p.AddressWithPrefix.Subnet()
 				b := sub.Broadcast()
 				a.Broadcast = b.AsSlice()
@@ -138,7 +166,7 @@ func (r routes) RemoveAddress(a netlink.Address) error {
 func (r routes) route(o *tcpip.Route) netlink.Route {
 	id := o.Destination.ID()
 	e := netlink.Route{Family: unix.AF_INET, Bits: o.Destination.Prefix(), Index: int(o.NIC), Table: unix.RT_TABLE_MAIN, Protocol: unix.RTPROT_BOOT,
-		Scope: unix.RT_SCOPE_LINK, Type: unix.RTN_UNICAST}
+		Scope: unix.RT_SCOPE_LINK, Type: unix.RTN_UNICAST, LinkDown: !r.n.link(o.NIC).carrier()}
 	if id.Len() == header.IPv6AddressSize {
 		e.Family, e.Scope = unix.AF_INET6, unix.RT_SCOPE_UNIVERSE
 	}
@@ -300,23 +328,30 @@ var neighbourStates = map[stack.NeighborState]uint16{
 
 // Neighbours implements netlink.Stack.
 func (r routes) Neighbours() (all []netlink.Neighbour) {
-	if r.n.Stack(); r.n.eth == nil {
-		return nil
-	}
 	for _, p := range []tcpip.NetworkProtocolNumber{header.IPv4ProtocolNumber, header.IPv6ProtocolNumber} {
-		list, err := r.n.Stack().Neighbors(Ethernet, p)
-		if err != nil {
-			continue
-		}
-		for _, e := range list {
-			o := netlink.Neighbour{Index: Ethernet, Addr: e.Addr.AsSlice(), State: neighbourStates[e.State]}
-			if e.LinkAddr != "" {
-				o.Address = []byte(e.LinkAddr)
+		for _, i := range r.n.interfaces() {
+			for _, e := range r.n.neighbours(&i, p) {
+				o := netlink.Neighbour{Index: int(i.index), Addr: e.Addr.AsSlice(), State: neighbourStates[e.State]}
+				if e.LinkAddr != "" {
+					o.Address = []byte(e.LinkAddr)
+				}
+				all = append(all, o)
 			}
-			all = append(all, o)
 		}
 	}
 	return all
+}
+
+// neighbours are the hosts on an interface that were asked for; none on one without hardware addresses.
+func (n *Network) neighbours(i *iface, p tcpip.NetworkProtocolNumber) []stack.NeighborEntry {
+	if i.link == nil || i.link.bare {
+		return nil
+	}
+	list, err := n.Stack().Neighbors(i.index, p)
+	if err != nil {
+		return nil // it is gone
+	}
+	return list
 }
 
 // AddNeighbour implements netlink.Stack.

@@ -124,7 +124,11 @@ func (p *packetSock) see(s *sight) {
 		return
 	}
 	f := seen{data: s.frame, size: len(s.frame), net: header.EthernetMinimumSize, status: s.status}
-	if !p.raw {
+	from := s.frame[6:12]
+	if s.bare {
+		from = nil
+	}
+	if !p.raw || s.bare {
 		f.data, f.size, f.net = f.data[f.net:], f.size-f.net, 0
 	}
 	want, ok := p.filter.Wants(&bpf.Packet{Data: f.data, Len: f.size, Protocol: uint32(protocol), Type: uint32(s.typ), Index: uint32(s.nic), Hardware: uint32(s.hardware)})
@@ -133,7 +137,7 @@ func (p *packetSock) see(s *sight) {
 	}
 	f.data = f.data[:want]
 	p.packets++
-	f.at, f.addr = time.Now(), addressLL(protocol, s.nic, s.hardware, s.typ, s.frame[6:12])
+	f.at, f.addr = time.Now(), addressLL(protocol, s.nic, s.hardware, s.typ, from)
 	if p.ring != nil {
 		if !p.ring.put(&f) {
 			p.drops++
@@ -153,7 +157,7 @@ func (p *packetSock) see(s *sight) {
 
 // device checks the number of an interface: ENODEV.
 func (n *Network) device(nic tcpip.NICID) error {
-	if nic != Loopback && (nic != Ethernet || n.eth == nil) {
+	if nic != Loopback && n.link(nic) == nil {
 		return unix.ENODEV
 	}
 	return nil
@@ -216,21 +220,22 @@ func (p *packetSock) Send(m *socket.Message, src uio.Source) (int64, error) {
 		}
 		protocol, nic, to = binary.BigEndian.Uint16(a[2:]), tcpip.NICID(int32(binary.LittleEndian.Uint32(a[4:]))), a[12:12+int(a[11])]
 	}
-	if p.net.device(nic) != nil {
+	l := p.net.link(nic)
+	if l == nil && nic != Loopback {
 		return 0, unix.ENXIO
 	}
+	bare := l != nil && l.bare
 	size := src.Left()
 	frame := make([]byte, 0, header.EthernetMinimumSize+min(size, maxFrameLL))
 	switch {
 	case size > maxFrameLL:
 		return 0, unix.EMSGSIZE
-	case p.raw && size < header.EthernetMinimumSize:
+	case p.raw && !bare && size < header.EthernetMinimumSize:
 		return 0, unix.EINVAL
-	case !p.raw:
+	case !p.raw || bare:
 		frame = frame[:header.EthernetMinimumSize]
-		if nic == Ethernet {
-			mac := p.net.eth.LinkAddress()
-			copy(frame[6:], mac)
+		if l != nil && !bare {
+			copy(frame[6:], l.LinkAddress())
 			if len(to) < header.EthernetAddressSize {
 				return 0, unix.EINVAL
 			}

@@ -194,8 +194,8 @@ func procUDP(b *strings.Builder, i int, k *sock) { procSocket(b, i, k, " 2 00000
 
 // deviceStats are the counters of an interface.
 func (n *Network) deviceStats(i *iface) netdev.Stats {
-	if i.index == Ethernet && n.eth != nil {
-		return n.eth.dev.Stats()
+	if i.link != nil {
+		return i.link.dev.Stats()
 	}
 	s := &i.Stats
 	return netdev.Stats{RxPackets: s.Rx.Packets.Value(), RxBytes: s.Rx.Bytes.Value(), TxPackets: s.Tx.Packets.Value(), TxBytes: s.Tx.Bytes.Value()}
@@ -279,17 +279,15 @@ func (n *Network) procInet6() string {
 func (n *Network) procARP() string {
 	var b strings.Builder
 	b.WriteString("IP address       HW type     Flags       HW address            Mask     Device\n")
-	list, err := n.Stack().Neighbors(Ethernet, header.IPv4ProtocolNumber)
-	if err != nil {
-		return b.String()
-	}
-	for _, e := range list {
-		flags, mac := "0x0", "00:00:00:00:00:00"
-		if len(e.LinkAddr) == header.EthernetAddressSize {
-			flags, mac = "0x2", e.LinkAddr.String()
+	for _, i := range n.interfaces() {
+		for _, e := range n.neighbours(&i, header.IPv4ProtocolNumber) {
+			flags, mac := "0x0", "00:00:00:00:00:00"
+			if len(e.LinkAddr) == header.EthernetAddressSize {
+				flags, mac = "0x2", e.LinkAddr.String()
+			}
+			ip := e.Addr.String()
+			b.WriteString(ip + strings.Repeat(" ", max(17-len(ip), 1)) + "0x1         " + flags + "         " + mac + "     *        " + i.Name + "\n")
 		}
-		ip := e.Addr.String()
-		b.WriteString(ip + strings.Repeat(" ", max(17-len(ip), 1)) + "0x1         " + flags + "         " + mac + "     *        eth0\n")
 	}
 	return b.String()
 }
@@ -304,10 +302,19 @@ func (n *Network) procSockstat() string {
 		" mem 0\nUDPLITE: inuse 0\nRAW: inuse " + count(unix.AF_INET, unix.SOCK_RAW) + "\nFRAG: inuse 0 memory 0\n"
 }
 
-// SysFiles are the files below /sys about the interfaces.
+// SysFiles are the files below /sys about the interfaces that there are from the start. Making the list does not start the network.
 func (n *Network) SysFiles() []ProcFile {
+	list := n.FilesOf("lo")
+	if n.cfg.Open != nil {
+		list = append(list, n.FilesOf("eth0")...)
+	}
+	return list
+}
+
+// FilesOf are the files below /sys about an interface.
+func (n *Network) FilesOf(name string) []ProcFile {
 	var list []ProcFile
-	add := func(name, file string, show func(i *iface) string) {
+	add := func(file string, show func(i *iface) string) {
 		list = append(list, ProcFile{"class/net/" + name + "/" + file, func() string {
 			for _, i := range n.interfaces() {
 				if i.Name == name {
@@ -317,43 +324,45 @@ func (n *Network) SysFiles() []ProcFile {
 			return "\n"
 		}, nil})
 	}
-	names := []string{"lo"}
-	if n.cfg.Open != nil {
-		names = append(names, "eth0")
-	}
-	for _, name := range names {
-		add(name, "address", func(i *iface) string {
-			if i.LinkAddress == "" {
-				return "00:00:00:00:00:00"
-			}
-			return i.LinkAddress.String()
-		})
-		add(name, "ifindex", func(i *iface) string { return strconv.Itoa(int(i.index)) })
-		add(name, "mtu", func(i *iface) string { return strconv.FormatUint(uint64(i.MTU), 10) })
-		add(name, "flags", func(i *iface) string { return "0x" + strconv.FormatUint(uint64(i.flags()), 16) })
-		add(name, "type", func(i *iface) string { return strconv.Itoa(int(i.hardware())) })
-		add(name, "operstate", func(i *iface) string {
-			switch {
-			case i.Flags.Loopback:
-				return "unknown"
-			case i.Flags.Running:
-				return "up"
-			}
+	add("address", func(i *iface) string {
+		if i.LinkAddress == "" {
+			return "00:00:00:00:00:00"
+		}
+		return i.LinkAddress.String()
+	})
+	add("ifindex", func(i *iface) string { return strconv.Itoa(int(i.index)) })
+	add("mtu", func(i *iface) string { return strconv.FormatUint(uint64(i.MTU), 10) })
+	add("flags", func(i *iface) string { return "0x" + strconv.FormatUint(uint64(i.flags()), 16) })
+	add("type", func(i *iface) string { return strconv.Itoa(int(i.hardware())) })
+	add("operstate", func(i *iface) string {
+		switch f := i.flags(); {
+		case f&unix.IFF_LOOPBACK != 0:
+			return "unknown"
+		case f&unix.IFF_RUNNING == 0:
 			return "down"
+		case !i.settled():
+			return "unknown"
+		}
+		return "up"
+	})
+	for _, c := range []struct {
+		file string
+		get  func(s *netdev.Stats) uint64
+	}{
+		{"rx_bytes", func(s *netdev.Stats) uint64 { return s.RxBytes }}, {"rx_packets", func(s *netdev.Stats) uint64 { return s.RxPackets }},
+		{"rx_errors", func(s *netdev.Stats) uint64 { return s.RxErrors }}, {"rx_dropped", func(s *netdev.Stats) uint64 { return s.RxDropped }},
+		{"tx_bytes", func(s *netdev.Stats) uint64 { return s.TxBytes }}, {"tx_packets", func(s *netdev.Stats) uint64 { return s.TxPackets }},
+		{"tx_errors", func(s *netdev.Stats) uint64 { return s.TxErrors }}, {"tx_dropped", func(s *netdev.Stats) uint64 { return s.TxDropped }},
+	} {
+		add("statistics/"+c.file, func(i *iface) string {
+			s := n.deviceStats(i)
+			return strconv.FormatUint(c.get(&s), 10)
 		})
-		for _, c := range []struct {
-			file string
-			get  func(s *netdev.Stats) uint64
-		}{
-			{"rx_bytes", func(s *netdev.Stats) uint64 { return s.RxBytes }}, {"rx_packets", func(s *netdev.Stats) uint64 { return s.RxPackets }},
-			{"rx_errors", func(s *netdev.Stats) uint64 { return s.RxErrors }}, {"rx_dropped", func(s *netdev.Stats) uint64 { return s.RxDropped }},
-			{"tx_bytes", func(s *netdev.Stats) uint64 { return s.TxBytes }}, {"tx_packets", func(s *netdev.Stats) uint64 { return s.TxPackets }},
-			{"tx_errors", func(s *netdev.Stats) uint64 { return s.TxErrors }}, {"tx_dropped", func(s *netdev.Stats) uint64 { return s.TxDropped }},
-		} {
-			add(name, "statistics/"+c.file, func(i *iface) string {
-				s := n.deviceStats(i)
-				return strconv.FormatUint(c.get(&s), 10)
-			})
+	}
+	if p := n.plugged(name); p != nil {
+		for _, f := range p.Files {
+			f.Path = "class/net/" + name + "/" + f.Path
+			list = append(list, f)
 		}
 	}
 	return list

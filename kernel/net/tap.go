@@ -49,6 +49,7 @@ type sight struct {
 	nic      tcpip.NICID
 	hardware uint16
 	frame    []byte
+	bare     bool  // the frame's header is made up
 	typ      uint8 // PACKET_HOST and so on
 	status   uint32
 	from     *packetSock // who sent it and does not see it; nil: the stack
@@ -78,18 +79,18 @@ func whole(pkt *stack.PacketBuffer) []byte {
 	return b
 }
 
-// sent shows a frame that eth0 sends.
+// sent shows a frame that the interface sends.
 func (l *link) sent(pkt *stack.PacketBuffer) {
-	s := sight{nic: Ethernet, hardware: unix.ARPHRD_ETHER, frame: whole(pkt), typ: unix.PACKET_OUTGOING}
+	s := sight{nic: l.nic, hardware: l.hardware(), bare: l.bare, frame: whole(pkt), typ: unix.PACKET_OUTGOING}
 	if g := &pkt.GSOOptions; g.Type != stack.GSONone && g.NeedsCsum {
 		s.status = unix.TP_STATUS_CSUMNOTREADY
 	}
 	l.taps.show(&s)
 }
 
-// received shows a frame that eth0 has received.
+// received shows a frame that the interface has received.
 func (l *link) received(frame []byte, typ tcpip.PacketType, open, valid bool) {
-	s := sight{nic: Ethernet, hardware: unix.ARPHRD_ETHER, frame: frame}
+	s := sight{nic: l.nic, hardware: l.hardware(), bare: l.bare, frame: frame}
 	switch typ {
 	case tcpip.PacketBroadcast:
 		s.typ = unix.PACKET_BROADCAST
@@ -107,20 +108,22 @@ func (l *link) received(frame []byte, typ tcpip.PacketType, open, valid bool) {
 	l.taps.show(&s)
 }
 
-// transmit sends a frame of a packet socket, which the firewall sees as all others: EMSGSIZE, ENETDOWN, ENOBUFS.
+// transmit sends a frame of a packet socket, which the firewall sees as all others: ENXIO, EMSGSIZE, ENETDOWN, ENOBUFS.
 func (n *Network) transmit(nic tcpip.NICID, frame []byte, from *packetSock) error {
-	s := sight{nic: nic, hardware: unix.ARPHRD_ETHER, frame: frame, typ: unix.PACKET_OUTGOING, from: from}
 	protocol := tcpip.NetworkProtocolNumber(binary.BigEndian.Uint16(frame[12:]))
 	if nic == Loopback {
 		n.lo.shown(frame, from)
 		n.lo.deliver(protocol, buffer.MakeWithData(frame[header.EthernetMinimumSize:]))
 		return nil
 	}
-	l := n.eth
+	l := n.link(nic)
+	if l == nil {
+		return unix.ENXIO
+	}
 	if len(frame) > int(l.MTU())+header.EthernetMinimumSize {
 		return unix.EMSGSIZE
 	}
-	n.taps.show(&s)
+	n.taps.show(&sight{nic: nic, hardware: l.hardware(), bare: l.bare, frame: frame, typ: unix.PACKET_OUTGOING, from: from})
 	if l.wall != nil && !l.wall.pass(protocol, frame[header.EthernetMinimumSize:], false) {
 		return nil // to the sender it is one that was lost
 	}

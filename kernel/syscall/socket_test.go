@@ -19,6 +19,7 @@ type noNetwork struct{}
 
 func (noNetwork) Links() []netlink.Link                 { return nil }
 func (noNetwork) SetLink(int, netlink.LinkChange) error { return unix.ENODEV }
+func (noNetwork) RemoveLink(int) error                  { return unix.ENODEV }
 func (noNetwork) Addresses() []netlink.Address          { return nil }
 func (noNetwork) AddAddress(netlink.Address) error      { return unix.ENODEV }
 func (noNetwork) RemoveAddress(netlink.Address) error   { return unix.EADDRNOTAVAIL }

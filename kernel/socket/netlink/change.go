@@ -12,6 +12,8 @@ func (r *request) change() error {
 	switch r.typ {
 	case unix.RTM_NEWLINK, unix.RTM_SETLINK:
 		return r.setLink()
+	case unix.RTM_DELLINK:
+		return r.removeLink()
 	case unix.RTM_NEWADDR:
 		a, err := r.parseAddress()
 		if err == nil {
@@ -98,10 +100,19 @@ func (r *request) setLink() error {
 	}
 	for _, now := range stack.Links() {
 		if now.Index == l.Index {
-			r.k.net.LinkChanged(now)
+			r.k.net.LinkChanged(now, false)
 		}
 	}
 	return nil
+}
+
+// removeLink removes an interface, of which the Stack tells.
+func (r *request) removeLink() error {
+	l, _, err := r.findLink()
+	if err != nil {
+		return err
+	}
+	return r.k.net.stack().RemoveLink(l.Index)
 }
 
 // addAddress adds an address, or with NLM_F_REPLACE lets one be that is there: EEXIST, ENODEV.
@@ -149,9 +160,9 @@ func (r *request) addRoute(stack Stack, t *Route) error {
 	return nil
 }
 
-// LinkChanged tells members of RTNLGRP_LINK.
-func (n *Network) LinkChanged(l Link) {
-	n.Broadcast(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, putLink(nil, unix.RTM_NEWLINK, &l))
+// LinkChanged tells members of RTNLGRP_LINK of an interface that is new or another, or gone.
+func (n *Network) LinkChanged(l Link, gone bool) {
+	n.Broadcast(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, putLink(nil, either(gone, unix.RTM_NEWLINK), &l))
 }
 
 // either is the type of a message about something new or gone.

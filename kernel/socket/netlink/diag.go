@@ -95,7 +95,7 @@ func putSocket(b []byte, s *Socket, extensions byte) []byte {
 		if extensions>>(inetDiagInfo-1)&1 != 0 && s.Info != nil {
 			b = attr(b, inetDiagInfo, s.Info)
 		}
-		return attr8(b, inetDiagShutdown, 0)
+		return Attr8(b, inetDiagShutdown, 0)
 	})
 }
 
@@ -134,7 +134,7 @@ func putUnix(b []byte, s *afunix.Info, show uint32) []byte {
 			b = attr(b, unixDiagName, s.Name)
 		}
 		if show&unixShowPeer != 0 && s.Peer != 0 {
-			b = attr32(b, unixDiagPeer, uint32(s.Peer))
+			b = Attr32(b, unixDiagPeer, uint32(s.Peer))
 		}
 		if show&unixShowQueue != 0 {
 			read, write := s.Queue, s.Sent
@@ -143,7 +143,7 @@ func putUnix(b []byte, s *afunix.Info, show uint32) []byte {
 			}
 			b = attr(b, unixDiagQueue, le.AppendUint32(le.AppendUint32(nil, uint32(read)), uint32(write)))
 		}
-		return attr8(b, unixDiagShutdown, byte(s.Shutdown))
+		return Attr8(b, unixDiagShutdown, byte(s.Shutdown))
 	})
 }
 

@@ -106,11 +106,15 @@ func attr(b []byte, typ int, data []byte) []byte {
 	return b
 }
 
+// Attr32 appends an attribute of four bytes.
+//
 //go:noinline
-func attr32(b []byte, typ int, v uint32) []byte { return attr(b, typ, le.AppendUint32(nil, v)) }
+func Attr32(b []byte, typ int, v uint32) []byte { return attr(b, typ, le.AppendUint32(nil, v)) }
 
+// Attr8 appends an attribute of one byte.
+//
 //go:noinline
-func attr8(b []byte, typ int, v uint8) []byte { return attr(b, typ, []byte{v}) }
+func Attr8(b []byte, typ int, v uint8) []byte { return attr(b, typ, []byte{v}) }
 
 //go:noinline
 func attrString(b []byte, typ int, s string) []byte {

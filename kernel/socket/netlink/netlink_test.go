@@ -38,6 +38,15 @@ func (f *fakeStack) SetLink(index int, c LinkChange) error {
 	}
 	return unix.ENODEV
 }
+func (f *fakeStack) RemoveLink(index int) error {
+	for i, l := range f.links {
+		if l.Index == index {
+			f.links = append(f.links[:i:i], f.links[i+1:]...)
+			return nil
+		}
+	}
+	return unix.ENODEV
+}
 func (f *fakeStack) Addresses() []Address { return f.addrs }
 func (f *fakeStack) AddAddress(a Address) error {
 	if slices.ContainsFunc(f.addrs, func(b Address) bool { return bytes.Equal(a.Addr, b.Addr) }) {
@@ -271,7 +280,7 @@ func TestOverrun(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 1000 {
-		n.LinkChanged(f.links[0])
+		n.LinkChanged(f.links[0], false)
 	}
 	if _, err := c.receive(8192); err != unix.ENOBUFS {
 		t.Fatal(err)

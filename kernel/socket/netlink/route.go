@@ -146,12 +146,15 @@ func putLink(b []byte, typ int, l *Link) []byte {
 	le.PutUint16(fixed[2:], uint16(l.Type))
 	le.PutUint32(fixed[4:], uint32(l.Index))
 	le.PutUint32(fixed[8:], l.Flags)
-	state := uint8(operUp)
+	state, carrier := uint8(operUp), uint8(1)
 	switch {
-	case l.Flags&unix.IFF_UP == 0:
+	case l.Flags&unix.IFF_RUNNING == 0:
 		state = operDown
-	case l.Flags&unix.IFF_LOOPBACK != 0:
+	case l.Flags&unix.IFF_LOOPBACK != 0, l.Unsettled:
 		state = operUnknown
+	}
+	if l.Flags&(unix.IFF_UP|unix.IFF_LOWER_UP) == unix.IFF_UP {
+		carrier = 0
 	}
 	qdisc := "fq_codel"
 	if l.Flags&unix.IFF_LOOPBACK != 0 {
@@ -159,22 +162,26 @@ func putLink(b []byte, typ int, l *Link) []byte {
 	}
 	return frame(b, typ, fixed, func(b []byte) []byte {
 		b = attrString(b, unix.IFLA_IFNAME, l.Name)
-		b = attr32(b, unix.IFLA_TXQLEN, uint32(l.QueueLen))
-		b = attr8(b, unix.IFLA_OPERSTATE, state)
-		b = attr8(b, unix.IFLA_LINKMODE, 0)
-		b = attr32(b, unix.IFLA_MTU, uint32(l.MTU))
-		b = attr32(b, unix.IFLA_GROUP, 0)
-		b = attr32(b, unix.IFLA_PROMISCUITY, 0)
-		b = attr32(b, unix.IFLA_NUM_TX_QUEUES, 1)
-		b = attr32(b, unix.IFLA_NUM_RX_QUEUES, 1)
-		b = attr8(b, unix.IFLA_CARRIER, 1)
+		b = Attr32(b, unix.IFLA_TXQLEN, uint32(l.QueueLen))
+		b = Attr8(b, unix.IFLA_OPERSTATE, state)
+		b = Attr8(b, unix.IFLA_LINKMODE, 0)
+		b = Attr32(b, unix.IFLA_MTU, uint32(l.MTU))
+		b = Attr32(b, unix.IFLA_GROUP, 0)
+		b = Attr32(b, unix.IFLA_PROMISCUITY, 0)
+		b = Attr32(b, unix.IFLA_NUM_TX_QUEUES, 1)
+		b = Attr32(b, unix.IFLA_NUM_RX_QUEUES, 1)
+		b = Attr8(b, unix.IFLA_CARRIER, carrier)
 		b = attrString(b, unix.IFLA_QDISC, qdisc)
 		if len(l.Address) > 0 {
 			b = attr(b, unix.IFLA_ADDRESS, l.Address)
 			b = attr(b, unix.IFLA_BROADCAST, l.Broadcast)
 		}
 		b = attr(b, unix.IFLA_STATS64, l.Stats.bytes(8))
-		return attr(b, unix.IFLA_STATS, l.Stats.bytes(4))
+		b = attr(b, unix.IFLA_STATS, l.Stats.bytes(4))
+		if l.Kind == "" {
+			return b
+		}
+		return attr(b, unix.IFLA_LINKINFO, attr(attrString(nil, unix.IFLA_INFO_KIND, l.Kind), unix.IFLA_INFO_DATA, l.Info))
 	})
 }
 
@@ -206,6 +213,9 @@ func (r *request) findLink() (l Link, a attributes, err error) {
 		name = a.text(unix.IFLA_ALT_IFNAME)
 	}
 	if index <= 0 && name == "" {
+		if r.typ == unix.RTM_NEWLINK {
+			return l, nil, unix.ENODEV // by which ip(8) knows that there is the request
+		}
 		return l, nil, unix.EINVAL
 	}
 	for _, l = range r.k.net.stack().Links() {
@@ -253,7 +263,7 @@ func putAddress(b []byte, typ int, a *Address) []byte {
 		for _, v := range []uint32{a.Preferred, a.Valid, 0, 0} {
 			c = le.AppendUint32(c, v)
 		}
-		return attr32(attr(b, unix.IFA_CACHEINFO, c), unix.IFA_FLAGS, a.Flags)
+		return Attr32(attr(b, unix.IFA_CACHEINFO, c), unix.IFA_FLAGS, a.Flags)
 	})
 }
 
@@ -305,13 +315,16 @@ func putRoute(b []byte, typ int, r *Route) []byte {
 		fixed[4] = unix.RT_TABLE_COMPAT
 	}
 	fixed[5], fixed[6], fixed[7] = r.Protocol, r.Scope, r.Type
+	if r.LinkDown {
+		le.PutUint32(fixed[8:], unix.RTNH_F_LINKDOWN)
+	}
 	return frame(b, typ, fixed, func(b []byte) []byte {
-		b = attr32(b, unix.RTA_TABLE, uint32(r.Table))
+		b = Attr32(b, unix.RTA_TABLE, uint32(r.Table))
 		if r.Bits > 0 {
 			b = attr(b, unix.RTA_DST, r.Dst)
 		}
 		if r.Metric != 0 {
-			b = attr32(b, unix.RTA_PRIORITY, r.Metric)
+			b = Attr32(b, unix.RTA_PRIORITY, r.Metric)
 		}
 		if r.Source != nil {
 			b = attr(b, unix.RTA_PREFSRC, r.Source)
@@ -320,7 +333,7 @@ func putRoute(b []byte, typ int, r *Route) []byte {
 			b = attr(b, unix.RTA_GATEWAY, r.Gateway)
 		}
 		if r.Index != 0 {
-			b = attr32(b, unix.RTA_OIF, uint32(r.Index))
+			b = Attr32(b, unix.RTA_OIF, uint32(r.Index))
 		}
 		return b
 	})
@@ -400,12 +413,12 @@ func putWay(b []byte, r *Route, uid uint32) []byte {
 		flags |= localWay
 	}
 	return frame(b, unix.RTM_NEWROUTE, le.AppendUint32(fixed, flags), func(b []byte) []byte {
-		b = attr(attr32(b, unix.RTA_TABLE, unix.RT_TABLE_MAIN), unix.RTA_DST, r.Dst)
-		b = attr(attr32(b, unix.RTA_OIF, uint32(r.Index)), unix.RTA_PREFSRC, r.Source)
+		b = attr(Attr32(b, unix.RTA_TABLE, unix.RT_TABLE_MAIN), unix.RTA_DST, r.Dst)
+		b = attr(Attr32(b, unix.RTA_OIF, uint32(r.Index)), unix.RTA_PREFSRC, r.Source)
 		if r.Gateway != nil {
 			b = attr(b, unix.RTA_GATEWAY, r.Gateway)
 		}
-		return attr(attr32(b, unix.RTA_UID, uid), unix.RTA_CACHEINFO, cacheInfo)
+		return attr(Attr32(b, unix.RTA_UID, uid), unix.RTA_CACHEINFO, cacheInfo)
 	})
 }
 
@@ -413,13 +426,13 @@ func putWay(b []byte, r *Route, uid uint32) []byte {
 func putWay6(b []byte, r *Route) []byte {
 	fixed := []byte{unix.AF_INET6, byte(r.Bits), 128, 0, byte(r.Table), r.Protocol, unix.RT_SCOPE_UNIVERSE, r.Type, 0, 0, 0, 0}
 	return frame(b, unix.RTM_NEWROUTE, fixed, func(b []byte) []byte {
-		b = attr(attr32(b, unix.RTA_TABLE, uint32(r.Table)), unix.RTA_DST, r.Dst)
+		b = attr(Attr32(b, unix.RTA_TABLE, uint32(r.Table)), unix.RTA_DST, r.Dst)
 		b = attr(attr(b, unix.RTA_SRC, make([]byte, 16)), unix.RTA_PREFSRC, r.Source)
-		b = attr32(b, unix.RTA_PRIORITY, r.Metric)
+		b = Attr32(b, unix.RTA_PRIORITY, r.Metric)
 		if r.Gateway != nil {
 			b = attr(b, unix.RTA_GATEWAY, r.Gateway)
 		}
-		return attr8(attr(attr32(b, unix.RTA_OIF, uint32(r.Index)), unix.RTA_CACHEINFO, cacheInfo), unix.RTA_PREF, 0)
+		return Attr8(attr(Attr32(b, unix.RTA_OIF, uint32(r.Index)), unix.RTA_CACHEINFO, cacheInfo), unix.RTA_PREF, 0)
 	})
 }
 
@@ -479,9 +492,9 @@ func putRule(b []byte, r rule) []byte {
 	fixed := make([]byte, ruleHeaderLen)
 	fixed[0], fixed[4], fixed[7] = byte(r.family), byte(r.table), frActToTable
 	return frame(b, unix.RTM_NEWRULE, fixed, func(b []byte) []byte {
-		b = attr32(b, fraTable, uint32(r.table))
+		b = Attr32(b, fraTable, uint32(r.table))
 		if r.priority != 0 {
-			b = attr32(b, fraPriority, r.priority)
+			b = Attr32(b, fraPriority, r.priority)
 		}
 		return b
 	})

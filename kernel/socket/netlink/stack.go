@@ -7,6 +7,8 @@ type Stack interface {
 	Links() []Link
 	// SetLink changes an interface: ENODEV.
 	SetLink(index int, c LinkChange) error
+	// RemoveLink removes an interface: ENODEV, EOPNOTSUPP for one that stays.
+	RemoveLink(index int) error
 
 	Addresses() []Address
 	// AddAddress: EEXIST, ENODEV.
@@ -40,7 +42,11 @@ type Link struct {
 	Address   []byte // hardware address
 	Broadcast []byte
 	QueueLen  int
+	Unsettled bool // its link was never in another state than at first
 	Stats     Stats
+	// Kind is the driver's name of what can be made and removed, and Info what it tells (IFLA_INFO_DATA).
+	Kind string
+	Info []byte
 }
 
 // Stats counts what went through an interface.
@@ -82,6 +88,7 @@ type Route struct {
 	Protocol uint8 // RTPROT_BOOT and so on
 	Scope    uint8
 	Type     uint8 // RTN_UNICAST, RTN_LOCAL, …
+	LinkDown bool  // nothing is connected to the interface
 }
 
 // A Neighbour is a host on a link whose hardware address is known or asked for.

@@ -1,0 +1,257 @@
+package tun
+
+import (
+	"hash/maphash"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"gosv/kernel/namespace"
+	"gosv/kernel/net"
+	"gosv/kernel/netdev"
+)
+
+// A device is an interface seen from the network: a netdev.Device whose wire are files.
+type device struct {
+	net  *net.Network
+	plug net.Plug
+	tap  bool
+
+	mac      atomic.Pointer[[6]byte]
+	receiver atomic.Pointer[netdev.Receiver]
+	// receiving is held while the receiver is called.
+	receiving sync.Mutex
+	stats     struct{ rxPackets, rxBytes, rxErrors, rxDropped, txPackets, txBytes, txDropped atomic.Uint64 }
+
+	flags  atomic.Uint32 // IFF_NO_PI, IFF_VNET_HDR, IFF_ONE_QUEUE, IFF_MULTI_QUEUE
+	header atomic.Int32  // size of struct virtio_net_hdr in front of packets, in bytes
+	sndbuf atomic.Int32
+	little atomic.Bool // TUNSETVNETLE
+
+	mu sync.Mutex
+	// files take packets; those in idle are attached without doing so (IFF_DETACH_QUEUE).
+	files []*file // +checklocks:mu
+	idle  []*file // +checklocks:mu
+	// persist: the interface outlives its files.
+	persist bool // +checklocks:mu
+	// owner and group may have an end of the interface; namespace.None: anybody.
+	owner uint32 // +checklocks:mu
+	group uint32 // +checklocks:mu
+	// unplugged: a program says that the wire is (TUNSETCARRIER), or nobody has a file of the interface.
+	unplugged bool // +checklocks:mu
+	// changed: unplugged has been true.
+	changed bool // +checklocks:mu
+}
+
+// Lengths of queues, in packets, as they are on Linux.
+const (
+	tunQueue = 500
+	tapQueue = 1000
+)
+
+// Most files of an interface.
+const maxFiles = 256
+
+const (
+	mtu        = 1500
+	headerSize = 10 // of struct virtio_net_hdr
+)
+
+func newDevice(n *net.Network, name string, index int, tap bool) *device {
+	d := &device{net: n, tap: tap, owner: namespace.None, group: namespace.None}
+	d.header.Store(headerSize)
+	d.sndbuf.Store(1<<31 - 1)
+	var mac [6]byte
+	for i, r := 0, rand.Uint64(); i < len(mac); i, r = i+1, r>>8 {
+		mac[i] = byte(r)
+	}
+	mac[0] = mac[0]&^1 | 2 // of one host, and made up (IEEE 802)
+	d.mac.Store(&mac)
+	d.plug = net.Plug{Name: name, Index: index, Device: d, Bare: !tap, QueueLength: tunQueue, Kind: "tun",
+		Info: d.info, Files: d.shown(), Settled: d.settled, Removed: d.gone}
+	if tap {
+		d.plug.QueueLength = tapQueue
+	}
+	return d
+}
+
+// MAC implements netdev.Device.
+func (d *device) MAC() [6]byte { return *d.mac.Load() }
+
+// MTU implements netdev.Device.
+func (*device) MTU() int { return mtu }
+
+// Features implements netdev.Device.
+func (*device) Features() netdev.Features { return netdev.Features{} }
+
+// Start implements netdev.Device.
+func (d *device) Start(r netdev.Receiver) error {
+	d.receiver.Store(&r)
+	return nil
+}
+
+// Flush implements netdev.Device.
+func (*device) Flush() {}
+
+// Drain implements netdev.Device.
+func (*device) Drain(time.Duration) {}
+
+// Promiscuous implements netdev.Filter: programs send what they like.
+func (*device) Promiscuous(bool) error { return nil }
+
+// SetMAC implements netdev.Filter.
+func (d *device) SetMAC(mac [6]byte) error {
+	d.mac.Store(&mac)
+	return nil
+}
+
+// Up implements netdev.Device.
+func (d *device) Up() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return !d.unplugged
+}
+
+func (d *device) settled() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.changed
+}
+
+// Stats implements netdev.Device.
+func (d *device) Stats() netdev.Stats {
+	s := &d.stats
+	return netdev.Stats{RxPackets: s.rxPackets.Load(), RxBytes: s.rxBytes.Load(), RxErrors: s.rxErrors.Load(), RxDropped: s.rxDropped.Load(),
+		TxPackets: s.txPackets.Load(), TxBytes: s.txBytes.Load(), TxDropped: s.txDropped.Load()}
+}
+
+// Send implements netdev.Device. What nobody reads is lost.
+func (d *device) Send(parts [][]byte, _ netdev.Offload) error {
+	frame := slices.Concat(parts...)
+	d.mu.Lock()
+	to := d.choose(frame)
+	d.mu.Unlock()
+	if to == nil || !to.put(packet{frame}, d.plug.QueueLength) {
+		d.stats.txDropped.Add(1)
+	}
+	return nil
+}
+
+var seed = maphash.MakeSeed()
+
+// flowBytes is how much of a packet says what it belongs to: the headers up to the ports, of IPv6 too.
+const flowBytes = etherHeader + 40 + 4
+
+// choose returns the file that a packet goes to: that of all packets of a flow.
+//
+// +checklocks:d.mu
+func (d *device) choose(frame []byte) *file {
+	switch len(d.files) {
+	case 0:
+		return nil
+	case 1:
+		return d.files[0]
+	}
+	return d.files[maphash.Bytes(seed, flow(frame))%uint64(len(d.files))]
+}
+
+// attach adds f, with what the interface is to be from now on unless others have it too: EBUSY, E2BIG.
+// Network.Changing is held.
+func (d *device) attach(f *file, flags uint32) error {
+	d.mu.Lock()
+	multi := d.flags.Load()&unix.IFF_MULTI_QUEUE != 0
+	all := len(d.files) + len(d.idle)
+	switch {
+	case !multi && all > 0:
+		d.mu.Unlock()
+		return unix.EBUSY
+	case all == maxFiles:
+		d.mu.Unlock()
+		return unix.E2BIG
+	}
+	if all == 0 {
+		d.flags.Store(flags & features)
+	}
+	d.files = append(d.files, f)
+	d.unplugged = false
+	d.mu.Unlock()
+	return nil
+}
+
+// detach takes f away; the interface goes with its last file. Network.Changing is held.
+//
+// +checklocks:n.Changing
+func (d *device) detach(n *net.Network, f *file) {
+	d.mu.Lock()
+	d.files = without(d.files, f)
+	d.idle = without(d.idle, f)
+	last, stays := len(d.files)+len(d.idle) == 0, d.persist
+	if last {
+		d.unplugged, d.changed = true, true
+	}
+	d.mu.Unlock()
+	switch {
+	case last && stays:
+		n.Changed(&d.plug)
+	case last:
+		n.Unplug(&d.plug)
+	}
+}
+
+// without returns a list without f; the old one may be in use.
+func without(list []*file, f *file) []*file {
+	return slices.DeleteFunc(slices.Clone(list), func(o *file) bool { return o == f })
+}
+
+// gone lets go of the files of an interface that somebody else has removed, with Network.Changing held.
+func (d *device) gone() {
+	d.mu.Lock()
+	all := append(slices.Clone(d.files), d.idle...)
+	d.files, d.idle = nil, nil
+	d.mu.Unlock()
+	for _, f := range all {
+		f.dev.Store(nil)
+		f.queue.Notify(readable | unix.EPOLLERR)
+	}
+}
+
+// rest has f take packets, or not any more: EINVAL.
+func (d *device) rest(f *file, idle bool) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	from, to := &d.idle, &d.files
+	if idle {
+		from, to = to, from
+	}
+	if d.flags.Load()&unix.IFF_MULTI_QUEUE == 0 || !slices.Contains(*from, f) {
+		return unix.EINVAL
+	}
+	*from, *to = without(*from, f), append(slices.Clone(*to), f)
+	if idle {
+		f.drop()
+	}
+	return nil
+}
+
+// isIdle reports whether f takes no packets.
+func (d *device) isIdle(f *file) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Contains(d.idle, f)
+}
+
+// setCarrier is TUNSETCARRIER.
+func (d *device) setCarrier(on bool) {
+	d.mu.Lock()
+	other := d.unplugged == on
+	d.unplugged = !on
+	d.changed = d.changed || !on
+	d.mu.Unlock()
+	if other {
+		d.net.Changed(&d.plug)
+	}
+}
