@@ -50,7 +50,7 @@ test: setup build lint-lite test-host test-vm ## everything that must pass: chec
 
 test-host: $(BIN)/kernel.sym.elf ## test what runs without a virtual machine, with the race detector
 	GOSV_KERNEL_SYM=$(CURDIR)/$(BIN)/kernel.sym.elf $(GOTEST) -race -timeout 10m $(HOSTPKGS)
-	GOSV_NETSTACK=kernel $(GO) test -modfile=build/kernel.mod -race -run 'TestLoss|TestDelayed|TestQuick|TestTimeouts|TestLinger2|TestDisconnect|TestUSO' ./kernel/net
+	GOSV_NETSTACK=kernel $(GO) test -modfile=build/kernel.mod -race -run 'TestLoss|TestDelayed|TestQuick|TestTimeouts|TestLinger2|TestDisconnect|TestUSO|TestUnresolved' ./kernel/net
 	$(GO) -C third_party/netstack test ./...
 
 test-vm: build ## run real programs in virtual machines

@@ -168,7 +168,8 @@ func (b *booting) mountRest(k *task.Kernel) error {
 		return err
 	}
 	b.disks.addTo(b.dev, b.log)
-	if err := addTun(k, b.dev, b.socks); err != nil {
+	b.socks.k.Store(k)
+	if err := addTun(k, b.dev); err != nil {
 		return err
 	}
 	if err := mountTerminals(k, b.ctx, b.dev, b.streams, b.args.Window); err != nil {

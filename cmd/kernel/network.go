@@ -56,21 +56,24 @@ func showNetwork(n *inet.Network, sys *procfs.FS) {
 	}
 	add(n.SysFiles())
 	n.OnChange(func(c inet.Change) {
-		switch {
-		case c.New:
-			add(n.FilesOf(c.Link.Name))
-		case c.Gone:
+		if c.Gone {
 			sys.Remove("class/net/" + c.Link.Name)
+		}
+		if c.Was != "" {
+			sys.Remove("class/net/" + c.Was)
+		}
+		if c.New || c.Was != "" {
+			add(n.FilesOf(c.Link.Name))
 		}
 	})
 }
 
 // addTun makes /dev/net/tun.
-func addTun(k *task.Kernel, dev *devfs.Devices, first *sockets) error {
+func addTun(k *task.Kernel, dev *devfs.Devices) error {
 	if err := dev.Dir("net", 0o755); err != nil {
 		return err
 	}
-	return dev.Add("net/tun", unix.S_IFCHR, tun.Major, tun.Minor, 0o666, first.tunOpener(k))
+	return dev.Add("net/tun", unix.S_IFCHR, tun.Major, tun.Minor, 0o666, openTun(k))
 }
 
 // A resolver writes /etc/resolv.conf of what the host said, and what was learned for what it did not say, unless the

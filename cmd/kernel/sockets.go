@@ -2,6 +2,7 @@ package main
 
 import (
 	"strconv"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -11,6 +12,7 @@ import (
 	"gosv/kernel/namespace"
 	"gosv/kernel/net"
 	"gosv/kernel/net/tun"
+	"gosv/kernel/nsfs"
 	"gosv/kernel/socket"
 	"gosv/kernel/socket/afunix"
 	"gosv/kernel/socket/netlink"
@@ -27,11 +29,12 @@ type sockets struct {
 	local *afunix.Network
 	vm    *vsock.Network
 	l     socket.Families
-	files map[string]net.ProcFile // by name below /proc
+	files map[string]net.ProcFile      // by name below /proc
+	k     *atomic.Pointer[task.Kernel] // where processes are found, once there are any; the same in all
 }
 
 func newSockets(pool *mem.Pool, c *clock.Clock, n *net.Network, vm *vsock.Network) *sockets {
-	s := &sockets{inet: n, local: afunix.New(pool, c.Wall), vm: vm}
+	s := &sockets{inet: n, local: afunix.New(pool, c.Wall), vm: vm, k: new(atomic.Pointer[task.Kernel])}
 	s.First(namespace.Net)
 	s.local.Ioctl = ioctl
 	s.fill()
@@ -53,7 +56,7 @@ func (s *sockets) another(cfg net.Config) task.Maker {
 	return func(_ namespace.Object, owner *namespace.User) (namespace.Object, error) {
 		mine := cfg
 		mine.Owner = owner
-		n := &sockets{inet: net.New(mine), local: s.local, vm: s.vm}
+		n := &sockets{inet: net.New(mine), local: s.local, vm: s.vm, k: s.k}
 		if err := n.Init(namespace.Net, owner, n.inet.End); err != nil {
 			return nil, err
 		}
@@ -73,7 +76,7 @@ func (s *sockets) fill() {
 	l[unix.AF_INET6] = s.inet.INET6()
 	l[unix.AF_PACKET] = s.inet.Packet()
 	n := netlink.New(s.inet.Netlink, s.local)
-	n.Ioctl, n.Space, n.Owner = s.inet.Ioctl, s.ID(), s.Owner()
+	n.Ioctl, n.Space, n.Owner, n.Spaces = s.inet.Ioctl, s.ID(), s.Owner(), s.named
 	l[unix.AF_NETLINK] = n.Family()
 	s.inet.OnChange(func(c net.Change) { n.LinkChanged(c.Link, c.Gone) })
 	l[unix.AF_VSOCK] = s.vm.Family()
@@ -83,16 +86,44 @@ func (s *sockets) fill() {
 	}
 }
 
-// tunOpener opens /dev/net/tun in the network of who does so, which the file keeps alive.
-func (s *sockets) tunOpener(k *task.Kernel) vfs.OpenDevice {
-	return tun.Open(func(ctx *vfs.Context) (*net.Network, func(), error) {
-		in := s
-		if t := k.Task(ctx.TID); t != nil {
-			if other, ok := t.NamespaceOf(namespace.Net, false).(*sockets); ok {
-				in = other
-			}
+// named finds the network that a request of rtnetlink(7) names.
+func (s *sockets) named(c *socket.Caller, pid, fd int32, byFD bool) (netlink.Stack, *namespace.User, error) {
+	var o namespace.Object
+	if byFD && c.Files != nil {
+		f, err := c.Files.Get(int(fd))
+		if err != nil {
+			return nil, nil, err
 		}
-		in.Hold()
+		defer f.DecRef()
+		o, _ = nsfs.Of(f)
+	} else if k := s.k.Load(); k != nil && !byFD {
+		if me := k.Task(c.PID); me != nil {
+			pid = me.Process().PIDs().Global(pid)
+		}
+		t := k.Task(pid)
+		if t == nil {
+			return nil, nil, unix.ESRCH
+		}
+		o = t.NamespaceOf(namespace.Net, false)
+	}
+	in, ok := o.(*sockets)
+	if !ok {
+		return nil, nil, unix.EINVAL
+	}
+	return in.inet.Netlink(), in.Owner(), nil
+}
+
+// openTun opens /dev/net/tun in the network of who does so, which the file keeps alive: ENXIO when that has ended.
+func openTun(k *task.Kernel) vfs.OpenDevice {
+	return tun.Open(func(ctx *vfs.Context) (*net.Network, func(), error) {
+		t := k.Task(ctx.TID)
+		if t == nil {
+			return nil, nil, unix.ENXIO
+		}
+		in, ok := t.NamespaceOf(namespace.Net, false).(*sockets)
+		if !ok || !in.Get() {
+			return nil, nil, unix.ENXIO
+		}
 		return in.inet, in.Put, nil
 	})
 }

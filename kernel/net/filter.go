@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
 
 	"gosv/kernel/netdev"
 )
@@ -70,6 +71,9 @@ func (n *Network) setHardwareAddress(nic tcpip.NICID, mac []byte) error {
 	if err := n.Stack().SetNICAddress(nic, a); err != nil {
 		return errno(err)
 	}
+	if l.Capabilities()&stack.CapabilityResolutionRequired == 0 {
+		return nil
+	}
 	// Neighbours learn of it when they are asked for theirs again.
 	for _, protocol := range []tcpip.NetworkProtocolNumber{header.IPv4ProtocolNumber, header.IPv6ProtocolNumber} {
 		if err := n.Stack().ClearNeighbors(nic, protocol); err != nil {
@@ -85,6 +89,7 @@ type membership struct {
 	typ  uint16
 	addr [8]byte
 	size uint16 // of addr
+	at   *link  // that it is with; nil for lo
 }
 
 const (
@@ -112,7 +117,7 @@ func (p *packetSock) member(value []byte, add bool) error {
 	defer p.membersMu.Unlock()
 	if !add {
 		for i, old := range p.members {
-			if old == m {
+			if m.at = old.at; old == m {
 				p.members = append(p.members[:i], p.members[i+1:]...)
 				p.leave(&m)
 				return nil
@@ -130,20 +135,17 @@ func (p *packetSock) member(value []byte, add bool) error {
 	case p.gone:
 		return unix.EBADF
 	}
+	if m.at = p.net.link(tcpip.NICID(m.nic)); m.at != nil && m.wide() {
+		m.at.promiscuous(true)
+	}
 	p.members = append(p.members, m)
-	p.widen(&m, true)
 	return nil
 }
 
 // leave undoes a membership.
 func (p *packetSock) leave(m *membership) {
-	p.widen(m, false)
-}
-
-// widen tells the interface of a membership, unless it is lo or gone.
-func (p *packetSock) widen(m *membership, on bool) {
-	if l := p.net.link(tcpip.NICID(m.nic)); l != nil && m.wide() {
-		l.promiscuous(on)
+	if m.at != nil && m.wide() {
+		m.at.promiscuous(false)
 	}
 }
 

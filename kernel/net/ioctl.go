@@ -122,6 +122,8 @@ func (i *iface) flags() uint32 {
 		f = unix.IFF_LOOPBACK
 	case i.link != nil && i.link.bare:
 		f = unix.IFF_MULTICAST | unix.IFF_POINTOPOINT | unix.IFF_NOARP
+	case i.link != nil && i.link.plug != nil && i.link.plug.NoARP:
+		f = unix.IFF_BROADCAST | unix.IFF_NOARP
 	}
 	if i.Flags.Running { // to netstack, all interfaces are up, and those that were brought down do not run
 		f |= unix.IFF_UP
@@ -322,13 +324,13 @@ func (n *Network) setInterface(a *vfs.IoctlArgs) (err error) {
 	if err != nil {
 		return err
 	}
+	defer exclusively()()
 	defer func() {
 		if err == nil {
-			n.changed(i.index)
+			n.tell(Change{}, i.index)
 		}
 	}()
 	u := req[nameSize:]
-	s := n.Stack()
 	switch a.Cmd {
 	case unix.SIOCSIFHWADDR:
 		if binary.LittleEndian.Uint16(u) != i.hardware() {
@@ -341,11 +343,7 @@ func (n *Network) setInterface(a *vfs.IoctlArgs) (err error) {
 		}
 		return n.setUp(i.index, binary.LittleEndian.Uint16(u)&unix.IFF_UP != 0)
 	case unix.SIOCSIFMTU:
-		mtu := int32(binary.LittleEndian.Uint32(u))
-		if mtu < header.IPv4MinimumMTU || mtu > 65535 {
-			return unix.EINVAL
-		}
-		return errno(s.SetNICMTU(i.index, uint32(mtu)))
+		return n.setMTU(i.index, int(int32(binary.LittleEndian.Uint32(u))))
 	case unix.SIOCSIFADDR:
 		v, err := parseAddr(unix.AF_INET, u)
 		if err != nil {
@@ -369,6 +367,24 @@ func (n *Network) setInterface(a *vfs.IoctlArgs) (err error) {
 		}
 	}
 	return n.replaceAddress(&i, Prefix{p.Address, bits})
+}
+
+// maxMTU is the most that the header of IP can say, in bytes.
+const maxMTU = 65535
+
+// setMTU changes the size of packets, in bytes: EINVAL, ENODEV.
+func (n *Network) setMTU(nic tcpip.NICID, mtu int) error {
+	most := maxMTU
+	switch l := n.link(nic); {
+	case nic == Loopback:
+		most++
+	case l != nil && l.plug != nil && l.plug.MaxMTU != 0:
+		most = l.plug.MaxMTU
+	}
+	if mtu < header.IPv4MinimumMTU || mtu > most {
+		return unix.EINVAL
+	}
+	return errno(n.Stack().SetNICMTU(nic, uint32(mtu)))
 }
 
 // classBits is the length of the network of an address by its class, as inet_abc_len of Linux has it.

@@ -77,7 +77,7 @@ func (l *link) SetLinkAddress(a tcpip.LinkAddress) { l.mac.Store(&a) }
 
 // Capabilities implements stack.LinkEndpoint.
 func (l *link) Capabilities() stack.LinkEndpointCapabilities {
-	if l.bare {
+	if l.bare || l.plug != nil && l.plug.NoARP {
 		return stack.CapabilityNone
 	}
 	return stack.CapabilityResolutionRequired

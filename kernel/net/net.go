@@ -16,7 +16,7 @@
 //
 // Packet sockets look at interfaces through taps, on the goroutine of whoever sends or receives.
 //
-// Lock order: Changing; a socket's lock, then netstack's own, then those of a device; the
+// Lock order: changing (Exclusively); a socket's lock, then netstack's own, then those of a device; the
 // locks of wait.Queue and of links are leaves.
 package net
 
@@ -58,9 +58,7 @@ type Network struct {
 
 	lo    *lo
 	links links
-	// Changing is held while interfaces are added and removed, from the decision on.
-	Changing sync.Mutex
-	taps     taps
+	taps  taps
 
 	tunables tunables
 
@@ -112,7 +110,7 @@ func (n *Network) start() {
 					HandleRAs: ipv6.HandlingRAsEnabledWhenForwardingDisabled, DiscoverDefaultRouters: true, DiscoverMoreSpecificRoutes: true,
 					DiscoverOnLinkPrefixes: true, AutoGenGlobalAddresses: n.cfg.SLAAC, AutoGenAddressConflictRetries: 1,
 				},
-				NDPDisp:    &routerWatch{n},
+				NDPDisp:    &routerWatch{n: n},
 				DADConfigs: stack.DADConfigurations{DupAddrDetectTransmits: 1, RetransmitTimer: time.Second},
 				MLD:        ipv6.MLDOptions{Enabled: true},
 			}),
@@ -221,14 +219,24 @@ func (n *Network) ownAddresses() {
 	}
 }
 
-// setUp brings an interface up or down.
+// setUp brings an interface up or down. It is called exclusively.
 func (n *Network) setUp(id tcpip.NICID, up bool) error {
 	s := n.Stack()
-	if !up {
-		return errno(s.DisableNIC(id))
+	set, was := s.DisableNIC, s.CheckNIC(id)
+	if up {
+		set = s.EnableNIC
 	}
-	if err := s.EnableNIC(id); err != nil {
+	if err := set(id); err != nil {
 		return errno(err)
+	}
+	if l := n.link(id); l != nil && l.plug != nil && l.plug.Opened != nil {
+		l.plug.Opened(up)
+	}
+	if !up {
+		if was {
+			n.taps.down(id)
+		}
+		return nil
 	}
 	if id == Loopback && n.cfg.Bare {
 		n.ownAddresses()
@@ -239,13 +247,42 @@ func (n *Network) setUp(id tcpip.NICID, up bool) error {
 // Owner is the user namespace whose root may change the network.
 func (n *Network) Owner() *namespace.User { return n.cfg.Owner }
 
-// End stops the stack, if there is one, when no socket and nobody else uses the network any more.
+// End stops the stack, if there is one, when no socket and nobody else uses the network any more. What closed connections have not sent yet
+// leaves first.
 func (n *Network) End() {
 	n.once.Do(func() {})
-	if n.stack != nil {
-		n.unplugAll()
-		go n.stack.Close()
+	if n.stack == nil {
+		return
 	}
+	go func() {
+		for wait, all := orphanPause, time.Duration(0); n.orphans() && all < orphanTime; wait = min(2*wait, time.Second) {
+			time.Sleep(wait)
+			all += wait
+		}
+		n.unplugAll()
+		n.stack.Close()
+	}()
+}
+
+const (
+	orphanPause = 5 * time.Millisecond
+	orphanTime  = 100 * time.Second // as long as Linux tries to send what nobody has a socket of any more
+)
+
+// orphans reports whether connections to others still send.
+func (n *Network) orphans() bool {
+	if !n.links.any() {
+		return false
+	}
+	for _, e := range append(n.stack.RegisteredEndpoints(), n.stack.CleanupEndpoints()...) {
+		if c, ok := e.(*tcp.Endpoint); ok {
+			switch c.EndpointState() {
+			case tcp.StateFinWait1, tcp.StateClosing, tcp.StateLastAck:
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // ethernet makes eth0 of the device, if there is one.

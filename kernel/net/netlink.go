@@ -46,14 +46,18 @@ func (n *Network) describe(i *iface) netlink.Link {
 	}
 	if i.link != nil && i.link.plug != nil {
 		l.Kind, l.Info = i.link.plug.Kind, i.link.plug.Info()
+		if i.link.plug.Peer != nil {
+			if in, index := i.link.plug.Peer(); in == n {
+				l.Peer = index
+			}
+		}
 	}
 	return l
 }
 
 // RemoveLink implements netlink.Stack.
 func (r routes) RemoveLink(index int) error {
-	r.n.Changing.Lock()
-	defer r.n.Changing.Unlock()
+	defer exclusively()()
 	l := r.n.link(tcpip.NICID(index))
 	switch {
 	case l == nil && tcpip.NICID(index) != Loopback:
@@ -68,18 +72,19 @@ func (r routes) RemoveLink(index int) error {
 
 // SetLink implements netlink.Stack: up, down, promiscuous, MTU and address.
 func (r routes) SetLink(index int, c netlink.LinkChange) error {
-	s, id := r.n.Stack(), tcpip.NICID(index)
-	switch {
-	case !s.HasNIC(id):
+	id := tcpip.NICID(index)
+	defer exclusively()()
+	if !r.n.Stack().HasNIC(id) {
 		return unix.ENODEV
-	case c.Name != "":
-		return unix.EOPNOTSUPP
-	case c.MTU != 0 && (c.MTU < header.IPv4MinimumMTU || c.MTU > 65536):
-		return unix.EINVAL
+	}
+	if c.Name != "" {
+		if err := r.n.rename(id, c.Name); err != nil {
+			return err
+		}
 	}
 	if c.MTU != 0 {
-		if err := s.SetNICMTU(id, uint32(c.MTU)); err != nil {
-			return errno(err)
+		if err := r.n.setMTU(id, c.MTU); err != nil {
+			return err
 		}
 	}
 	if c.Address != nil {
@@ -129,6 +134,7 @@ func ip(b []byte) (a tcpip.Address, ok bool) {
 
 // AddAddress implements netlink.Stack.
 func (r routes) AddAddress(a netlink.Address) error {
+	defer exclusively()()
 	addr, ok := ip(a.Addr)
 	s, id := r.n.Stack(), tcpip.NICID(a.Index)
 	switch {
@@ -149,6 +155,7 @@ func (r routes) AddAddress(a netlink.Address) error {
 
 // RemoveAddress implements netlink.Stack.
 func (r routes) RemoveAddress(a netlink.Address) error {
+	defer exclusively()()
 	addr, ok := ip(a.Addr)
 	s, id := r.n.Stack(), tcpip.NICID(a.Index)
 	if !ok || a.Bits < 0 || a.Bits > addr.BitLen() {
@@ -253,6 +260,7 @@ func (r routes) entry(e *netlink.Route) (o tcpip.Route, err error) {
 
 // AddRoute implements netlink.Stack.
 func (r routes) AddRoute(e netlink.Route) error {
+	defer exclusively()()
 	if e.Type != unix.RTN_UNICAST && e.Type != unix.RTN_UNSPEC {
 		return unix.EOPNOTSUPP
 	}
@@ -271,6 +279,7 @@ func (r routes) AddRoute(e netlink.Route) error {
 
 // RemoveRoute implements netlink.Stack.
 func (r routes) RemoveRoute(e netlink.Route) error {
+	defer exclusively()()
 	anywhere := e.Index == 0
 	if anywhere && e.Gateway == nil {
 		e.Index = Ethernet

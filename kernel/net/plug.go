@@ -4,6 +4,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -19,7 +20,7 @@ import (
 type links struct {
 	mu  sync.RWMutex
 	all map[tcpip.NICID]*link // +checklocks:mu
-	// last is the greatest number that was given.
+	// last is the number that was given last.
 	last tcpip.NICID // +checklocks:mu
 	// told are told of changes.
 	told []func(Change) // +checklocks:mu
@@ -32,6 +33,13 @@ func (n *Network) link(nic tcpip.NICID) *link {
 	return n.links.all[nic]
 }
 
+// any reports whether there are some.
+func (t *links) any() bool {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return len(t.all) > 0
+}
+
 // put adds an interface under its number: false when that is taken.
 func (t *links) put(l *link) bool {
 	t.mu.Lock()
@@ -39,25 +47,54 @@ func (t *links) put(l *link) bool {
 	if t.all == nil {
 		t.all = map[tcpip.NICID]*link{}
 	}
-	if l.nic == 0 {
-		t.last = max(t.last, Ethernet) + 1
-		l.nic = t.last
+	if l.nic != 0 {
+		if l.nic == Loopback || t.all[l.nic] != nil {
+			return false
+		}
+		t.all[l.nic] = l
+		return true
 	}
-	if l.nic == Loopback || t.all[l.nic] != nil {
-		return false
+	for next := max(t.last, Ethernet); ; {
+		if next++; next <= 0 {
+			next = Ethernet + 1
+		}
+		if t.all[next] == nil {
+			l.nic, t.last = next, next
+			t.all[next] = l
+			return true
+		}
 	}
-	t.last = max(t.last, l.nic)
-	t.all[l.nic] = l
-	return true
+}
+
+// changing is held while interfaces are added, moved and removed, from the decision on (Linux's RTNL). It is one for all networks, since some
+// interfaces are joined with others.
+var changing sync.Mutex
+
+// exclusively takes changing and returns what gives it back.
+//
+// +checklocksignore
+func exclusively() (done func()) {
+	changing.Lock()
+	return changing.Unlock
+}
+
+// Exclusively calls f while nobody else adds or removes interfaces.
+func Exclusively(f func()) {
+	defer exclusively()()
+	f()
 }
 
 // A Plug describes an interface that is made while the network runs, without addresses and down.
 type Plug struct {
-	// Name may have %d in it, which stands for the first number that is free. It and Index, where 0 stands for the next, become what
-	// the interface has.
-	Name   string
+	// Name may have %d in it, which stands for the first number that is free. NameOf tells what it has become.
+	Name string
+	// Index is the number that the interface is to have, 0 for the next. NIC tells which it has.
 	Index  int
+	nic    atomic.Int32
 	Device netdev.Device
+	MaxMTU int // bytes; 0: 65535
+	// NoARP: it needs no hardware addresses to send to.
+	NoARP bool
 	// Bare: packets of IP are all that it carries. The headers of the device's frames have nothing but the protocol then.
 	Bare        bool
 	QueueLength int // packets that may wait, as is shown
@@ -70,7 +107,15 @@ type Plug struct {
 	Settled func() bool
 	// Removed is called when somebody else than who has plugged it in has removed the interface.
 	Removed func()
+	// Moved is called when it is in another network; nil: it stays where it is. Opened is called when it is brought up or down. Peer is the
+	// interface that it is joined with. Opened and Peer may be nil.
+	Moved  func(*Network)
+	Opened func(up bool)
+	Peer   func() (*Network, int)
 }
+
+// NIC returns the number of the interface; 0 before there is one.
+func (p *Plug) NIC() int { return int(p.nic.Load()) }
 
 // plugCost is what an interface costs with its places in the stack, in bytes.
 const plugCost = 16 << 10
@@ -90,9 +135,7 @@ func ValidName(s string) bool {
 }
 
 // Plug adds an interface: EINVAL for a name that none can have, EEXIST for one that is there, EBUSY for a number that is
-// taken, ENFILE when all names are, ENOMEM.
-//
-// +checklocks:n.Changing
+// taken, ENFILE when all names are, ENOMEM. It is called exclusively, as Unplug and Plugged are.
 func (n *Network) Plug(p *Plug) error {
 	l := newLink(p.Device, &n.taps)
 	l.nic, l.bare, l.plug = tcpip.NICID(p.Index), p.Bare, p
@@ -107,7 +150,7 @@ func (n *Network) Plug(p *Plug) error {
 		share.Sockets.Give(plugCost)
 		return err
 	}
-	p.Index = int(l.nic)
+	p.nic.Store(int32(l.nic))
 	if err := p.Device.Start(l.receive); err != nil {
 		n.Unplug(p)
 		return err
@@ -117,8 +160,6 @@ func (n *Network) Plug(p *Plug) error {
 }
 
 // connect gives l its number and name, and the stack l.
-//
-// +checklocks:n.Changing
 func (n *Network) connect(s *stack.Stack, l *link) error {
 	pattern := l.plug.Name
 	before, after, numbered := strings.Cut(pattern, "%d")
@@ -136,9 +177,7 @@ func (n *Network) connect(s *stack.Stack, l *link) error {
 		bad := !ValidName(name)
 		if !bad {
 			if err = s.CreateNICWithOptions(l.nic, l, stack.NICOptions{Name: name, Disabled: true}); err == nil {
-				n.links.mu.Lock()
-				l.plug.Name = name
-				n.links.mu.Unlock()
+				n.setName(l.plug, name)
 				return nil
 			}
 		}
@@ -159,10 +198,8 @@ func (n *Network) connect(s *stack.Stack, l *link) error {
 }
 
 // Unplug removes an interface that Plug has added, with its addresses and routes.
-//
-// +checklocks:n.Changing
 func (n *Network) Unplug(p *Plug) {
-	nic := tcpip.NICID(p.Index)
+	nic := tcpip.NICID(p.NIC())
 	gone := Change{Gone: true}
 	for _, i := range n.interfaces() {
 		if i.index == nic {
@@ -170,19 +207,21 @@ func (n *Network) Unplug(p *Plug) {
 			gone.Link = n.describe(&i)
 		}
 	}
+	if n.Running(p) {
+		n.taps.down(nic)
+	}
 	_ = n.Stack().RemoveNIC(nic) // it is there
 	n.links.mu.Lock()
 	delete(n.links.all, nic)
 	n.links.mu.Unlock()
-	n.taps.gone(nic)
+	n.taps.unbind(nic)
 	share.Sockets.Give(plugCost)
 	n.tell(gone, nic)
 }
 
 // unplugAll removes what Plug has added.
 func (n *Network) unplugAll() {
-	n.Changing.Lock()
-	defer n.Changing.Unlock()
+	defer exclusively()()
 	var all []*Plug
 	n.links.mu.RLock()
 	for _, l := range n.links.all {
@@ -192,26 +231,42 @@ func (n *Network) unplugAll() {
 	}
 	n.links.mu.RUnlock()
 	for _, p := range all {
+		if n.link(tcpip.NICID(p.NIC())) == nil {
+			continue // it has gone with another
+		}
 		n.Unplug(p)
+		p.Removed()
 	}
 }
 
-// gone tells the packet sockets that are bound to an interface that it is no more: ENETDOWN.
-func (t *taps) gone(nic tcpip.NICID) {
+// of returns the packet sockets that are bound to an interface.
+func (t *taps) of(nic tcpip.NICID) (list []*packetSock) {
 	t.mu.RLock()
-	list := t.list
-	t.mu.RUnlock()
-	for _, p := range list {
+	defer t.mu.RUnlock()
+	for _, p := range t.list {
 		p.mu.Lock()
-		mine := p.nic == nic
-		if mine {
-			p.nic = noInterface
+		if p.nic == nic {
+			list = append(list, p)
 		}
 		p.mu.Unlock()
-		if mine {
-			p.s.SetError(unix.ENETDOWN)
-			p.s.Queue.Notify(readable | unix.EPOLLERR)
-		}
+	}
+	return list
+}
+
+// down tells the packet sockets that are bound to an interface that it was brought down: ENETDOWN.
+func (t *taps) down(nic tcpip.NICID) {
+	for _, p := range t.of(nic) {
+		p.s.SetError(unix.ENETDOWN)
+		p.s.Queue.Notify(readable | unix.EPOLLERR)
+	}
+}
+
+// unbind has the packet sockets that are bound to an interface see none, since it is gone.
+func (t *taps) unbind(nic tcpip.NICID) {
+	for _, p := range t.of(nic) {
+		p.mu.Lock()
+		p.nic = noInterface
+		p.mu.Unlock()
 	}
 }
 
@@ -219,8 +274,6 @@ func (t *taps) gone(nic tcpip.NICID) {
 const noInterface = tcpip.NICID(-1)
 
 // Plugged returns the interface of a name that Plug has added, and whether there is an interface of that name at all.
-//
-// +checklocks:n.Changing
 func (n *Network) Plugged(name string) (p *Plug, taken bool) {
 	if p = n.plugged(name); p != nil {
 		return p, true
@@ -241,12 +294,25 @@ func (n *Network) plugged(name string) *Plug {
 	return nil
 }
 
-// Running reports whether an interface is up.
-func (n *Network) Running(p *Plug) bool { return n.Stack().CheckNIC(tcpip.NICID(p.Index)) }
+// NameOf returns the name that an interface has, which may change.
+func (n *Network) NameOf(p *Plug) string {
+	n.links.mu.RLock()
+	defer n.links.mu.RUnlock()
+	return p.Name
+}
 
-// SetAddress gives an interface another hardware address: EADDRNOTAVAIL, EOPNOTSUPP for one that is bare.
+func (n *Network) setName(p *Plug, name string) {
+	n.links.mu.Lock()
+	defer n.links.mu.Unlock()
+	p.Name = name
+}
+
+// Running reports whether an interface is up.
+func (n *Network) Running(p *Plug) bool { return n.Stack().CheckNIC(tcpip.NICID(p.NIC())) }
+
+// SetAddress gives an interface another hardware address: EADDRNOTAVAIL, EOPNOTSUPP for one that is bare. It is called exclusively.
 func (n *Network) SetAddress(p *Plug, mac []byte) error {
-	return n.setHardwareAddress(tcpip.NICID(p.Index), mac)
+	return n.setHardwareAddress(tcpip.NICID(p.NIC()), mac)
 }
 
 // settled reports whether the state of the link has ever been another than at first.
@@ -259,6 +325,7 @@ func (l *link) carrier() bool { return l == nil || l.plug == nil || l.dev.Up() }
 type Change struct {
 	Link      netlink.Link
 	New, Gone bool
+	Was       string // the name that it had; "": it has no other one
 }
 
 // OnChange has f told of changes that nobody has asked for by AF_NETLINK. f may be called on several goroutines at once.
@@ -268,12 +335,19 @@ func (n *Network) OnChange(f func(Change)) {
 	n.links.told = append(n.links.told, f)
 }
 
-// Changed says that an interface that Plug has added has another state.
-func (n *Network) Changed(p *Plug) { n.changed(tcpip.NICID(p.Index)) }
+// Changed says that an interface that Plug has added has another state, unless it is gone. It is called exclusively.
+func (n *Network) Changed(p *Plug) {
+	if nic := tcpip.NICID(p.NIC()); n.isPlugged(p, nic) {
+		n.tell(Change{}, nic)
+	}
+}
 
-func (n *Network) changed(nic tcpip.NICID) { n.tell(Change{}, nic) }
+func (n *Network) isPlugged(p *Plug, nic tcpip.NICID) bool {
+	l := n.link(nic)
+	return l != nil && l.plug == p
+}
 
-// tell tells of a change, with what the interface is now unless it is gone.
+// tell tells of a change, with what the interface is now unless it is gone. It is called exclusively, so that what is told keeps its order.
 func (n *Network) tell(c Change, nic tcpip.NICID) {
 	if !c.Gone {
 		found := false

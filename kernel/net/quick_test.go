@@ -2,6 +2,7 @@ package net
 
 import (
 	"bytes"
+	"encoding/binary"
 	"math/rand/v2"
 	"os"
 	"testing"
@@ -9,7 +10,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
 )
 
 // Data for a program that is gone ends the connection on the goroutine that receives, which goes on to serve others.
@@ -125,5 +129,45 @@ func usable(t *testing.T, n *Network, at []byte) {
 			return
 		}
 		time.Sleep(time.Millisecond)
+	}
+}
+
+// What says that it is from this host, or for it, and comes by a wire, does not reach connections within the machine.
+func TestQuickMartians(t *testing.T) {
+	if os.Getenv("GOSV_NETSTACK") != "kernel" {
+		t.Skip("the netstack of the module has no short way: `make test-host` runs this with that of the kernel (scripts/netstack)")
+	}
+	a, b, _, _ := twoHosts(t)
+	// reaches sends a segment to the peer's end of c and says whether the short way took it.
+	reaches := func(n *Network, c *fd) bool {
+		local, _ := c.Ops().Name(false)
+		remote, _ := c.Ops().Name(true)
+		p := make([]byte, header.EthernetMinimumSize+header.IPv4MinimumSize+header.TCPMinimumSize)
+		h := header.IPv4(p[header.EthernetMinimumSize:])
+		h.Encode(&header.IPv4Fields{TotalLength: uint16(len(h)), TTL: 64, Protocol: uint8(header.TCPProtocolNumber),
+			SrcAddr: tcpip.AddrFromSlice(local[4:8]), DstAddr: tcpip.AddrFromSlice(remote[4:8])})
+		h.SetChecksum(^h.CalculateChecksum())
+		header.TCP(h[header.IPv4MinimumSize:]).Encode(&header.TCPFields{SrcPort: binary.BigEndian.Uint16(local[2:]), DstPort: binary.BigEndian.Uint16(remote[2:]),
+			DataOffset: header.TCPMinimumSize, Flags: header.TCPFlagAck})
+		pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithData(p)})
+		defer pkt.DecRef()
+		pkt.LinkHeader().Consume(header.EthernetMinimumSize)
+		pkt.PktType, pkt.RXChecksumValidated = tcpip.PacketHost, true
+		return (*n.eth.dispatcher.Load()).(quickReceiver).DeliverQuick(header.IPv4ProtocolNumber, pkt)
+	}
+	l, at := serving(t, b)
+	c, _ := l.meet(a, at)
+	if !reaches(b, c) {
+		t.Error("a segment of a connection does not take the short way")
+	}
+	// A packet socket has connections within the machine go through the stack.
+	open(t, b, unix.AF_PACKET, unix.SOCK_RAW, int(swap16(unix.ETH_P_ALL)))
+	here := inet4(127, 0, 0, 1, 81)
+	m := open(t, b, unix.AF_INET, unix.SOCK_STREAM, 0)
+	m.must(m.Ops().Bind(&m.caller, here))
+	m.must(m.Ops().Listen(&m.caller, 5))
+	in, _ := m.meet(b, here)
+	if reaches(b, in) {
+		t.Error("a segment of 127.0.0.1 came by a wire")
 	}
 }

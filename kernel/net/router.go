@@ -1,6 +1,7 @@
 package net
 
 import (
+	"sync"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -9,35 +10,84 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 )
 
-// routerWatch turns what IPv6 routers announce into routes (RFC 4861 §6.3.4, RFC 4191).
-type routerWatch struct{ n *Network }
+// routerWatch turns what IPv6 routers on eth0 announce into routes (RFC 4861 §6.3.4, RFC 4191). What is at other interfaces, which programs may have made, does
+// not configure the machine.
+//
+// Netstack tells of it with an endpoint's lock held, which it takes within the routes' lock elsewhere: routes change on a goroutine, in the order in which
+// routers have spoken.
+type routerWatch struct {
+	n *Network
+
+	mu   sync.Mutex
+	work []func() // +checklocks:mu
+	// busy: a goroutine does the work.
+	busy bool // +checklocks:mu
+}
+
+// hears says whether what a router at an interface says counts.
+func (w *routerWatch) hears(nic tcpip.NICID) bool { return w.n.cfg.SLAAC && nic == Ethernet }
+
+// later has f done after what was to be done before.
+func (w *routerWatch) later(f func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.work = append(w.work, f)
+	if !w.busy {
+		w.busy = true
+		go w.run()
+	}
+}
+
+func (w *routerWatch) run() {
+	for {
+		w.mu.Lock()
+		work := w.work
+		w.work = nil
+		w.busy = len(work) > 0
+		w.mu.Unlock()
+		if len(work) == 0 {
+			return
+		}
+		for _, f := range work {
+			f()
+		}
+	}
+}
 
 var _ ipv6.NDPDispatcher = (*routerWatch)(nil)
 
 // OnOffLinkRouteUpdated implements ipv6.NDPDispatcher.
 func (w *routerWatch) OnOffLinkRouteUpdated(nic tcpip.NICID, dst tcpip.Subnet, router tcpip.Address, _ header.NDPRoutePreference) {
-	if w.n.cfg.SLAAC {
-		w.n.stack.ReplaceRoute(tcpip.Route{Destination: dst, Gateway: router, NIC: nic})
+	if w.hears(nic) {
+		w.later(func() { w.n.stack.ReplaceRoute(tcpip.Route{Destination: dst, Gateway: router, NIC: nic}) })
 	}
 }
 
 // OnOffLinkRouteInvalidated implements ipv6.NDPDispatcher.
 func (w *routerWatch) OnOffLinkRouteInvalidated(nic tcpip.NICID, dst tcpip.Subnet, router tcpip.Address) {
-	w.n.stack.RemoveRoutes(func(r tcpip.Route) bool { return r.Destination == dst && r.Gateway == router && r.NIC == nic })
+	if w.hears(nic) {
+		w.later(func() {
+			w.n.stack.RemoveRoutes(func(r tcpip.Route) bool { return r.Destination == dst && r.Gateway == router && r.NIC == nic })
+		})
+	}
 }
 
 // OnOnLinkPrefixDiscovered implements ipv6.NDPDispatcher.
 func (w *routerWatch) OnOnLinkPrefixDiscovered(nic tcpip.NICID, prefix tcpip.Subnet) {
-	if w.n.cfg.SLAAC {
-		w.n.stack.ReplaceRoute(tcpip.Route{Destination: prefix, NIC: nic})
+	if w.hears(nic) {
+		w.later(func() { w.n.stack.ReplaceRoute(tcpip.Route{Destination: prefix, NIC: nic}) })
 	}
 }
 
 // OnOnLinkPrefixInvalidated implements ipv6.NDPDispatcher.
 func (w *routerWatch) OnOnLinkPrefixInvalidated(nic tcpip.NICID, prefix tcpip.Subnet) {
-	w.n.stack.RemoveRoutes(func(r tcpip.Route) bool {
-		return r.Destination == prefix && r.Gateway == tcpip.Address{} && r.NIC == nic
-	})
+	if w.hears(nic) {
+		w.later(func() {
+			w.n.stack.RemoveRoutes(func(r tcpip.Route) bool {
+				return r.Destination == prefix && r.Gateway == tcpip.Address{} && r.NIC == nic
+			})
+		})
+	}
 }
 
 // OnAutoGenAddress implements ipv6.NDPDispatcher.
@@ -64,22 +114,22 @@ func (*routerWatch) OnAutoGenAddressDeprecated(tcpip.NICID, tcpip.AddressWithPre
 func (*routerWatch) OnAutoGenAddressInvalidated(tcpip.NICID, tcpip.AddressWithPrefix) {}
 
 // OnRecursiveDNSServerOption implements ipv6.NDPDispatcher.
-func (w *routerWatch) OnRecursiveDNSServerOption(_ tcpip.NICID, list []tcpip.Address, life time.Duration) {
-	if s := w.n.setup; s != nil && w.n.cfg.SLAAC {
+func (w *routerWatch) OnRecursiveDNSServerOption(nic tcpip.NICID, list []tcpip.Address, life time.Duration) {
+	if s := w.n.setup; s != nil && w.hears(nic) {
 		s.routerDNS(list, life)
 	}
 }
 
 // OnDNSSearchListOption implements ipv6.NDPDispatcher.
-func (w *routerWatch) OnDNSSearchListOption(_ tcpip.NICID, names []string, life time.Duration) {
-	if s := w.n.setup; s != nil && w.n.cfg.SLAAC {
+func (w *routerWatch) OnDNSSearchListOption(nic tcpip.NICID, names []string, life time.Duration) {
+	if s := w.n.setup; s != nil && w.hears(nic) {
 		s.routerSearch(names, life)
 	}
 }
 
 // OnDHCPv6Configuration implements ipv6.NDPDispatcher.
-func (w *routerWatch) OnDHCPv6Configuration(_ tcpip.NICID, c ipv6.DHCPv6ConfigurationFromNDPRA) {
-	if s := w.n.setup; s != nil && w.n.cfg.SLAAC {
+func (w *routerWatch) OnDHCPv6Configuration(nic tcpip.NICID, c ipv6.DHCPv6ConfigurationFromNDPRA) {
+	if s := w.n.setup; s != nil && w.hears(nic) {
 		s.flags(c)
 	}
 }

@@ -120,7 +120,10 @@ func (n *Network) transmit(nic tcpip.NICID, frame []byte, from *packetSock) erro
 	if l == nil {
 		return unix.ENXIO
 	}
-	if len(frame) > int(l.MTU())+header.EthernetMinimumSize {
+	switch {
+	case !n.stack.CheckNIC(nic):
+		return unix.ENETDOWN
+	case len(frame) > int(l.MTU())+header.EthernetMinimumSize:
 		return unix.EMSGSIZE
 	}
 	n.taps.show(&sight{nic: nic, hardware: l.hardware(), bare: l.bare, frame: frame, typ: unix.PACKET_OUTGOING, from: from})

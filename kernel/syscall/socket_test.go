@@ -17,15 +17,17 @@ import (
 // noNetwork is a netlink.Stack that has nothing.
 type noNetwork struct{}
 
-func (noNetwork) Links() []netlink.Link                 { return nil }
-func (noNetwork) SetLink(int, netlink.LinkChange) error { return unix.ENODEV }
-func (noNetwork) RemoveLink(int) error                  { return unix.ENODEV }
-func (noNetwork) Addresses() []netlink.Address          { return nil }
-func (noNetwork) AddAddress(netlink.Address) error      { return unix.ENODEV }
-func (noNetwork) RemoveAddress(netlink.Address) error   { return unix.EADDRNOTAVAIL }
-func (noNetwork) Routes() []netlink.Route               { return nil }
-func (noNetwork) AddRoute(netlink.Route) error          { return unix.ENETUNREACH }
-func (noNetwork) RemoveRoute(netlink.Route) error       { return unix.ESRCH }
+func (noNetwork) Links() []netlink.Link                            { return nil }
+func (noNetwork) SetLink(int, netlink.LinkChange) error            { return unix.ENODEV }
+func (noNetwork) AddLink(*netlink.NewLink) error                   { return unix.EOPNOTSUPP }
+func (noNetwork) MoveLink(int, netlink.Stack, string) (int, error) { return 0, unix.ENODEV }
+func (noNetwork) RemoveLink(int) error                             { return unix.ENODEV }
+func (noNetwork) Addresses() []netlink.Address                     { return nil }
+func (noNetwork) AddAddress(netlink.Address) error                 { return unix.ENODEV }
+func (noNetwork) RemoveAddress(netlink.Address) error              { return unix.EADDRNOTAVAIL }
+func (noNetwork) Routes() []netlink.Route                          { return nil }
+func (noNetwork) AddRoute(netlink.Route) error                     { return unix.ENETUNREACH }
+func (noNetwork) RemoveRoute(netlink.Route) error                  { return unix.ESRCH }
 func (noNetwork) RouteTo([]byte, int) (netlink.Route, error) {
 	return netlink.Route{}, unix.ENETUNREACH
 }

@@ -1,5 +1,6 @@
 /* tun.c - /dev/net/tun in a network namespace of its own: needs CAP_SYS_ADMIN and CAP_NET_ADMIN. */
 #include "check.h"
+#include "bulk.h"
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <linux/if_ether.h>
@@ -223,6 +224,8 @@ TEST(names)
 	int three = tun_open();
 	EXPECT(tun_set(three, "tap0", IFF_TAP, 0), EBUSY);
 	EXPECT(tun_set(three, "tap0", IFF_TUN, 0), EINVAL);
+	EXPECT(tun_set(three, "tap0", 0, 0), EINVAL);
+	EXPECT(tun_set(three, "tap0", IFF_TUN | IFF_TAP, 0), EBUSY);
 	EXPECT(tun_set(three, "tap0", IFF_TAP | IFF_MULTI_QUEUE, 0), EINVAL);
 	EXPECT(tun_set(three, "tun0", IFF_TUN | IFF_TUN_EXCL, 0), EBUSY);
 	EXPECT(tun_set(three, "my%dnet", IFF_TAP | IFF_VNET_HDR, n), 0);
@@ -270,6 +273,7 @@ TEST(packets)
 	int s = bound(4711);
 	SAME(send_to(s, PEER, 9, "out"), 3);
 	SAME(events(fd), POLLIN | POLLOUT);
+	SAME(read(fd, b, 0), 0);
 	SAME(read(fd, b, sizeof b), 20 + 8 + 3);
 	struct ip4 *h = (void *)b;
 	CHECK(h->vihl == 0x45 && h->proto == IPPROTO_UDP && h->src == ip(ME) && h->dst == ip(PEER) && !memcmp(b + 28, "out", 3));
@@ -351,6 +355,27 @@ TEST(waiting)
 	close(fd);
 }
 
+static void *writable(void *p)
+{
+	struct pollfd f = {*(int *)p, POLLOUT, 0};
+	return (void *)(long)poll(&f, 1, 20000);
+}
+
+/* Who waits to write is woken when the interface comes up. */
+TEST(comes_up)
+{
+	int fd = make("tun0", IFF_TUN | IFF_NO_PI, 0);
+	pthread_t t;
+	void *got;
+	NEED(fd >= 0);
+	pthread_create(&t, 0, writable, &fd);
+	sleep_ms(20);
+	CHECK(!up("tun0", 1));
+	pthread_join(t, &got);
+	SAME((long)got, 1);
+	close(fd);
+}
+
 /* Ethernet: who is asked for is found, and gets the datagram. */
 TEST(frames)
 {
@@ -419,6 +444,7 @@ TEST(offload)
 	EXPECT(ioctl(fd, TUNSETVNETHDRSZ, &size), 0);
 	EXPECT(ioctl(fd, TUNSETOFFLOAD, TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6), 0);
 	EXPECT(ioctl(fd, TUNSETOFFLOAD, TUN_F_TSO4), EINVAL);
+	EXPECT(ioctl(fd, TUNSETOFFLOAD, TUN_F_CSUM | TUN_F_TSO_ECN), EINVAL);
 	EXPECT(ioctl(fd, TUNSETOFFLOAD, 0x40000000), EINVAL);
 	EXPECT(ioctl(fd, TUNSETOFFLOAD, 0), 0);
 	int s = bound(4711);
@@ -543,6 +569,7 @@ TEST(queues)
 	SAME(got, 64);
 	CHECK(first > 0 && first < 64);
 	struct ifreq r = {.ifr_flags = IFF_ATTACH_QUEUE};
+	int on = 1;
 	EXPECT(ioctl(a, TUNSETQUEUE, &r), EINVAL);
 	r.ifr_flags = IFF_DETACH_QUEUE;
 	EXPECT(ioctl(a, TUNSETQUEUE, &r), 0);
@@ -554,6 +581,9 @@ TEST(queues)
 	for (got = 0; read(c, b, sizeof b) > 0; got++)
 		;
 	SAME(got, 64);
+	r.ifr_flags = IFF_DETACH_QUEUE;
+	EXPECT(ioctl(c, TUNSETQUEUE, &r), 0);
+	EXPECT(ioctl(c, TUNSETCARRIER, &on), EPERM);
 	r.ifr_flags = IFF_ATTACH_QUEUE;
 	EXPECT(ioctl(a, TUNSETQUEUE, &r), 0);
 	close(c);
@@ -634,6 +664,13 @@ TEST(watched)
 	CHECK(sendto(s, b, k, 0, SA(a), sizeof a) == (long)k);
 	SAME(read(fd, b, sizeof b), 31);
 	CHECK(!memcmp(b + 28, "raw", 3));
+	CHECK(!up("tun0", 0));
+	EXPECT(sendto(s, b, k, 0, SA(a), sizeof a), ENETDOWN);
+	EXPECT(recv(s, b, sizeof b, 0), ENETDOWN);
+	while (recv(s, b, sizeof b, MSG_DONTWAIT) >= 0)
+		;
+	SAME(errno, EAGAIN);
+	CHECK(!up("tun0", 1));
 	close(fd);
 	EXPECT(recv(s, b, sizeof b, 0), ENETDOWN);
 	close(u);
@@ -661,29 +698,6 @@ static int passed(int s)
 	if (recvmsg(s, &m, 0) == 1 && CMSG_FIRSTHDR(&m))
 		memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&m)), sizeof fd);
 	return fd;
-}
-
-#define BULK (1 << 20)
-
-static int bulk(int fd, int sending)
-{
-	static u8 b[8192];
-	u32 x = 1;
-	for (int at = 0; at < BULK;) {
-		long n = sizeof b < (size_t)(BULK - at) ? (long)sizeof b : BULK - at;
-		if (sending)
-			for (int i = 0; i < n; i++)
-				b[i] = (x = x * 1664525 + 1013904223) >> 24;
-		n = sending ? write(fd, b, n) : read(fd, b, n);
-		if (n <= 0)
-			return 1;
-		if (!sending)
-			for (int i = 0; i < n; i++)
-				if (b[i] != (u8)((x = x * 1664525 + 1013904223) >> 24))
-					return 2;
-		at += n;
-	}
-	return 0;
 }
 
 /* In another namespace: one end of a connection over a tap. */

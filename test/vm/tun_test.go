@@ -22,6 +22,27 @@ func TestTun(t *testing.T) {
 	}
 }
 
+// Pairs of interfaces between network namespaces, and dummies: the same on Linux, as far as it has the drivers, and in machines.
+func TestVeth(t *testing.T) {
+	program := filepath.Join(guestDir, "veth.static")
+	var args []string
+	for kind, tests := range map[string][]string{"veth": {"pairs", "made_there", "moved_there"}, "dummy": {"dummy"}} {
+		if exec.Command("unshare", "-n", "ip", "link", "add", "name", "x", "type", kind).Run() == nil {
+			args = append(args, tests...)
+		}
+	}
+	if len(args) > 0 {
+		if o, err := onLinux(job{program: program, args: args}); err != nil || o.status != 0 {
+			t.Fatalf("on Linux: %v %v", err, o)
+		}
+	}
+	for _, p := range []place{small, {small.machine, 4}} {
+		if o := run(t, job{program: program}, p); o.status != 0 || strings.Contains(o.stdout, "FAIL") || !strings.Contains(o.stdout, "ok moved_there") {
+			t.Error(o)
+		}
+	}
+}
+
 // Interfaces as ip(8) makes, shows and removes them: the output is Linux's.
 func TestIPTuntap(t *testing.T) {
 	script := `set -e

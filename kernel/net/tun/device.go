@@ -2,7 +2,6 @@ package tun
 
 import (
 	"hash/maphash"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -65,16 +64,12 @@ func newDevice(n *net.Network, name string, index int, tap bool) *device {
 	d := &device{net: n, tap: tap, owner: namespace.None, group: namespace.None}
 	d.header.Store(headerSize)
 	d.sndbuf.Store(1<<31 - 1)
-	var mac [6]byte
-	for i, r := 0, rand.Uint64(); i < len(mac); i, r = i+1, r>>8 {
-		mac[i] = byte(r)
-	}
-	mac[0] = mac[0]&^1 | 2 // of one host, and made up (IEEE 802)
+	mac := net.RandomMAC()
 	d.mac.Store(&mac)
 	d.plug = net.Plug{Name: name, Index: index, Device: d, Bare: !tap, QueueLength: tunQueue, Kind: "tun",
-		Info: d.info, Files: d.shown(), Settled: d.settled, Removed: d.gone}
+		Info: d.info, Files: d.shown(), Settled: d.settled, Removed: d.gone, Opened: d.opened}
 	if tap {
-		d.plug.QueueLength = tapQueue
+		d.plug.QueueLength, d.plug.MaxMTU = tapQueue, maxPacket-etherHeader
 	}
 	return d
 }
@@ -134,6 +129,9 @@ func (d *device) Send(parts [][]byte, _ netdev.Offload) error {
 	frame := slices.Concat(parts...)
 	d.mu.Lock()
 	to := d.choose(frame)
+	if d.unplugged {
+		to = nil
+	}
 	d.mu.Unlock()
 	if to == nil || !to.put(packet{frame}, d.plug.QueueLength) {
 		d.stats.txDropped.Add(1)
@@ -160,7 +158,7 @@ func (d *device) choose(frame []byte) *file {
 }
 
 // attach adds f, with what the interface is to be from now on unless others have it too: EBUSY, E2BIG.
-// Network.Changing is held.
+// It is called exclusively.
 func (d *device) attach(f *file, flags uint32) error {
 	d.mu.Lock()
 	multi := d.flags.Load()&unix.IFF_MULTI_QUEUE != 0
@@ -175,20 +173,20 @@ func (d *device) attach(f *file, flags uint32) error {
 	}
 	if all == 0 {
 		d.flags.Store(flags & features)
+		d.unplugged = false
 	}
-	d.files = append(d.files, f)
-	d.unplugged = false
+	d.files = append(slices.Clone(d.files), f)
 	d.mu.Unlock()
+	f.hear(true)
 	return nil
 }
 
-// detach takes f away; the interface goes with its last file. Network.Changing is held.
-//
-// +checklocks:n.Changing
-func (d *device) detach(n *net.Network, f *file) {
+// detach takes f away; the interface goes with its last file. It is called exclusively.
+func (d *device) detach(f *file) {
 	d.mu.Lock()
 	d.files = without(d.files, f)
 	d.idle = without(d.idle, f)
+	f.hear(false)
 	last, stays := len(d.files)+len(d.idle) == 0, d.persist
 	if last {
 		d.unplugged, d.changed = true, true
@@ -196,9 +194,9 @@ func (d *device) detach(n *net.Network, f *file) {
 	d.mu.Unlock()
 	switch {
 	case last && stays:
-		n.Changed(&d.plug)
+		d.net.Changed(&d.plug)
 	case last:
-		n.Unplug(&d.plug)
+		d.net.Unplug(&d.plug)
 	}
 }
 
@@ -207,19 +205,20 @@ func without(list []*file, f *file) []*file {
 	return slices.DeleteFunc(slices.Clone(list), func(o *file) bool { return o == f })
 }
 
-// gone lets go of the files of an interface that somebody else has removed, with Network.Changing held.
+// gone lets go of the files of an interface that somebody else has removed; it is called exclusively.
 func (d *device) gone() {
 	d.mu.Lock()
 	all := append(slices.Clone(d.files), d.idle...)
 	d.files, d.idle = nil, nil
 	d.mu.Unlock()
 	for _, f := range all {
+		f.hear(false)
 		f.dev.Store(nil)
 		f.queue.Notify(readable | unix.EPOLLERR)
 	}
 }
 
-// rest has f take packets, or not any more: EINVAL.
+// rest has f take packets, or not any more: EINVAL. It is called exclusively.
 func (d *device) rest(f *file, idle bool) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -231,9 +230,7 @@ func (d *device) rest(f *file, idle bool) error {
 		return unix.EINVAL
 	}
 	*from, *to = without(*from, f), append(slices.Clone(*to), f)
-	if idle {
-		f.drop()
-	}
+	f.hear(!idle)
 	return nil
 }
 
@@ -244,14 +241,34 @@ func (d *device) isIdle(f *file) bool {
 	return slices.Contains(d.idle, f)
 }
 
-// setCarrier is TUNSETCARRIER.
-func (d *device) setCarrier(on bool) {
+// setCarrier is TUNSETCARRIER: EPERM when no file takes packets.
+func (d *device) setCarrier(on bool) error {
 	d.mu.Lock()
+	if on && len(d.files) == 0 {
+		d.mu.Unlock()
+		return unix.EPERM
+	}
 	other := d.unplugged == on
 	d.unplugged = !on
 	d.changed = d.changed || !on
 	d.mu.Unlock()
 	if other {
-		d.net.Changed(&d.plug)
+		d.told()
+	}
+	return nil
+}
+
+// told tells of a change of the interface, unless it is gone.
+func (d *device) told() {
+	net.Exclusively(func() { d.net.Changed(&d.plug) })
+}
+
+// opened wakes who waits until packets can be written.
+func (d *device) opened(bool) {
+	d.mu.Lock()
+	all := append(slices.Clone(d.files), d.idle...)
+	d.mu.Unlock()
+	for _, f := range all {
+		f.queue.Notify(writable)
 	}
 }

@@ -59,7 +59,7 @@ func (d *device) deliver(dst uio.Sink, p packet) (int64, error) {
 	}
 	if flags&unix.IFF_NO_PI == 0 {
 		var info [infoHeader]byte
-		if room < len(head)+len(data) {
+		if room < infoHeader+len(head)+len(data) {
 			binary.LittleEndian.PutUint16(info[:], packetStripped)
 		}
 		copy(info[2:], p.frame[etherHeader-2:etherHeader])
@@ -123,7 +123,7 @@ func (d *device) accept(src uio.Source) (int64, error) {
 			return 0, unix.EINVAL
 		}
 	}
-	if d.tap && len(frame) < etherHeader || !d.tap && protocol == 0 {
+	if d.tap && len(frame) < etherHeader || !d.tap && flags&unix.IFF_NO_PI != 0 && protocol == 0 {
 		d.stats.rxDropped.Add(1)
 		return 0, unix.EINVAL
 	}
@@ -137,7 +137,6 @@ func (d *device) accept(src uio.Source) (int64, error) {
 		frame = b[room+head-etherHeader:]
 		clear(frame[:etherHeader])
 		binary.BigEndian.PutUint16(frame[etherHeader-2:], protocol)
-		o.Start, o.Header = o.Start+etherHeader, o.Header+etherHeader
 	}
 	if r := d.receiver.Load(); r != nil {
 		d.receiving.Lock()
@@ -158,16 +157,18 @@ func protocolOf(first byte) uint16 {
 	return 0
 }
 
-// offload reads struct virtio_net_hdr in front of a packet of so many bytes: false when it makes no sense.
+// offload reads struct virtio_net_hdr in front of a packet of so many bytes: false when it makes no sense. Where sums and headers lie, the
+// network finds out itself.
 func offload(b []byte, size int) (o netdev.Offload, ok bool) {
-	le := binary.LittleEndian
-	o = netdev.Offload{Checksum: b[0]&needsChecksum != 0, Header: le.Uint16(b[2:]), Size: le.Uint16(b[4:]), Start: le.Uint16(b[6:]), Offset: le.Uint16(b[8:])}
-	if o.Checksum && int(o.Start)+int(o.Offset)+2 > size || int(o.Header) > size {
+	header, segment, start, sum := le.Uint16(b[2:]), le.Uint16(b[4:]), le.Uint16(b[6:]), le.Uint16(b[8:])
+	o.Checksum = b[0]&needsChecksum != 0
+	if o.Checksum && int(start)+int(sum)+2 > size || int(header) > size {
 		return o, false
 	}
+	o.Size = segment
 	switch b[1] &^ gsoECN {
 	case gsoNone:
-		o.Header, o.Size = 0, 0
+		o.Size = 0
 		return o, true
 	case gsoTCPv4:
 		o.Segment = netdev.TCPv4

@@ -28,7 +28,8 @@ const (
 
 type ifreq [ifreqSize]byte
 
-func (r *ifreq) name() string { return unix.ByteSliceToString(r[:nameSize]) }
+// name is ifr_name, of which no more counts than a name can have.
+func (r *ifreq) name() string { return unix.ByteSliceToString(r[:nameSize-1]) }
 
 func (r *ifreq) setName(s string) {
 	clear(r[:nameSize])
@@ -63,11 +64,13 @@ func (f *file) Ioctl(_ *vfs.File, a *vfs.IoctlArgs) (uint64, error) {
 		d.mu.Lock()
 		d.persist = int32(a.Arg) != 0
 		d.mu.Unlock()
+		d.told()
 	case unix.TUNSETOWNER, unix.TUNSETGROUP:
 		return 0, d.setOwner(a)
 	case unix.TUNSETNOCSUM: // of no consequence on Linux either
 	case unix.TUNSETOFFLOAD:
-		if v := uint32(a.Arg); v&^(unix.TUN_F_CSUM|offloads) != 0 || v&unix.TUN_F_CSUM == 0 && v != 0 {
+		const segments = unix.TUN_F_TSO4 | unix.TUN_F_TSO6
+		if v := uint32(a.Arg); v&^(unix.TUN_F_CSUM|offloads) != 0 || v&unix.TUN_F_CSUM == 0 && v != 0 || v&unix.TUN_F_TSO_ECN != 0 && v&segments == 0 {
 			return 0, unix.EINVAL
 		}
 	default:
@@ -104,7 +107,7 @@ func (d *device) setting(a *vfs.IoctlArgs) error {
 	case a.Cmd == unix.TUNSETVNETLE:
 		d.little.Store(v != 0) // as the processor is in any case
 	case a.Cmd == unix.TUNSETCARRIER:
-		d.setCarrier(v != 0)
+		return d.setCarrier(v != 0)
 	default:
 		return unix.EINVAL
 	}
@@ -121,7 +124,7 @@ func number(a *vfs.IoctlArgs) (int32, error) {
 	return int32(le.Uint32(b[:])), err
 }
 
-// setIndex is TUNSETIFINDEX, the number of the interface that will be made: EPERM, EINVAL, and EPERM after that too.
+// setIndex is TUNSETIFINDEX, the number of the interface that will be made: EINVAL, EPERM after that.
 func (f *file) setIndex(a *vfs.IoctlArgs) error {
 	if f.dev.Load() != nil {
 		return unix.EPERM
@@ -130,8 +133,6 @@ func (f *file) setIndex(a *vfs.IoctlArgs) error {
 	switch {
 	case err != nil:
 		return err
-	case !a.Ctx.Cred.CapableIn(f.net.Owner(), unix.CAP_NET_ADMIN):
-		return unix.EPERM
 	case v < 0:
 		return unix.EINVAL
 	}
@@ -151,21 +152,19 @@ func (f *file) setInterface(a *vfs.IoctlArgs) error {
 	if f.dev.Load() != nil {
 		return unix.EEXIST
 	}
-	f.net.Changing.Lock()
-	d, err := f.find(r.name(), r.flags(), a)
-	f.net.Changing.Unlock()
+	d, err := (*device)(nil), error(nil)
+	net.Exclusively(func() { d, err = f.find(r.name(), r.flags(), a) })
 	if err != nil {
 		return err
 	}
 	f.queue.Notify(readable | writable | unix.EPOLLERR)
-	r.setName(d.plug.Name)
+	r.setName(f.net.NameOf(&d.plug))
 	_, err = a.Mem.CopyOut(a.Arg, r[:])
 	return err
 }
 
 // find attaches f to the interface of that name, which it makes when there is none.
-//
-// +checklocks:f.net.Changing
+// It is called exclusively.
 func (f *file) find(name string, flags uint32, a *vfs.IoctlArgs) (*device, error) {
 	if p, taken := f.net.Plugged(name); taken {
 		return f.join(p, flags, a)
@@ -183,7 +182,7 @@ func (f *file) join(p *net.Plug, flags uint32, a *vfs.IoctlArgs) (*device, error
 	}
 	d, ok := p.Device.(*device)
 	switch {
-	case !ok, d.tap && flags&unix.IFF_TUN != 0, !d.tap && flags&(unix.IFF_TUN|unix.IFF_TAP) != unix.IFF_TUN:
+	case !ok, d.tap && flags&unix.IFF_TAP == 0, !d.tap && flags&unix.IFF_TUN == 0:
 		return nil, unix.EINVAL
 	case (flags^d.flags.Load())&unix.IFF_MULTI_QUEUE != 0:
 		return nil, unix.EINVAL
@@ -208,8 +207,7 @@ func (d *device) mayAttach(a *vfs.IoctlArgs) bool {
 }
 
 // make makes an interface, of which f is the first end.
-//
-// +checklocks:f.net.Changing
+// It is called exclusively.
 func (f *file) make(name string, flags uint32, a *vfs.IoctlArgs) (*device, error) {
 	if !a.Ctx.Cred.CapableIn(f.net.Owner(), unix.CAP_NET_ADMIN) {
 		return nil, unix.EPERM
@@ -245,35 +243,35 @@ func (d *device) setOwner(a *vfs.IoctlArgs) error {
 		return unix.EINVAL
 	}
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	if group {
 		d.group = id
 	} else {
 		d.owner = id
 	}
+	d.mu.Unlock()
+	d.told()
 	return nil
 }
 
-// setQueue is TUNSETQUEUE: EINVAL, EPERM.
+// setQueue is TUNSETQUEUE: EINVAL.
 func (f *file) setQueue(a *vfs.IoctlArgs) error {
 	var r ifreq
 	if _, err := a.Mem.CopyIn(r[:], a.Arg); err != nil {
 		return err
 	}
-	d := f.dev.Load()
-	if d == nil {
+	what := r.flags() & (unix.IFF_ATTACH_QUEUE | unix.IFF_DETACH_QUEUE)
+	if what != unix.IFF_ATTACH_QUEUE && what != unix.IFF_DETACH_QUEUE {
 		return unix.EINVAL
 	}
-	switch r.flags() & (unix.IFF_ATTACH_QUEUE | unix.IFF_DETACH_QUEUE) {
-	case unix.IFF_ATTACH_QUEUE:
-		if !d.mayAttach(a) {
-			return unix.EPERM
+	err := error(unix.EINVAL)
+	net.Exclusively(func() {
+		if d := f.dev.Load(); d != nil {
+			if err = d.rest(f, what == unix.IFF_DETACH_QUEUE); err == nil {
+				d.net.Changed(&d.plug)
+			}
 		}
-		return d.rest(f, false)
-	case unix.IFF_DETACH_QUEUE:
-		return d.rest(f, true)
-	}
-	return unix.EINVAL
+	})
+	return err
 }
 
 // interfaceRequest serves the requests with struct ifreq about the interface.
@@ -284,10 +282,20 @@ func (f *file) interfaceRequest(d *device, a *vfs.IoctlArgs) error {
 	}
 	switch a.Cmd {
 	case unix.SIOCSIFHWADDR:
-		if !d.tap || le.Uint16(r[nameSize:]) != unix.ARPHRD_ETHER {
+		kind := uint16(unix.ARPHRD_NONE)
+		if d.tap {
+			kind = unix.ARPHRD_ETHER
+		}
+		if le.Uint16(r[nameSize:]) != kind {
 			return unix.EINVAL
 		}
-		return f.net.SetAddress(&d.plug, r[nameSize+2:nameSize+8])
+		err := error(nil)
+		net.Exclusively(func() {
+			if err = f.net.SetAddress(&d.plug, r[nameSize+2:nameSize+8]); err == nil {
+				f.net.Changed(&d.plug)
+			}
+		})
+		return err
 	case unix.SIOCGIFHWADDR:
 		clear(r[nameSize:])
 		le.PutUint16(r[nameSize:], unix.ARPHRD_NONE)
@@ -297,7 +305,7 @@ func (f *file) interfaceRequest(d *device, a *vfs.IoctlArgs) error {
 			copy(r[nameSize+2:], mac[:])
 		}
 	default:
-		r.setName(d.plug.Name)
+		r.setName(f.net.NameOf(&d.plug))
 		flags := d.allFlags() | unix.IFF_NOFILTER
 		if d.isIdle(f) {
 			flags |= unix.IFF_DETACH_QUEUE

@@ -10,7 +10,7 @@
 // What waits to be read is at most as many packets as the interface's queue has places, and counts among share.Datagrams; the rest is lost, as on a
 // wire.
 //
-// Lock order: file.setting → Network.Changing → device.mu → file.mu; device.receiving → netstack's. Neither device.mu nor file.mu is held
+// Lock order: file.setting → net.Exclusively → device.mu → file.mu; device.receiving → netstack's. Neither device.mu nor file.mu is held
 // while the network is called.
 package tun
 
@@ -59,6 +59,8 @@ type file struct {
 
 	mu      sync.Mutex
 	waiting []packet // +checklocks:mu
+	// deaf: nothing is queued, since nobody would take it.
+	deaf bool // +checklocks:mu
 }
 
 // A packet is a frame with its header of Ethernet, which is made up on a device that has none.
@@ -77,7 +79,7 @@ const (
 // put queues a packet, of which it keeps the bytes: false when there is no room.
 func (f *file) put(p packet, most int) bool {
 	f.mu.Lock()
-	fits := len(f.waiting) < most && share.Datagrams.Take(p.cost())
+	fits := !f.deaf && len(f.waiting) < most && share.Datagrams.Take(p.cost())
 	if fits {
 		f.waiting = append(f.waiting, p)
 	}
@@ -102,13 +104,14 @@ func (f *file) take() (p packet, ok bool) {
 	return p, true
 }
 
-// drop forgets all packets.
-func (f *file) drop() {
-	for {
-		if _, ok := f.take(); !ok {
-			return
-		}
+// hear says whether packets are queued from now on, and forgets those that are.
+func (f *file) hear(on bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, p := range f.waiting {
+		share.Datagrams.Give(p.cost())
 	}
+	f.waiting, f.deaf = nil, !on
 }
 
 // Read implements vfs.FileOps: EBADFD without an interface, EINVAL when not even the headers fit. What does not fit of a packet is lost.
@@ -116,6 +119,9 @@ func (f *file) Read(_ *vfs.File, dst uio.Sink, _ int64) (int64, error) {
 	d := f.dev.Load()
 	if d == nil {
 		return 0, unix.EBADFD
+	}
+	if dst.Left() == 0 {
+		return 0, nil
 	}
 	p, ok := f.take()
 	if !ok {
@@ -159,7 +165,7 @@ func (f *file) Unregister(_ *vfs.File, e *wait.Entry) { f.queue.Remove(e) }
 // FDInfo is what /proc/PID/fdinfo shows.
 func (f *file) FDInfo() string {
 	if d := f.dev.Load(); d != nil {
-		return "iff:\t" + d.plug.Name + "\n"
+		return "iff:\t" + f.net.NameOf(&d.plug) + "\n"
 	}
 	return ""
 }
@@ -167,12 +173,11 @@ func (f *file) FDInfo() string {
 // Release implements vfs.FileOps.
 func (f *file) Release(*vfs.File) {
 	f.setting.Lock()
-	f.net.Changing.Lock()
-	if d := f.dev.Swap(nil); d != nil {
-		d.detach(f.net, f)
-	}
-	f.net.Changing.Unlock()
+	net.Exclusively(func() {
+		if d := f.dev.Swap(nil); d != nil {
+			d.detach(f)
+		}
+	})
 	f.setting.Unlock()
-	f.drop()
 	f.done()
 }

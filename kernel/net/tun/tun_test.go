@@ -78,7 +78,7 @@ const (
 // up gives the interface an address and brings it up.
 func up(tb testing.TB, n *net.Network, f *file) {
 	tb.Helper()
-	index := f.dev.Load().plug.Index
+	index := f.dev.Load().plug.NIC()
 	if err := n.Netlink().AddAddress(netlink.Address{Index: index, Addr: []byte(me), Bits: 24}); err != nil {
 		tb.Fatal(err)
 	}
@@ -221,14 +221,14 @@ func TestChanges(t *testing.T) {
 	if _, err := set(f, "a0", unix.IFF_TAP); err != nil {
 		t.Fatal(err)
 	}
-	if err := n.Netlink().RemoveLink(f.dev.Load().plug.Index); err != nil {
+	if err := n.Netlink().RemoveLink(f.dev.Load().plug.NIC()); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := read(f, 100); err != unix.EBADFD {
 		t.Error("removed:", err)
 	}
 	f.Release(nil)
-	want := "a0 is new and does not run, a0 is another and does not run, a0 is another and does not run, a0 is another, a0 is gone and does not run"
+	want := "a0 is new and does not run, a0 is another, a0 is another and does not run, a0 is another and does not run, a0 is another, a0 is gone and does not run"
 	if s := strings.Join(got, ", "); s != want {
 		t.Errorf("%s,\nwant %s", s, want)
 	}
@@ -266,6 +266,7 @@ func TestQueueIsBounded(t *testing.T) {
 
 // Files come and go, and interfaces are removed, while packets move.
 func TestRaces(t *testing.T) {
+	before := share.Datagrams.Used()
 	n := newNet(t)
 	n.Stack()
 	var all sync.WaitGroup
@@ -280,11 +281,11 @@ func TestRaces(t *testing.T) {
 					t.Error(name, err)
 				}
 				if d := f.dev.Load(); d != nil {
-					_ = n.Netlink().SetLink(d.plug.Index, netlink.LinkChange{Flags: unix.IFF_UP, Mask: unix.IFF_UP})
+					_ = n.Netlink().SetLink(d.plug.NIC(), netlink.LinkChange{Flags: unix.IFF_UP, Mask: unix.IFF_UP})
 					_ = write(f, ping(byte(j)))
 					_ = d.Send([][]byte{make([]byte, etherHeader), ping(1)}, netdev.Offload{})
 					if j%16 == 0 {
-						_ = n.Netlink().RemoveLink(d.plug.Index)
+						_ = n.Netlink().RemoveLink(d.plug.NIC())
 					}
 				}
 				_, _ = read(f, 100)
@@ -294,6 +295,9 @@ func TestRaces(t *testing.T) {
 		}()
 	}
 	all.Wait()
+	if got := share.Datagrams.Used(); got != before {
+		t.Errorf("%d bytes are still taken", got-before)
+	}
 	for _, l := range n.Netlink().Links() {
 		if l.Name != "lo" {
 			t.Error(l.Name, "is left")

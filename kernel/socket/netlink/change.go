@@ -66,14 +66,30 @@ func (r *request) change() error {
 	return unix.EOPNOTSUPP
 }
 
-// setLink changes an interface; new ones cannot be made.
+// setLink changes an interface, or makes one.
 func (r *request) setLink() error {
 	l, a, err := r.findLink()
-	if err == unix.ENODEV && r.flags&unix.NLM_F_CREATE != 0 {
-		return unix.EOPNOTSUPP
+	switch {
+	case r.typ == unix.RTM_NEWLINK && err == unix.ENODEV && r.flags&unix.NLM_F_CREATE != 0:
+		return r.addLink(a)
+	case r.typ == unix.RTM_NEWLINK && err == nil && r.flags&unix.NLM_F_EXCL != 0:
+		return unix.EEXIST
+	case err != nil:
+		return err
 	}
+	stack := r.k.net.stack()
+	moved, err := r.space(a)
 	if err != nil {
 		return err
+	}
+	if moved != nil {
+		name := a.text(unix.IFLA_IFNAME)
+		if l.Index, err = stack.MoveLink(l.Index, moved, name); err != nil {
+			return err
+		}
+		if stack = moved; name != "" {
+			l.Name = name
+		}
 	}
 	c := LinkChange{Flags: le.Uint32(r.body[8:]), Mask: le.Uint32(r.body[12:])}
 	if v, ok := a.uint32(unix.IFLA_MTU); ok {
@@ -94,8 +110,7 @@ func (r *request) setLink() error {
 		}
 		c.Address = slices.Clone(b)
 	}
-	stack := r.k.net.stack()
-	if err := stack.SetLink(l.Index, c); err != nil {
+	if err := stack.SetLink(l.Index, c); err != nil || moved != nil {
 		return err
 	}
 	for _, now := range stack.Links() {

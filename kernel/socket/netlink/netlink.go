@@ -34,6 +34,8 @@ type Network struct {
 	// Space is the number of the network namespace, and Owner the user namespace whose root may change it. They are set before the first socket is made.
 	Space uint64
 	Owner *namespace.User
+	// Spaces returns the network of a process, or of a network namespace that is open, and who owns it: ESRCH, EBADF, EINVAL. nil: there are no others.
+	Spaces func(c *socket.Caller, pid, fd int32, byFD bool) (Stack, *namespace.User, error)
 	// Ioctl serves the SIOC requests about interfaces (netdevice(7)); nil: ENOTTY.
 	Ioctl func(a *vfs.IoctlArgs) (uint64, error)
 

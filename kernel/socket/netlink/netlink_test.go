@@ -38,6 +38,11 @@ func (f *fakeStack) SetLink(index int, c LinkChange) error {
 	}
 	return unix.ENODEV
 }
+func (f *fakeStack) AddLink(l *NewLink) error {
+	f.links = append(f.links, Link{Index: len(f.links) + 1, Name: l.Name, Kind: l.Kind})
+	return nil
+}
+func (f *fakeStack) MoveLink(int, Stack, string) (int, error) { return 0, unix.EINVAL }
 func (f *fakeStack) RemoveLink(index int) error {
 	for i, l := range f.links {
 		if l.Index == index {

@@ -178,10 +178,17 @@ func putLink(b []byte, typ int, l *Link) []byte {
 		}
 		b = attr(b, unix.IFLA_STATS64, l.Stats.bytes(8))
 		b = attr(b, unix.IFLA_STATS, l.Stats.bytes(4))
+		if l.Peer != 0 {
+			b = Attr32(b, unix.IFLA_LINK, uint32(l.Peer))
+		}
 		if l.Kind == "" {
 			return b
 		}
-		return attr(b, unix.IFLA_LINKINFO, attr(attrString(nil, unix.IFLA_INFO_KIND, l.Kind), unix.IFLA_INFO_DATA, l.Info))
+		info := attrString(nil, unix.IFLA_INFO_KIND, l.Kind)
+		if len(l.Info) > 0 {
+			info = attr(info, unix.IFLA_INFO_DATA, l.Info)
+		}
+		return attr(b, unix.IFLA_LINKINFO, info)
 	})
 }
 
@@ -199,7 +206,7 @@ func (s *Stats) bytes(size int) []byte {
 	return b
 }
 
-// findLink finds the interface that a message of links is about, by number or name: EINVAL, ENODEV.
+// findLink finds the interface that a message of links is about, by number or name, and returns its attributes with ENODEV too: EINVAL, ENODEV.
 func (r *request) findLink() (l Link, a attributes, err error) {
 	if len(r.body) < ifinfoSize {
 		return l, nil, unix.EINVAL
@@ -214,7 +221,7 @@ func (r *request) findLink() (l Link, a attributes, err error) {
 	}
 	if index <= 0 && name == "" {
 		if r.typ == unix.RTM_NEWLINK {
-			return l, nil, unix.ENODEV // by which ip(8) knows that there is the request
+			return l, a, unix.ENODEV // by which ip(8) knows that there is the request
 		}
 		return l, nil, unix.EINVAL
 	}
@@ -223,7 +230,7 @@ func (r *request) findLink() (l Link, a attributes, err error) {
 			return l, a, nil
 		}
 	}
-	return l, nil, unix.ENODEV
+	return Link{}, a, unix.ENODEV
 }
 
 func (r *request) getLink() (bool, error) {

@@ -7,6 +7,11 @@ type Stack interface {
 	Links() []Link
 	// SetLink changes an interface: ENODEV.
 	SetLink(index int, c LinkChange) error
+	// AddLink makes an interface: EOPNOTSUPP for a kind that is not there, EEXIST, EBUSY for a number that is taken, EINVAL, EADDRNOTAVAIL, ENOMEM.
+	AddLink(l *NewLink) error
+	// MoveLink moves an interface to another network, with another name unless that is "", and returns its number there: EINVAL for one that
+	// stays, EEXIST, ENOMEM.
+	MoveLink(index int, to Stack, name string) (int, error)
 	// RemoveLink removes an interface: ENODEV, EOPNOTSUPP for one that stays.
 	RemoveLink(index int) error
 
@@ -47,6 +52,20 @@ type Link struct {
 	// Kind is the driver's name of what can be made and removed, and Info what it tells (IFLA_INFO_DATA).
 	Kind string
 	Info []byte
+	// Peer is the number of the interface in the same network that it is joined with, 0 for none.
+	Peer int
+}
+
+// A NewLink is an interface that is to be made.
+type NewLink struct {
+	Kind    string
+	Name    string // "": as the Stack chooses
+	Index   int    // 0: the next
+	MTU     int    // bytes; 0: as the kind has it
+	Address []byte // nil: any
+	Up      bool
+	In      Stack    // the network that it is to be in; nil: the one that makes it
+	Peer    *NewLink // the one it is joined with; nil: as the Stack chooses
 }
 
 // Stats counts what went through an interface.

@@ -28,7 +28,7 @@ func (n *nic) DeliverQuick(protocol tcpip.NetworkProtocolNumber, pkt *PacketBuff
 	}
 	b := front.AsSlice()[pkt.consumed:]
 	g, ok := quickSegment(protocol, b, int(pkt.buf.Size())-pkt.consumed)
-	if !ok {
+	if !ok || ofThisHost(g.id.LocalAddress) || ofThisHost(g.id.RemoteAddress) {
 		return false
 	}
 	queue, ep := n.quickEndpoint(protocol, g.id)
@@ -92,6 +92,11 @@ func quickSegment(protocol tcpip.NetworkProtocolNumber, b []byte, size int) (g q
 	}
 	g.id.RemotePort, g.id.LocalPort = binary.BigEndian.Uint16(h), binary.BigEndian.Uint16(h[2:])
 	return g, true
+}
+
+// ofThisHost says that an address is none on a wire (RFC 1122 section 3.2.1.3 g, RFC 4291 section 2.5.3): the layers drop it.
+func ofThisHost(a tcpip.Address) bool {
+	return header.IsV4LoopbackAddress(a) || a == header.IPv6Loopback
 }
 
 // quickIPv4 says whether b begins with a header of IPv4 without options, in front of TCP in one piece, whose sum is right.

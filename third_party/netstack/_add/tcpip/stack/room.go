@@ -2,7 +2,7 @@ package stack
 
 import "math/bits"
 
-// room bounds what datagrams that wait to be read take, in all stacks together; nil functions: there is no bound.
+// room bounds what datagrams that wait to be read, and packets that wait to be sent, take in all stacks together; nil functions: there is no bound.
 var room struct {
 	take func(bytes int64) bool
 	give func(bytes int64)
@@ -33,4 +33,19 @@ func GiveRoom(pkt *PacketBuffer) (size int) {
 		room.give(int64(size))
 	}
 	return size
+}
+
+// hold returns a copy of a packet that waits to be sent, which takes room until it is released; nil when there is none.
+func hold(pkt *PacketBuffer) *PacketBuffer {
+	size, ok := TakeRoom(pkt)
+	if !ok {
+		return nil
+	}
+	c := pkt.Clone()
+	c.onRelease = func() {
+		if room.give != nil {
+			room.give(int64(size))
+		}
+	}
+	return c
 }

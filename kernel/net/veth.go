@@ -1,0 +1,257 @@
+package net
+
+import (
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"gosv/kernel/netdev"
+	"gosv/kernel/share"
+	"gosv/kernel/socket/netlink"
+)
+
+// tallies count what an interface of software has sent and received.
+type tallies struct{ rxPackets, rxBytes, rxDropped, txPackets, txBytes, txDropped atomic.Uint64 }
+
+// Stats implements netdev.Device.
+func (t *tallies) Stats() netdev.Stats {
+	return netdev.Stats{RxPackets: t.rxPackets.Load(), RxBytes: t.rxBytes.Load(), RxDropped: t.rxDropped.Load(),
+		TxPackets: t.txPackets.Load(), TxBytes: t.txBytes.Load(), TxDropped: t.txDropped.Load()}
+}
+
+// soft is what devices without hardware share.
+type soft struct {
+	tallies
+	mac atomic.Pointer[[6]byte]
+}
+
+// RandomMAC returns an address of one host that nobody was given (IEEE 802, "locally administered").
+func RandomMAC() (mac [6]byte) {
+	r := rand.Uint64()
+	for i := range mac {
+		mac[i] = byte(r >> (8 * i))
+	}
+	mac[0] = mac[0]&^1 | 2
+	return mac
+}
+
+// MAC implements netdev.Device.
+func (s *soft) MAC() [6]byte { return *s.mac.Load() }
+
+// MTU implements netdev.Device.
+func (*soft) MTU() int { return 1500 }
+
+// Flush implements netdev.Device.
+func (*soft) Flush() {}
+
+// Drain implements netdev.Device.
+func (*soft) Drain(time.Duration) {}
+
+// Promiscuous implements netdev.Filter: all that comes is received.
+func (*soft) Promiscuous(bool) error { return nil }
+
+// SetMAC implements netdev.Filter.
+func (s *soft) SetMAC(mac [6]byte) error {
+	s.mac.Store(&mac)
+	return nil
+}
+
+// dummy is an interface that nothing is behind: what it sends is gone.
+type dummy struct {
+	soft
+	plug Plug
+}
+
+func newDummy() *dummy {
+	d := &dummy{}
+	mac := RandomMAC()
+	d.mac.Store(&mac)
+	d.plug = Plug{Device: d, NoARP: true, QueueLength: queueLength, Kind: "dummy", Info: func() []byte { return nil }, Settled: func() bool { return false },
+		Removed: func() {}, Moved: func(*Network) {}}
+	return d
+}
+
+// Features implements netdev.Device.
+func (*dummy) Features() netdev.Features { return netdev.Features{} }
+
+// Start implements netdev.Device.
+func (*dummy) Start(netdev.Receiver) error { return nil }
+
+// Up implements netdev.Device.
+func (*dummy) Up() bool { return true }
+
+// Send implements netdev.Device.
+func (d *dummy) Send(parts [][]byte, _ netdev.Offload) error {
+	d.txPackets.Add(1)
+	d.txBytes.Add(uint64(sizeOf(parts)))
+	return nil
+}
+
+func sizeOf(parts [][]byte) (n int) {
+	for _, p := range parts {
+		n += len(p)
+	}
+	return n
+}
+
+// A vethEnd is one of two interfaces that are joined (veth(4)): what one sends, the other receives, in whatever network namespace it is.
+//
+// What is sent waits in the queue of the receiver, so that no network calls into another, and is delivered by a goroutine that lasts as long as something
+// waits. Sums and segments are left open: they need not be made between two networks of one machine.
+type vethEnd struct {
+	soft
+	plug Plug
+	peer *vethEnd
+	net  atomic.Pointer[Network]
+	up   atomic.Bool
+
+	receiver atomic.Pointer[netdev.Receiver]
+
+	mu      sync.Mutex
+	waiting []onWire // +checklocks:mu
+	// delivering: a goroutine empties the queue.
+	delivering bool // +checklocks:mu
+}
+
+// onWire is a frame on the way.
+type onWire struct {
+	frame []byte
+	o     netdev.Offload
+}
+
+// wireOverhead is what a frame costs beside its bytes.
+const wireOverhead = 128
+
+func (w *onWire) cost() int64 { return int64(len(w.frame)) + wireOverhead }
+
+// newPair makes two ends, without names.
+func newPair() (a, b *vethEnd) {
+	a, b = &vethEnd{}, &vethEnd{}
+	a.join(b)
+	b.join(a)
+	return a, b
+}
+
+func (e *vethEnd) join(peer *vethEnd) {
+	mac := RandomMAC()
+	e.peer = peer
+	e.mac.Store(&mac)
+	e.plug = Plug{Device: e, QueueLength: queueLength, Kind: "veth", Info: func() []byte { return nil }, Settled: func() bool { return true },
+		Removed: e.removed, Moved: e.moved, Opened: e.opened, Peer: e.other}
+}
+
+// addPair makes what l describes, and its peer, which is there first as on Linux.
+func (n *Network) addPair(l *netlink.NewLink) error {
+	a, b := newPair()
+	of := &netlink.NewLink{}
+	if l.Peer != nil {
+		of = l.Peer
+	}
+	if of.In == nil {
+		of.In = routes{n}
+	}
+	a.net.Store(n.where(l))
+	b.net.Store(n.where(of))
+	a.plug.Name, b.plug.Name = l.Name, of.Name
+	if err := n.place(of, &b.plug, "veth%d"); err != nil {
+		return err
+	}
+	if err := n.place(l, &a.plug, "veth%d"); err != nil {
+		n.where(of).Unplug(&b.plug)
+		return err
+	}
+	return nil
+}
+
+// removed takes the other end away with this one.
+func (e *vethEnd) removed() {
+	e.up.Store(false)
+	e.peer.up.Store(false)
+	e.peer.net.Load().Unplug(&e.peer.plug)
+}
+
+// moved says that the end is in another network.
+func (e *vethEnd) moved(n *Network) {
+	e.net.Store(n)
+	e.opened(false)
+}
+
+// opened says that the interface was brought up or down, which is seen at the other end.
+func (e *vethEnd) opened(up bool) {
+	if e.up.Swap(up) != up && e.peer.up.Load() {
+		e.peer.net.Load().Changed(&e.peer.plug)
+	}
+}
+
+// other is where the other end is.
+func (e *vethEnd) other() (*Network, int) { return e.peer.net.Load(), e.peer.plug.NIC() }
+
+// Features implements netdev.Device.
+func (*vethEnd) Features() netdev.Features { return leftOpen }
+
+// leftOpen is what the ends leave to each other. Tests on the host leave nothing, since their netstack looks at all sums.
+var leftOpen = netdev.Features{Checksum: true, TCPv4: true, TCPv6: true, UDP: true}
+
+// Start implements netdev.Device.
+func (e *vethEnd) Start(r netdev.Receiver) error {
+	e.receiver.Store(&r)
+	return nil
+}
+
+// Up implements netdev.Device.
+func (e *vethEnd) Up() bool { return e.up.Load() && e.peer.up.Load() }
+
+// Send implements netdev.Device. What has no room at the other end is lost: ENETDOWN when there is none.
+func (e *vethEnd) Send(parts [][]byte, o netdev.Offload) error {
+	if !e.Up() {
+		e.txDropped.Add(1)
+		return unix.ENETDOWN
+	}
+	e.txPackets.Add(1)
+	e.txBytes.Add(uint64(sizeOf(parts)))
+	if !e.peer.queue(onWire{slices.Concat(parts...), o}) {
+		e.peer.rxDropped.Add(1)
+	}
+	return nil
+}
+
+// queue takes a frame from the wire.
+func (e *vethEnd) queue(w onWire) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(e.waiting) >= queueLength || !share.Datagrams.Take(w.cost()) {
+		return false
+	}
+	e.waiting = append(e.waiting, w)
+	if !e.delivering {
+		e.delivering = true
+		go e.deliver()
+	}
+	return true
+}
+
+// deliver gives the network what waits.
+func (e *vethEnd) deliver() {
+	for {
+		e.mu.Lock()
+		if len(e.waiting) == 0 {
+			e.waiting, e.delivering = nil, false
+			e.mu.Unlock()
+			return
+		}
+		w := e.waiting[0]
+		e.waiting[0] = onWire{}
+		e.waiting = e.waiting[1:]
+		e.mu.Unlock()
+		share.Datagrams.Give(w.cost())
+		if r := e.receiver.Load(); r != nil && e.up.Load() {
+			e.rxPackets.Add(1)
+			e.rxBytes.Add(uint64(len(w.frame)))
+			(*r)([][]byte{w.frame}, w.o)
+		}
+	}
+}

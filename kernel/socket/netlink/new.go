@@ -1,0 +1,74 @@
+package netlink
+
+import (
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// vethPeer is VETH_INFO_PEER, a message of a link about the other one.
+const vethPeer = 1
+
+// addLink makes an interface: EINVAL, EOPNOTSUPP for an unknown kind, and the Stack's errors.
+func (r *request) addLink(a attributes) error {
+	l, info, err := r.newLink(r.body, a)
+	if err != nil {
+		return err
+	}
+	if b := info[unix.IFLA_INFO_DATA]; l.Kind == "veth" && len(b) > 0 {
+		data, err := parseAttributes(b)
+		if err != nil {
+			return err
+		}
+		if p := data[vethPeer]; p != nil {
+			if len(p) < ifinfoSize {
+				return unix.EINVAL
+			}
+			of, err := parseAttributes(p[ifinfoSize:])
+			if err != nil {
+				return err
+			}
+			if l.Peer, _, err = r.newLink(p, of); err != nil {
+				return err
+			}
+		}
+	}
+	return r.k.net.stack().AddLink(l)
+}
+
+// newLink reads what a message, whose attributes are a, says of a new interface, and returns the attributes about its kind too.
+func (r *request) newLink(body []byte, a attributes) (l *NewLink, info attributes, err error) {
+	if info, err = parseAttributes(a[unix.IFLA_LINKINFO]); err != nil {
+		return nil, nil, err
+	}
+	l = &NewLink{Kind: info.text(unix.IFLA_INFO_KIND), Name: a.text(unix.IFLA_IFNAME), Index: max(int(int32(le.Uint32(body[4:]))), 0),
+		Address: slices.Clone(a[unix.IFLA_ADDRESS]), Up: le.Uint32(body[8:])&unix.IFF_UP != 0}
+	if v, ok := a.uint32(unix.IFLA_MTU); ok {
+		if l.MTU = int(int32(v)); l.MTU <= 0 {
+			return nil, nil, unix.EINVAL
+		}
+	}
+	if len(l.Name) >= unix.IFNAMSIZ {
+		return nil, nil, unix.EINVAL
+	}
+	l.In, err = r.space(a)
+	return l, info, err
+}
+
+// space is the network that a request names by a process or an open file, nil for none: EPERM, EINVAL, ESRCH, EBADF.
+func (r *request) space(a attributes) (Stack, error) {
+	n := r.k.net
+	pid, byPID := a.uint32(unix.IFLA_NET_NS_PID)
+	fd, byFD := a.uint32(unix.IFLA_NET_NS_FD)
+	switch {
+	case !byPID && !byFD:
+		return nil, nil
+	case n.Spaces == nil:
+		return nil, unix.EINVAL
+	}
+	s, owner, err := n.Spaces(&r.m.Caller, int32(pid), int32(fd), byFD)
+	if err == nil && !r.m.Cred.CapableIn(owner, unix.CAP_NET_ADMIN) {
+		err = unix.EPERM
+	}
+	return s, err
+}
