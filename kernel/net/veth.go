@@ -1,11 +1,9 @@
 package net
 
 import (
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -14,62 +12,15 @@ import (
 	"gosv/kernel/socket/netlink"
 )
 
-// tallies count what an interface of software has sent and received.
-type tallies struct{ rxPackets, rxBytes, rxDropped, txPackets, txBytes, txDropped atomic.Uint64 }
-
-// Stats implements netdev.Device.
-func (t *tallies) Stats() netdev.Stats {
-	return netdev.Stats{RxPackets: t.rxPackets.Load(), RxBytes: t.rxBytes.Load(), RxDropped: t.rxDropped.Load(),
-		TxPackets: t.txPackets.Load(), TxBytes: t.txBytes.Load(), TxDropped: t.txDropped.Load()}
-}
-
-// soft is what devices without hardware share.
-type soft struct {
-	tallies
-	mac atomic.Pointer[[6]byte]
-}
-
-// RandomMAC returns an address of one host that nobody was given (IEEE 802, "locally administered").
-func RandomMAC() (mac [6]byte) {
-	r := rand.Uint64()
-	for i := range mac {
-		mac[i] = byte(r >> (8 * i))
-	}
-	mac[0] = mac[0]&^1 | 2
-	return mac
-}
-
-// MAC implements netdev.Device.
-func (s *soft) MAC() [6]byte { return *s.mac.Load() }
-
-// MTU implements netdev.Device.
-func (*soft) MTU() int { return 1500 }
-
-// Flush implements netdev.Device.
-func (*soft) Flush() {}
-
-// Drain implements netdev.Device.
-func (*soft) Drain(time.Duration) {}
-
-// Promiscuous implements netdev.Filter: all that comes is received.
-func (*soft) Promiscuous(bool) error { return nil }
-
-// SetMAC implements netdev.Filter.
-func (s *soft) SetMAC(mac [6]byte) error {
-	s.mac.Store(&mac)
-	return nil
-}
-
 // dummy is an interface that nothing is behind: what it sends is gone.
 type dummy struct {
-	soft
+	netdev.Soft
 	plug Plug
 }
 
 func newDummy() *dummy {
 	d := &dummy{}
-	mac := RandomMAC()
-	d.mac.Store(&mac)
+	d.Init()
 	d.plug = Plug{Device: d, NoARP: true, QueueLength: queueLength, Kind: "dummy", Info: func() []byte { return nil }, Settled: func() bool { return false },
 		Removed: func() {}, Moved: func(*Network) {}}
 	return d
@@ -86,8 +37,7 @@ func (*dummy) Up() bool { return true }
 
 // Send implements netdev.Device.
 func (d *dummy) Send(parts [][]byte, _ netdev.Offload) error {
-	d.txPackets.Add(1)
-	d.txBytes.Add(uint64(sizeOf(parts)))
+	d.Sent(sizeOf(parts))
 	return nil
 }
 
@@ -103,7 +53,7 @@ func sizeOf(parts [][]byte) (n int) {
 // What is sent waits in the queue of the receiver, so that no network calls into another, and is delivered by a goroutine that lasts as long as something
 // waits. Sums and segments are left open: they need not be made between two networks of one machine.
 type vethEnd struct {
-	soft
+	netdev.Soft
 	plug Plug
 	peer *vethEnd
 	net  atomic.Pointer[Network]
@@ -137,9 +87,8 @@ func newPair() (a, b *vethEnd) {
 }
 
 func (e *vethEnd) join(peer *vethEnd) {
-	mac := RandomMAC()
+	e.Init()
 	e.peer = peer
-	e.mac.Store(&mac)
 	e.plug = Plug{Device: e, QueueLength: queueLength, Kind: "veth", Info: func() []byte { return nil }, Settled: func() bool { return true },
 		Removed: e.removed, Moved: e.moved, Opened: e.opened, Peer: e.other}
 }
@@ -208,13 +157,12 @@ func (e *vethEnd) Up() bool { return e.up.Load() && e.peer.up.Load() }
 // Send implements netdev.Device. What has no room at the other end is lost: ENETDOWN when there is none.
 func (e *vethEnd) Send(parts [][]byte, o netdev.Offload) error {
 	if !e.Up() {
-		e.txDropped.Add(1)
+		e.Count.TxDropped.Add(1)
 		return unix.ENETDOWN
 	}
-	e.txPackets.Add(1)
-	e.txBytes.Add(uint64(sizeOf(parts)))
+	e.Sent(sizeOf(parts))
 	if !e.peer.queue(onWire{slices.Concat(parts...), o}) {
-		e.peer.rxDropped.Add(1)
+		e.peer.Count.RxDropped.Add(1)
 	}
 	return nil
 }
@@ -249,8 +197,7 @@ func (e *vethEnd) deliver() {
 		e.mu.Unlock()
 		share.Datagrams.Give(w.cost())
 		if r := e.receiver.Load(); r != nil && e.up.Load() {
-			e.rxPackets.Add(1)
-			e.rxBytes.Add(uint64(len(w.frame)))
+			e.Received(len(w.frame))
 			(*r)([][]byte{w.frame}, w.o)
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -16,15 +15,14 @@ import (
 
 // A device is an interface seen from the network: a netdev.Device whose wire are files.
 type device struct {
+	netdev.Soft
 	net  *net.Network
 	plug net.Plug
 	tap  bool
 
-	mac      atomic.Pointer[[6]byte]
 	receiver atomic.Pointer[netdev.Receiver]
 	// receiving is held while the receiver is called.
 	receiving sync.Mutex
-	stats     struct{ rxPackets, rxBytes, rxErrors, rxDropped, txPackets, txBytes, txDropped atomic.Uint64 }
 
 	flags  atomic.Uint32 // IFF_NO_PI, IFF_VNET_HDR, IFF_ONE_QUEUE, IFF_MULTI_QUEUE
 	header atomic.Int32  // size of struct virtio_net_hdr in front of packets, in bytes
@@ -55,17 +53,14 @@ const (
 // Most files of an interface.
 const maxFiles = 256
 
-const (
-	mtu        = 1500
-	headerSize = 10 // of struct virtio_net_hdr
-)
+// headerSize is that of struct virtio_net_hdr, in bytes.
+const headerSize = 10
 
 func newDevice(n *net.Network, name string, index int, tap bool) *device {
 	d := &device{net: n, tap: tap, owner: namespace.None, group: namespace.None}
 	d.header.Store(headerSize)
 	d.sndbuf.Store(1<<31 - 1)
-	mac := net.RandomMAC()
-	d.mac.Store(&mac)
+	d.Init()
 	d.plug = net.Plug{Name: name, Index: index, Device: d, Bare: !tap, QueueLength: tunQueue, Kind: "tun",
 		Info: d.info, Files: d.shown(), Settled: d.settled, Removed: d.gone, Opened: d.opened}
 	if tap {
@@ -74,33 +69,12 @@ func newDevice(n *net.Network, name string, index int, tap bool) *device {
 	return d
 }
 
-// MAC implements netdev.Device.
-func (d *device) MAC() [6]byte { return *d.mac.Load() }
-
-// MTU implements netdev.Device.
-func (*device) MTU() int { return mtu }
-
 // Features implements netdev.Device.
 func (*device) Features() netdev.Features { return netdev.Features{} }
 
 // Start implements netdev.Device.
 func (d *device) Start(r netdev.Receiver) error {
 	d.receiver.Store(&r)
-	return nil
-}
-
-// Flush implements netdev.Device.
-func (*device) Flush() {}
-
-// Drain implements netdev.Device.
-func (*device) Drain(time.Duration) {}
-
-// Promiscuous implements netdev.Filter: programs send what they like.
-func (*device) Promiscuous(bool) error { return nil }
-
-// SetMAC implements netdev.Filter.
-func (d *device) SetMAC(mac [6]byte) error {
-	d.mac.Store(&mac)
 	return nil
 }
 
@@ -117,13 +91,6 @@ func (d *device) settled() bool {
 	return d.changed
 }
 
-// Stats implements netdev.Device.
-func (d *device) Stats() netdev.Stats {
-	s := &d.stats
-	return netdev.Stats{RxPackets: s.rxPackets.Load(), RxBytes: s.rxBytes.Load(), RxErrors: s.rxErrors.Load(), RxDropped: s.rxDropped.Load(),
-		TxPackets: s.txPackets.Load(), TxBytes: s.txBytes.Load(), TxDropped: s.txDropped.Load()}
-}
-
 // Send implements netdev.Device. What nobody reads is lost.
 func (d *device) Send(parts [][]byte, _ netdev.Offload) error {
 	frame := slices.Concat(parts...)
@@ -134,7 +101,7 @@ func (d *device) Send(parts [][]byte, _ netdev.Offload) error {
 	}
 	d.mu.Unlock()
 	if to == nil || !to.put(packet{frame}, d.plug.QueueLength) {
-		d.stats.txDropped.Add(1)
+		d.Count.TxDropped.Add(1)
 	}
 	return nil
 }

@@ -68,8 +68,7 @@ func (d *device) deliver(dst uio.Sink, p packet) (int64, error) {
 	if room < len(head) {
 		return 0, unix.EINVAL
 	}
-	d.stats.txPackets.Add(1)
-	d.stats.txBytes.Add(uint64(len(data)))
+	d.Sent(len(data))
 	data = data[:min(len(data), room-len(head))]
 	for _, b := range [][]byte{head, data} {
 		if n, err := dst.Put(b); n < len(b) {
@@ -119,20 +118,19 @@ func (d *device) accept(src uio.Source) (int64, error) {
 	if flags&unix.IFF_VNET_HDR != 0 {
 		var ok bool
 		if o, ok = offload(given[virtio:], len(frame)); !ok {
-			d.stats.rxErrors.Add(1)
+			d.Count.RxErrors.Add(1)
 			return 0, unix.EINVAL
 		}
 	}
 	if d.tap && len(frame) < etherHeader || !d.tap && flags&unix.IFF_NO_PI != 0 && protocol == 0 {
-		d.stats.rxDropped.Add(1)
+		d.Count.RxDropped.Add(1)
 		return 0, unix.EINVAL
 	}
 	if !d.net.Running(&d.plug) {
-		d.stats.rxDropped.Add(1)
+		d.Count.RxDropped.Add(1)
 		return 0, unix.EIO
 	}
-	d.stats.rxPackets.Add(1)
-	d.stats.rxBytes.Add(uint64(len(frame)))
+	d.Received(len(frame))
 	if !d.tap {
 		frame = b[room+head-etherHeader:]
 		clear(frame[:etherHeader])
