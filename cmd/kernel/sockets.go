@@ -57,7 +57,7 @@ func (s *sockets) another(cfg net.Config) task.Maker {
 		mine := cfg
 		mine.Owner = owner
 		n := &sockets{inet: net.New(mine), local: s.local, vm: s.vm, k: s.k}
-		if err := n.Init(namespace.Net, owner, n.inet.End); err != nil {
+		if err := n.Init(namespace.Net, owner, func() { n.inet.End(n.Linger()) }); err != nil {
 			return nil, err
 		}
 		n.fill()
@@ -86,9 +86,10 @@ func (s *sockets) fill() {
 	}
 }
 
-// named finds the network that a request of rtnetlink(7) names.
-func (s *sockets) named(c *socket.Caller, pid, fd int32, byFD bool) (netlink.Stack, *namespace.User, error) {
+// named finds the network that a request of rtnetlink(7) names, and holds it.
+func (s *sockets) named(c *socket.Caller, pid, fd int32, byFD bool) (netlink.Stack, *namespace.Head, error) {
 	var o namespace.Object
+	missing := unix.ESRCH
 	if byFD && c.Files != nil {
 		f, err := c.Files.Get(int(fd))
 		if err != nil {
@@ -96,21 +97,19 @@ func (s *sockets) named(c *socket.Caller, pid, fd int32, byFD bool) (netlink.Sta
 		}
 		defer f.DecRef()
 		o, _ = nsfs.Of(f)
+		missing = unix.EINVAL
 	} else if k := s.k.Load(); k != nil && !byFD {
-		if me := k.Task(c.PID); me != nil {
-			pid = me.Process().PIDs().Global(pid)
+		if me := k.Process(c.PID); me != nil {
+			if t := k.Task(me.PIDs().Global(pid)); t != nil {
+				o = t.NamespaceOf(namespace.Net, false)
+			}
 		}
-		t := k.Task(pid)
-		if t == nil {
-			return nil, nil, unix.ESRCH
-		}
-		o = t.NamespaceOf(namespace.Net, false)
 	}
 	in, ok := o.(*sockets)
-	if !ok {
-		return nil, nil, unix.EINVAL
+	if !ok || !in.Get() {
+		return nil, nil, missing
 	}
-	return in.inet.Netlink(), in.Owner(), nil
+	return in.inet.Netlink(), in.NS(), nil
 }
 
 // openTun opens /dev/net/tun in the network of who does so, which the file keeps alive: ENXIO when that has ended.

@@ -183,13 +183,27 @@ func (f *FS) AddFor(path string, k namespace.Kind, show func(namespace.Object) s
 		dir, path = f.net, name
 	}
 	r := &row{path: path, mode: ro, show: func(v *view, b *out) error {
-		b.str(show(v.namespaceOf(k)))
-		return nil
+		return v.within(k, func(o namespace.Object) error {
+			b.str(show(o))
+			return nil
+		})
 	}}
 	if store != nil {
-		r.mode, r.store = rw, func(v *view, s string) error { return store(v.namespaceOf(k), trim(s)) }
+		r.mode, r.store = rw, func(v *view, s string) error {
+			return v.within(k, func(o namespace.Object) error { return store(o, trim(s)) })
+		}
 	}
 	f.enter(dir, r)
+}
+
+// within calls f with the namespace that namespaceOf returns, which does not end meanwhile: ESRCH when it has already.
+func (v *view) within(k namespace.Kind, f func(namespace.Object) error) error {
+	o := v.namespaceOf(k)
+	if !o.NS().Get() {
+		return unix.ESRCH
+	}
+	defer o.NS().Put()
+	return f(o)
 }
 
 // namespaceOf returns the namespace of the process that the file is about, or of who asks.

@@ -99,6 +99,8 @@ type Head struct {
 	owner *User
 	end   func()
 	refs  atomic.Int64
+	// lingers: it counts until end has finished what it began; set by end.
+	lingers bool
 	// Node is what shows it in /proc/PID/ns; kernel/nsfs's.
 	Node atomic.Pointer[any]
 }
@@ -164,8 +166,16 @@ func (h *Head) Put() {
 	if h.kind == Users || h.refs.Add(-1) != 0 {
 		return
 	}
-	counts[h.kind].Add(-1)
 	if h.end != nil {
 		h.end()
 	}
+	if !h.lingers {
+		counts[h.kind].Add(-1)
+	}
+}
+
+// Linger is called within end when it leaves something behind that is to count as a namespace until done is called.
+func (h *Head) Linger() (done func()) {
+	h.lingers = true
+	return func() { counts[h.kind].Add(-1) }
 }

@@ -320,11 +320,11 @@ func (n *Network) setInterface(a *vfs.IoctlArgs) (err error) {
 	if _, err := a.Mem.CopyIn(req[:], a.Arg); err != nil {
 		return err
 	}
+	defer exclusively()()
 	i, err := n.find(req[:])
 	if err != nil {
 		return err
 	}
-	defer exclusively()()
 	defer func() {
 		if err == nil {
 			n.tell(Change{}, i.index)

@@ -223,6 +223,12 @@ type quickReceiver interface {
 	DeliverQuick(protocol tcpip.NetworkProtocolNumber, pkt *stack.PacketBuffer) bool
 }
 
+// tooLong says that a frame of so many bytes is more than the interface takes of one that it is joined with: its MTU, and a tag of a VLAN.
+func (l *link) tooLong(size int, o netdev.Offload) bool {
+	const tag = 4
+	return l.plug != nil && l.plug.Peer != nil && o.Segment == netdev.Whole && size > int(l.MTU())+header.EthernetMinimumSize+tag
+}
+
 // receive takes a frame from the device. What the device says of segments is not needed of TCP, which takes segments
 // of any size; datagrams are what was sent. What it says of checksums is believed, since whoever can forge that can forge the sum as well.
 func (l *link) receive(parts [][]byte, o netdev.Offload) {
@@ -234,9 +240,9 @@ func (l *link) receive(parts [][]byte, o netdev.Offload) {
 		l.receiveUDP(parts, o)
 		return
 	}
-	size := 0
-	for _, p := range parts {
-		size += len(p)
+	size := sizeOf(parts)
+	if l.tooLong(size, o) {
+		return
 	}
 	v := buffer.NewView(size)
 	for _, p := range parts {

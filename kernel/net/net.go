@@ -12,7 +12,7 @@
 //
 // Memory: a socket's buffers are bounded by SO_SNDBUF and SO_RCVBUF, whose greatest
 // value is 8 MiB or a sixteenth of the machine's memory; datagrams that wait in all sockets together by share.Datagrams, beyond which they are lost. What is queued elsewhere in the stack (fragments,
-// connections half open, packets that wait for a neighbour) has fixed limits in netstack.
+// connections half open) has fixed limits in netstack; packets that wait for a neighbour to be found count as datagrams.
 //
 // Packet sockets look at interfaces through taps, on the goroutine of whoever sends or receives.
 //
@@ -248,13 +248,15 @@ func (n *Network) setUp(id tcpip.NICID, up bool) error {
 func (n *Network) Owner() *namespace.User { return n.cfg.Owner }
 
 // End stops the stack, if there is one, when no socket and nobody else uses the network any more. What closed connections have not sent yet
-// leaves first.
-func (n *Network) End() {
+// leaves first. done is called when all that is over.
+func (n *Network) End(done func()) {
 	n.once.Do(func() {})
 	if n.stack == nil {
+		done()
 		return
 	}
 	go func() {
+		defer done()
 		for wait, all := orphanPause, time.Duration(0); n.orphans() && all < orphanTime; wait = min(2*wait, time.Second) {
 			time.Sleep(wait)
 			all += wait

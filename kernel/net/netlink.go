@@ -47,7 +47,8 @@ func (n *Network) describe(i *iface) netlink.Link {
 	if i.link != nil && i.link.plug != nil {
 		l.Kind, l.Info = i.link.plug.Kind, i.link.plug.Info()
 		if i.link.plug.Peer != nil {
-			if in, index := i.link.plug.Peer(); in == n {
+			in, index := i.link.plug.Peer()
+			if l.Joined = true; in == n {
 				l.Peer = index
 			}
 		}
@@ -95,10 +96,13 @@ func (r routes) SetLink(index int, c netlink.LinkChange) error {
 	if l := r.n.link(id); l != nil && c.Mask&unix.IFF_PROMISC != 0 {
 		l.setPromiscuousFlag(c.Flags&unix.IFF_PROMISC != 0)
 	}
-	if c.Mask&unix.IFF_UP == 0 {
-		return nil
+	if c.Mask&unix.IFF_UP != 0 {
+		if err := r.n.setUp(id, c.Flags&unix.IFF_UP != 0); err != nil {
+			return err
+		}
 	}
-	return r.n.setUp(id, c.Flags&unix.IFF_UP != 0)
+	r.n.tell(Change{}, id)
+	return nil
 }
 
 // Addresses implements netlink.Stack.
@@ -282,7 +286,7 @@ func (r routes) RemoveRoute(e netlink.Route) error {
 	defer exclusively()()
 	anywhere := e.Index == 0
 	if anywhere && e.Gateway == nil {
-		e.Index = Ethernet
+		e.Index = Loopback // some interface that is there
 	}
 	o, err := r.entry(&e)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 
+	"gosv/kernel/share"
 	"gosv/kernel/socket/netlink"
 )
 
@@ -66,21 +67,19 @@ func (n *Network) prepare(l *netlink.NewLink, p *Plug) error {
 	return nil
 }
 
-// rename gives an interface that Plug has added another name: EOPNOTSUPP for others, EBUSY for one that is up, EINVAL, EEXIST.
+// rename gives an interface that Plug has added another name: EOPNOTSUPP for others, EBUSY for one that is up, EINVAL, EEXIST, ENFILE.
 // It is called exclusively.
-func (n *Network) rename(nic tcpip.NICID, name string) error {
+func (n *Network) rename(nic tcpip.NICID, pattern string) error {
 	l := n.link(nic)
-	if l == nil || l.plug == nil {
-		return unix.EOPNOTSUPP
-	}
-	_, taken := n.Plugged(name)
 	switch {
+	case l == nil || l.plug == nil:
+		return unix.EOPNOTSUPP
 	case n.Running(l.plug):
 		return unix.EBUSY
-	case !ValidName(name):
-		return unix.EINVAL
-	case taken:
-		return unix.EEXIST
+	}
+	name, err := n.freeName(pattern)
+	if err != nil {
+		return err
 	}
 	if err := n.Stack().SetNICName(nic, name); err != nil {
 		return errno(err)
@@ -92,33 +91,31 @@ func (n *Network) rename(nic tcpip.NICID, name string) error {
 }
 
 // MoveLink implements netlink.Stack.
-func (r routes) MoveLink(index int, to netlink.Stack, name string) (int, error) {
+func (r routes) MoveLink(index int, to netlink.Stack, pattern string) (int, error) {
 	defer exclusively()()
 	l, dst := r.n.link(tcpip.NICID(index)), to.(routes).n
-	switch {
-	case l == nil || l.plug == nil || l.plug.Moved == nil:
+	if l == nil || l.plug == nil || l.plug.Moved == nil {
 		return 0, unix.EINVAL
-	case dst == r.n:
-		return index, nil
 	}
 	p := l.plug
-	if name == "" {
-		name = r.n.NameOf(p)
+	if pattern == "" {
+		pattern = r.n.NameOf(p)
 	}
-	if _, taken := dst.Plugged(name); taken {
-		return 0, unix.EEXIST
-	}
-	r.n.Unplug(p)
-	r.n.setName(p, name)
-	p.Index = index
-	if dst.link(tcpip.NICID(index)) != nil || index == Ethernet {
-		p.Index = 0
-	}
-	if err := dst.Plug(p); err != nil {
-		p.Removed() // there is no way back
+	name, err := dst.freeName(pattern)
+	if err != nil {
 		return 0, err
 	}
+	r.n.unplug(p)
 	p.Moved(dst)
+	r.n.setName(p, name)
+	if p.Index = index; index == Ethernet || dst.link(tcpip.NICID(index)) != nil {
+		p.Index = 0
+	}
+	if err := dst.plug(p); err != nil { // its device does not start again, and there is no way back
+		share.Sockets.Give(plugCost)
+		p.Removed()
+		return 0, err
+	}
 	if mtu := l.MTU(); mtu != uint32(p.Device.MTU()) {
 		if err := dst.setMTU(tcpip.NICID(p.NIC()), int(mtu)); err != nil {
 			return 0, err

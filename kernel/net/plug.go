@@ -9,6 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 
 	"gosv/kernel/netdev"
@@ -107,8 +109,8 @@ type Plug struct {
 	Settled func() bool
 	// Removed is called when somebody else than who has plugged it in has removed the interface.
 	Removed func()
-	// Moved is called when it is in another network; nil: it stays where it is. Opened is called when it is brought up or down. Peer is the
-	// interface that it is joined with. Opened and Peer may be nil.
+	// Moved is called when it has left its network for another, in which it will be; nil: it stays where it is. Opened is called when it is
+	// brought up or down. Peer is the interface that it is joined with. Opened and Peer may be nil.
 	Moved  func(*Network)
 	Opened func(up bool)
 	Peer   func() (*Network, int)
@@ -137,68 +139,86 @@ func ValidName(s string) bool {
 // Plug adds an interface: EINVAL for a name that none can have, EEXIST for one that is there, EBUSY for a number that is
 // taken, ENFILE when all names are, ENOMEM. It is called exclusively, as Unplug and Plugged are.
 func (n *Network) Plug(p *Plug) error {
+	if !share.Sockets.Take(plugCost) {
+		return unix.ENOMEM
+	}
+	err := n.plug(p)
+	if err != nil {
+		share.Sockets.Give(plugCost)
+	}
+	return err
+}
+
+func (n *Network) plug(p *Plug) error {
+	name, err := n.freeName(p.Name)
+	if err != nil {
+		return err
+	}
 	l := newLink(p.Device, &n.taps)
 	l.nic, l.bare, l.plug = tcpip.NICID(p.Index), p.Bare, p
 	if l.bare {
 		l.SetLinkAddress("")
 	}
 	s := n.Stack()
-	if !share.Sockets.Take(plugCost) {
-		return unix.ENOMEM
+	if !n.links.put(l) {
+		return unix.EBUSY
 	}
-	if err := n.connect(s, l); err != nil {
-		share.Sockets.Give(plugCost)
-		return err
-	}
+	n.must(name, s.CreateNICWithOptions(l.nic, l, stack.NICOptions{Name: name, Disabled: true})) // nobody else has name and number
+	n.setName(p, name)
 	p.nic.Store(int32(l.nic))
+	// What routers say at eth0 alone configures the machine.
+	if ep, err := s.GetNetworkEndpoint(l.nic, header.IPv6ProtocolNumber); err == nil {
+		if d, ok := ep.(ipv6.NDPEndpoint); ok {
+			d.SetNDPConfigurations(ipv6.NDPConfigurations{HandleRAs: ipv6.HandlingRAsDisabled})
+		}
+	}
 	if err := p.Device.Start(l.receive); err != nil {
-		n.Unplug(p)
+		n.unplug(p)
 		return err
 	}
 	n.tell(Change{New: true}, l.nic)
 	return nil
 }
 
-// connect gives l its number and name, and the stack l.
-func (n *Network) connect(s *stack.Stack, l *link) error {
-	pattern := l.plug.Name
+// freeName returns the name that pattern stands for: itself, or with %d in it the first that is free. EINVAL, EEXIST, ENFILE.
+func (n *Network) freeName(pattern string) (string, error) {
 	before, after, numbered := strings.Cut(pattern, "%d")
 	if strings.Contains(before+after, "%") {
-		return unix.EINVAL
+		return "", unix.EINVAL
 	}
-	if !n.links.put(l) {
-		return unix.EBUSY
+	taken := map[string]bool{}
+	for _, i := range n.interfaces() {
+		taken[i.Name] = true
+	}
+	if !numbered {
+		switch {
+		case !ValidName(pattern):
+			return "", unix.EINVAL
+		case taken[pattern]:
+			return "", unix.EEXIST
+		}
+		return pattern, nil
 	}
 	for i := 0; ; i++ {
-		name, err := pattern, tcpip.Error(nil)
-		if numbered {
-			name = before + strconv.Itoa(i) + after
-		}
-		bad := !ValidName(name)
-		if !bad {
-			if err = s.CreateNICWithOptions(l.nic, l, stack.NICOptions{Name: name, Disabled: true}); err == nil {
-				n.setName(l.plug, name)
-				return nil
-			}
-		}
-		if _, taken := err.(*tcpip.ErrDuplicateNICID); taken && numbered {
-			continue
-		}
-		n.links.mu.Lock()
-		delete(n.links.all, l.nic)
-		n.links.mu.Unlock()
+		name := before + strconv.Itoa(i) + after
 		switch {
-		case bad && i > 0:
-			return unix.ENFILE
-		case bad:
-			return unix.EINVAL
+		case !ValidName(name) && i == 0:
+			return "", unix.EINVAL
+		case !ValidName(name):
+			return "", unix.ENFILE
+		case !taken[name]:
+			return name, nil
 		}
-		return unix.EEXIST
 	}
 }
 
 // Unplug removes an interface that Plug has added, with its addresses and routes.
 func (n *Network) Unplug(p *Plug) {
+	n.unplug(p)
+	share.Sockets.Give(plugCost)
+}
+
+func (n *Network) unplug(p *Plug) {
 	nic := tcpip.NICID(p.NIC())
 	gone := Change{Gone: true}
 	for _, i := range n.interfaces() {
@@ -215,7 +235,6 @@ func (n *Network) Unplug(p *Plug) {
 	delete(n.links.all, nic)
 	n.links.mu.Unlock()
 	n.taps.unbind(nic)
-	share.Sockets.Give(plugCost)
 	n.tell(gone, nic)
 }
 
@@ -312,6 +331,9 @@ func (n *Network) Running(p *Plug) bool { return n.Stack().CheckNIC(tcpip.NICID(
 
 // SetAddress gives an interface another hardware address: EADDRNOTAVAIL, EOPNOTSUPP for one that is bare. It is called exclusively.
 func (n *Network) SetAddress(p *Plug, mac []byte) error {
+	if !n.isPlugged(p, tcpip.NICID(p.NIC())) {
+		return unix.ENODEV
+	}
 	return n.setHardwareAddress(tcpip.NICID(p.NIC()), mac)
 }
 
@@ -328,7 +350,7 @@ type Change struct {
 	Was       string // the name that it had; "": it has no other one
 }
 
-// OnChange has f told of changes that nobody has asked for by AF_NETLINK. f may be called on several goroutines at once.
+// OnChange has f told of changes, in their order.
 func (n *Network) OnChange(f func(Change)) {
 	n.links.mu.Lock()
 	defer n.links.mu.Unlock()

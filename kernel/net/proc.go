@@ -338,6 +338,8 @@ func (n *Network) FilesOf(name string) []ProcFile {
 		switch f := i.flags(); {
 		case f&unix.IFF_LOOPBACK != 0:
 			return "unknown"
+		case f&(unix.IFF_RUNNING|unix.IFF_UP) == unix.IFF_UP && i.link != nil && i.link.plug != nil && i.link.plug.Peer != nil:
+			return "lowerlayerdown"
 		case f&unix.IFF_RUNNING == 0:
 			return "down"
 		case !i.settled():

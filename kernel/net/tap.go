@@ -111,6 +111,9 @@ func (l *link) received(frame []byte, typ tcpip.PacketType, open, valid bool) {
 // transmit sends a frame of a packet socket, which the firewall sees as all others: ENXIO, EMSGSIZE, ENETDOWN, ENOBUFS.
 func (n *Network) transmit(nic tcpip.NICID, frame []byte, from *packetSock) error {
 	protocol := tcpip.NetworkProtocolNumber(binary.BigEndian.Uint16(frame[12:]))
+	if !n.stack.CheckNIC(nic) && (nic == Loopback || n.link(nic) != nil) {
+		return unix.ENETDOWN
+	}
 	if nic == Loopback {
 		n.lo.shown(frame, from)
 		n.lo.deliver(protocol, buffer.MakeWithData(frame[header.EthernetMinimumSize:]))
@@ -120,10 +123,7 @@ func (n *Network) transmit(nic tcpip.NICID, frame []byte, from *packetSock) erro
 	if l == nil {
 		return unix.ENXIO
 	}
-	switch {
-	case !n.stack.CheckNIC(nic):
-		return unix.ENETDOWN
-	case len(frame) > int(l.MTU())+header.EthernetMinimumSize:
+	if len(frame) > int(l.MTU())+header.EthernetMinimumSize {
 		return unix.EMSGSIZE
 	}
 	n.taps.show(&sight{nic: nic, hardware: l.hardware(), bare: l.bare, frame: frame, typ: unix.PACKET_OUTGOING, from: from})

@@ -35,7 +35,7 @@ func TestUnresolved(t *testing.T) {
 // An interface costs about what it is charged.
 func TestPlugCost(t *testing.T) {
 	n := New(Config{Bare: true})
-	t.Cleanup(n.End)
+	t.Cleanup(func() { n.End(func() {}) })
 	n.Stack()
 	before := heap()
 	const count = 100

@@ -5,8 +5,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"golang.org/x/sys/unix"
-
 	"gosv/kernel/netdev"
 	"gosv/kernel/share"
 	"gosv/kernel/socket/netlink"
@@ -96,12 +94,9 @@ func (e *vethEnd) join(peer *vethEnd) {
 // addPair makes what l describes, and its peer, which is there first as on Linux.
 func (n *Network) addPair(l *netlink.NewLink) error {
 	a, b := newPair()
-	of := &netlink.NewLink{}
-	if l.Peer != nil {
-		of = l.Peer
-	}
-	if of.In == nil {
-		of.In = routes{n}
+	of := l.Peer
+	if of == nil { // what is not said of the peer is as with its end, as on Linux
+		of = &netlink.NewLink{In: l.In, MTU: l.MTU}
 	}
 	a.net.Store(n.where(l))
 	b.net.Store(n.where(of))
@@ -123,10 +118,16 @@ func (e *vethEnd) removed() {
 	e.peer.net.Load().Unplug(&e.peer.plug)
 }
 
-// moved says that the end is in another network.
+// moved says that the end will be in another network. What is on the way to it is lost.
 func (e *vethEnd) moved(n *Network) {
 	e.net.Store(n)
 	e.opened(false)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for i := range e.waiting {
+		share.Datagrams.Give(e.waiting[i].cost())
+	}
+	e.waiting = nil
 }
 
 // opened says that the interface was brought up or down, which is seen at the other end.
@@ -154,11 +155,11 @@ func (e *vethEnd) Start(r netdev.Receiver) error {
 // Up implements netdev.Device.
 func (e *vethEnd) Up() bool { return e.up.Load() && e.peer.up.Load() }
 
-// Send implements netdev.Device. What has no room at the other end is lost: ENETDOWN when there is none.
+// Send implements netdev.Device. What has no room at the other end is lost, as is all when either end is down.
 func (e *vethEnd) Send(parts [][]byte, o netdev.Offload) error {
 	if !e.Up() {
 		e.Count.TxDropped.Add(1)
-		return unix.ENETDOWN
+		return nil
 	}
 	e.Sent(sizeOf(parts))
 	if !e.peer.queue(onWire{slices.Concat(parts...), o}) {

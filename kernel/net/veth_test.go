@@ -43,8 +43,8 @@ func bring(t *testing.T, n *Network, name string, last byte) {
 func joinedNetworks(t *testing.T) (a, b *Network) {
 	t.Helper()
 	a, b = New(Config{Bare: true, Memory: 128 << 20}), New(Config{Bare: true, Memory: 128 << 20})
-	t.Cleanup(a.End)
-	t.Cleanup(b.End)
+	t.Cleanup(func() { a.End(func() {}) })
+	t.Cleanup(func() { b.End(func() {}) })
 	if err := a.Netlink().AddLink(&netlink.NewLink{Kind: "veth", Name: "x", Peer: &netlink.NewLink{Name: "y", In: b.Netlink()}}); err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +85,7 @@ func TestPair(t *testing.T) {
 	s.send(text, 0, nil)
 	s.close()
 	l.close()
-	b.End()
+	b.End(func() {})
 	var got []byte
 	for {
 		p := c.recv(1 << 16)
@@ -106,6 +106,12 @@ func TestPair(t *testing.T) {
 func TestMove(t *testing.T) {
 	a, b := joinedNetworks(t)
 	x, y := linkOf(a, "x"), linkOf(b, "y")
+	if err := b.Netlink().RemoveRoute(netlink.Route{Family: unix.AF_INET, Dst: []byte{10, 0, 0, 0}, Bits: 24}); err != nil {
+		t.Error("a route in a network without eth0:", err)
+	}
+	if _, err := a.Netlink().MoveLink(x.Index, b.Netlink(), "a/b"); err != unix.EINVAL || linkOf(a, "x").Index == 0 || linkOf(b, "y").Index == 0 {
+		t.Error("a bad name:", err)
+	}
 	if err := b.Netlink().AddLink(&netlink.NewLink{Kind: "dummy", Name: "x", Index: x.Index + 1}); err != nil {
 		t.Fatal(err)
 	}
@@ -126,10 +132,13 @@ func TestMove(t *testing.T) {
 	if linkOf(b, "y").Flags&unix.IFF_RUNNING != 0 {
 		t.Error("y runs, z is down")
 	}
-	for name, want := range map[string]error{"y": unix.EEXIST, "a b": unix.EINVAL, "new": nil} {
+	for name, want := range map[string]error{"y": unix.EEXIST, "a b": unix.EINVAL, "a%s": unix.EINVAL} {
 		if err := b.Netlink().SetLink(to, netlink.LinkChange{Name: name}); err != want {
 			t.Errorf("%q: %v", name, err)
 		}
+	}
+	if err := b.Netlink().SetLink(to, netlink.LinkChange{Name: "new%d"}); err != nil {
+		t.Error(err)
 	}
 	if err := b.Netlink().SetLink(linkOf(b, "y").Index, netlink.LinkChange{Name: "other"}); err != unix.EBUSY {
 		t.Error("up:", err)
@@ -137,14 +146,14 @@ func TestMove(t *testing.T) {
 	if err := b.Netlink().RemoveLink(linkOf(b, "y").Index); err != nil {
 		t.Error(err)
 	}
-	if linkOf(b, "new").Index != 0 {
+	if linkOf(b, "new0").Index != 0 {
 		t.Error("one end is left")
 	}
 }
 
 func TestNewLinks(t *testing.T) {
 	n := New(Config{Bare: true})
-	t.Cleanup(n.End)
+	t.Cleanup(func() { n.End(func() {}) })
 	for _, c := range []struct {
 		l    netlink.NewLink
 		want error
@@ -199,9 +208,9 @@ func TestPairRaces(t *testing.T) {
 		}()
 	}
 	all.Wait()
-	nets[0].End()
+	nets[0].End(func() {})
 	until(t, "all ends are gone", func() bool {
 		return !slices.ContainsFunc(nets[0].Netlink().Links(), func(l netlink.Link) bool { return l.Kind == "veth" })
 	})
-	nets[1].End()
+	nets[1].End(func() {})
 }

@@ -167,6 +167,10 @@ TEST(pairs)
 	CHECK(if_nametoindex("eth9"));
 	SAME(change("eth9", 0, 0, 0, "a"), EEXIST);
 	SAME(change("eth9", 0, 0, 0, "x/y"), EINVAL);
+	SAME(change("eth9", 0, 0, 0, "x%s"), EINVAL);
+	SAME(change("eth9", 0, 0, 0, "n%d"), 0);
+	CHECK(if_nametoindex("n0"));
+	SAME(change("n0", 0, 0, 0, "eth9"), 0);
 	SAME(drop("lo"), EOPNOTSUPP);
 	SAME(drop("gone"), ENODEV);
 	SAME(drop("a"), 0);
@@ -215,7 +219,12 @@ static void between(int moved)
 		SAME(make("veth", "outer", "then", 0), 0);
 		char path[40];
 		snprintf(path, sizeof path, "/proc/%d/ns/net", pid);
-		int fd = open(path, O_RDONLY);
+		int fd = open(path, O_RDONLY), null = open("/dev/null", O_RDONLY), none = 99999999;
+		SAME(change("then", IFLA_NET_NS_FD, &null, sizeof null, 0), EINVAL);
+		SAME(change("then", IFLA_NET_NS_PID, &none, sizeof none, 0), ESRCH);
+		SAME(change("lo", IFLA_NET_NS_FD, &fd, sizeof fd, 0), EINVAL);
+		CHECK(if_nametoindex("then") && if_nametoindex("outer"));
+		close(null);
 		SAME(change("then", IFLA_NET_NS_FD, &fd, sizeof fd, "inner"), 0);
 		close(fd);
 		SAME(if_nametoindex("then") + if_nametoindex("inner"), 0);

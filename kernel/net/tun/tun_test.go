@@ -43,7 +43,7 @@ func (m memory) CopyOut(va uint64, src []byte) (int, error) {
 
 func newNet(tb testing.TB) *net.Network {
 	n := net.New(net.Config{Bare: true})
-	tb.Cleanup(n.End)
+	tb.Cleanup(func() { n.End(func() {}) })
 	return n
 }
 
@@ -228,7 +228,7 @@ func TestChanges(t *testing.T) {
 		t.Error("removed:", err)
 	}
 	f.Release(nil)
-	want := "a0 is new and does not run, a0 is another, a0 is another and does not run, a0 is another and does not run, a0 is another, a0 is gone and does not run"
+	want := "a0 is new and does not run, a0 is another, a0 is another, a0 is another and does not run, a0 is another and does not run, a0 is another, a0 is gone and does not run"
 	if s := strings.Join(got, ", "); s != want {
 		t.Errorf("%s,\nwant %s", s, want)
 	}

@@ -70,24 +70,31 @@ func (r *request) change() error {
 func (r *request) setLink() error {
 	l, a, err := r.findLink()
 	switch {
+	case a.unsupported():
+		return unix.EOPNOTSUPP
 	case r.typ == unix.RTM_NEWLINK && err == unix.ENODEV && r.flags&unix.NLM_F_CREATE != 0:
 		return r.addLink(a)
 	case r.typ == unix.RTM_NEWLINK && err == nil && r.flags&unix.NLM_F_EXCL != 0:
 		return unix.EEXIST
+	case r.typ == unix.RTM_NEWLINK && err == nil && r.flags&unix.NLM_F_REPLACE != 0:
+		return unix.EOPNOTSUPP
 	case err != nil:
 		return err
 	}
+	if len(a.text(unix.IFLA_IFNAME)) >= unix.IFNAMSIZ {
+		return unix.EINVAL
+	}
 	stack := r.k.net.stack()
-	moved, err := r.space(a)
+	to, err := r.space(a)
 	if err != nil {
 		return err
 	}
-	if moved != nil {
+	if to != nil && to != stack {
 		name := a.text(unix.IFLA_IFNAME)
-		if l.Index, err = stack.MoveLink(l.Index, moved, name); err != nil {
+		if l.Index, err = stack.MoveLink(l.Index, to, name); err != nil {
 			return err
 		}
-		if stack = moved; name != "" {
+		if stack = to; name != "" {
 			l.Name = name
 		}
 	}
@@ -99,9 +106,6 @@ func (r *request) setLink() error {
 		}
 	}
 	if name := a.text(unix.IFLA_IFNAME); name != l.Name {
-		if len(name) >= unix.IFNAMSIZ {
-			return unix.EINVAL
-		}
 		c.Name = name
 	}
 	if b := a[unix.IFLA_ADDRESS]; len(b) > 0 {
@@ -110,21 +114,21 @@ func (r *request) setLink() error {
 		}
 		c.Address = slices.Clone(b)
 	}
-	if err := stack.SetLink(l.Index, c); err != nil || moved != nil {
-		return err
-	}
-	for _, now := range stack.Links() {
-		if now.Index == l.Index {
-			r.k.net.LinkChanged(now, false)
-		}
-	}
-	return nil
+	return stack.SetLink(l.Index, c)
+}
+
+// unsupported reports whether a message of a link asks for what there is not, and would be about another one without it.
+func (a attributes) unsupported() bool {
+	return a[unix.IFLA_TARGET_NETNSID] != nil || a[unix.IFLA_MASTER] != nil || a[unix.IFLA_NEW_IFINDEX] != nil
 }
 
 // removeLink removes an interface, of which the Stack tells.
 func (r *request) removeLink() error {
-	l, _, err := r.findLink()
-	if err != nil {
+	l, a, err := r.findLink()
+	switch {
+	case a.unsupported():
+		return unix.EOPNOTSUPP
+	case err != nil:
 		return err
 	}
 	return r.k.net.stack().RemoveLink(l.Index)

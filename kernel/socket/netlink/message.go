@@ -3,6 +3,7 @@ package netlink
 import (
 	"golang.org/x/sys/unix"
 
+	"gosv/kernel/namespace"
 	"gosv/kernel/socket"
 )
 
@@ -15,6 +16,8 @@ type request struct {
 	seq   uint32
 	whole []byte // with its header
 	body  []byte // behind the header
+	// spaces are the namespaces that it uses.
+	spaces []*namespace.Head
 }
 
 const headerSize = unix.SizeofNlMsghdr
@@ -45,6 +48,11 @@ func (k *sock) requests(m *socket.Message, b []byte) {
 
 // serve answers a request. done: the answer says itself that it is complete (a dump).
 func (r *request) serve() (done bool, err error) {
+	defer func() {
+		for _, h := range r.spaces {
+			h.Put()
+		}
+	}()
 	if r.k.s.Protocol == unix.NETLINK_SOCK_DIAG {
 		return r.diag()
 	}

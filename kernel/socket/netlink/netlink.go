@@ -34,8 +34,9 @@ type Network struct {
 	// Space is the number of the network namespace, and Owner the user namespace whose root may change it. They are set before the first socket is made.
 	Space uint64
 	Owner *namespace.User
-	// Spaces returns the network of a process, or of a network namespace that is open, and who owns it: ESRCH, EBADF, EINVAL. nil: there are no others.
-	Spaces func(c *socket.Caller, pid, fd int32, byFD bool) (Stack, *namespace.User, error)
+	// Spaces returns the network of a process, or of a network namespace that is open, and the namespace, with a use that the caller is to end: ESRCH,
+	// EBADF, EINVAL. nil: there are no others.
+	Spaces func(c *socket.Caller, pid, fd int32, byFD bool) (Stack, *namespace.Head, error)
 	// Ioctl serves the SIOC requests about interfaces (netdevice(7)); nil: ENOTTY.
 	Ioctl func(a *vfs.IoctlArgs) (uint64, error)
 
@@ -490,7 +491,7 @@ func (k *sock) SetOption(c *socket.Caller, level, name int, value []byte) error 
 		k.mu.Lock()
 		k.flags[name] = v != 0
 		k.mu.Unlock()
-	case unix.NETLINK_LISTEN_ALL_NSID: // there is one network
+	case unix.NETLINK_LISTEN_ALL_NSID: // namespaces have no numbers for each other
 		if !c.Cred.CapableIn(k.net.Owner, unix.CAP_NET_ADMIN) {
 			return unix.EPERM
 		}

@@ -23,6 +23,7 @@ type fakeStack struct {
 	routes []Route
 	neigh  []Neighbour
 	socks  []Socket
+	net    *Network
 }
 
 func (f *fakeStack) Links() []Link { return f.links }
@@ -33,6 +34,7 @@ func (f *fakeStack) SetLink(index int, c LinkChange) error {
 			if c.MTU != 0 {
 				l.MTU = c.MTU
 			}
+			f.net.LinkChanged(*l, false)
 			return nil
 		}
 	}
@@ -161,7 +163,8 @@ func (c *client) call(typ, flags int, body []byte) (got []syscall.NetlinkMessage
 
 func newNetwork(tb testing.TB, f *fakeStack) *Network {
 	pool := mem.NewPool(fake.ForTest(tb, fake.Config{Frames: 64}))
-	return New(func() Stack { return f }, afunix.New(pool, func() int64 { return 0 }))
+	f.net = New(func() Stack { return f }, afunix.New(pool, func() int64 { return 0 }))
+	return f.net
 }
 
 func TestDumps(t *testing.T) {
@@ -320,4 +323,31 @@ func FuzzRequests(fz *testing.F) {
 		}
 		t.Error("answers without end")
 	})
+}
+
+// What asks for something about another network, or for what there is not, does not change an interface of this one.
+func TestLinksElsewhere(t *testing.T) {
+	f := newFake()
+	c := dial(t, newNetwork(t, f), unix.NETLINK_ROUTE)
+	link := make([]byte, ifinfoSize)
+	le.PutUint32(link[4:], 2)
+	for _, a := range []struct {
+		typ  int
+		want error
+	}{{unix.IFLA_TARGET_NETNSID, unix.EOPNOTSUPP}, {unix.IFLA_MASTER, unix.EOPNOTSUPP}, {unix.IFLA_NET_NS_PID, unix.EINVAL}, {unix.IFLA_NET_NS_FD, unix.EINVAL}} {
+		if _, err := c.call(unix.RTM_SETLINK, unix.NLM_F_ACK, Attr32(link[:ifinfoSize:ifinfoSize], a.typ, 1)); err != a.want {
+			t.Error(a.typ, err)
+		}
+	}
+	if _, err := c.call(unix.RTM_DELLINK, unix.NLM_F_ACK, Attr32(link[:ifinfoSize:ifinfoSize], unix.IFLA_TARGET_NETNSID, 1)); err != unix.EOPNOTSUPP || len(f.links) != 2 {
+		t.Error(err)
+	}
+	for flags, want := range map[int]error{unix.NLM_F_EXCL: unix.EEXIST, unix.NLM_F_REPLACE: unix.EOPNOTSUPP} {
+		if _, err := c.call(unix.RTM_NEWLINK, unix.NLM_F_ACK|unix.NLM_F_CREATE|flags, link); err != want {
+			t.Errorf("flags %#x: %v", flags, err)
+		}
+	}
+	if _, err := c.call(unix.RTM_DELLINK, unix.NLM_F_ACK, link); err != nil || len(f.links) != 1 {
+		t.Error(err)
+	}
 }

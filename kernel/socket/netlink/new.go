@@ -41,7 +41,10 @@ func (r *request) newLink(body []byte, a attributes) (l *NewLink, info attribute
 	if info, err = parseAttributes(a[unix.IFLA_LINKINFO]); err != nil {
 		return nil, nil, err
 	}
-	l = &NewLink{Kind: info.text(unix.IFLA_INFO_KIND), Name: a.text(unix.IFLA_IFNAME), Index: max(int(int32(le.Uint32(body[4:]))), 0),
+	if int32(le.Uint32(body[4:])) < 0 {
+		return nil, nil, unix.EINVAL
+	}
+	l = &NewLink{Kind: info.text(unix.IFLA_INFO_KIND), Name: a.text(unix.IFLA_IFNAME), Index: int(le.Uint32(body[4:])),
 		Address: slices.Clone(a[unix.IFLA_ADDRESS]), Up: le.Uint32(body[8:])&unix.IFF_UP != 0}
 	if v, ok := a.uint32(unix.IFLA_MTU); ok {
 		if l.MTU = int(int32(v)); l.MTU <= 0 {
@@ -55,7 +58,7 @@ func (r *request) newLink(body []byte, a attributes) (l *NewLink, info attribute
 	return l, info, err
 }
 
-// space is the network that a request names by a process or an open file, nil for none: EPERM, EINVAL, ESRCH, EBADF.
+// space is the network that a request names by a process or an open file, which it uses until it is served; nil for none: EPERM, EINVAL, ESRCH, EBADF.
 func (r *request) space(a attributes) (Stack, error) {
 	n := r.k.net
 	pid, byPID := a.uint32(unix.IFLA_NET_NS_PID)
@@ -66,9 +69,13 @@ func (r *request) space(a attributes) (Stack, error) {
 	case n.Spaces == nil:
 		return nil, unix.EINVAL
 	}
-	s, owner, err := n.Spaces(&r.m.Caller, int32(pid), int32(fd), byFD)
-	if err == nil && !r.m.Cred.CapableIn(owner, unix.CAP_NET_ADMIN) {
-		err = unix.EPERM
+	s, head, err := n.Spaces(&r.m.Caller, int32(pid), int32(fd), byFD)
+	if err != nil {
+		return nil, err
 	}
-	return s, err
+	r.spaces = append(r.spaces, head)
+	if !r.m.Cred.CapableIn(head.Owner(), unix.CAP_NET_ADMIN) {
+		return nil, unix.EPERM
+	}
+	return s, nil
 }

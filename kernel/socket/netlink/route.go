@@ -134,11 +134,12 @@ func frame(b []byte, typ int, fixed []byte, fill func(b []byte) []byte) []byte {
 	return finish(fill(b), at)
 }
 
-// operUp and operUnknown are IF_OPER_UP and IF_OPER_UNKNOWN.
+// What IFLA_OPERSTATE says (RFC 2863, IF_OPER_): unknown, down, down since another interface is, up.
 const (
-	operUnknown = 0
-	operDown    = 2
-	operUp      = 6
+	operUnknown   = 0
+	operDown      = 2
+	operLowerDown = 3
+	operUp        = 6
 )
 
 func putLink(b []byte, typ int, l *Link) []byte {
@@ -148,6 +149,8 @@ func putLink(b []byte, typ int, l *Link) []byte {
 	le.PutUint32(fixed[8:], l.Flags)
 	state, carrier := uint8(operUp), uint8(1)
 	switch {
+	case l.Joined && l.Flags&(unix.IFF_RUNNING|unix.IFF_UP) == unix.IFF_UP:
+		state = operLowerDown
 	case l.Flags&unix.IFF_RUNNING == 0:
 		state = operDown
 	case l.Flags&unix.IFF_LOOPBACK != 0, l.Unsettled:
@@ -157,7 +160,7 @@ func putLink(b []byte, typ int, l *Link) []byte {
 		carrier = 0
 	}
 	qdisc := "fq_codel"
-	if l.Flags&unix.IFF_LOOPBACK != 0 {
+	if l.Flags&unix.IFF_LOOPBACK != 0 || l.Kind == "veth" || l.Kind == "dummy" {
 		qdisc = "noqueue"
 	}
 	return frame(b, typ, fixed, func(b []byte) []byte {

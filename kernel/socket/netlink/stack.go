@@ -1,8 +1,8 @@
 package netlink
 
 // A Stack is a network: what NETLINK_ROUTE shows and changes. The TCP/IP stack implements it. Addresses are 4 or 16 bytes;
-// methods return unix.Errno values. EOPNOTSUPP is for what the stack cannot do. Whatever else changes
-// the network tells Network.LinkChanged and its like.
+// methods return unix.Errno values. EOPNOTSUPP is for what the stack cannot do. What changes
+// interfaces tells Network.LinkChanged; whatever else changes the network tells its like.
 type Stack interface {
 	Links() []Link
 	// SetLink changes an interface: ENODEV.
@@ -54,6 +54,8 @@ type Link struct {
 	Info []byte
 	// Peer is the number of the interface in the same network that it is joined with, 0 for none.
 	Peer int
+	// Joined: it is one of two, wherever the other is.
+	Joined bool
 }
 
 // A NewLink is an interface that is to be made.

@@ -28,7 +28,7 @@ func (n *nic) DeliverQuick(protocol tcpip.NetworkProtocolNumber, pkt *PacketBuff
 	}
 	b := front.AsSlice()[pkt.consumed:]
 	g, ok := quickSegment(protocol, b, int(pkt.buf.Size())-pkt.consumed)
-	if !ok || ofThisHost(g.id.LocalAddress) || ofThisHost(g.id.RemoteAddress) {
+	if !ok || ofThisHost(g.id.LocalAddress) || ofThisHost(g.id.RemoteAddress) || g.id.LocalAddress == g.id.RemoteAddress {
 		return false
 	}
 	queue, ep := n.quickEndpoint(protocol, g.id)
@@ -94,7 +94,7 @@ func quickSegment(protocol tcpip.NetworkProtocolNumber, b []byte, size int) (g q
 	return g, true
 }
 
-// ofThisHost says that an address is none on a wire (RFC 1122 section 3.2.1.3 g, RFC 4291 section 2.5.3): the layers drop it.
+// ofThisHost says that an address is none that may come by a wire (RFC 1122 section 3.2.1.3 g, RFC 4291 section 2.5.3): the layers drop it.
 func ofThisHost(a tcpip.Address) bool {
 	return header.IsV4LoopbackAddress(a) || a == header.IPv6Loopback
 }

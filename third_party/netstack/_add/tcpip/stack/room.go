@@ -8,7 +8,7 @@ var room struct {
 	give func(bytes int64)
 }
 
-// SetRoom sets where the memory of datagrams that wait to be read comes from. It is called before packets come in.
+// SetRoom sets where their memory comes from. It is called before packets come in.
 func (*Stack) SetRoom(take func(bytes int64) bool, give func(bytes int64)) {
 	room.take, room.give = take, give
 }
