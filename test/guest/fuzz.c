@@ -22,8 +22,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <linux/if_tun.h>
+#include <net/if.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -93,7 +96,8 @@ static const char *const paths[] = {"/tmp/fz/a", "/tmp/fz/b", "/tmp/fz/d", "/tmp
 static const u64 ioctls[] = {0x5401, 0x5402, 0x5403, 0x5404, 0x5405, 0x5406, 0x540b, 0x540d, 0x540e, 0x540f, 0x5410, 0x5411, 0x5412, 0x5413, 0x5414, 0x541b, 0x5420, 0x5421, 0x5422,
                              0x5424, 0x5429, 0x5441, 0x5450, 0x5451, 0x5452, 0x5460, 0x80045430, 0x40045431, 0x80045432, 0x80045438, 0x8901, 0x8903, 0x8905, 0x8910, 0x8912, 0x8913,
                              0x8914, 0x8915, 0x8916, 0x8919, 0x891b, 0x891c, 0x8921, 0x8922, 0x8924, 0x8927, 0x8933, 0x8942, 0x8946, 0x80086601, 0x40086602, 0x801c581f, 0x401c5820,
-                             0x40049409, 0x4020940d, 0xc020660b, 0xc0045877, 0xc0045878, 1, 2, 0xb701, 0xb702, 0xb703, 0xb704, 0x400454ca, 0xc018aa3f, 0xc020aa00, 0x40086610, 0x80081272, 0x4c82};
+                             0x40049409, 0x4020940d, 0xc020660b, 0xc0045877, 0xc0045878, 1, 2, 0xb701, 0xb702, 0xb703, 0xb704, 0x400454ca, 0x400454cb, 0x400454cc, 0x400454ce, 0x800454cf, 0x400454d0, 0x800454d2, 0x400454d4, 0x400454d8, 0x400454d9, 0x400454da,
+                             0x400454dc, 0x400454e2, 0xc018aa3f, 0xc020aa00, 0x40086610, 0x80081272, 0x4c82};
 static const u64 fcntls[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 15, 16, 17, 36, 37, 38, 1024, 1025, 1026, 1030, 1031, 1032, 1033, 1034, 1035, 1036, 1037, 1038};
 static const u64 families[] = {AF_UNIX, AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_VSOCK};
 static const u64 kinds[] = {1, 2, 3, 5, 1 | O_NONBLOCK, 2 | O_NONBLOCK, 3 | O_NONBLOCK, 5 | O_NONBLOCK};
@@ -160,7 +164,7 @@ static u64 argument(u64 *s)
 	case 3:
 	case 4:
 	case 5:
-		return (r >> 16) % 32; /* a descriptor, perhaps */
+		return (r >> 16) % 36; /* a descriptor, perhaps */
 	case 6:
 		return bad[(r >> 16) % (sizeof bad / sizeof *bad)];
 	case 7:
@@ -196,7 +200,7 @@ static void furnish(void)
 {
 	int p[2], s[2];
 	mkdir("/tmp/fz", 0777), mkdir("/tmp/fz/d", 0777);
-	for (int i = 3; i < 32; i++)
+	for (int i = 3; i < 48; i++)
 		close(i);
 	if (pipe2(p, O_NONBLOCK) || pipe(p) || socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, s)) {
 	}
@@ -227,6 +231,13 @@ static void furnish(void)
 	open("/proc/self/ns/mnt", O_RDONLY);
 	open("/proc/self/ns/pid_for_children", O_RDONLY);
 	memfd_create("fz", MFD_HUGETLB | MFD_ALLOW_SEALING);
+	open("/dev/net/tun", O_RDWR | O_NONBLOCK);
+	struct ifreq r = {.ifr_name = "fz%d", .ifr_flags = IFF_TAP | IFF_VNET_HDR};
+	int tap = open("/dev/net/tun", O_RDWR | O_NONBLOCK);
+	if (!ioctl(tap, TUNSETIFF, &r)) { /* root's */
+		r.ifr_flags = IFF_UP;
+		ioctl(s[0], SIOCSIFFLAGS, &r);
+	}
 }
 
 struct work {
