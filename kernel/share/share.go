@@ -29,7 +29,7 @@ var all = Share{part: 4, alone: true}
 
 // The shares there are. docs/limits.md says what of.
 var (
-	Datagrams = of(8)  // received by sockets of UDP, ICMP, raw and packet, and not read
+	Datagrams = of(8)  // received by sockets of UDP, ICMP, raw and packet, and not read; packets on the way between interfaces or to a neighbour
 	Fragments = of(16) // of IP, that wait for the rest of their datagrams
 	Streams   = of(8)  // in connections of TCP
 	Unix      = of(8)  // in sockets of AF_UNIX
