@@ -180,7 +180,7 @@ func (n *Network) Ioctl(a *vfs.IoctlArgs) (uint64, error) {
 	case unix.SIOCGIFNAME, unix.SIOCGIFINDEX, unix.SIOCGIFFLAGS, unix.SIOCGIFADDR, unix.SIOCGIFNETMASK, unix.SIOCGIFBRDADDR, unix.SIOCGIFDSTADDR,
 		unix.SIOCGIFHWADDR, unix.SIOCGIFMTU, unix.SIOCGIFMETRIC, unix.SIOCGIFTXQLEN, unix.SIOCGIFMAP:
 		return 0, n.getInterface(a)
-	case unix.SIOCSIFADDR, unix.SIOCSIFNETMASK, unix.SIOCSIFFLAGS, unix.SIOCSIFMTU, unix.SIOCSIFHWADDR:
+	case unix.SIOCSIFADDR, unix.SIOCSIFDSTADDR, unix.SIOCSIFNETMASK, unix.SIOCSIFFLAGS, unix.SIOCSIFMTU, unix.SIOCSIFHWADDR:
 		if !a.Ctx.Cred.CapableIn(n.cfg.Owner, unix.CAP_NET_ADMIN) {
 			return 0, unix.EPERM
 		}
@@ -252,7 +252,7 @@ func (n *Network) getInterface(a *vfs.IoctlArgs) error {
 		copy(u[2:], i.LinkAddress)
 	case unix.SIOCGIFMETRIC, unix.SIOCGIFMAP:
 	default:
-		if err := addressOf(&i, a.Cmd, u); err != nil {
+		if err := n.addressOf(&i, a.Cmd, u); err != nil {
 			return err
 		}
 	}
@@ -264,14 +264,17 @@ func (n *Network) getInterface(a *vfs.IoctlArgs) error {
 const queueLength = 1000
 
 // addressOf puts one of the addresses of an interface into u: EADDRNOTAVAIL.
-func addressOf(i *iface, cmd uint32, u []byte) error {
+func (n *Network) addressOf(i *iface, cmd uint32, u []byte) error {
 	p, ok := i.inet()
 	if !ok {
 		return unix.EADDRNOTAVAIL
 	}
-	sub := p.Subnet()
+	to := n.network(i.index, p)
+	sub := to.prefix().Subnet()
 	address := p.Address
 	switch cmd {
+	case unix.SIOCGIFDSTADDR:
+		address = to.Addr
 	case unix.SIOCGIFNETMASK:
 		mask := sub.Mask()
 		address = tcpip.AddrFromSlice(mask.AsSlice())
@@ -350,13 +353,24 @@ func (n *Network) setInterface(a *vfs.IoctlArgs) (err error) {
 			return err
 		}
 		bits := classBits(v.Addr)
-		return n.replaceAddress(&i, Prefix{v.Addr, bits})
+		if i.flags()&unix.IFF_POINTOPOINT != 0 {
+			bits = v.Addr.BitLen()
+		}
+		return n.replaceAddress(&i, Prefix{v.Addr, bits}, tcpip.Address{})
 	}
-	// SIOCSIFNETMASK
 	p, ok := i.inet()
 	if !ok {
 		return unix.EADDRNOTAVAIL
 	}
+	to := n.network(i.index, p)
+	if a.Cmd == unix.SIOCSIFDSTADDR {
+		v, err := parseAddr(unix.AF_INET, u)
+		if err != nil {
+			return err
+		}
+		return n.replaceAddress(&i, Prefix{p.Address, to.Bits}, v.Addr)
+	}
+	// SIOCSIFNETMASK
 	bits := 0
 	for _, b := range u[4:8] {
 		for ; b&0x80 != 0; b <<= 1 {
@@ -366,7 +380,7 @@ func (n *Network) setInterface(a *vfs.IoctlArgs) (err error) {
 			return unix.EINVAL
 		}
 	}
-	return n.replaceAddress(&i, Prefix{p.Address, bits})
+	return n.replaceAddress(&i, Prefix{p.Address, bits}, to.Addr)
 }
 
 // maxMTU is the most that the header of IP can say, in bytes.
@@ -401,24 +415,15 @@ func classBits(a tcpip.Address) int {
 	return 24
 }
 
-// replaceAddress puts p in place of the first IPv4 address of an interface; the empty address takes it away.
-func (n *Network) replaceAddress(i *iface, p Prefix) error {
-	s := n.Stack()
+// replaceAddress puts p, with a peer unless that is empty, in place of the first IPv4 address of an interface; the empty address takes it away.
+func (n *Network) replaceAddress(i *iface, p Prefix, peer tcpip.Address) error {
 	if old, ok := i.inet(); ok {
-		if err := s.RemoveAddress(i.index, old.Address); err != nil {
-			return errno(err)
+		if err := n.takeAddress(i.index, old); err != nil {
+			return err
 		}
-		s.RemoveRoutes(func(r tcpip.Route) bool {
-			return r.NIC == i.index && r.Destination == old.Subnet() && r.Gateway.Len() == 0
-		})
 	}
 	if p.Addr.Len() == 0 {
 		return nil
 	}
-	a := tcpip.ProtocolAddress{Protocol: header.IPv4ProtocolNumber, AddressWithPrefix: p.prefix()}
-	if err := s.AddProtocolAddress(i.index, a, stack.AddressProperties{}); err != nil {
-		return errno(err)
-	}
-	s.AddRoute(tcpip.Route{Destination: p.prefix().Subnet(), NIC: i.index})
-	return nil
+	return n.putAddress(i.index, p, peer, true)
 }

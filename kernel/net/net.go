@@ -17,7 +17,7 @@
 // Packet sockets look at interfaces through taps, on the goroutine of whoever sends or receives.
 //
 // Lock order: changing (Exclusively); a socket's lock, then netstack's own, then those of a device; the
-// locks of wait.Queue and of links are leaves.
+// locks of wait.Queue, of links and of peers are leaves.
 package net
 
 import (
@@ -58,6 +58,7 @@ type Network struct {
 
 	lo    *lo
 	links links
+	peers peers
 	taps  taps
 
 	tunables tunables
@@ -191,14 +192,18 @@ func (n *Network) log(s string) {
 func (n *Network) loopback() {
 	n.lo = newLo(&n.taps)
 	n.must("lo", n.stack.CreateNICWithOptions(Loopback, n.lo, stack.NICOptions{Name: "lo", Disabled: n.cfg.Bare}))
-	// Nobody else can have ::1, which so is usable at once.
-	if ep, err := n.stack.GetNetworkEndpoint(Loopback, header.IPv6ProtocolNumber); err == nil {
+	n.trust(Loopback) // nobody else can have ::1
+	if !n.cfg.Bare {
+		n.ownAddresses()
+	}
+}
+
+// trust has addresses of IPv6 usable at once: nobody is asked whether they have them.
+func (n *Network) trust(nic tcpip.NICID) {
+	if ep, err := n.stack.GetNetworkEndpoint(nic, header.IPv6ProtocolNumber); err == nil {
 		if d, ok := ep.(stack.DuplicateAddressDetector); ok {
 			d.SetDADConfigurations(stack.DADConfigurations{})
 		}
-	}
-	if !n.cfg.Bare {
-		n.ownAddresses()
 	}
 }
 

@@ -117,7 +117,9 @@ func (r routes) Addresses() (all []netlink.Address) {
 			case header.IsV6LinkLocalUnicastAddress(p.AddressWithPrefix.Address):
 				a.Scope = unix.RT_SCOPE_LINK
 			}
-			if p.Protocol == header.IPv4ProtocolNumber && i.flags()&unix.IFF_BROADCAST != 0 {
+			if to, ok := r.n.peer(i.index, p.AddressWithPrefix.Address); ok {
+				a.Peer, a.Bits = to.Addr.AsSlice(), to.Bits
+			} else if p.Protocol == header.IPv4ProtocolNumber && i.flags()&unix.IFF_BROADCAST != 0 {
 				sub := p.AddressWithPrefix.Subnet()
 				b := sub.Broadcast()
 				a.Broadcast = b.AsSlice()
@@ -140,36 +142,36 @@ func ip(b []byte) (a tcpip.Address, ok bool) {
 func (r routes) AddAddress(a netlink.Address) error {
 	defer exclusively()()
 	addr, ok := ip(a.Addr)
-	s, id := r.n.Stack(), tcpip.NICID(a.Index)
+	id := tcpip.NICID(a.Index)
 	switch {
 	case !ok || a.Bits < 0 || a.Bits > addr.BitLen():
 		return unix.EINVAL
-	case !s.HasNIC(id):
+	case !r.n.Stack().HasNIC(id):
 		return unix.ENODEV
 	}
-	p := Prefix{addr, a.Bits}
-	if err := s.AddProtocolAddress(id, tcpip.ProtocolAddress{Protocol: protocolOf(addr), AddressWithPrefix: p.prefix()}, stack.AddressProperties{}); err != nil {
-		return errno(err)
+	peer := tcpip.Address{}
+	if a.Peer != nil {
+		if peer, ok = ip(a.Peer); !ok || peer.Len() != addr.Len() {
+			return unix.EINVAL
+		}
 	}
-	if id != Loopback {
-		s.AddRoute(tcpip.Route{Destination: p.prefix().Subnet(), NIC: id})
-	}
-	return nil
+	return r.n.putAddress(id, Prefix{addr, a.Bits}, peer, id != Loopback)
 }
 
 // RemoveAddress implements netlink.Stack.
 func (r routes) RemoveAddress(a netlink.Address) error {
 	defer exclusively()()
 	addr, ok := ip(a.Addr)
-	s, id := r.n.Stack(), tcpip.NICID(a.Index)
+	id := tcpip.NICID(a.Index)
 	if !ok || a.Bits < 0 || a.Bits > addr.BitLen() {
 		return unix.EINVAL
 	}
-	if s.RemoveAddress(id, addr) != nil {
+	if to, has := r.n.peer(id, addr); has && a.Peer != nil && string(a.Peer) != string(to.Addr.AsSlice()) {
 		return unix.EADDRNOTAVAIL
 	}
-	sub := Prefix{addr, a.Bits}.prefix().Subnet()
-	s.RemoveRoutes(func(o tcpip.Route) bool { return o.NIC == id && o.Destination == sub && o.Gateway.Len() == 0 })
+	if r.n.takeAddress(id, Prefix{addr, a.Bits}.prefix()) != nil {
+		return unix.EADDRNOTAVAIL
+	}
 	return nil
 }
 
@@ -188,7 +190,9 @@ func (r routes) route(o *tcpip.Route) netlink.Route {
 		e.Gateway, e.Scope = o.Gateway.AsSlice(), unix.RT_SCOPE_UNIVERSE
 	} else {
 		e.Protocol = unix.RTPROT_KERNEL
-		if a, err := r.n.Stack().GetMainNICAddress(o.NIC, protocolOf(id)); err == nil && e.Family == unix.AF_INET && o.Destination.Contains(a.Address) {
+		if own, ok := r.n.ownOf(o); ok && e.Family == unix.AF_INET {
+			e.Source = own.AsSlice()
+		} else if a, err := r.n.Stack().GetMainNICAddress(o.NIC, protocolOf(id)); err == nil && e.Family == unix.AF_INET && o.Destination.Contains(a.Address) {
 			e.Source = a.Address.AsSlice()
 		}
 	}

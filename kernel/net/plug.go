@@ -166,6 +166,9 @@ func (n *Network) plug(p *Plug) error {
 	n.must(name, s.CreateNICWithOptions(l.nic, l, stack.NICOptions{Name: name, Disabled: true})) // nobody else has name and number
 	n.setName(p, name)
 	p.nic.Store(int32(l.nic))
+	if p.Bare || p.NoARP {
+		n.trust(l.nic)
+	}
 	// What routers say at eth0 alone configures the machine.
 	if ep, err := s.GetNetworkEndpoint(l.nic, header.IPv6ProtocolNumber); err == nil {
 		if d, ok := ep.(ipv6.NDPEndpoint); ok {
@@ -235,6 +238,7 @@ func (n *Network) unplug(p *Plug) {
 	delete(n.links.all, nic)
 	n.links.mu.Unlock()
 	n.taps.unbind(nic)
+	n.forgetPeers(nic)
 	n.tell(gone, nic)
 }
 

@@ -355,6 +355,39 @@ TEST(waiting)
 	close(fd);
 }
 
+static u32 inet(int request, const char *name, const char *set)
+{
+	struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = set ? ip(set) : 0};
+	return ctl(request, name, &a, sizeof a) < 0 ? (u32)-1 : set ? 0 : ntohl(a.sin_addr.s_addr);
+}
+
+/* An address of this end and one of the other: what is for that goes there, whatever the networks are. */
+TEST(peer)
+{
+	u8 b[100];
+	int fd = make("tun0", IFF_TUN | IFF_NO_PI, 0);
+	NEED(fd >= 0);
+	SAME(inet(SIOCSIFADDR, "tun0", ME), 0);
+	SAME(inet(SIOCGIFDSTADDR, "tun0", 0), ntohl(ip(ME)));
+	SAME(inet(SIOCSIFDSTADDR, "tun0", "192.168.44.1"), 0);
+	CHECK(!up("tun0", 1));
+	SAME(inet(SIOCGIFADDR, "tun0", 0), ntohl(ip(ME)));
+	SAME(inet(SIOCGIFDSTADDR, "tun0", 0), ntohl(ip("192.168.44.1")));
+	SAME(inet(SIOCGIFNETMASK, "tun0", 0), 0xffffffff);
+	SAME(inet(SIOCGIFBRDADDR, "tun0", 0), 0);
+	int s = bound(4711);
+	SAME(send_to(s, "192.168.44.1", 9, "there"), 5);
+	SAME(read(fd, b, sizeof b), 33);
+	CHECK(((struct ip4 *)b)->src == ip(ME) && ((struct ip4 *)b)->dst == ip("192.168.44.1"));
+	EXPECT(send_to(s, "192.168.44.2", 9, "nowhere"), ENETUNREACH);
+	SAME(inet(SIOCSIFNETMASK, "tun0", "255.255.255.0"), 0);
+	SAME(send_to(s, "192.168.44.2", 9, "there"), 5);
+	SAME(read(fd, b, sizeof b), 33);
+	SAME(inet(SIOCGIFDSTADDR, "tun0", 0), ntohl(ip("192.168.44.1")));
+	close(s);
+	close(fd);
+}
+
 static void *writable(void *p)
 {
 	struct pollfd f = {*(int *)p, POLLOUT, 0};

@@ -261,9 +261,15 @@ func putAddress(b []byte, typ int, a *Address) []byte {
 	fixed[0], fixed[1], fixed[2], fixed[3] = byte(familyOf(a.Addr)), byte(a.Bits), byte(a.Flags), a.Scope
 	le.PutUint32(fixed[4:], uint32(a.Index))
 	return frame(b, typ, fixed, func(b []byte) []byte {
-		b = attr(b, unix.IFA_ADDRESS, a.Addr)
-		if len(a.Addr) == 4 {
+		to := a.Addr
+		if a.Peer != nil {
+			to = a.Peer
+		}
+		b = attr(b, unix.IFA_ADDRESS, to)
+		if len(a.Addr) == 4 || a.Peer != nil {
 			b = attr(b, unix.IFA_LOCAL, a.Addr)
+		}
+		if len(a.Addr) == 4 {
 			if a.Broadcast != nil {
 				b = attr(b, unix.IFA_BROADCAST, a.Broadcast)
 			}
@@ -289,8 +295,10 @@ func (r *request) parseAddress() (a Address, err error) {
 	size := addressSize(int(r.body[0]))
 	a = Address{Index: int(le.Uint32(r.body[4:])), Bits: int(r.body[1]), Scope: r.body[3], Flags: uint32(r.body[2]) | unix.IFA_F_PERMANENT, Preferred: ^uint32(0), Valid: ^uint32(0)}
 	a.Addr = list[unix.IFA_LOCAL]
-	if a.Addr == nil {
-		a.Addr = list[unix.IFA_ADDRESS]
+	if to := list[unix.IFA_ADDRESS]; a.Addr == nil {
+		a.Addr = to
+	} else if to != nil && !bytes.Equal(to, a.Addr) {
+		a.Peer = bytes.Clone(to)
 	}
 	switch {
 	case size == 0:

@@ -87,7 +87,8 @@ type LinkChange struct {
 type Address struct {
 	Index     int
 	Addr      []byte
-	Bits      int // length of its network
+	Peer      []byte // the address at the other end of the link, nil: none
+	Bits      int    // length of its network, the peer's when there is one
 	Broadcast []byte
 	Label     string
 	Scope     uint8  // RT_SCOPE_UNIVERSE and so on
