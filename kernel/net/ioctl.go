@@ -58,6 +58,10 @@ func (k *sock) Ioctl(a *vfs.IoctlArgs) (uint64, error) {
 			at = 1
 		}
 		return 0, a.PutInt32(at)
+	case unix.SIOCADDRT, unix.SIOCDELRT:
+		if k.s.Family == unix.AF_INET {
+			return 0, k.net.routeRequest(a)
+		}
 	}
 	return k.net.Ioctl(a)
 }

@@ -60,3 +60,35 @@ func TestPeer(t *testing.T) {
 		t.Error("a peer of an interface that is gone is left")
 	}
 }
+
+// What struct rtentry says: masks with holes and hosts behind networks are refused.
+func TestRouteEntry(t *testing.T) {
+	entry := func(dst, gateway, mask [4]byte, flags byte) []byte {
+		b := make([]byte, sizeRT)
+		for at, a := range map[int][4]byte{rtDst: dst, rtGateway: gateway, rtMask: mask} {
+			b[at] = unix.AF_INET
+			copy(b[at+4:], a[:])
+		}
+		b[rtFlags] = flags
+		return b
+	}
+	none := [4]byte{}
+	for _, c := range []struct {
+		b    []byte
+		bits int
+		want error
+	}{
+		{entry([4]byte{10, 0, 0, 0}, none, [4]byte{255, 0, 0, 0}, 1), 8, nil},
+		{entry(none, [4]byte{10, 0, 0, 1}, none, 3), 0, nil},
+		{entry([4]byte{10, 0, 0, 7}, none, none, 5), 32, nil},
+		{entry([4]byte{10, 0, 0, 7}, none, [4]byte{255, 255, 255, 255}, 1), 32, nil},
+		{entry([4]byte{10, 0, 0, 7}, none, [4]byte{255, 0, 0, 0}, 1), 0, unix.EINVAL},
+		{entry([4]byte{10, 0, 0, 0}, none, [4]byte{255, 0, 255, 0}, 1), 0, unix.EINVAL},
+		{entry(none, none, none, 3), 0, unix.EINVAL},
+		{make([]byte, sizeRT), 0, unix.EAFNOSUPPORT},
+	} {
+		if r, err := parseRouteEntry(c.b); err != c.want || err == nil && r.Bits != c.bits {
+			t.Errorf("% x: %+v, %v", c.b, r, err)
+		}
+	}
+}

@@ -11,6 +11,7 @@
 #include <linux/virtio_net.h>
 #include <net/if.h>
 #include <net/if_arp.h>
+#include <net/route.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
@@ -384,6 +385,49 @@ TEST(peer)
 	SAME(send_to(s, "192.168.44.2", 9, "there"), 5);
 	SAME(read(fd, b, sizeof b), 33);
 	SAME(inet(SIOCGIFDSTADDR, "tun0", 0), ntohl(ip("192.168.44.1")));
+	close(s);
+	close(fd);
+}
+
+static int route(int request, const char *to, const char *mask, const char *via, int flags, const char *dev)
+{
+	struct rtentry r = {.rt_flags = RTF_UP | flags, .rt_dev = (char *)dev};
+	const char *text[] = {to, mask, via};
+	struct sockaddr *at[] = {&r.rt_dst, &r.rt_genmask, &r.rt_gateway};
+	for (int i = 0; i < 3; i++) {
+		struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = text[i] ? ip(text[i]) : 0};
+		memcpy(at[i], &a, sizeof a);
+	}
+	int s = socket(AF_INET, SOCK_DGRAM, 0), e = ioctl(s, request, &r), saved = errno;
+	close(s);
+	errno = saved;
+	return e;
+}
+
+/* Ways by ioctls, as route(8) and VPNs have them. */
+TEST(ways)
+{
+	u8 b[100];
+	int fd = make("tun0", IFF_TUN | IFF_NO_PI, 0);
+	NEED(fd >= 0 && !addressed("tun0", ME));
+	int s = bound(4711);
+	EXPECT(send_to(s, "192.0.2.1", 9, "far"), ENETUNREACH);
+	EXPECT(route(SIOCADDRT, "0.0.0.0", 0, PEER, RTF_GATEWAY, 0), 0);
+	EXPECT(route(SIOCADDRT, "0.0.0.0", 0, PEER, RTF_GATEWAY, 0), EEXIST);
+	SAME(send_to(s, "192.0.2.1", 9, "far"), 3);
+	SAME(read(fd, b, sizeof b), 31);
+	EXPECT(route(SIOCDELRT, "0.0.0.0", 0, PEER, RTF_GATEWAY, 0), 0);
+	EXPECT(route(SIOCDELRT, "0.0.0.0", 0, PEER, RTF_GATEWAY, 0), ESRCH);
+	EXPECT(send_to(s, "192.0.2.1", 9, "far"), ENETUNREACH);
+	EXPECT(route(SIOCADDRT, "192.0.2.0", "255.255.255.0", 0, 0, "tun0"), 0);
+	SAME(send_to(s, "192.0.2.1", 9, "far"), 3);
+	SAME(read(fd, b, sizeof b), 31);
+	EXPECT(route(SIOCADDRT, "192.0.2.7", "255.255.255.0", 0, 0, "tun0"), EINVAL);
+	EXPECT(route(SIOCADDRT, "192.0.3.0", "255.0.255.0", 0, 0, "tun0"), EINVAL);
+	EXPECT(route(SIOCADDRT, "192.0.3.0", "255.255.255.0", 0, RTF_GATEWAY, "tun0"), EINVAL);
+	EXPECT(route(SIOCADDRT, "192.0.3.0", "255.255.255.0", 0, 0, "none"), ENODEV);
+	EXPECT(route(SIOCADDRT, "192.0.3.9", 0, 0, RTF_HOST, "tun0"), 0);
+	EXPECT(route(SIOCDELRT, "192.0.3.9", 0, 0, RTF_HOST, 0), 0);
 	close(s);
 	close(fd);
 }

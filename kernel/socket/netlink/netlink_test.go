@@ -347,6 +347,11 @@ func TestLinksElsewhere(t *testing.T) {
 			t.Errorf("flags %#x: %v", flags, err)
 		}
 	}
+	for b, want := range map[string]error{"": unix.EINVAL, string(Attr32(nil, unix.NETNSA_NSID, 0)): unix.ENOENT, string(Attr32(nil, unix.NETNSA_FD, 0)): unix.EINVAL} {
+		if _, err := c.call(unix.RTM_GETNSID, unix.NLM_F_ACK, append(make([]byte, 4), b...)); err != want {
+			t.Errorf("number of a namespace, %x: %v", b, err)
+		}
+	}
 	if _, err := c.call(unix.RTM_DELLINK, unix.NLM_F_ACK, link); err != nil || len(f.links) != 1 {
 		t.Error(err)
 	}

@@ -4,6 +4,8 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"gosv/kernel/namespace"
 )
 
 // vethPeer is VETH_INFO_PEER, a message of a link about the other one.
@@ -60,22 +62,54 @@ func (r *request) newLink(body []byte, a attributes) (l *NewLink, info attribute
 
 // space is the network that a request names by a process or an open file, which it uses until it is served; nil for none: EPERM, EINVAL, ESRCH, EBADF.
 func (r *request) space(a attributes) (Stack, error) {
-	n := r.k.net
-	pid, byPID := a.uint32(unix.IFLA_NET_NS_PID)
-	fd, byFD := a.uint32(unix.IFLA_NET_NS_FD)
-	switch {
-	case !byPID && !byFD:
-		return nil, nil
-	case n.Spaces == nil:
-		return nil, unix.EINVAL
-	}
-	s, head, err := n.Spaces(&r.m.Caller, int32(pid), int32(fd), byFD)
-	if err != nil {
+	s, head, err := r.named(a, unix.IFLA_NET_NS_PID, unix.IFLA_NET_NS_FD)
+	if err != nil || head == nil {
 		return nil, err
 	}
-	r.spaces = append(r.spaces, head)
 	if !r.m.Cred.CapableIn(head.Owner(), unix.CAP_NET_ADMIN) {
 		return nil, unix.EPERM
 	}
 	return s, nil
+}
+
+// named is the network and the namespace that attributes of two types name, nil for none.
+func (r *request) named(a attributes, pidType, fdType int) (Stack, *namespace.Head, error) {
+	pid, byPID := a.uint32(pidType)
+	fd, byFD := a.uint32(fdType)
+	switch {
+	case !byPID && !byFD:
+		return nil, nil, nil
+	case r.k.net.Spaces == nil:
+		return nil, nil, unix.EINVAL
+	}
+	s, head, err := r.k.net.Spaces(&r.m.Caller, int32(pid), int32(fd), byFD)
+	if err == nil {
+		r.spaces = append(r.spaces, head)
+	}
+	return s, head, err
+}
+
+// getNSID tells which number another namespace has in this one, which is none: numbers are not given (rtnetlink, RTM_NEWNSID). EINVAL, ENOENT, and
+// named's.
+func (r *request) getNSID() error {
+	const size = 4 // struct rtgenmsg, aligned
+	if len(r.body) < size {
+		return unix.EINVAL
+	}
+	a, err := parseAttributes(r.body[size:])
+	if err != nil {
+		return err
+	}
+	_, head, err := r.named(a, unix.NETNSA_PID, unix.NETNSA_FD)
+	switch {
+	case err != nil:
+		return err
+	case head != nil:
+	case a[unix.NETNSA_NSID] != nil:
+		return unix.ENOENT
+	default:
+		return unix.EINVAL
+	}
+	r.reply(frame(nil, unix.RTM_NEWNSID, make([]byte, size), func(b []byte) []byte { return Attr32(b, unix.NETNSA_NSID, ^uint32(0)) }))
+	return nil
 }

@@ -57,6 +57,8 @@ func (r *request) route() (done bool, err error) {
 		return r.getLink()
 	case unix.RTM_GETROUTE:
 		return r.getRoute()
+	case unix.RTM_GETNSID:
+		return false, r.getNSID()
 	}
 	return false, unix.EOPNOTSUPP
 }
