@@ -3,16 +3,17 @@
 //
 // The stack is made when it is first asked for, so that a program without a network does
 // not pay for one. Interface 1 is lo, interface 2 eth0, when the machine has a device; others are plugged in and out while the
-// network runs (/dev/net/tun). Addresses,
-// routes and name servers are what the host said, and what IPv6 routers offer where it says so.
+// network runs (/dev/net/tun, veth, dummy). Addresses, routes and name servers of eth0 are what the host said, and what IPv6 routers offer
+// where it says so.
 //
 // Packets come in on the goroutine of the device's driver and go out on that
 // of whoever sends; TCP has goroutines of its own, one for each processor. Sockets never
 // block: they return EAGAIN, and their wait.Queue is notified out of the stack.
 //
 // Memory: a socket's buffers are bounded by SO_SNDBUF and SO_RCVBUF, whose greatest
-// value is 8 MiB or a sixteenth of the machine's memory; datagrams that wait in all sockets together by share.Datagrams, beyond which they are lost. What is queued elsewhere in the stack (fragments,
-// connections half open) has fixed limits in netstack; packets that wait for a neighbour to be found count as datagrams.
+// value is 8 MiB or a sixteenth of the machine's memory; datagrams that wait in all sockets together by share.Datagrams, beyond which they
+// are lost. What is queued elsewhere in the stack (fragments, connections half open) has fixed limits in netstack; packets that wait for
+// a neighbour to be found, or at an end of veth, count as datagrams.
 //
 // Packet sockets look at interfaces through taps, on the goroutine of whoever sends or receives.
 //

@@ -111,7 +111,7 @@ func (r routes) MoveLink(index int, to netlink.Stack, pattern string) (int, erro
 	if p.Index = index; index == Ethernet || dst.link(tcpip.NICID(index)) != nil {
 		p.Index = 0
 	}
-	if err := dst.plug(p); err != nil { // its device does not start again, and there is no way back
+	if err := dst.plug(p); err != nil { // there is no way back
 		share.Sockets.Give(plugCost)
 		p.Removed()
 		return 0, err
