@@ -112,7 +112,7 @@ func (n *Network) start() {
 					HandleRAs: ipv6.HandlingRAsEnabledWhenForwardingDisabled, DiscoverDefaultRouters: true, DiscoverMoreSpecificRoutes: true,
 					DiscoverOnLinkPrefixes: true, AutoGenGlobalAddresses: n.cfg.SLAAC, AutoGenAddressConflictRetries: 1,
 				},
-				NDPDisp:    &routerWatch{n: n},
+				NDPDisp:    newRouterWatch(n),
 				DADConfigs: stack.DADConfigurations{DupAddrDetectTransmits: 1, RetransmitTimer: time.Second},
 				MLD:        ipv6.MLDOptions{Enabled: true},
 			}),

@@ -1,13 +1,14 @@
 package net
 
 import (
-	"sync"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
+
+	"gosv/kernel/serial"
 )
 
 // routerWatch turns what IPv6 routers on eth0 announce into routes (RFC 4861 §6.3.4, RFC 4191). What is at other interfaces, which programs may have made, does
@@ -16,43 +17,19 @@ import (
 // Netstack tells of it with an endpoint's lock held, which it takes within the routes' lock elsewhere: routes change on a goroutine, in the order in which
 // routers have spoken.
 type routerWatch struct {
-	n *Network
+	n    *Network
+	work serial.Queue[func()]
+}
 
-	mu   sync.Mutex
-	work []func() // +checklocks:mu
-	// busy: a goroutine does the work.
-	busy bool // +checklocks:mu
+func newRouterWatch(n *Network) *routerWatch {
+	return &routerWatch{n: n, work: serial.Queue[func()]{Do: func(f func()) { f() }}}
 }
 
 // hears says whether what a router at an interface says counts.
 func (w *routerWatch) hears(nic tcpip.NICID) bool { return w.n.cfg.SLAAC && nic == Ethernet }
 
 // later has f done after what was to be done before.
-func (w *routerWatch) later(f func()) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.work = append(w.work, f)
-	if !w.busy {
-		w.busy = true
-		go w.run()
-	}
-}
-
-func (w *routerWatch) run() {
-	for {
-		w.mu.Lock()
-		work := w.work
-		w.work = nil
-		w.busy = len(work) > 0
-		w.mu.Unlock()
-		if len(work) == 0 {
-			return
-		}
-		for _, f := range work {
-			f()
-		}
-	}
-}
+func (w *routerWatch) later(f func()) { w.work.Add(f, 0) }
 
 var _ ipv6.NDPDispatcher = (*routerWatch)(nil)
 

@@ -2,10 +2,10 @@ package net
 
 import (
 	"slices"
-	"sync"
 	"sync/atomic"
 
 	"gosv/kernel/netdev"
+	"gosv/kernel/serial"
 	"gosv/kernel/share"
 	"gosv/kernel/socket/netlink"
 )
@@ -58,11 +58,7 @@ type vethEnd struct {
 	up   atomic.Bool
 
 	receiver atomic.Pointer[netdev.Receiver]
-
-	mu      sync.Mutex
-	waiting []onWire // +checklocks:mu
-	// delivering: a goroutine empties the queue.
-	delivering bool // +checklocks:mu
+	wire     serial.Queue[onWire] // what is on the way to it
 }
 
 // onWire is a frame on the way.
@@ -86,7 +82,7 @@ func newPair() (a, b *vethEnd) {
 
 func (e *vethEnd) join(peer *vethEnd) {
 	e.Init()
-	e.peer = peer
+	e.peer, e.wire.Do = peer, e.deliver
 	e.plug = Plug{Device: e, QueueLength: queueLength, Kind: "veth", Info: func() []byte { return nil }, Settled: func() bool { return true },
 		Removed: e.removed, Moved: e.moved, Opened: e.opened, Peer: e.other}
 }
@@ -122,12 +118,9 @@ func (e *vethEnd) removed() {
 func (e *vethEnd) moved(n *Network) {
 	e.net.Store(n)
 	e.opened(false)
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for i := range e.waiting {
-		share.Datagrams.Give(e.waiting[i].cost())
+	for _, w := range e.wire.Clear() {
+		share.Datagrams.Give(w.cost())
 	}
-	e.waiting = nil
 }
 
 // opened says that the interface was brought up or down, which is seen at the other end.
@@ -170,36 +163,21 @@ func (e *vethEnd) Send(parts [][]byte, o netdev.Offload) error {
 
 // queue takes a frame from the wire.
 func (e *vethEnd) queue(w onWire) bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if len(e.waiting) >= queueLength || !share.Datagrams.Take(w.cost()) {
+	if !share.Datagrams.Take(w.cost()) {
 		return false
 	}
-	e.waiting = append(e.waiting, w)
-	if !e.delivering {
-		e.delivering = true
-		go e.deliver()
+	if !e.wire.Add(w, queueLength) {
+		share.Datagrams.Give(w.cost())
+		return false
 	}
 	return true
 }
 
-// deliver gives the network what waits.
-func (e *vethEnd) deliver() {
-	for {
-		e.mu.Lock()
-		if len(e.waiting) == 0 {
-			e.waiting, e.delivering = nil, false
-			e.mu.Unlock()
-			return
-		}
-		w := e.waiting[0]
-		e.waiting[0] = onWire{}
-		e.waiting = e.waiting[1:]
-		e.mu.Unlock()
-		share.Datagrams.Give(w.cost())
-		if r := e.receiver.Load(); r != nil && e.up.Load() {
-			e.Received(len(w.frame))
-			(*r)([][]byte{w.frame}, w.o)
-		}
+// deliver gives the network a frame.
+func (e *vethEnd) deliver(w onWire) {
+	share.Datagrams.Give(w.cost())
+	if r := e.receiver.Load(); r != nil && e.up.Load() {
+		e.Received(len(w.frame))
+		(*r)([][]byte{w.frame}, w.o)
 	}
 }

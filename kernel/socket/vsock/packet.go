@@ -75,38 +75,20 @@ func (n *Network) source(to uint64) uint64 {
 // push puts a packet behind those that wait, and makes sure that somebody sends them.
 func (n *Network) push(p outgoing) {
 	p.h.Len = uint32(len(p.payload))
-	n.outMu.Lock()
-	defer n.outMu.Unlock()
-	n.out = append(n.out, p)
-	if !n.sending {
-		n.sending = true
-		go n.drain()
-	}
+	n.out.Add(p, 0)
 }
 
-// drain sends what waits, until nothing does.
-func (n *Network) drain() {
-	for {
-		n.outMu.Lock()
-		if len(n.out) == 0 {
-			n.out, n.sending = nil, false
-			n.outMu.Unlock()
-			return
-		}
-		p := n.out[0]
-		n.out[0] = outgoing{}
-		n.out = n.out[1:]
-		n.outMu.Unlock()
-		if n.local(p.h.DstCID) {
-			n.receive(p.h.Bytes(), p.payload)
-		} else if n.dev != nil && n.dev.Send(p.h.Bytes(), p.payload) != nil {
-			n.reset()
-		}
-		if p.from != nil {
-			n.heap.Add(-int64(len(p.payload)))
-			p.from.unsent.Add(-int32(len(p.payload)))
-			p.from.s.Queue.Notify(writable)
-		}
+// transmit sends a packet.
+func (n *Network) transmit(p outgoing) {
+	if n.local(p.h.DstCID) {
+		n.receive(p.h.Bytes(), p.payload)
+	} else if n.dev != nil && n.dev.Send(p.h.Bytes(), p.payload) != nil {
+		n.reset()
+	}
+	if p.from != nil {
+		n.heap.Add(-int64(len(p.payload)))
+		p.from.unsent.Add(-int32(len(p.payload)))
+		p.from.s.Queue.Notify(writable)
 	}
 }
 
@@ -115,10 +97,7 @@ func (n *Network) refuse(h *Header) {
 	if h.Op == opReset {
 		return
 	}
-	n.outMu.Lock()
-	many := len(n.out) > maxOut
-	n.outMu.Unlock()
-	if !many {
+	if n.out.Len() <= maxOut {
 		n.push(outgoing{h: Header{SrcCID: h.DstCID, DstCID: h.SrcCID, SrcPort: h.DstPort, DstPort: h.SrcPort, Type: h.Type, Op: opReset}})
 	}
 }

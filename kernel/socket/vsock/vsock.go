@@ -8,7 +8,7 @@
 // has credit for loses its connection. What sockets hold is bounded by each one's buffer, and all of them
 // together by heapMost.
 //
-// Lock order: Network.mu → sock.mu → Network.outMu → the queues'.
+// Lock order: Network.mu → sock.mu → the queues'.
 package vsock
 
 import (
@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"gosv/kernel/serial"
 	"gosv/kernel/share"
 	"gosv/kernel/socket"
 	"gosv/kernel/uio"
@@ -48,9 +49,7 @@ type Network struct {
 	conns map[connection]*sock // guarded by mu
 	next  uint32               // port to try next; guarded by mu
 
-	outMu   sync.Mutex
-	out     []outgoing // guarded by outMu
-	sending bool       // a goroutine sends; guarded by outMu
+	out serial.Queue[outgoing]
 }
 
 // outgoing is a packet on its way, from a socket that counts it, or from none.
@@ -84,7 +83,9 @@ const (
 
 // New returns a Network. open is called when the first socket is made; it returns nil when there is no device.
 func New(open func() Device) *Network {
-	return &Network{open: open, bound: make(map[uint32]*sock), conns: make(map[connection]*sock), next: firstPort}
+	n := &Network{open: open, bound: make(map[uint32]*sock), conns: make(map[connection]*sock), next: firstPort}
+	n.out.Do = n.transmit
+	return n
 }
 
 // Family is what the kernel knows AF_VSOCK by.
