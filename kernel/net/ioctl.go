@@ -105,6 +105,16 @@ func (n *Network) interfaces() []iface {
 	return all
 }
 
+// iface returns an interface.
+func (n *Network) iface(nic tcpip.NICID) (i iface, ok bool) {
+	for _, i := range n.interfaces() {
+		if i.index == nic {
+			return i, true
+		}
+	}
+	return i, false
+}
+
 // index returns the number of an interface.
 func (n *Network) index(name string) (tcpip.NICID, bool) {
 	for _, i := range n.interfaces() {

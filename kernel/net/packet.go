@@ -193,12 +193,10 @@ func (p *packetSock) Name(peer bool) ([]byte, error) {
 	protocol, nic := p.protocol, p.nic
 	p.mu.Unlock()
 	hardware, mac := uint16(0), []byte(nil)
-	for _, i := range p.net.interfaces() {
-		if i.index == nic {
-			hardware, mac = i.hardware(), append(make([]byte, 0, maxAddrLL), i.LinkAddress...)
-			if i.Flags.Loopback {
-				mac = make([]byte, header.EthernetAddressSize)
-			}
+	if i, ok := p.net.iface(nic); ok {
+		hardware, mac = i.hardware(), append(make([]byte, 0, maxAddrLL), i.LinkAddress...)
+		if i.Flags.Loopback {
+			mac = make([]byte, header.EthernetAddressSize)
 		}
 	}
 	return addressLL(protocol, nic, hardware, 0, mac)[:12+len(mac)], nil

@@ -224,11 +224,9 @@ func (n *Network) Unplug(p *Plug) {
 func (n *Network) unplug(p *Plug) {
 	nic := tcpip.NICID(p.NIC())
 	gone := Change{Gone: true}
-	for _, i := range n.interfaces() {
-		if i.index == nic {
-			i.Flags.Running = false
-			gone.Link = n.describe(&i)
-		}
+	if i, ok := n.iface(nic); ok {
+		i.Flags.Running = false
+		gone.Link = n.describe(&i)
 	}
 	if n.Running(p) {
 		n.taps.down(nic)
@@ -376,15 +374,11 @@ func (n *Network) isPlugged(p *Plug, nic tcpip.NICID) bool {
 // tell tells of a change, with what the interface is now unless it is gone. It is called exclusively, so that what is told keeps its order.
 func (n *Network) tell(c Change, nic tcpip.NICID) {
 	if !c.Gone {
-		found := false
-		for _, i := range n.interfaces() {
-			if i.index == nic {
-				c.Link, found = n.describe(&i), true
-			}
-		}
-		if !found {
+		i, ok := n.iface(nic)
+		if !ok {
 			return
 		}
+		c.Link = n.describe(&i)
 	}
 	n.links.mu.RLock()
 	told := n.links.told

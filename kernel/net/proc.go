@@ -12,6 +12,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 
 	"gosv/kernel/netdev"
+	"gosv/kernel/socket/netlink"
 	"gosv/kernel/sorting"
 )
 
@@ -335,17 +336,8 @@ func (n *Network) FilesOf(name string) []ProcFile {
 	add("flags", func(i *iface) string { return "0x" + strconv.FormatUint(uint64(i.flags()), 16) })
 	add("type", func(i *iface) string { return strconv.Itoa(int(i.hardware())) })
 	add("operstate", func(i *iface) string {
-		switch f := i.flags(); {
-		case f&unix.IFF_LOOPBACK != 0:
-			return "unknown"
-		case f&(unix.IFF_RUNNING|unix.IFF_UP) == unix.IFF_UP && i.link != nil && i.link.plug != nil && i.link.plug.Peer != nil:
-			return "lowerlayerdown"
-		case f&unix.IFF_RUNNING == 0:
-			return "down"
-		case !i.settled():
-			return "unknown"
-		}
-		return "up"
+		l := n.describe(i)
+		return [...]string{netlink.Unknown: "unknown", netlink.Down: "down", netlink.LowerDown: "lowerlayerdown", netlink.Up: "up"}[l.State()]
 	})
 	for _, c := range []struct {
 		file string

@@ -136,28 +136,35 @@ func frame(b []byte, typ int, fixed []byte, fill func(b []byte) []byte) []byte {
 	return finish(fill(b), at)
 }
 
-// What IFLA_OPERSTATE says (RFC 2863, IF_OPER_): unknown, down, down since another interface is, up.
+// What State says (RFC 2863, IF_OPER_): unknown, down, down since another interface is, up.
 const (
-	operUnknown   = 0
-	operDown      = 2
-	operLowerDown = 3
-	operUp        = 6
+	Unknown   = 0
+	Down      = 2
+	LowerDown = 3
+	Up        = 6
 )
+
+// State is the state of an interface, which IFLA_OPERSTATE tells.
+func (l *Link) State() uint8 {
+	switch {
+	case l.Joined && l.Flags&(unix.IFF_RUNNING|unix.IFF_UP) == unix.IFF_UP:
+		return LowerDown
+	case l.Flags&unix.IFF_LOOPBACK != 0 && l.Flags&unix.IFF_RUNNING != 0:
+		return Unknown
+	case l.Flags&unix.IFF_RUNNING == 0:
+		return Down
+	case l.Unsettled:
+		return Unknown
+	}
+	return Up
+}
 
 func putLink(b []byte, typ int, l *Link) []byte {
 	fixed := make([]byte, ifinfoSize)
 	le.PutUint16(fixed[2:], uint16(l.Type))
 	le.PutUint32(fixed[4:], uint32(l.Index))
 	le.PutUint32(fixed[8:], l.Flags)
-	state, carrier := uint8(operUp), uint8(1)
-	switch {
-	case l.Joined && l.Flags&(unix.IFF_RUNNING|unix.IFF_UP) == unix.IFF_UP:
-		state = operLowerDown
-	case l.Flags&unix.IFF_RUNNING == 0:
-		state = operDown
-	case l.Flags&unix.IFF_LOOPBACK != 0, l.Unsettled:
-		state = operUnknown
-	}
+	carrier := uint8(1)
 	if l.Flags&(unix.IFF_UP|unix.IFF_LOWER_UP) == unix.IFF_UP {
 		carrier = 0
 	}
@@ -168,7 +175,7 @@ func putLink(b []byte, typ int, l *Link) []byte {
 	return frame(b, typ, fixed, func(b []byte) []byte {
 		b = attrString(b, unix.IFLA_IFNAME, l.Name)
 		b = Attr32(b, unix.IFLA_TXQLEN, uint32(l.QueueLen))
-		b = Attr8(b, unix.IFLA_OPERSTATE, state)
+		b = Attr8(b, unix.IFLA_OPERSTATE, l.State())
 		b = Attr8(b, unix.IFLA_LINKMODE, 0)
 		b = Attr32(b, unix.IFLA_MTU, uint32(l.MTU))
 		b = Attr32(b, unix.IFLA_GROUP, 0)
